@@ -1,0 +1,228 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { open, readFile, rename, writeFile } from 'node:fs/promises'
+import { createServer, type AddressInfo } from 'node:net'
+import { basename, join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import pg from 'pg'
+import { openFolder, prepareData, USER } from './embedded-postgres-data.ts'
+import { lockFolder, processInfo } from './embedded-postgres-lock.ts'
+import { findPostgres, type PostgresPrograms } from './embedded-postgres-programs.ts'
+
+const DATABASE = 'sagabox'
+const ATTEMPTS = 5
+
+export interface Log {
+  info(message: string): void
+  error(message: string): void
+}
+
+export interface EmbeddedPostgresOptions {
+  /** Everything the server keeps goes here; created when missing. */
+  dataDir: string
+  log: Log
+  /** Chooses the port to listen on; by default one that is free now. */
+  choosePort?(): Promise<number>
+}
+
+export interface EmbeddedPostgres {
+  /** Where the database is, with user and password. The port is another one after each start. */
+  readonly url: string
+  /** Stops the server, within 10 seconds unless it hangs, and releases the folder. Further calls wait for the first. */
+  stop(): Promise<void>
+}
+
+/**
+ * Starts a PostgreSQL server of our own with durable data in a folder, and creates the database `sagabox` in it.
+ *
+ * The server is in its own process group, so that Ctrl-C reaches us alone and we stop it when we are done. It does not
+ * keep this process alive. When this process is killed, the server stays; the next start on the folder stops it first.
+ * @throws {FolderInUseError} when another Sagabox uses the folder
+ * @throws {Error} when the folder cannot be used by this user, PostgreSQL has no binaries here or cannot reach them, or
+ * the server does not start: then with the last lines of its log
+ */
+export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
+  const folder = await openFolder(options.dataDir)
+  const unlock = await lockFolder(folder)
+  try {
+    const data = join(folder, 'postgres')
+    const programs = await findPostgres(folder, data, options.log)
+    const password = await prepareData(folder, data, programs, options.log)
+    return await startServer({ ...options, folder, data, programs, password, unlock })
+  } catch (error) {
+    await unlock()
+    throw error
+  }
+}
+
+interface Prepared extends EmbeddedPostgresOptions {
+  folder: string
+  data: string
+  programs: PostgresPrograms
+  password: string
+  unlock(): Promise<void>
+}
+
+async function startServer(prepared: Prepared): Promise<EmbeddedPostgres> {
+  const { folder, data, programs, password, log, choosePort = freePort } = prepared
+  const logFile = join(folder, 'postgres.log')
+  // One earlier log is kept: the one that tells why the server had to be started again.
+  await rename(logFile, `${logFile}.1`).catch(() => {})
+
+  for (let attempt = 1; ; attempt++) {
+    await stopOrphan(data, log)
+    const port = await choosePort()
+    const server = await launch(programs, data, port, logFile)
+    const urlOf = (database: string) => `postgres://${USER}:${password}@127.0.0.1:${port}/${database}`
+    try {
+      await ready(server, data)
+      await createDatabase(urlOf('postgres'))
+    } catch (cause) {
+      await shutDown((signal) => server.kill(signal), ended(server))
+      const lastLines = await tail(logFile)
+      // Somebody took the port since we looked, or a server of a killed start came up since we looked.
+      const again = /could not create any TCP\/IP sockets|lock file "postmaster.pid" already exists/.test(lastLines)
+      if (again && attempt < ATTEMPTS) continue
+      throw new Error(`PostgreSQL in ${data} did not start: ${(cause as Error).message}\n${lastLines}`, { cause })
+    }
+    return running(server, urlOf(DATABASE), logFile, prepared)
+  }
+}
+
+/**
+ * Stops the server that a killed Sagabox left on this data. The caller holds the folder's lock, so it is nobody's.
+ * A new server does not simply use it: its programs may be of another version and its log goes elsewhere.
+ */
+async function stopOrphan(data: string, log: Log): Promise<void> {
+  const pidFile = join(data, 'postmaster.pid')
+  const text = await readFile(pidFile, 'utf8').catch(() => undefined)
+  const pid = Number.parseInt(text ?? '', 10)
+  if (!text || !(pid > 0)) return
+  const isServer = async () => {
+    const command = (await processInfo(pid))?.command ?? ''
+    return /(^|\/)postgres /.test(command) && command.includes(` -D ${data} `)
+  }
+  if (await isServer()) {
+    log.info(`Stopping the PostgreSQL server (process ${pid}) that an earlier Sagabox left behind`)
+    await shutDown((signal) => process.kill(pid, signal), until(async () => !(await isServer())))
+  } else if (alive(pid)) {
+    // Another process got the pid. PostgreSQL would refuse to start, but takes its parent's pid for a stale one, and then
+    // still looks for survivors of the old server by their shared memory, which it could not without this file.
+    await writeFile(pidFile, text.replace(/^\d+/, `${process.pid}`))
+  }
+}
+
+async function launch(programs: PostgresPrograms, data: string, port: number, logFile: string): Promise<ChildProcess> {
+  const { file, args, options } = programs.command('postgres', [
+    '-D', data,
+    '-p', `${port}`,
+    '-c', 'listen_addresses=127.0.0.1',
+    // A socket's path may have 107 bytes only, and nobody needs one.
+    '-c', 'unix_socket_directories=',
+    // As much again as the default of 128 MB: a small system's tables and indexes stay in memory.
+    '-c', 'shared_buffers=256MB',
+    // Room for three services with a pool each, and for somebody who looks around.
+    '-c', 'max_connections=100',
+    '-c', 'timezone=UTC',
+    '-c', 'log_timezone=UTC',
+    // A line every five minutes, for nobody.
+    '-c', 'log_checkpoints=off'
+  ])
+  const output = await open(logFile, 'w', 0o600)
+  try {
+    const server = spawn(file, args, { ...options, detached: true, windowsHide: true, stdio: ['ignore', output.fd, output.fd] })
+    await once(server, 'spawn')
+    return server
+  } finally {
+    await output.close()
+  }
+}
+
+/**
+ * Waits until the server takes connections, however long its recovery after a crash takes. Its own word is taken for
+ * it, not an answer at the port: that may be another program's, which had the port first.
+ */
+async function ready(server: ChildProcess, data: string): Promise<void> {
+  await until(async () => {
+    if (hasEnded(server)) throw new Error('it ended at once')
+    const lines = (await readFile(join(data, 'postmaster.pid'), 'utf8').catch(() => '')).split('\n')
+    return Number(lines[0]) === server.pid && lines[7]?.trim() === 'ready'
+  })
+}
+
+async function createDatabase(url: string): Promise<void> {
+  const client = new pg.Client({ connectionString: url, ssl: false })
+  client.on('error', () => {})
+  await client.connect()
+  try {
+    const { rowCount } = await client.query('select from pg_database where datname = $1', [DATABASE])
+    if (!rowCount) await client.query(`create database ${DATABASE}`)
+  } finally {
+    await client.end()
+  }
+}
+
+function running(server: ChildProcess, url: string, logFile: string, { data, log, unlock }: Prepared): EmbeddedPostgres {
+  let stopped: Promise<void> | undefined
+  // Also when the application crashes or calls exit, the server ends: by itself, as nobody can wait for it then.
+  const onExit = () => server.kill('SIGINT')
+  process.once('exit', onExit)
+  void ended(server).then(async () => {
+    process.off('exit', onExit)
+    if (!stopped) log.error(`PostgreSQL in ${data} ended by itself (${server.signalCode ?? `exit code ${server.exitCode}`}). Its last words:\n${await tail(logFile)}`)
+  })
+  server.unref()
+  return {
+    url,
+    stop: () => (stopped ??= (async () => {
+      server.ref()
+      await shutDown((signal) => server.kill(signal), ended(server))
+      await unlock()
+    })())
+  }
+}
+
+/** Fast shutdown: clients are cut off, transactions rolled back, data written. After 10 seconds without the last. */
+async function shutDown(kill: (signal: NodeJS.Signals) => void, gone: Promise<unknown>): Promise<void> {
+  const signal = (name: NodeJS.Signals) => {
+    try {
+      kill(name)
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+    }
+  }
+  signal('SIGINT')
+  const timer = setTimeout(signal, 10_000, 'SIGQUIT')
+  await gone.finally(() => clearTimeout(timer))
+}
+
+const hasEnded = (server: ChildProcess) => server.exitCode !== null || server.signalCode !== null
+
+const ended = async (server: ChildProcess) => hasEnded(server) || once(server, 'exit')
+
+async function until(condition: () => Promise<boolean>): Promise<void> {
+  while (!(await condition())) await delay(20)
+}
+
+function alive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port
+}
+
+async function tail(file: string): Promise<string> {
+  const text = await readFile(file, 'utf8').catch(() => `(${basename(file)} cannot be read)`)
+  return text.trimEnd().split('\n').slice(-10).join('\n')
+}
