@@ -1,0 +1,2 @@
+export declare function findRabbitMQ(): string | undefined
+export declare function ensureRabbitMQ(): string
