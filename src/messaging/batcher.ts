@@ -1,0 +1,94 @@
+/** What to do with a batch that failed: give each item up, halve it to find the guilty item, or run it again later. */
+export type BatchFailure = 'fail' | 'split' | { retryAfterMs: number }
+
+export interface BatcherOptions<T> {
+  /** Most items in one batch. */
+  limit: number
+  /** Does a batch; throws when none of it took effect. */
+  work(items: T[]): Promise<void>
+  /** @param attempt how often this batch has failed, from 1 */
+  onError(error: unknown, attempt: number): BatchFailure
+  /** Receives an item that failed for good, alone or with its batch. */
+  failed(item: T, error: unknown): void
+}
+
+/**
+ * Collects what arrives while it is busy into the next batch: one item alone when idle, `limit` under load,
+ * and no timer in between.
+ */
+export class Batcher<T> {
+  readonly #options: BatcherOptions<T>
+  #waiting: T[] = []
+  #running: Promise<void> | undefined
+  #stopped = new AbortController()
+
+  constructor(options: BatcherOptions<T>) {
+    this.#options = options
+  }
+
+  push(item: T): void {
+    this.#waiting.push(item)
+    this.#running ??= this.#drain()
+  }
+
+  /** Resolves when the running batch has ended; gives back what had not begun. */
+  async stop(): Promise<T[]> {
+    this.#stopped.abort()
+    await this.#running
+    return this.#waiting.splice(0)
+  }
+
+  /** Resolves when everything pushed so far has been worked on. */
+  async finish(): Promise<void> {
+    await this.#running
+  }
+
+  async #drain(): Promise<void> {
+    // What arrives in the same turn of the event loop belongs to the first batch.
+    await new Promise(setImmediate)
+    while (this.#waiting.length > 0 && !this.#stopped.signal.aborted) {
+      await this.#run(this.#waiting.splice(0, this.#options.limit))
+    }
+    this.#running = undefined
+  }
+
+  async #run(items: T[]): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#options.work(items)
+      } catch (error) {
+        const failure = this.#options.onError(error, attempt)
+        if (failure === 'split' && items.length > 1) {
+          const middle = items.length >> 1
+          await this.#run(items.slice(0, middle))
+          return this.#run(items.slice(middle))
+        }
+        if (typeof failure === 'string' || this.#stopped.signal.aborted) {
+          for (const item of items) this.#options.failed(item, error)
+          return
+        }
+        await pause(failure.retryAfterMs, this.#stopped.signal)
+      }
+    }
+  }
+}
+
+/** Waits, but not past the signal. */
+export function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve()
+    const done = () => {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', done)
+      resolve()
+    }
+    const timer = setTimeout(done, ms)
+    signal.addEventListener('abort', done)
+  })
+}
+
+/** Full-jitter exponential backoff: between half and all of `minMs * 2^(attempt-1)`, capped. */
+export function backoff(attempt: number, minMs: number, maxMs: number): number {
+  const ceiling = Math.min(maxMs, minMs * 2 ** Math.min(attempt - 1, 30))
+  return ceiling / 2 + (Math.random() * ceiling) / 2
+}

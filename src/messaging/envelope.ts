@@ -1,0 +1,131 @@
+import { hostname, release } from 'node:os'
+import type { Contract, Message } from './message.ts'
+import { checker, type Checker } from './schema.ts'
+
+export const CONTENT_TYPE = 'application/vnd.masstransit+json'
+
+/** Largest message accepted, in bytes: RabbitMQ 4 refuses 16 MiB, and a message that big is a file. */
+export const MAX_MESSAGE_BYTES = 1024 * 1024
+
+/** A received message that no handler may see. `field` names what was wrong, the message says what was expected. */
+export class UnreadableMessage extends Error {
+  override readonly name: string = 'UnreadableMessage'
+  readonly field: string
+  constructor(field: string, expected: string) {
+    super(`${field}: ${expected}`)
+    this.field = field
+  }
+}
+
+/** A well-formed message of a type that the endpoint has no handler for. */
+export class UnknownMessageType extends UnreadableMessage {
+  override readonly name = 'UnknownMessageType'
+}
+
+const HOST = {
+  machineName: hostname(),
+  processName: 'node',
+  processId: process.pid,
+  assembly: 'sagabox',
+  assemblyVersion: '0.1.0',
+  frameworkVersion: process.versions.node,
+  massTransitVersion: '8.0.0.0',
+  operatingSystemVersion: release()
+}
+
+/**
+ * MassTransit's JSON envelope.
+ * @param address of the bus, e.g. `rabbitmq://localhost/` or `loopback://localhost/`
+ * @param source name of the endpoint or service that sends
+ */
+export function encodeEnvelope(message: Message, address: string, source: string): string {
+  const { contract } = message
+  return JSON.stringify({
+    messageId: message.messageId,
+    conversationId: message.conversationId,
+    correlationId: message.correlationId,
+    initiatorId: message.initiatorId,
+    sourceAddress: `${address}${source}`,
+    destinationAddress: `${address}${destinationOf(contract)}`,
+    messageType: [contract.urn],
+    message: message.body,
+    sentTime: new Date().toISOString(),
+    headers: message.headers,
+    host: HOST
+  })
+}
+
+/** The exchange a message goes to: a command's receiver, an event's type. */
+export function destinationOf(contract: Contract): string {
+  return contract.kind === 'command' ? contract.owner : contract.exchange
+}
+
+const GUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
+
+/** Reads envelopes of the given contracts; one instance an endpoint. */
+export class EnvelopeReader {
+  readonly #byUrn = new Map<string, { contract: Contract; check: Checker }>()
+
+  constructor(contracts: readonly Contract[]) {
+    for (const contract of contracts) this.#byUrn.set(contract.urn, { contract, check: checker(contract.schema) })
+  }
+
+  /**
+   * @param payload the bytes as received: untrusted
+   * @throws UnreadableMessage naming the field; UnknownMessageType when no handler wants it
+   */
+  read(payload: Buffer | string): Message {
+    if (payload.length > MAX_MESSAGE_BYTES) throw new UnreadableMessage('body', `expected at most ${MAX_MESSAGE_BYTES} bytes, got ${payload.length}`)
+    const envelope = parseObject(payload)
+    const known = this.#contractOf(envelope.messageType)
+    const messageId = guid(envelope, 'messageId')
+    if (!messageId) throw new UnreadableMessage('messageId', 'expected a UUID, got nothing')
+    const problem = known.check(envelope.message)
+    if (problem) throw new UnreadableMessage(`message${problem.field}`, problem.expected)
+    const headers = envelope.headers ?? {}
+    if (!isObject(headers)) throw new UnreadableMessage('headers', 'expected an object')
+    return {
+      contract: known.contract,
+      body: envelope.message as Message['body'],
+      messageId,
+      // The body decides: a sender may leave the envelope's correlationId out, and the saga must not depend on it.
+      correlationId: (envelope.message as Record<string, string>)[known.contract.correlateBy],
+      conversationId: guid(envelope, 'conversationId'),
+      initiatorId: guid(envelope, 'initiatorId'),
+      headers
+    }
+  }
+
+  #contractOf(messageType: unknown) {
+    if (!Array.isArray(messageType) || messageType.length === 0 || !messageType.every((type) => typeof type === 'string')) {
+      throw new UnreadableMessage('messageType', 'expected a list of urn:message: names')
+    }
+    for (const type of messageType) {
+      const known = this.#byUrn.get(type)
+      if (known) return known
+    }
+    throw new UnknownMessageType('messageType', `expected one of ${[...this.#byUrn.keys()].join(', ')}, got ${messageType.join(', ').slice(0, 200)}`)
+  }
+}
+
+function parseObject(payload: Buffer | string): Record<string, unknown> {
+  let value: unknown
+  try {
+    value = JSON.parse(payload.toString())
+  } catch (error) {
+    throw new UnreadableMessage('body', `expected a JSON envelope: ${(error as Error).message}`)
+  }
+  if (!isObject(value)) throw new UnreadableMessage('body', 'expected a JSON object')
+  return value
+}
+
+function guid(envelope: Record<string, unknown>, field: string): string | undefined {
+  const value = envelope[field]
+  if (value === undefined || value === null) return undefined
+  if (typeof value !== 'string' || !GUID.test(value)) throw new UnreadableMessage(field, 'expected a UUID')
+  return value.toLowerCase()
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}

@@ -1,0 +1,108 @@
+import type { Topology } from './topology.ts'
+import type { Delivery, Parcel, PublishOutcome, Subscription, Transport } from './transport.ts'
+
+interface Queued {
+  parcel: Parcel
+  redeliveries: number
+  /** Called once, when an endpoint has committed it. */
+  done(): void
+}
+
+/**
+ * Carries messages inside one process. It keeps nothing: a message counts as accepted only when every endpoint that
+ * takes it has committed, so that until then it stays in its sender's outbox and a crash loses nothing.
+ */
+export class MemoryTransport implements Transport {
+  readonly address = 'loopback://localhost/'
+  readonly #queues = new Map<string, MemoryQueue>()
+  /** exchange -> the queues that it reaches */
+  readonly #routes = new Map<string, MemoryQueue[]>()
+
+  constructor(topology: Topology) {
+    for (const { name } of topology.queues) this.#queues.set(name, new MemoryQueue())
+    for (const exchange of topology.exchanges) this.#routes.set(exchange, this.#reach(topology, exchange))
+  }
+
+  #reach(topology: Topology, exchange: string): MemoryQueue[] {
+    return topology.bindings
+      .filter(({ source }) => source === exchange)
+      .flatMap(({ destination, destinationType }) => (destinationType === 'queue' ? [this.#queue(destination)] : this.#reach(topology, destination)))
+  }
+
+  #queue(name: string): MemoryQueue {
+    const queue = this.#queues.get(name)
+    if (!queue) throw new Error(`No endpoint named ${name}: declare it in the topology`)
+    return queue
+  }
+
+  start(): void {}
+
+  publish(parcel: Parcel): Promise<PublishOutcome> {
+    const queues = this.#routes.get(parcel.destination) ?? []
+    if (queues.length === 0) return Promise.resolve(parcel.required ? 'returned' : 'accepted')
+    return new Promise((resolve) => {
+      let missing = queues.length
+      const done = () => {
+        if (--missing === 0) resolve('accepted')
+      }
+      for (const queue of queues) queue.push({ parcel, redeliveries: 0, done })
+    })
+  }
+
+  subscribe(endpoint: string, receive: (delivery: Delivery) => void): Subscription {
+    return this.#queue(endpoint).subscribe(receive)
+  }
+
+  problem(): undefined {}
+
+  /** What is still queued stays in its sender's outbox. */
+  async stop(): Promise<void> {
+    for (const queue of this.#queues.values()) queue.clear()
+  }
+}
+
+/** Competing consumers take turns; without one, messages wait. */
+class MemoryQueue {
+  #waiting: Queued[] = []
+  #consumers: ((delivery: Delivery) => void)[] = []
+  #turn = 0
+
+  push(queued: Queued): void {
+    if (this.#consumers.length === 0) this.#waiting.push(queued)
+    else this.#deliver(queued)
+  }
+
+  subscribe(receive: (delivery: Delivery) => void): Subscription {
+    this.#consumers.push(receive)
+    for (const queued of this.#waiting.splice(0)) this.#deliver(queued)
+    return {
+      cancel: async () => {
+        this.#consumers = this.#consumers.filter((consumer) => consumer !== receive)
+      }
+    }
+  }
+
+  clear(): void {
+    this.#waiting = []
+  }
+
+  #deliver(queued: Queued): void {
+    const { parcel, redeliveries } = queued
+    let settled = false
+    const settle = (action: () => void) => {
+      if (settled) return
+      settled = true
+      action()
+    }
+    const receive = this.#consumers[this.#turn++ % this.#consumers.length]!
+    // On a later turn of the event loop, as a network would: a publisher never runs a consumer's code.
+    setImmediate(receive, {
+      payload: parcel.payload,
+      contentType: undefined,
+      messageId: parcel.messageId,
+      redeliveries,
+      ack: () => settle(queued.done),
+      requeue: () => settle(() => this.push({ ...queued, redeliveries: redeliveries + 1 }))
+    } satisfies Delivery)
+  }
+}

@@ -1,0 +1,84 @@
+import type { Static, TObject } from 'typebox'
+import { v7 as uuidv7 } from 'uuid'
+
+/** The one definition of a message; queue names, exchanges, validation and documentation are derived from it. */
+export interface Contract<Name extends string = string, Body extends TObject = TObject> {
+  readonly name: Name
+  readonly kind: 'event' | 'command'
+  /** Events: the service that publishes it. Commands: the endpoint that receives it. */
+  readonly owner: string
+  readonly schema: Body
+  /** The body property (a UUID) that names the business transaction the message belongs to. */
+  readonly correlateBy: string
+  /** An optional event may reach nobody; a required one stays in the outbox until a queue takes it. */
+  readonly optional: boolean
+  /** MassTransit's message type, `urn:message:<namespace>:<name>`. */
+  readonly urn: string
+  /** MassTransit's exchange of the message type, `<namespace>:<name>`. */
+  readonly exchange: string
+}
+
+export type BodyOf<C> = C extends Contract<string, infer Body> ? Static<Body> : never
+
+/** A message, on its way out or just received. */
+export interface Message<C extends Contract = Contract> {
+  readonly contract: C
+  readonly body: BodyOf<C>
+  readonly messageId: string
+  readonly correlationId?: string
+  readonly conversationId?: string
+  readonly initiatorId?: string
+  readonly headers: Readonly<Record<string, unknown>>
+}
+
+interface ContractOptions<Body extends TObject> {
+  owner: string
+  schema: Body
+  correlateBy: keyof Static<Body> & string
+  optional?: boolean
+}
+
+/** The .NET namespace that MassTransit would put before the name. */
+const NAMESPACE = 'Contracts'
+
+/** Declares an event: a fact, published to whoever listens. */
+export function event<const Name extends `${string}Event`, Body extends TObject>(name: Name, options: ContractOptions<Body>): Contract<Name, Body> {
+  return contract('event', name, options)
+}
+
+/** Declares a command: an imperative, sent to the one endpoint that owns it. */
+export function command<const Name extends string, Body extends TObject>(name: Name, options: ContractOptions<Body>): Contract<Name, Body> {
+  return contract('command', name, options)
+}
+
+function contract<Name extends string, Body extends TObject>(kind: Contract['kind'], name: Name, options: ContractOptions<Body>): Contract<Name, Body> {
+  const { owner, schema, correlateBy, optional = false } = options
+  return { kind, name, owner, schema, correlateBy, optional, urn: `urn:message:${NAMESPACE}:${name}`, exchange: `${NAMESPACE}:${name}` }
+}
+
+/** Headers that follow a conversation from message to message: W3C trace context. */
+const PROPAGATED = ['traceparent', 'tracestate']
+
+/**
+ * Composes a message to send. Its id is fixed here, before it is stored, so that every later copy carries the same one.
+ * @param cause the message being handled, if any: conversation, initiator and trace context follow from it
+ */
+export function message<C extends Contract>(contract: C, body: BodyOf<C>, cause?: Pick<Message, 'conversationId' | 'correlationId' | 'headers'>): Message<C> {
+  const messageId = uuidv7()
+  const headers: Record<string, unknown> = {}
+  for (const name of PROPAGATED) if (cause && Object.hasOwn(cause.headers, name)) headers[name] = cause.headers[name]
+  return {
+    contract,
+    body,
+    messageId,
+    correlationId: (body as Record<string, string>)[contract.correlateBy],
+    conversationId: cause?.conversationId ?? messageId,
+    initiatorId: cause?.correlationId,
+    headers
+  }
+}
+
+/** Narrows a message to the contract it was checked against. */
+export function isMessage<C extends Contract>(message: Message, contract: C): message is Message<C> {
+  return message.contract.name === contract.name
+}

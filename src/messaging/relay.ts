@@ -1,0 +1,229 @@
+import { Client } from 'pg'
+import { backoff } from './batcher.ts'
+import type { Log } from './log.ts'
+import { Signal } from './signal.ts'
+import { statement } from './sql.ts'
+import type { Transport } from './transport.ts'
+
+/** Rows read at once. */
+const BATCH = 500
+/** Rows handed to the transport and not yet settled. In memory a row settles when its handlers have committed. */
+const MAX_IN_FLIGHT = 4000
+/** Back-stop for a lost wake-up, and how soon a stand-by notices that the leader is gone; both in ms. */
+const POLL_MS = 1000
+/** A stand-by sends at most one NOTIFY in this time: one a transaction would serialise all commits. */
+const NOTIFY_INTERVAL_MS = 5
+/** How long stop() waits for confirms; what is not confirmed by then is sent again by the next leader. */
+const STOP_GRACE_MS = 5000
+
+// Never `id > last seen`: ids commit out of order, and a row that commits late would be skipped for ever.
+const READ = statement(`
+  (select id, message_id, destination, required, payload from outbox
+    where due_at is null and id <> all($1::bigint[]) order by id limit ${BATCH})
+  union all
+  (select id, message_id, destination, required, payload from outbox
+    where due_at <= now() and id <> all($1::bigint[]) order by due_at limit ${BATCH})`)
+
+const DELETE = statement(`delete from outbox where id = any($1::bigint[])`)
+
+const POSTPONE = statement(`
+  update outbox set attempts = attempts + 1, last_error = $2,
+    due_at = now() + least(interval '5 minutes', interval '1 second' * power(2, least(attempts, 20)))
+  where id = any($1::bigint[])`)
+
+interface OutboxRow {
+  id: string
+  message_id: string
+  destination: string
+  required: boolean
+  payload: string
+}
+
+export interface RelayOptions {
+  url: string
+  schema: string
+  transport: Transport
+  log: Log
+}
+
+/**
+ * Carries committed messages from one service's outbox to the transport: read, publish, wait for the confirms, delete.
+ * One relay a schema leads, by an advisory lock held by the very connection it reads and deletes on, so that a lost
+ * connection ends both at once. The others stand by and pass wake-ups on.
+ */
+export class Relay {
+  readonly #options: RelayOptions
+  readonly #wake = new Signal()
+  readonly #inFlight = new Set<string>()
+  #settled: string[] = []
+  #returned: string[] = []
+  /** Rows may be waiting: something was committed, or the last read was full. */
+  #unread = true
+  #stopping = false
+  #leading = false
+  #problem: string | undefined = 'not connected yet'
+  #running: Promise<void> | undefined
+  readonly #warned = new Set<string>()
+
+  constructor(options: RelayOptions) {
+    this.#options = options
+  }
+
+  start(): void {
+    this.#running ??= this.#run()
+  }
+
+  /** Says that messages were committed. Cheap; any number of calls count as one. */
+  wake(): void {
+    this.#unread = true
+    this.#wake.give()
+  }
+
+  get leading(): boolean {
+    return this.#leading
+  }
+
+  /** Undefined when all is well, otherwise why this relay neither leads nor stands by. */
+  problem(): string | undefined {
+    return this.#problem
+  }
+
+  /** Finishes what is in flight and gives the lead away. */
+  async stop(): Promise<void> {
+    this.#stopping = true
+    this.#wake.give()
+    await this.#running
+  }
+
+  async #run(): Promise<void> {
+    const { log, schema } = this.#options
+    for (let failures = 0; !this.#stopping; ) {
+      try {
+        await this.#session(() => (failures = 0))
+      } catch (error) {
+        failures++
+        this.#problem = (error as Error).message || String(error)
+        log.warn({ err: error, schema }, 'Outbox relay lost its database connection; connecting again')
+        if (!this.#stopping) await this.#wake.wait(backoff(failures, 200, 5000))
+      } finally {
+        this.#leading = false
+      }
+    }
+  }
+
+  async #session(connected: () => void): Promise<void> {
+    const { url, schema } = this.#options
+    const client = new Client({
+      connectionString: url,
+      application_name: `sagabox relay ${schema}`,
+      // A generic plan must never read the whole of a table that is mostly dead rows: keep to the indexes.
+      options: `-c search_path=${schema} -c enable_seqscan=off -c enable_bitmapscan=off`,
+      keepAlive: true,
+      connectionTimeoutMillis: 3000,
+      query_timeout: 10_000
+    })
+    // The next query fails and ends the session; without a listener the event would end the process.
+    client.on('error', () => this.wake())
+    client.on('notification', () => this.wake())
+    try {
+      await client.connect()
+      connected()
+      this.#problem = undefined
+      await this.#standBy(client)
+      await this.#lead(client)
+    } finally {
+      await client.end().catch((error: unknown) => this.#options.log.debug({ err: error }, 'Relay connection did not close cleanly'))
+    }
+  }
+
+  async #standBy(client: Client): Promise<void> {
+    const { schema, log } = this.#options
+    while (!this.#stopping) {
+      const { rows } = await client.query<{ locked: boolean }>(`select pg_try_advisory_lock(hashtext('sagabox.relay'), hashtext($1)) as locked`, [schema])
+      if (rows[0]!.locked) {
+        this.#leading = true
+        this.#unread = true
+        log.info({ schema }, 'Outbox relay leads')
+        return
+      }
+      const retryAt = Date.now() + POLL_MS
+      this.#unread = false
+      while (!this.#stopping && Date.now() < retryAt) {
+        await this.#wake.wait(Math.max(1, retryAt - Date.now()))
+        if (!this.#unread) continue
+        this.#unread = false
+        await client.query(`select pg_notify($1, '')`, [channelOf(schema)])
+        await new Promise((resolve) => setTimeout(resolve, NOTIFY_INTERVAL_MS))
+      }
+    }
+  }
+
+  async #lead(client: Client): Promise<void> {
+    if (this.#stopping) return
+    await client.query(`listen ${client.escapeIdentifier(channelOf(this.#options.schema))}`)
+    while (!this.#stopping) {
+      await this.#runOnce(client)
+      if (this.#unread && this.#canRead()) continue
+      await this.#wake.wait(POLL_MS)
+      if (this.#settled.length + this.#returned.length === 0) this.#unread = true
+    }
+    const deadline = Date.now() + STOP_GRACE_MS
+    while (this.#inFlight.size > 0 && Date.now() < deadline) await this.#wake.wait(deadline - Date.now())
+    await this.#forget(client)
+  }
+
+  async #runOnce(client: Client): Promise<void> {
+    await this.#forget(client)
+    if (!this.#unread || !this.#canRead()) return
+    this.#unread = false
+    const { rows } = await client.query<OutboxRow>({ ...READ, values: [[...this.#inFlight, ...this.#settled, ...this.#returned]] })
+    if (rows.length >= BATCH) this.#unread = true
+    for (const row of rows) this.#publish(row)
+  }
+
+  #canRead(): boolean {
+    return this.#inFlight.size + BATCH <= MAX_IN_FLIGHT && this.#options.transport.problem() === undefined
+  }
+
+  #publish({ id, message_id: messageId, destination, required, payload }: OutboxRow): void {
+    const { transport, log, schema } = this.#options
+    this.#inFlight.add(id)
+    transport.publish({ messageId, destination, required, payload }).then(
+      (outcome) => {
+        this.#inFlight.delete(id)
+        if (outcome === 'accepted') this.#settled.push(id)
+        else {
+          this.#returned.push(id)
+          if (!this.#warned.has(destination)) log.warn({ schema, destination, messageId }, 'No queue takes this message: it stays in the outbox and is tried again')
+          this.#warned.add(destination)
+        }
+        if (outcome === 'accepted' && this.#warned.size > 0) this.#warned.delete(destination)
+        this.#wake.give()
+      },
+      (error: unknown) => {
+        // Unknown, not unsent: the row stays, is sent again under the same id, and the inbox drops the copy.
+        this.#inFlight.delete(id)
+        log.debug({ err: error, schema, messageId }, 'Publish without confirm; it will be sent again')
+        this.#wake.give()
+      }
+    )
+  }
+
+  /** Removes what was accepted and puts off what came back. */
+  async #forget(client: Client): Promise<void> {
+    const settled = this.#settled
+    if (settled.length > 0) {
+      await client.query({ ...DELETE, values: [settled] })
+      this.#settled = this.#settled.slice(settled.length)
+    }
+    const returned = this.#returned
+    if (returned.length > 0) {
+      await client.query({ ...POSTPONE, values: [returned, 'returned: no queue is bound to the destination'] })
+      this.#returned = this.#returned.slice(returned.length)
+    }
+  }
+}
+
+function channelOf(schema: string): string {
+  return `sagabox_outbox_${schema}`
+}

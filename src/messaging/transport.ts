@@ -1,0 +1,51 @@
+/** A message as a transport carries it: bytes and an address, nothing to interpret. */
+export interface Parcel {
+  messageId: string
+  /** Exchange to publish to. */
+  destination: string
+  /** Must reach a queue: otherwise it comes back as `returned`. */
+  required: boolean
+  payload: string
+}
+
+/**
+ * - `accepted`: every queue that wants it has it safely (rabbitmq: confirmed; memory: every endpoint has committed).
+ * - `returned`: nobody takes it; it was not delivered.
+ * A rejected promise means unknown: it may or may not have been delivered, and must be sent again.
+ */
+export type PublishOutcome = 'accepted' | 'returned'
+
+/** One message handed to an endpoint. Exactly one of the two calls settles it; later calls do nothing. */
+export interface Delivery {
+  readonly payload: Buffer | string
+  readonly contentType: string | undefined
+  readonly messageId: string | undefined
+  /** How often it was handed out before without being acknowledged, as far as the transport knows. */
+  readonly redeliveries: number
+  /** The effects are committed: forget the message. */
+  ack(): void
+  /** Not handled: hand it out again, to any consumer of the queue. */
+  requeue(): void
+}
+
+export interface Subscription {
+  /** Stops deliveries; those already handed out may still be settled. */
+  cancel(): Promise<void>
+}
+
+/** How messages travel. Both implementations pass test/conformance.ts. */
+export interface Transport {
+  /** Bus address for envelopes, with a trailing slash. */
+  readonly address: string
+  /** Begins to connect, and keeps trying for as long as it takes: never throws because the broker is away. */
+  start(): void
+  publish(parcel: Parcel): Promise<PublishOutcome>
+  /**
+   * Consumes the endpoint's queue; survives reconnects.
+   * @param receive must not throw
+   */
+  subscribe(endpoint: string, receive: (delivery: Delivery) => void): Subscription
+  /** Undefined when all is well, otherwise why messages do not flow. */
+  problem(): string | undefined
+  stop(): Promise<void>
+}
