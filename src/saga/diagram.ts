@@ -1,0 +1,69 @@
+import type { AnyStateNode } from 'xstate'
+import { statesOf, type SagaDefinition } from './define.ts'
+
+export interface TransitionDescription {
+  from: string
+  event: string
+  to: string
+}
+
+export interface MachineDescription {
+  /** Paths of the states an instance can rest in. */
+  states: string[]
+  events: string[]
+  transitions: TransitionDescription[]
+  /** Mermaid source of the state diagram. */
+  mermaid: string
+}
+
+/** Describes a machine from its definition: what people look at when they ask what a saga can do. */
+export function describe({ machine }: SagaDefinition): MachineDescription {
+  const nodes = statesOf(machine.root).slice(1)
+  const transitions = nodes.flatMap(transitionsOf)
+  return {
+    states: nodes.filter((node) => Object.keys(node.states).length === 0).map(pathOfNode),
+    events: [...new Set(transitions.map(({ event }) => event))],
+    transitions,
+    mermaid: ['stateDiagram-v2', ...mermaidOf(machine.root, 1), ...transitions.map(({ from, event, to }) => `  ${mermaidId(from)} --> ${mermaidId(to)}: ${event}`)].join('\n')
+  }
+}
+
+/** The events that a state, or a state around it, takes; timers by their short name. */
+export function acceptedEvents({ machine }: SagaDefinition, state: string): string[] {
+  const nodes = statesOf(machine.root).filter((node) => node === machine.root || state === pathOfNode(node) || state.startsWith(`${pathOfNode(node)}.`))
+  return [...new Set(nodes.flatMap((node) => node.ownEvents.map(eventName)))]
+}
+
+/** `xstate.after.deadline.order.Suspend` -> `after deadline` */
+export function eventName(event: string): string {
+  const [, delay] = /^xstate\.after\.([^.]+)\./.exec(event) ?? []
+  return delay ? `after ${delay}` : event
+}
+
+function transitionsOf(node: AnyStateNode): TransitionDescription[] {
+  return [...node.transitions.values()].flat().map(({ eventType, target }) => ({
+    from: pathOfNode(node),
+    event: eventName(eventType),
+    to: pathOfNode(target?.[0] ?? node)
+  }))
+}
+
+function mermaidOf(node: AnyStateNode, depth: number): string[] {
+  const indent = '  '.repeat(depth)
+  const lines = node.initial?.target[0] ? [`${indent}[*] --> ${mermaidId(pathOfNode(node.initial.target[0]))}`] : []
+  for (const child of Object.values(node.states)) {
+    const id = mermaidId(pathOfNode(child))
+    if (Object.keys(child.states).length === 0) lines.push(`${indent}state "${child.key}" as ${id}`)
+    else lines.push(`${indent}state "${child.key}" as ${id} {`, ...mermaidOf(child, depth + 1), `${indent}}`)
+  }
+  return lines
+}
+
+/** Mermaid ids may not hold dots. */
+function mermaidId(path: string): string {
+  return path.replaceAll('.', '_')
+}
+
+function pathOfNode(node: AnyStateNode): string {
+  return node.path.join('.')
+}

@@ -1,0 +1,80 @@
+import { NotRetryable, type Handler } from '../messaging/endpoint.ts'
+import type { Message } from '../messaging/message.ts'
+import type { Tx } from '../messaging/sql.ts'
+import type { SagaDefinition } from './define.ts'
+import { SagaInstance } from './instance.ts'
+import { statusOf } from './step.ts'
+import { insertHistory, insertInstances, lockDue, lockInstances, updateInstances } from './tables.ts'
+
+/** Moves a saga's instances, always inside a transaction of the caller. */
+export class SagaHost {
+  readonly definition: SagaDefinition
+
+  constructor(definition: SagaDefinition) {
+    this.definition = definition
+  }
+
+  /**
+   * Starts one instance for each message, in the transaction that sends them.
+   * @param now the database's time, from which timers count
+   * @returns the messages that the machine sends as it starts
+   */
+  async start(tx: Tx, messages: readonly Message[], now: Date): Promise<Message[]> {
+    const instances = messages.map((started) => SagaInstance.start(this.definition, started, now))
+    await insertInstances(tx, this.definition.name, instances.map((instance) => instance.toRow()))
+    await this.#record(tx, instances)
+    return instances.flatMap((instance) => instance.sent)
+  }
+
+  /** The endpoint's handler for the saga's events. */
+  handler(): Handler {
+    return { contracts: this.definition.handles, handle: (messages, tx) => this.#handle(messages, tx) }
+  }
+
+  /**
+   * Fires the timers that are due, of at most `limit` instances.
+   * @returns how many instances moved, and what they send
+   */
+  async fireDue(tx: Tx, limit: number): Promise<{ moved: number; messages: Message[] }> {
+    const rows = await lockDue(tx, this.definition.name, limit)
+    const instances = rows.map((row) => {
+      const instance = SagaInstance.load(this.definition, row)
+      instance.fire(row.now)
+      return instance
+    })
+    return { moved: instances.length, messages: await this.#save(tx, instances) }
+  }
+
+  async #handle(messages: Message[], tx: Tx): Promise<Message[]> {
+    const { name } = this.definition
+    const ids = [...new Set(messages.map((message) => message.correlationId!))]
+    const rows = await lockInstances(tx, name, ids)
+    const now = rows[0]?.now
+    const instances = new Map(rows.map((row) => [row.saga_id, SagaInstance.load(this.definition, row)]))
+    for (const message of messages) {
+      // The body's id may be written in capitals; Postgres answers in small letters.
+      const instance = instances.get(message.correlationId!.toLowerCase())
+      if (!instance) throw new NotRetryable(`${message.contract.name}: no ${name} saga ${message.correlationId}`)
+      instance.apply(message, now!)
+    }
+    return this.#save(tx, [...instances.values()])
+  }
+
+  async #save(tx: Tx, instances: readonly SagaInstance[]): Promise<Message[]> {
+    if (instances.length === 0) return []
+    await updateInstances(tx, this.definition.name, instances.map((instance) => instance.toRow()))
+    await this.#record(tx, instances)
+    return instances.flatMap((instance) => instance.sent)
+  }
+
+  async #record(tx: Tx, instances: readonly SagaInstance[]): Promise<void> {
+    const { name, project } = this.definition
+    await insertHistory(tx, name, instances.flatMap((instance) => instance.history))
+    if (!project) return
+    const changes = instances.map((instance) => {
+      const { saga_id: sagaId, state, context } = instance.toRow()
+      return { sagaId, state, status: statusOf(state), context }
+    })
+    await project(tx, changes.toSorted((a, b) => (a.sagaId < b.sagaId ? -1 : 1)))
+  }
+}

@@ -1,0 +1,110 @@
+import { run, statement, type Tx } from '../messaging/sql.ts'
+
+/** A delayed event, kept on the instance's row. */
+export interface PendingTimer {
+  id: string
+  event: string
+  /** ISO 8601, by the database's clock. */
+  dueAt: string
+}
+
+export interface SagaRow {
+  saga_id: string
+  state: string
+  /** The state as XState writes it. */
+  value: unknown
+  context: Record<string, unknown>
+  /** Number of recorded steps. */
+  version: number
+  timers: PendingTimer[]
+}
+
+export interface HistoryRow {
+  saga_id: string
+  sequence: number
+  event: string
+  body: Record<string, unknown>
+  message_id: string | null
+  from_state: string | null
+  to_state: string
+  sent: { type: string; messageId: string }[]
+}
+
+const COLUMNS = `saga_id, state, value, context, version, timers`
+
+// In id order: two batches that share instances wait for each other instead of deadlocking.
+const LOCK = statement(`select ${COLUMNS}, now() as now from saga where saga = $1 and saga_id = any($2::uuid[]) order by saga_id for update`)
+
+// `skip locked` waits for nothing: an instance that an event is moving right now is looked at again next time.
+const LOCK_DUE = statement(`
+  select ${COLUMNS}, now() as now from saga
+  where saga = $1 and next_timer_at <= now() order by next_timer_at limit $2 for update skip locked`)
+
+const NEXT_TIMER = statement(`select extract(epoch from min(next_timer_at) - now()) * 1000 as ms from saga where saga = $1 and next_timer_at is not null`)
+
+const INSERT = statement(`
+  insert into saga (saga, ${COLUMNS}, next_timer_at)
+  select $1, * from unnest($2::uuid[], $3::text[], $4::jsonb[], $5::jsonb[], $6::integer[], $7::jsonb[], $8::timestamptz[])`)
+
+const UPDATE = statement(`
+  update saga set state = moved.state, value = moved.value, context = moved.context, version = moved.version,
+    timers = moved.timers, next_timer_at = moved.next_timer_at, updated_at = now()
+  from unnest($2::uuid[], $3::text[], $4::jsonb[], $5::jsonb[], $6::integer[], $7::jsonb[], $8::timestamptz[])
+    as moved (saga_id, state, value, context, version, timers, next_timer_at)
+  where saga.saga = $1 and saga.saga_id = moved.saga_id`)
+
+const INSERT_HISTORY = statement(`
+  insert into saga_history (saga, saga_id, sequence, event, body, message_id, from_state, to_state, sent)
+  select $1, * from unnest($2::uuid[], $3::integer[], $4::text[], $5::jsonb[], $6::uuid[], $7::text[], $8::text[], $9::jsonb[])`)
+
+export interface LockedRow extends SagaRow {
+  now: Date
+}
+
+export function lockInstances(tx: Tx, saga: string, ids: readonly string[]): Promise<LockedRow[]> {
+  return run<LockedRow>(tx, LOCK, [saga, ids])
+}
+
+export function lockDue(tx: Tx, saga: string, limit: number): Promise<LockedRow[]> {
+  return run<LockedRow>(tx, LOCK_DUE, [saga, limit])
+}
+
+/** Milliseconds until the next timer is due, negative when overdue; undefined when none is pending. */
+export async function untilNextTimer(tx: Tx, saga: string): Promise<number | undefined> {
+  const [row] = await run<{ ms: string | null }>(tx, NEXT_TIMER, [saga])
+  return row?.ms == null ? undefined : Number(row.ms)
+}
+
+export async function insertInstances(tx: Tx, saga: string, rows: readonly SagaRow[]): Promise<void> {
+  await run(tx, INSERT, [saga, ...columns(rows)])
+}
+
+export async function updateInstances(tx: Tx, saga: string, rows: readonly SagaRow[]): Promise<void> {
+  await run(tx, UPDATE, [saga, ...columns(rows)])
+}
+
+function columns(rows: readonly SagaRow[]): unknown[] {
+  return [
+    rows.map((row) => row.saga_id),
+    rows.map((row) => row.state),
+    rows.map((row) => JSON.stringify(row.value)),
+    rows.map((row) => JSON.stringify(row.context)),
+    rows.map((row) => row.version),
+    rows.map((row) => JSON.stringify(row.timers)),
+    rows.map((row) => row.timers.map(({ dueAt }) => dueAt).toSorted()[0] ?? null)
+  ]
+}
+
+export async function insertHistory(tx: Tx, saga: string, rows: readonly HistoryRow[]): Promise<void> {
+  await run(tx, INSERT_HISTORY, [
+    saga,
+    rows.map((row) => row.saga_id),
+    rows.map((row) => row.sequence),
+    rows.map((row) => row.event),
+    rows.map((row) => JSON.stringify(row.body)),
+    rows.map((row) => row.message_id),
+    rows.map((row) => row.from_state),
+    rows.map((row) => row.to_state),
+    rows.map((row) => JSON.stringify(row.sent))
+  ])
+}

@@ -1,0 +1,61 @@
+import { backoff } from '../messaging/batcher.ts'
+import type { Log } from '../messaging/log.ts'
+import type { Outbox } from '../messaging/outbox.ts'
+import { Signal } from '../messaging/signal.ts'
+import type { SagaHost } from './host.ts'
+import { untilNextTimer } from './tables.ts'
+
+/** Instances moved in one transaction. */
+const BATCH = 100
+/** Longest sleep, ms: a timer set by another process is noticed at the latest after this. */
+const POLL_MS = 1000
+
+/** Fires a saga's due timers; any number of processes may run one. */
+export class TimerLoop {
+  readonly #host: SagaHost
+  readonly #outbox: Outbox
+  readonly #log: Log
+  readonly #wake = new Signal()
+  #stopping = false
+  #running: Promise<void> | undefined
+
+  constructor(host: SagaHost, outbox: Outbox, log: Log) {
+    this.#host = host
+    this.#outbox = outbox
+    this.#log = log
+  }
+
+  start(): void {
+    this.#running ??= this.#run()
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping = true
+    this.#wake.give()
+    await this.#running
+  }
+
+  /** Fires what is due. Returns how many ms may pass before the next look. */
+  async runOnce(): Promise<number> {
+    return this.#outbox.transaction(async (tx) => {
+      const { moved, messages } = await this.#host.fireDue(tx, BATCH)
+      await this.#outbox.add(tx, messages)
+      if (moved === BATCH) return 0
+      const next = await untilNextTimer(tx, this.#host.definition.name)
+      return Math.min(POLL_MS, Math.max(next ?? POLL_MS, 10))
+    })
+  }
+
+  async #run(): Promise<void> {
+    for (let failures = 0; !this.#stopping; ) {
+      try {
+        await this.#wake.wait(await this.runOnce())
+        failures = 0
+      } catch (error) {
+        failures++
+        this.#log.warn({ err: error, saga: this.#host.definition.name }, 'Timers could not be fired; trying again')
+        if (!this.#stopping) await this.#wake.wait(backoff(failures, 200, 5000))
+      }
+    }
+  }
+}
