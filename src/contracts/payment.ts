@@ -1,0 +1,31 @@
+import Type from 'typebox'
+import { command, event } from '../messaging/message.ts'
+import { Currency, Id, Money, Reason } from './types.ts'
+
+/** The money was taken. */
+export const PaymentCompletedEvent = event('PaymentCompletedEvent', {
+  owner: 'payment',
+  correlateBy: 'orderId',
+  schema: Type.Object({ orderId: Id, amount: Money, currency: Currency })
+})
+
+/** No money was taken, and none will be. */
+export const PaymentFailedEvent = event('PaymentFailedEvent', {
+  owner: 'payment',
+  correlateBy: 'orderId',
+  schema: Type.Object({ orderId: Id, reason: Reason })
+})
+
+/** Gives back the money taken for an order; when none is yet, none ever will be. */
+export const RefundPayment = command('RefundPayment', {
+  owner: 'payment',
+  correlateBy: 'orderId',
+  schema: Type.Object({ orderId: Id })
+})
+
+/** No money is kept for the order: `amount` went back, zero when none had been taken. */
+export const PaymentRefundedEvent = event('PaymentRefundedEvent', {
+  owner: 'payment',
+  correlateBy: 'orderId',
+  schema: Type.Object({ orderId: Id, amount: Money })
+})

@@ -1,0 +1,27 @@
+import Type from 'typebox'
+
+/** UUIDv7, any case and version accepted from outside. */
+export const Id = Type.String({ format: 'uuid' })
+
+/** An id or code given by a client: short, printable, safe in a URL and in a log line. */
+export const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
+export const Name = Type.String({ pattern: NAME.source })
+
+/** Why something failed: a code for programs, readable for people. */
+export const Reason = Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}$' })
+
+/** Integer minor units: 1999 is 19.99. */
+export const Money = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
+
+/** ISO 4217. */
+export const Currency = Type.String({ pattern: '^[A-Z]{3}$' })
+
+export const Quantity = Type.Integer({ minimum: 1, maximum: 1_000_000 })
+
+export const Items = Type.Array(Type.Object({ productId: Name, quantity: Quantity }), { minItems: 1, maxItems: 100 })
+
+/** A gateway's name for how the customer pays. */
+export const PaymentMethod = Type.String({ pattern: '^pm_[A-Za-z0-9_]{1,60}$' })
+
+/** The methods an order may name: Stripe's test names, and `pm_sim_*` for how a gateway misbehaves. */
+export const PAYMENT_METHODS = ['pm_card_visa', 'pm_card_chargeDeclined', 'pm_card_chargeDeclinedInsufficientFunds', 'pm_sim_unavailable', 'pm_sim_lost_response'] as const

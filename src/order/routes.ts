@@ -1,0 +1,118 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import Type from 'typebox'
+import { LessThan, type DataSource } from 'typeorm'
+import { Items, Money, Name, PAYMENT_METHODS, Quantity } from '../contracts/types.ts'
+import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage, UUID } from '../http/page.ts'
+import { notFound, Problem } from '../http/problem.ts'
+import type { OrderIntake } from './place-orders.ts'
+import { OrderEntity, type Order, type OrderStatus } from './tables.ts'
+
+const STATUSES = ['Suspend', 'Completed', 'Failed'] as const
+
+const NewOrder = Type.Object(
+  {
+    customerId: Name,
+    items: Type.Array(Type.Object({ productId: Name, quantity: Quantity }, { additionalProperties: false }), { minItems: 1, maxItems: 100 }),
+    paymentMethod: Type.Enum([...PAYMENT_METHODS]),
+    expectedTotal: Type.Optional(Money)
+  },
+  { additionalProperties: false, examples: [{ customerId: 'ada', items: [{ productId: 'keyboard', quantity: 1 }], paymentMethod: 'pm_card_visa' }] }
+)
+
+const Accepted = Type.Object({ orderId: Type.String(), status: Type.Literal('Suspend') })
+
+const OrderView = Type.Object({
+  orderId: Type.String(),
+  customerId: Type.String(),
+  status: Type.Enum([...STATUSES]),
+  failureReason: Type.Union([Type.String(), Type.Null()]),
+  items: Items,
+  paymentMethod: Type.String(),
+  expectedTotal: Type.Union([Money, Type.Null()], { description: 'Minor units' }),
+  total: Type.Union([Money, Type.Null()], { description: 'Minor units; known once stock has priced the order' }),
+  currency: Type.Union([Type.String(), Type.Null()]),
+  createdAt: Type.String(),
+  updatedAt: Type.String()
+})
+
+const IdempotencyKey = Type.String({ pattern: '^[\\x21-\\x7e]{1,255}$', description: 'Up to 255 printable ASCII characters: the same key and body are one order' })
+
+const tags = ['order']
+
+export function orderRoutes(dataSource: DataSource, intake: OrderIntake): FastifyPluginAsyncTypebox {
+  const orders = () => dataSource.getRepository(OrderEntity)
+
+  return async (app) => {
+    app.post(
+      '/orders',
+      {
+        schema: {
+          tags,
+          summary: 'Place an order',
+          description: 'Recorded as `Suspend`; stock and payment decide how it ends. Prices are stock’s; `expectedTotal` makes the order fail with `PriceChanged` when they differ.',
+          body: NewOrder,
+          headers: Type.Object({ 'idempotency-key': Type.Optional(IdempotencyKey) }),
+          response: {
+            202: { ...Accepted, headers: { location: { type: 'string' }, 'idempotent-replayed': { type: 'string', description: 'true when this repeats an earlier answer' } } },
+            '4xx': Problem,
+            '5xx': Problem
+          }
+        }
+      },
+      async ({ body, headers }, reply) => {
+        const idempotencyKey = headers['idempotency-key']
+        const { orderId, replayed } = await intake.place({ order: body as typeof body & { paymentMethod: string }, idempotencyKey, headers: traceContext(headers) })
+        if (replayed) reply.header('idempotent-replayed', 'true')
+        return reply.code(202).header('location', `/orders/${orderId}`).send({ orderId, status: 'Suspend' })
+      }
+    )
+
+    app.get(
+      '/orders/:orderId',
+      { schema: { tags, summary: 'One order', params: Type.Object({ orderId: Type.String({ format: 'uuid' }) }), response: { 200: OrderView, '4xx': Problem } } },
+      async ({ params: { orderId } }) => {
+        const order = await orders().findOne({ where: { orderId }, relations: { lines: true }, order: { lines: { line: 'ASC' } } })
+        if (!order) throw notFound(`order ${orderId}`)
+        return toView(order)
+      }
+    )
+
+    app.get(
+      '/orders',
+      {
+        schema: {
+          tags,
+          summary: 'Orders, newest first',
+          querystring: Type.Object({ status: Type.Optional(Type.Enum([...STATUSES])), ...PageQuery }, { additionalProperties: false }),
+          response: { 200: Page(OrderView), '4xx': Problem }
+        }
+      },
+      async ({ query: { status, cursor, limit = DEFAULT_LIMIT } }) => {
+        const before = decodeCursor(cursor, UUID)
+        const found = await orders().find({
+          where: { ...(status && { status: status as OrderStatus }), ...(before && { orderId: LessThan(before) }) },
+          relations: { lines: true },
+          relationLoadStrategy: 'query',
+          order: { orderId: 'DESC' },
+          take: limit + 1
+        })
+        return toPage(found.map(toView), limit, (order) => order.orderId)
+      }
+    )
+  }
+}
+
+/** W3C trace context follows the order from message to message. */
+function traceContext(headers: Record<string, unknown>): Record<string, string> {
+  const { traceparent } = headers
+  return typeof traceparent === 'string' && /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/.test(traceparent) ? { traceparent } : {}
+}
+
+function toView({ lines, createdAt, updatedAt, ...order }: Order) {
+  return {
+    ...order,
+    items: lines.toSorted((a, b) => a.line - b.line).map(({ productId, quantity }) => ({ productId, quantity })),
+    createdAt: createdAt.toISOString(),
+    updatedAt: updatedAt.toISOString()
+  }
+}

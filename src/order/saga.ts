@@ -1,0 +1,34 @@
+import { OrderCreatedEvent } from '../contracts/order.ts'
+import { run, statement, type Tx } from '../messaging/sql.ts'
+import { defineSaga, type SagaChange } from '../saga/define.ts'
+import { ORDER_EVENTS, orderMachine, type OrderContext } from './machine.ts'
+
+// An order ends once: whatever the saga still undoes afterwards no longer changes the order's status.
+const END_ORDERS = statement(`
+  update orders set status = ended.status, failure_reason = ended.failure_reason, total = ended.total, currency = ended.currency, updated_at = now()
+  from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[]) as ended (order_id, status, failure_reason, total, currency)
+  where orders.order_id = ended.order_id and orders.status = 'Suspend'`)
+
+/** @param deadlineSeconds how long an order may stay `Suspend` */
+export function orderSaga(deadlineSeconds: number) {
+  return defineSaga({
+    name: 'order',
+    machine: orderMachine(deadlineSeconds),
+    startedBy: OrderCreatedEvent,
+    handles: ORDER_EVENTS,
+    project: endOrders
+  })
+}
+
+async function endOrders(tx: Tx, changes: readonly SagaChange[]): Promise<void> {
+  const ended = changes.filter(({ status }) => status !== 'Suspend')
+  if (ended.length === 0) return
+  const contexts = ended.map(({ context }) => context as unknown as OrderContext)
+  await run(tx, END_ORDERS, [
+    ended.map(({ sagaId }) => sagaId),
+    ended.map(({ status }) => status),
+    contexts.map(({ failureReason }) => failureReason),
+    contexts.map(({ total }) => total),
+    contexts.map(({ currency }) => currency)
+  ])
+}

@@ -1,0 +1,33 @@
+import { OrderCompletedEvent, OrderCreatedEvent, OrderFailedEvent } from '../contracts/order.ts'
+import { RefundPayment } from '../contracts/payment.ts'
+import { ReleaseStock } from '../contracts/stock.ts'
+import type { ServiceContext } from '../messaging/context.ts'
+import { SagaHost } from '../saga/host.ts'
+import { SagaInspector } from '../saga/inspect.ts'
+import { sagaRoutes } from '../saga/routes.ts'
+import { TimerLoop } from '../saga/timers.ts'
+import { ORDER_EVENTS } from './machine.ts'
+import { OrderIntake } from './place-orders.ts'
+import { orderRoutes } from './routes.ts'
+import { orderSaga } from './saga.ts'
+import { OrderEntity, OrderLineEntity } from './tables.ts'
+
+/** The order service: takes orders, follows each by a saga, ends it. */
+export const orderService = {
+  name: 'order',
+  migrations: ['messaging', 'saga', 'order'],
+  entities: [OrderEntity, OrderLineEntity],
+  consumes: ORDER_EVENTS,
+  sends: [OrderCreatedEvent, OrderCompletedEvent, OrderFailedEvent, ReleaseStock, RefundPayment],
+  /** @param settings `deadlineSeconds`: how long an order may stay `Suspend` */
+  build({ dataSource, outbox, log }: ServiceContext, { deadlineSeconds }: { deadlineSeconds: number }) {
+    const host = new SagaHost(orderSaga(deadlineSeconds))
+    const intake = new OrderIntake(outbox, host)
+    return {
+      handlers: [host.handler()],
+      routes: [orderRoutes(dataSource, intake), sagaRoutes(new SagaInspector(dataSource, host.definition))],
+      workers: [new TimerLoop(host, outbox, log)],
+      intake
+    }
+  }
+}

@@ -1,0 +1,195 @@
+import { setMaxListeners } from 'node:events'
+import { PaymentCompletedEvent, PaymentFailedEvent, PaymentRefundedEvent } from '../contracts/payment.ts'
+import { backoff, Batcher } from '../messaging/batcher.ts'
+import type { Log } from '../messaging/log.ts'
+import { message, type Message } from '../messaging/message.ts'
+import type { Outbox } from '../messaging/outbox.ts'
+import { Signal } from '../messaging/signal.ts'
+import { isConflict, isUnavailable, run, statement, type Tx } from '../messaging/sql.ts'
+import type { PaymentGateway } from './gateway.ts'
+import type { PaymentStatus } from './tables.ts'
+
+/** Payments claimed at once, and the most asked for at the same time. */
+const BATCH = 100
+const MAX_IN_FLIGHT = 400
+/** How long the gateway may take, ms. The claim lasts longer, so that an attempt has ended before it counts as lost. */
+const GATEWAY_TIMEOUT_MS = 10_000
+const CLAIM_SECONDS = 30
+/** Back-stop for payments of a process that died, and the pause between two asks, ms. */
+const POLL_MS = 1000
+const RETRY_MIN_MS = 200
+const RETRY_MAX_MS = 60_000
+
+// The attempt is committed before the gateway is asked: whoever finds the claim expired asks again under the same key.
+const CLAIM = statement(`
+  update payments set attempts = attempts + 1, next_attempt_at = now() + interval '${CLAIM_SECONDS} seconds'
+  where order_id in (
+    select order_id from payments where next_attempt_at <= now() order by next_attempt_at limit $1 for update skip locked)
+  returning order_id, status, amount, currency, payment_method, cause, attempts, refund_requested`)
+
+const LOCK = statement(`select order_id, status, refund_requested from payments where order_id = any($1::uuid[]) order by order_id for update`)
+
+const RECORD = statement(`
+  update payments set status = outcome.status, failure_reason = coalesce(outcome.failure_reason, payments.failure_reason),
+    gateway_reference = coalesce(outcome.reference, payments.gateway_reference),
+    refunded_amount = outcome.refunded_amount, last_error = outcome.last_error, updated_at = now(),
+    next_attempt_at = now() + outcome.retry_ms * interval '1 millisecond'
+  from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::integer[])
+    as outcome (order_id, status, failure_reason, reference, refunded_amount, last_error, retry_ms)
+  where payments.order_id = outcome.order_id`)
+
+interface Claimed {
+  order_id: string
+  status: PaymentStatus
+  amount: string
+  currency: string
+  payment_method: string
+  cause: Pick<Message, 'conversationId' | 'correlationId' | 'headers'> | null
+  attempts: number
+  refund_requested: boolean
+}
+
+type Outcome = { outcome: 'charged'; reference: string } | { outcome: 'declined'; reason: string } | { outcome: 'refunded'; amount: number } | { outcome: 'unknown'; error: string }
+
+interface Answered {
+  payment: Claimed
+  answer: Outcome
+}
+
+interface Change {
+  status: PaymentStatus
+  failureReason?: string
+  reference?: string
+  refunded?: number
+  lastError?: string
+  /** When the gateway is to be asked (again); absent: never. */
+  retryMs?: number
+  messages: Message[]
+}
+
+/**
+ * Asks the gateway for what is waiting, outside any transaction, and records its answers with their events. Unknown
+ * outcomes are asked for again, under the same key, until there is an answer.
+ */
+export class Cashier {
+  readonly #outbox: Outbox
+  readonly #gateway: PaymentGateway
+  readonly #log: Log
+  readonly #wake = new Signal()
+  readonly #answers: Batcher<Answered>
+  readonly #asking = new Set<Promise<void>>()
+  #stopping = false
+  #running: Promise<void> | undefined
+
+  constructor(outbox: Outbox, gateway: PaymentGateway, log: Log) {
+    this.#outbox = outbox
+    this.#gateway = gateway
+    this.#log = log
+    this.#answers = new Batcher({
+      limit: BATCH,
+      work: (batch) => this.#outbox.transaction(async (tx) => this.#outbox.add(tx, await recordAnswers(tx, batch))),
+      onError: (error, attempt) => (isConflict(error) || isUnavailable(error) ? { retryAfterMs: backoff(attempt, 50, 5000) } : 'split'),
+      // The claim runs out and the gateway is asked again under the same key.
+      failed: ({ payment }, error) => this.#log.error({ err: error, orderId: payment.order_id }, 'The gateway answered, and the answer could not be recorded; it will be asked again')
+    })
+  }
+
+  start(): void {
+    this.#running ??= this.#run()
+  }
+
+  wake(): void {
+    this.#wake.give()
+  }
+
+  /** Claims nothing new, waits for the answers under way, records them. */
+  async stop(): Promise<void> {
+    this.#stopping = true
+    this.#wake.give()
+    await this.#running
+    await Promise.all(this.#asking)
+    await this.#answers.finish()
+  }
+
+  /** Claims what is due and begins to ask for it. Returns how many. */
+  async runOnce(): Promise<number> {
+    const claimed = await this.#outbox.transaction((tx) => run<Claimed>(tx, CLAIM, [BATCH]))
+    const signal = AbortSignal.timeout(GATEWAY_TIMEOUT_MS)
+    setMaxListeners(0, signal)
+    for (const payment of claimed) {
+      const asking: Promise<void> = this.#ask(payment, signal).then((answer) => {
+        this.#asking.delete(asking)
+        this.#answers.push({ payment, answer })
+        if (this.#asking.size === MAX_IN_FLIGHT - BATCH) this.#wake.give()
+      })
+      this.#asking.add(asking)
+    }
+    return claimed.length
+  }
+
+  async #run(): Promise<void> {
+    for (let failures = 0; !this.#stopping; ) {
+      try {
+        const claimed = this.#asking.size <= MAX_IN_FLIGHT - BATCH ? await this.runOnce() : 0
+        failures = 0
+        if (claimed < BATCH) await this.#wake.wait(POLL_MS)
+      } catch (error) {
+        failures++
+        this.#log.warn({ err: error }, 'Payments could not be claimed; trying again')
+        await this.#wake.wait(backoff(failures, 200, 5000))
+      }
+    }
+  }
+
+  async #ask({ order_id: key, status, amount, currency, payment_method: method, attempts, refund_requested: refund }: Claimed, signal: AbortSignal): Promise<Outcome> {
+    const request = { key, amount: Number(amount), currency, method }
+    // The first attempt of a payment whose refund is already wanted: it was never charged.
+    if (status === 'Pending' && refund && attempts === 1) return { outcome: 'refunded', amount: 0 }
+    try {
+      if (status === 'Pending' && !refund) return await this.#gateway.charge(request, signal)
+      return { outcome: 'refunded', amount: (await this.#gateway.refund(request, signal)).amount }
+    } catch (error) {
+      return { outcome: 'unknown', error: (error as Error).message }
+    }
+  }
+}
+
+/** Records what the gateway said. Returns the events to send. */
+async function recordAnswers(tx: Tx, batch: readonly Answered[]): Promise<Message[]> {
+  const rows = await run<{ order_id: string; status: PaymentStatus; refund_requested: boolean }>(tx, LOCK, [batch.map(({ payment }) => payment.order_id)])
+  const current = new Map(rows.map((row) => [row.order_id, row]))
+  const changes = batch
+    // An attempt that outlived its claim may be answered twice; only one answer counts.
+    .filter(({ payment }, index) => current.get(payment.order_id)!.status === payment.status && index === batch.findIndex((other) => other.payment.order_id === payment.order_id))
+    .map(({ payment, answer }) => ({ orderId: payment.order_id, ...changeFor(payment, answer, current.get(payment.order_id)!.refund_requested) }))
+  await run(tx, RECORD, [
+    changes.map(({ orderId }) => orderId),
+    changes.map(({ status }) => status),
+    changes.map(({ failureReason }) => failureReason),
+    changes.map(({ reference }) => reference),
+    changes.map(({ refunded }) => refunded ?? 0),
+    changes.map(({ lastError }) => lastError?.slice(0, 500)),
+    changes.map(({ retryMs }) => retryMs)
+  ])
+  return changes.flatMap(({ messages }) => messages)
+}
+
+function changeFor({ order_id: orderId, status, amount, currency, attempts, ...payment }: Claimed, answer: Outcome, refund: boolean): Change {
+  const cause = payment.cause ?? undefined
+  switch (answer.outcome) {
+    case 'charged': {
+      const completed = message(PaymentCompletedEvent, { orderId, amount: Number(amount), currency }, cause)
+      return refund
+        ? { status: 'Refunding', reference: answer.reference, retryMs: 0, messages: [completed] }
+        : { status: 'Completed', reference: answer.reference, messages: [completed] }
+    }
+    case 'declined': {
+      const failed = message(PaymentFailedEvent, { orderId, reason: answer.reason }, cause)
+      return { status: 'Failed', failureReason: answer.reason, messages: refund ? [failed, message(PaymentRefundedEvent, { orderId, amount: 0 }, cause)] : [failed] }
+    }
+    case 'refunded':
+      return { status: answer.amount > 0 ? 'Refunded' : 'Cancelled', refunded: answer.amount, messages: [message(PaymentRefundedEvent, { orderId, amount: answer.amount }, cause)] }
+    case 'unknown':
+      return { status, lastError: answer.error, retryMs: Math.round(backoff(attempts, RETRY_MIN_MS, RETRY_MAX_MS)), messages: [] }
+  }
+}

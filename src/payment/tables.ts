@@ -1,0 +1,43 @@
+import { EntitySchema } from 'typeorm'
+
+export const PAYMENT_STATUSES = ['Pending', 'Completed', 'Failed', 'Refunding', 'Refunded', 'Cancelled'] as const
+export type PaymentStatus = (typeof PAYMENT_STATUSES)[number]
+
+export interface Payment {
+  orderId: string
+  status: PaymentStatus
+  /** Minor units. */
+  amount: number
+  currency: string
+  paymentMethod: string
+  failureReason: string | null
+  refundedAmount: number
+  gatewayReference: string | null
+  attempts: number
+  nextAttemptAt: Date | null
+  lastError: string | null
+  createdAt: Date
+  updatedAt: Date
+}
+
+const money = { from: (value: string) => Number(value), to: (value: number) => value }
+
+export const PaymentEntity = new EntitySchema<Payment>({
+  name: 'Payment',
+  tableName: 'payments',
+  columns: {
+    orderId: { name: 'order_id', type: 'uuid', primary: true },
+    status: { type: 'text' },
+    amount: { type: 'bigint', transformer: money },
+    currency: { type: 'text' },
+    paymentMethod: { name: 'payment_method', type: 'text' },
+    failureReason: { name: 'failure_reason', type: 'text', nullable: true },
+    refundedAmount: { name: 'refunded_amount', type: 'bigint', transformer: money },
+    gatewayReference: { name: 'gateway_reference', type: 'text', nullable: true },
+    attempts: { type: 'integer' },
+    nextAttemptAt: { name: 'next_attempt_at', type: 'timestamptz', nullable: true },
+    lastError: { name: 'last_error', type: 'text', nullable: true },
+    createdAt: { name: 'created_at', type: 'timestamptz' },
+    updatedAt: { name: 'updated_at', type: 'timestamptz' }
+  }
+})

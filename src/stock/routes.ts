@@ -1,0 +1,122 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import Type from 'typebox'
+import { MoreThan, type DataSource } from 'typeorm'
+import { Currency, NAME, Name } from '../contracts/types.ts'
+import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from '../http/page.ts'
+import { HttpProblem, notFound, Problem } from '../http/problem.ts'
+import { ProductEntity, ReservationEntity, type Product, type Reservation } from './tables.ts'
+
+/** Units of one product; a Postgres integer holds it with room for restocking. */
+const MAX_UNITS = 1_000_000_000
+const Units = Type.Integer({ minimum: 0, maximum: MAX_UNITS })
+
+const NewProduct = Type.Object(
+  {
+    name: Type.String({ minLength: 1, maxLength: 200, pattern: '^[^\\x00-\\x1f\\x7f]+$' }),
+    unitPrice: Type.Integer({ minimum: 0, maximum: 1_000_000_000, description: 'Minor units' }),
+    currency: Currency,
+    onHand: Type.Integer({ ...Units, description: 'Units that can be reserved' })
+  },
+  { additionalProperties: false, examples: [{ name: 'Mechanical keyboard', unitPrice: 8900, currency: 'EUR', onHand: 100 }] }
+)
+
+const ProductView = Type.Object({
+  productId: Type.String(),
+  name: Type.String(),
+  unitPrice: Type.Integer(),
+  currency: Type.String(),
+  onHand: Type.Integer({ description: 'Units that can still be reserved' }),
+  reserved: Type.Integer({ description: 'Units held for orders' })
+})
+
+const nullable = <T extends Type.TSchema>(schema: T) => Type.Union([schema, Type.Null()])
+
+const ReservationView = Type.Object({
+  orderId: Type.String(),
+  status: Type.Enum(['Reserved', 'Refused', 'Released']),
+  reason: nullable(Type.String()),
+  productId: nullable(Type.String()),
+  total: nullable(Type.Integer()),
+  currency: nullable(Type.String()),
+  lines: Type.Array(Type.Object({ productId: Type.String(), quantity: Type.Integer(), unitPrice: Type.Integer() })),
+  createdAt: Type.String(),
+  updatedAt: Type.String()
+})
+
+const ById = Type.Object({ productId: Name })
+const tags = ['stock']
+
+const UPSERT = `
+  insert into products (product_id, name, unit_price, currency, on_hand) values ($1, $2, $3, $4, $5)
+  on conflict (product_id) do update set name = excluded.name, unit_price = excluded.unit_price, currency = excluded.currency,
+    on_hand = excluded.on_hand, updated_at = now()
+  returning product_id as "productId", name, unit_price::float8 as "unitPrice", currency, on_hand as "onHand", reserved::float8 as reserved, xmax = 0 as created`
+
+const RESTOCK = `
+  update products set on_hand = on_hand + $2, updated_at = now() where product_id = $1 and on_hand + $2 <= ${MAX_UNITS} returning product_id`
+
+export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
+  const products = () => dataSource.getRepository(ProductEntity)
+  const reservations = () => dataSource.getRepository(ReservationEntity)
+  const find = async (productId: string): Promise<Product> => {
+    const product = await products().findOneBy({ productId })
+    if (!product) throw notFound(`product ${productId}`)
+    return product
+  }
+
+  return async (app) => {
+    app.put(
+      '/products/:productId',
+      { schema: { tags, summary: 'Create a product, or replace name, price and units on hand', params: ById, body: NewProduct, response: { 200: ProductView, 201: ProductView, '4xx': Problem } } },
+      async ({ params: { productId }, body: { name, unitPrice, currency, onHand } }, reply) => {
+        const [{ created, ...product }]: [Product & { created: boolean }] = await dataSource.query(UPSERT, [productId, name, unitPrice, currency, onHand])
+        return reply.code(created ? 201 : 200).send(product)
+      }
+    )
+
+    app.get('/products/:productId', { schema: { tags, summary: 'One product', params: ById, response: { 200: ProductView, '4xx': Problem } } }, ({ params: { productId } }) => find(productId))
+
+    app.get(
+      '/products',
+      { schema: { tags, summary: 'Products by id', querystring: Type.Object(PageQuery, { additionalProperties: false }), response: { 200: Page(ProductView), '4xx': Problem } } },
+      async ({ query: { cursor, limit = DEFAULT_LIMIT } }) => {
+        const after = decodeCursor(cursor, NAME)
+        const found = await products().find({ where: after ? { productId: MoreThan(after) } : {}, order: { productId: 'ASC' }, take: limit + 1 })
+        return toPage(found, limit, (product) => product.productId)
+      }
+    )
+
+    app.post(
+      '/products/:productId/restock',
+      {
+        schema: {
+          tags,
+          summary: 'Add units',
+          params: ById,
+          body: Type.Object({ quantity: Type.Integer({ minimum: 1, maximum: 1_000_000 }) }, { additionalProperties: false }),
+          response: { 200: ProductView, '4xx': Problem }
+        }
+      },
+      async ({ params: { productId }, body: { quantity } }) => {
+        const [rows]: [unknown[], number] = await dataSource.query(RESTOCK, [productId, quantity])
+        const product = await find(productId)
+        if (rows.length === 0) throw new HttpProblem(409, `${productId} would have more than ${MAX_UNITS} units`, [{ field: 'quantity', expected: `must be at most ${MAX_UNITS - product.onHand}` }])
+        return product
+      }
+    )
+
+    app.get(
+      '/reservations/:orderId',
+      { schema: { tags, summary: 'What is held for an order', params: Type.Object({ orderId: Type.String({ format: 'uuid' }) }), response: { 200: ReservationView, '4xx': Problem } } },
+      async ({ params: { orderId } }) => {
+        const reservation = await reservations().findOne({ where: { orderId }, relations: { lines: true } })
+        if (!reservation) throw notFound(`reservation for order ${orderId}`)
+        return toView(reservation)
+      }
+    )
+  }
+}
+
+function toView({ createdAt, updatedAt, lines, ...reservation }: Reservation) {
+  return { ...reservation, lines: lines.map(({ productId, quantity, unitPrice }) => ({ productId, quantity, unitPrice })), createdAt: createdAt.toISOString(), updatedAt: updatedAt.toISOString() }
+}
