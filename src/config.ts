@@ -1,0 +1,54 @@
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import Type, { type Static } from 'typebox'
+import { Check, Convert, Errors } from 'typebox/value'
+import { problemsOf } from './messaging/schema.ts'
+
+const DatabaseUrl = Type.String({ pattern: '^postgres(ql)?://.+', description: 'a postgres:// URL' })
+
+const Config = Type.Object({
+  host: Type.String({ minLength: 1, description: 'an address to listen on' }),
+  port: Type.Integer({ minimum: 0, maximum: 65_535, description: 'a port number from 0 (any free one) to 65535' }),
+  databaseUrl: Type.Optional(DatabaseUrl),
+  orderDatabaseUrl: Type.Optional(DatabaseUrl),
+  stockDatabaseUrl: Type.Optional(DatabaseUrl),
+  paymentDatabaseUrl: Type.Optional(DatabaseUrl),
+  rabbitmqUrl: Type.Optional(Type.String({ pattern: '^amqps?://.+', description: 'an amqp:// or amqps:// URL' })),
+  dataDir: Type.String({ minLength: 1, description: 'a folder' }),
+  logLevel: Type.Enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], { description: 'one of fatal, error, warn, info, debug, trace, silent' }),
+  orderDeadlineSeconds: Type.Number({ minimum: 0.1, maximum: 2_000_000, description: 'seconds from 0.1 to 2000000' })
+})
+
+export type Config = Static<typeof Config>
+
+/** A setting that cannot be used; the message names it and says what was expected. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError'
+}
+
+/**
+ * Reads config/*.json and the environment, once, at start.
+ * @throws ConfigError
+ */
+export async function loadConfig(): Promise<Config> {
+  process.env.NODE_CONFIG_DIR ??= fileURLToPath(new URL('../config', import.meta.url))
+  process.env.SUPPRESS_NO_CONFIG_WARNING ??= 'true'
+  const { default: config } = await import('config')
+  const given = config.util.toObject() as Record<string, unknown>
+  const known = Object.fromEntries(Object.keys(Config.properties).flatMap((key) => (given[key] === undefined ? [] : [[key, given[key]]])))
+  // The environment holds only text: "8080" is meant as a number.
+  const value = Convert(Config, known)
+  if (Check(Config, value)) return value
+  const variables = environmentVariables()
+  const lines = problemsOf(Errors(Config, value)).map(({ field }) => {
+    const key = field.slice(1) as keyof typeof Config.properties
+    const shown = key.endsWith('Url') ? '' : `, got ${JSON.stringify(given[key])}`
+    return `${variables[key] ?? key}: expected ${(Config.properties[key] as { description?: string } | undefined)?.description ?? 'another value'}${shown}`
+  })
+  throw new ConfigError([...new Set(lines)].join('\n'))
+}
+
+/** Setting -> the environment variable it is read from. */
+function environmentVariables(): Record<string, string> {
+  return JSON.parse(readFileSync(`${process.env.NODE_CONFIG_DIR}/custom-environment-variables.json`, 'utf8')) as Record<string, string>
+}

@@ -1,0 +1,52 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import Type from 'typebox'
+import type { OutboxStatus } from '../messaging/outbox.ts'
+import { Problem } from './problem.ts'
+
+/** What an operator can ask about a service. */
+export interface Operated {
+  name: string
+  /** What keeps the service from working, by part; asks the database. */
+  check(): Promise<Record<string, string | undefined>>
+  outboxStatus(): Promise<OutboxStatus>
+}
+
+const Readiness = Type.Object({
+  status: Type.Enum(['ready', 'unavailable']),
+  services: Type.Record(Type.String(), Type.Record(Type.String(), Type.String()), { description: '`ok`, or what is wrong, for each part of each service' })
+})
+
+const tags = ['operations']
+
+/** Health of the process and the outboxes of its services. */
+export function operationRoutes(services: readonly Operated[]): FastifyPluginAsyncTypebox {
+  return async (app) => {
+    app.get('/health/live', { schema: { tags, summary: 'The process runs', response: { 200: Type.Object({ status: Type.Literal('live') }) } } }, async () => ({ status: 'live' as const }))
+
+    app.get('/health/ready', { schema: { tags, summary: 'Every part of every service works, or why not', response: { 200: Readiness, 503: Readiness } } }, async (_request, reply) => {
+      const checks = await Promise.all(services.map(async (service) => [service.name, await service.check()] as const))
+      const ready = checks.every(([, parts]) => Object.values(parts).every((problem) => problem === undefined))
+      return reply.code(ready ? 200 : 503).send({
+        status: ready ? 'ready' : 'unavailable',
+        services: Object.fromEntries(checks.map(([name, parts]) => [name, Object.fromEntries(Object.entries(parts).map(([part, problem]) => [part, problem ?? 'ok']))]))
+      })
+    })
+
+    for (const { name, outboxStatus } of services) {
+      app.get(
+        `/ops/${name}/outbox`,
+        {
+          schema: {
+            tags,
+            summary: `Messages that ${name} has committed and not yet sent`,
+            response: {
+              200: Type.Object({ pending: Type.Integer(), postponed: Type.Integer({ description: 'Of these, waiting for a later attempt' }), oldestAgeSeconds: Type.Number(), lastError: Type.Union([Type.String(), Type.Null()]) }),
+              '5xx': Problem
+            }
+          }
+        },
+        outboxStatus
+      )
+    }
+  }
+}

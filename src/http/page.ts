@@ -1,0 +1,36 @@
+import Type, { type TSchema } from 'typebox'
+import { HttpProblem } from './problem.ts'
+
+/** Query of a list: how many, and where the last page ended. */
+export const PageQuery = {
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 100, description: 'Page size, 20 when not given' })),
+  cursor: Type.Optional(Type.String({ maxLength: 200, description: '`nextCursor` of the page before' }))
+}
+
+export const DEFAULT_LIMIT = 20
+
+/** A page of a list, newest first. */
+export function Page<T extends TSchema>(item: T) {
+  return Type.Object({ items: Type.Array(item), nextCursor: Type.Union([Type.String(), Type.Null()]) })
+}
+
+/** Cursors are opaque to clients: the key of the last item. */
+export function encodeCursor(key: string): string {
+  return Buffer.from(key).toString('base64url')
+}
+
+/** @throws HttpProblem 400 when it is none of ours */
+export function decodeCursor(cursor: string | undefined, pattern: RegExp): string | undefined {
+  if (cursor === undefined) return undefined
+  const key = Buffer.from(cursor, 'base64url').toString()
+  if (!pattern.test(key)) throw new HttpProblem(400, "The request's query is not valid", [{ field: 'cursor', expected: 'must be a nextCursor that this list answered' }])
+  return key
+}
+
+export const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
+
+/** @param items one more than the page holds when there is a next page */
+export function toPage<T>(items: T[], limit: number, keyOf: (item: T) => string): { items: T[]; nextCursor: string | null } {
+  const page = items.slice(0, limit)
+  return { items: page, nextCursor: items.length > limit ? encodeCursor(keyOf(page.at(-1)!)) : null }
+}

@@ -1,0 +1,103 @@
+import { parseArgs } from 'node:util'
+import { resolve } from 'node:path'
+import { pino } from 'pino'
+import { ConfigError, loadConfig, type Config } from './config.ts'
+import { startEmbeddedPostgres, type EmbeddedPostgres } from './embedded-postgres.ts'
+import { seedProducts } from './seed.ts'
+import { SERVICE_NAMES, type ServiceName } from './service.ts'
+import { System } from './system.ts'
+
+/** How long a clean stop may take, ms; then the process ends as it is. */
+const STOP_GRACE_MS = 20_000
+/** A terminal's Ctrl-C arrives twice under npm, from the terminal and from npm: this close together, ms, it is one. */
+const SAME_SIGNAL_MS = 500
+
+try {
+  await main(await loadConfig(), requestedServices())
+} catch (error) {
+  process.exitCode = 1
+  console.error(error instanceof ConfigError ? `Sagabox cannot start.\n${error.message}` : error)
+}
+
+async function main(config: Config, names: readonly ServiceName[]): Promise<void> {
+  const log = pino({ level: config.logLevel, base: names.length < SERVICE_NAMES.length ? { service: names.join('+') } : undefined })
+  if (!config.rabbitmqUrl && names.length < SERVICE_NAMES.length) {
+    throw new ConfigError(`RABBITMQ_URL: expected an amqp:// URL, because ${names.join(' and ')} alone can reach the other services only through a broker. Without one, start all three: npm start`)
+  }
+  const stop = onSignals()
+  const database = needsEmbedded(config, names) ? await startEmbeddedPostgres({ dataDir: resolve(config.dataDir), log: { info: (text) => log.info(text), error: (text) => log.error(text) } }) : undefined
+  try {
+    await run(config, names, database, stop, log)
+  } finally {
+    await database?.stop()
+  }
+}
+
+async function run(config: Config, names: readonly ServiceName[], database: EmbeddedPostgres | undefined, stop: Promise<string>, log: pino.Logger): Promise<void> {
+  const fallback = config.databaseUrl ?? database?.url ?? ''
+  const system = await System.start({
+    services: names,
+    databaseUrls: { order: config.orderDatabaseUrl ?? fallback, stock: config.stockDatabaseUrl ?? fallback, payment: config.paymentDatabaseUrl ?? fallback },
+    rabbitmqUrl: config.rabbitmqUrl,
+    deadlineSeconds: config.orderDeadlineSeconds,
+    host: config.host,
+    port: config.port,
+    log
+  })
+  void system.started().then(() => announce(system, database !== undefined)).catch((error: unknown) => log.error({ err: error }, 'Could not finish starting'))
+  const signal = await stop
+  log.info(`${signal}: stopping`)
+  setTimeout(() => {
+    log.error(`Not stopped after ${STOP_GRACE_MS / 1000} s; ending as it is. Nothing is lost: what was not committed is redelivered`)
+    process.exit(1)
+  }, STOP_GRACE_MS).unref()
+  await system.stop()
+  log.info('Stopped')
+}
+
+async function announce(system: System, embedded: boolean): Promise<void> {
+  if (system.services.length < SERVICE_NAMES.length) return
+  const seeded = embedded ? await seedProducts(system.service('stock').dataSource) : 0
+  console.log(`
+Sagabox is ready.${seeded > 0 ? ` ${seeded} sample products are on the shelf.` : ''}
+
+  Address   ${system.url}
+  API docs  ${system.url}/docs
+  Products  ${system.url}/products
+
+Place an order, then open the saga that it answers:
+
+  curl -s ${system.url}/orders -H 'content-type: application/json' -d '{"customerId":"ada","items":[{"productId":"keyboard","quantity":1}],"paymentMethod":"pm_card_visa"}'
+  curl -s ${system.url}/sagas?limit=1
+`)
+}
+
+/** Resolves at the first SIGINT or SIGTERM; a second one ends the process at once. */
+function onSignals(): Promise<string> {
+  return new Promise((resolveSignal) => {
+    let first: number | undefined
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+      process.on(signal, () => {
+        if (first === undefined) {
+          first = Date.now()
+          resolveSignal(signal)
+        } else if (Date.now() - first > SAME_SIGNAL_MS) process.exit(130)
+      })
+    }
+  })
+}
+
+/** No database given for any of the three services: they get one of their own. */
+function needsEmbedded(config: Config, names: readonly ServiceName[]): boolean {
+  const missing = names.filter((name) => !config.databaseUrl && !config[`${name}DatabaseUrl`])
+  if (missing.length === SERVICE_NAMES.length) return true
+  if (missing.length > 0) throw new ConfigError(`DATABASE_URL: expected a postgres:// URL for ${missing.join(' and ')} (or ${missing.map((name) => `${name.toUpperCase()}_DATABASE_URL`).join(' and ')})`)
+  return false
+}
+
+function requestedServices(): ServiceName[] {
+  const { positionals } = parseArgs({ allowPositionals: true })
+  const unknown = positionals.filter((name) => !SERVICE_NAMES.includes(name as ServiceName))
+  if (unknown.length > 0) throw new ConfigError(`Unknown service ${unknown.join(', ')}: expected any of ${SERVICE_NAMES.join(', ')}, or none for all`)
+  return positionals.length > 0 ? SERVICE_NAMES.filter((name) => positionals.includes(name)) : [...SERVICE_NAMES]
+}

@@ -1,0 +1,153 @@
+import type { FastifyPluginAsync } from 'fastify'
+import { fileURLToPath } from 'node:url'
+import type { DataSource, EntitySchema } from 'typeorm'
+import { backoff, pause } from './messaging/batcher.ts'
+import type { ServiceContext, Worker } from './messaging/context.ts'
+import { connectDatabase, createDataSource, type DatabaseOptions } from './messaging/database.ts'
+import { Endpoint, type Handler } from './messaging/endpoint.ts'
+import type { Log } from './messaging/log.ts'
+import type { Contract } from './messaging/message.ts'
+import { Outbox } from './messaging/outbox.ts'
+import { Relay } from './messaging/relay.ts'
+import { topologyOf, type Topology } from './messaging/topology.ts'
+import type { Transport } from './messaging/transport.ts'
+import { orderService } from './order/service.ts'
+import { paymentService } from './payment/service.ts'
+import { stockService } from './stock/service.ts'
+
+export const SERVICE_NAMES = ['order', 'stock', 'payment'] as const
+export type ServiceName = (typeof SERVICE_NAMES)[number]
+
+interface ServiceParts {
+  handlers: readonly Handler[]
+  routes: readonly FastifyPluginAsync[]
+  workers: readonly Worker[]
+  /** Where requests wait for their transaction. */
+  intake?: { stop(): Promise<void> }
+}
+
+interface ServiceDefinition {
+  name: string
+  migrations: readonly string[]
+  entities: readonly EntitySchema[]
+  consumes: readonly Contract[]
+  sends: readonly Contract[]
+  build(context: ServiceContext, settings: { deadlineSeconds: number }): ServiceParts
+}
+
+const DEFINITIONS: Record<ServiceName, ServiceDefinition> = { order: orderService, stock: stockService, payment: paymentService }
+
+/** Connections a service keeps for requests, handlers and workers; the relay has one of its own. */
+const POOL_SIZE = 10
+
+/** What all services together exchange: every process declares all of it. */
+export function sagaboxTopology(): Topology {
+  const definitions = Object.values(DEFINITIONS)
+  return topologyOf(definitions, definitions.flatMap(({ sends }) => sends))
+}
+
+export interface ServiceOptions {
+  name: ServiceName
+  databaseUrl: string
+  transport: Transport
+  deadlineSeconds: number
+  log: Log
+}
+
+/** One service: schema, outbox and relay, endpoint, workers and routes. */
+export class Service {
+  readonly name: ServiceName
+  readonly dataSource: DataSource
+  readonly outbox: Outbox
+  readonly relay: Relay
+  readonly parts: ServiceParts
+  readonly #database: DatabaseOptions
+  readonly #endpoint: Endpoint
+  readonly #transport: Transport
+  readonly #stopping = new AbortController()
+  #databaseProblem: string | undefined = 'not connected yet'
+  #starting: Promise<void> | undefined
+
+  constructor({ name, databaseUrl, transport, deadlineSeconds, log }: ServiceOptions) {
+    const definition = DEFINITIONS[name]
+    const schema = `${name}_service`
+    this.name = name
+    this.#transport = transport
+    this.#database = { url: databaseUrl, schema, migrations: definition.migrations.map(migrationFolder), entities: definition.entities, poolSize: POOL_SIZE, log }
+    this.dataSource = createDataSource(this.#database)
+    this.relay = new Relay({ url: databaseUrl, schema, transport, log })
+    this.outbox = new Outbox({ dataSource: this.dataSource, address: transport.address, source: name, committed: () => this.relay.wake() })
+    this.parts = definition.build({ dataSource: this.dataSource, outbox: this.outbox, log }, { deadlineSeconds })
+    this.#endpoint = new Endpoint({ definition: { name, handlers: this.parts.handlers }, outbox: this.outbox, transport, log })
+  }
+
+  /** Begins to start; a database that is away is tried for as long as it takes. */
+  start(): void {
+    this.#starting ??= this.#start()
+  }
+
+  /** Resolves when the database is there, migrated, and the loops run; or when the service was stopped before that. */
+  async started(): Promise<void> {
+    await this.#starting
+  }
+
+  /** Why the service cannot take requests yet. */
+  get databaseProblem(): string | undefined {
+    return this.#databaseProblem
+  }
+
+  /** Asks every part whether it works. All undefined: the service is ready. */
+  async check(): Promise<Record<string, string | undefined>> {
+    const database = this.#databaseProblem ?? (await this.dataSource.query('select 1').then(() => undefined, (error: Error) => error.message))
+    return { database, broker: this.#transport.problem(), relay: this.relay.problem() }
+  }
+
+  async #start(): Promise<void> {
+    const { schema, log } = this.#database
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await connectDatabase(this.dataSource, this.#database)
+        break
+      } catch (error) {
+        const reason = (error as Error).message || String(error)
+        if (reason !== this.#databaseProblem) log.warn({ schema, reason }, 'Cannot use the database; trying again until it answers')
+        this.#databaseProblem = reason
+        await pause(backoff(attempt, 250, 5000), this.#stopping.signal)
+        if (this.#stopping.signal.aborted) return
+      }
+    }
+    this.#databaseProblem = undefined
+    if (this.#stopping.signal.aborted) return
+    this.relay.start()
+    this.#endpoint.start()
+    for (const worker of this.parts.workers) worker.start()
+  }
+
+  /** First of two halves: see stopServices. */
+  async stopSending(): Promise<void> {
+    this.#stopping.abort()
+    await this.#starting
+    await this.parts.intake?.stop()
+    await this.relay.stop()
+  }
+
+  async stopReceiving(): Promise<void> {
+    await this.#endpoint.stop()
+    for (const worker of this.parts.workers) await worker.stop()
+    if (this.dataSource.isInitialized) await this.dataSource.destroy()
+  }
+}
+
+/**
+ * The one stop order: requests in hand are committed, relays finish what is in flight (in memory that needs endpoints
+ * that still work) and give the lead away, endpoints finish their transactions and acknowledge, then everything closes.
+ */
+export async function stopServices(services: readonly Service[], transport: Transport): Promise<void> {
+  await Promise.all(services.map((service) => service.stopSending()))
+  await Promise.all(services.map((service) => service.stopReceiving()))
+  await transport.stop()
+}
+
+function migrationFolder(name: string): string {
+  return fileURLToPath(new URL(`../migrations/${name}`, import.meta.url))
+}

@@ -1,0 +1,83 @@
+import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
+import type { AddressInfo } from 'node:net'
+import { buildApp } from './http/app.ts'
+import { operationRoutes } from './http/operations.ts'
+import { HttpProblem } from './http/problem.ts'
+import { MemoryTransport } from './messaging/memory-transport.ts'
+import { outboxStatus } from './messaging/outbox.ts'
+import { RabbitTransport } from './messaging/rabbitmq-transport.ts'
+import type { Transport } from './messaging/transport.ts'
+import { sagaboxTopology, Service, stopServices, type ServiceName } from './service.ts'
+
+export interface SystemOptions {
+  services: readonly ServiceName[]
+  databaseUrls: Record<ServiceName, string>
+  /** Absent: messages travel in memory, which needs all services in this process. */
+  rabbitmqUrl?: string
+  deadlineSeconds: number
+  host: string
+  port: number
+  log: FastifyBaseLogger
+}
+
+/** Some or all services in one process behind one port. */
+export class System {
+  readonly services: readonly Service[]
+  readonly transport: Transport
+  readonly app: FastifyInstance
+  /** `http://address:port` */
+  readonly url: string
+
+  private constructor(services: readonly Service[], transport: Transport, app: FastifyInstance) {
+    this.services = services
+    this.transport = transport
+    this.app = app
+    const { address, family, port } = app.server.address() as AddressInfo
+    const host = address === '0.0.0.0' || address === '::' ? 'localhost' : family === 'IPv6' ? `[${address}]` : address
+    this.url = `http://${host}:${port}`
+  }
+
+  /** Listens at once, so that /health/ready can tell what is missing, and begins to start the services. */
+  static async start({ services: names, databaseUrls, rabbitmqUrl, deadlineSeconds, host, port, log }: SystemOptions): Promise<System> {
+    const topology = sagaboxTopology()
+    const transport: Transport = rabbitmqUrl ? new RabbitTransport({ url: rabbitmqUrl, topology, clientName: `sagabox ${names.join('+')}`, log }) : new MemoryTransport(topology)
+    const services = names.map((name) => new Service({ name, databaseUrl: databaseUrls[name], transport, deadlineSeconds, log }))
+    const app = await buildApp(log, (root) => {
+      for (const service of services) mount(root, service)
+      root.register(
+        operationRoutes(services.map((service) => ({ name: service.name, check: () => service.check(), outboxStatus: () => outboxStatus(service.dataSource) })))
+      )
+    })
+    await app.listen({ host, port })
+    transport.start()
+    for (const service of services) service.start()
+    return new System(services, transport, app)
+  }
+
+  /** Resolves when every service works. */
+  async started(): Promise<void> {
+    await Promise.all(this.services.map((service) => service.started()))
+  }
+
+  service(name: ServiceName): Service {
+    const found = this.services.find((service) => service.name === name)
+    if (!found) throw new Error(`The ${name} service does not run in this process`)
+    return found
+  }
+
+  async stop(): Promise<void> {
+    await this.app.close()
+    await stopServices(this.services, this.transport)
+  }
+}
+
+function mount(app: FastifyInstance, service: Service): void {
+  app.register(async (scope) => {
+    scope.addHook('onRequest', async (_request, reply) => {
+      if (service.databaseProblem === undefined) return
+      reply.header('retry-after', '1')
+      throw new HttpProblem(503, `The ${service.name} service cannot use its database yet: ${service.databaseProblem}`)
+    })
+    for (const routes of service.parts.routes) scope.register(routes)
+  })
+}
