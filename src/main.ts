@@ -4,7 +4,10 @@ import { pino } from 'pino'
 import { ConfigError, loadConfig, type Config } from './config.ts'
 import { startEmbeddedPostgres, type EmbeddedPostgres } from './embedded-postgres.ts'
 import { seedProducts } from './seed.ts'
-import { SERVICE_NAMES, type ServiceName } from './service.ts'
+import { MemoryTransport } from './messaging/memory-transport.ts'
+import { RabbitTransport } from './messaging/rabbitmq-transport.ts'
+import type { Transport } from './messaging/transport.ts'
+import { sagaboxTopology, SERVICE_NAMES, type ServiceName } from './service.ts'
 import { System } from './system.ts'
 
 /** How long a clean stop may take, ms; then the process ends as it is. */
@@ -38,7 +41,7 @@ async function run(config: Config, names: readonly ServiceName[], database: Embe
   const system = await System.start({
     services: names,
     databaseUrls: { order: config.orderDatabaseUrl ?? fallback, stock: config.stockDatabaseUrl ?? fallback, payment: config.paymentDatabaseUrl ?? fallback },
-    rabbitmqUrl: config.rabbitmqUrl,
+    transport: openTransport(config.rabbitmqUrl, names, log),
     deadlineSeconds: config.orderDeadlineSeconds,
     host: config.host,
     port: config.port,
@@ -53,6 +56,11 @@ async function run(config: Config, names: readonly ServiceName[], database: Embe
   }, STOP_GRACE_MS).unref()
   await system.stop()
   log.info('Stopped')
+}
+
+function openTransport(rabbitmqUrl: string | undefined, names: readonly ServiceName[], log: pino.Logger): Transport {
+  const topology = sagaboxTopology()
+  return rabbitmqUrl ? new RabbitTransport({ url: rabbitmqUrl, topology, clientName: `sagabox ${names.join('+')}`, log }) : new MemoryTransport(topology)
 }
 
 async function announce(system: System, embedded: boolean): Promise<void> {

@@ -3,17 +3,15 @@ import type { AddressInfo } from 'node:net'
 import { buildApp } from './http/app.ts'
 import { operationRoutes } from './http/operations.ts'
 import { HttpProblem } from './http/problem.ts'
-import { MemoryTransport } from './messaging/memory-transport.ts'
 import { outboxStatus } from './messaging/outbox.ts'
-import { RabbitTransport } from './messaging/rabbitmq-transport.ts'
 import type { Transport } from './messaging/transport.ts'
-import { sagaboxTopology, Service, stopServices, type ServiceName } from './service.ts'
+import { Service, stopServices, type ServiceName } from './service.ts'
 
 export interface SystemOptions {
   services: readonly ServiceName[]
   databaseUrls: Record<ServiceName, string>
-  /** Absent: messages travel in memory, which needs all services in this process. */
-  rabbitmqUrl?: string
+  /** In memory only when all services are in this process. */
+  transport: Transport
   deadlineSeconds: number
   host: string
   port: number
@@ -38,9 +36,7 @@ export class System {
   }
 
   /** Listens at once, so that /health/ready can tell what is missing, and begins to start the services. */
-  static async start({ services: names, databaseUrls, rabbitmqUrl, deadlineSeconds, host, port, log }: SystemOptions): Promise<System> {
-    const topology = sagaboxTopology()
-    const transport: Transport = rabbitmqUrl ? new RabbitTransport({ url: rabbitmqUrl, topology, clientName: `sagabox ${names.join('+')}`, log }) : new MemoryTransport(topology)
+  static async start({ services: names, databaseUrls, transport, deadlineSeconds, host, port, log }: SystemOptions): Promise<System> {
     const services = names.map((name) => new Service({ name, databaseUrl: databaseUrls[name], transport, deadlineSeconds, log }))
     const app = await buildApp(log, (root) => {
       for (const service of services) mount(root, service)

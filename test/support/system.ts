@@ -1,0 +1,56 @@
+import type { Test } from 'tap'
+import { pino } from 'pino'
+import { MemoryTransport } from '../../src/messaging/memory-transport.ts'
+import { RabbitTransport } from '../../src/messaging/rabbitmq-transport.ts'
+import type { Transport } from '../../src/messaging/transport.ts'
+import { sagaboxTopology, type ServiceName } from '../../src/service.ts'
+import { System } from '../../src/system.ts'
+import { postgresForTests } from '../fixtures/postgres.ts'
+import { rabbitmqForTests } from '../fixtures/rabbitmq.ts'
+import { Api } from './api.ts'
+
+export type TransportName = 'memory' | 'rabbitmq'
+
+export interface TestSystem {
+  system: System
+  api: Api
+  databaseUrl: string
+}
+
+/** TEST_LOG_LEVEL=info shows what the system says. */
+export const testLog = pino({ level: process.env.TEST_LOG_LEVEL ?? 'silent' })
+
+export interface TestSystemOptions {
+  services?: ServiceName[]
+  deadlineSeconds?: number
+  /** Stands between the system and its transport. */
+  wrap?(transport: Transport): Transport
+  /** Another system's, to run beside it. */
+  databaseUrl?: string
+  rabbitmqUrl?: string
+}
+
+/** The whole system in this process, with a database (and a virtual host) of its own; torn down with the test. */
+export async function startSystem(t: Test, transportName: TransportName, options: TestSystemOptions = {}): Promise<TestSystem> {
+  const databaseUrl = options.databaseUrl ?? (await (await postgresForTests()).createDatabase())
+  const transport = await openTransport(transportName, options.rabbitmqUrl)
+  const system = await System.start({
+    services: options.services ?? ['order', 'stock', 'payment'],
+    databaseUrls: { order: databaseUrl, stock: databaseUrl, payment: databaseUrl },
+    transport: options.wrap?.(transport) ?? transport,
+    deadlineSeconds: options.deadlineSeconds ?? 30,
+    host: '127.0.0.1',
+    port: 0,
+    log: testLog
+  })
+  t.teardown(() => system.stop())
+  await system.started()
+  return { system, api: new Api(system.url), databaseUrl }
+}
+
+async function openTransport(name: TransportName, rabbitmqUrl?: string): Promise<Transport> {
+  const topology = sagaboxTopology()
+  if (name === 'memory') return new MemoryTransport(topology)
+  const url = rabbitmqUrl ?? (await (await rabbitmqForTests()).createVhost())
+  return new RabbitTransport({ url, topology, clientName: 'sagabox test', log: testLog })
+}
