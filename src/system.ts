@@ -45,7 +45,9 @@ export class System {
       )
     })
     await app.listen({ host, port })
-    transport.start()
+    transport.start(() => {
+      for (const service of services) service.relay.wake()
+    })
     for (const service of services) service.start()
     return new System(services, transport, app)
   }

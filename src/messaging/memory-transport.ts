@@ -14,6 +14,7 @@ interface Queued {
  */
 export class MemoryTransport implements Transport {
   readonly address = 'loopback://localhost/'
+  readonly canPublish = true
   readonly #queues = new Map<string, MemoryQueue>()
   /** exchange -> the queues that it reaches */
   readonly #routes = new Map<string, MemoryQueue[]>()
@@ -35,7 +36,9 @@ export class MemoryTransport implements Transport {
     return queue
   }
 
-  start(): void {}
+  start(flowing: () => void): void {
+    flowing()
+  }
 
   publish(parcel: Parcel): Promise<PublishOutcome> {
     const queues = this.#routes.get(parcel.destination) ?? []

@@ -36,6 +36,7 @@ export class RabbitTransport implements Transport {
   #problem: string | undefined = 'not connected to RabbitMQ yet'
   #blocked: string | undefined
   #running: Promise<void> | undefined
+  #flowing: () => void = () => {}
   /** Ids that came back as unroutable and whose confirm is still to come: the return precedes the confirm. */
   readonly #returned = new Set<string>()
   readonly #unconfirmed = new Set<(error: Error) => void>()
@@ -47,8 +48,13 @@ export class RabbitTransport implements Transport {
     this.address = `rabbitmq://${hostname}${port && port !== '5672' ? `:${port}` : ''}/${vhost ? `${vhost}/` : ''}`
   }
 
-  start(): void {
+  start(flowing: () => void): void {
+    this.#flowing = flowing
     this.#running ??= this.#run()
+  }
+
+  get canPublish(): boolean {
+    return this.#channel !== undefined && this.#blocked === undefined
   }
 
   problem(): string | undefined {
@@ -132,6 +138,7 @@ export class RabbitTransport implements Transport {
     connection.on('unblocked', () => {
       this.#blocked = undefined
       log.info({}, 'RabbitMQ takes messages again')
+      this.#flowing()
     })
     try {
       const channel = await new Promise<ConfirmChannel>((resolve, reject) => {
@@ -146,6 +153,7 @@ export class RabbitTransport implements Transport {
       this.#channel = channel
       this.#problem = undefined
       log.info({}, 'Connected to RabbitMQ')
+      this.#flowing()
       const error = await Promise.race([closed, channelClosed])
       if (this.#stopping.signal.aborted) return
       this.#problem = 'the publishing channel to RabbitMQ closed'

@@ -182,7 +182,7 @@ export class Relay {
   }
 
   #canRead(): boolean {
-    return this.#inFlight.size + BATCH <= MAX_IN_FLIGHT && this.#options.transport.problem() === undefined
+    return this.#inFlight.size + BATCH <= MAX_IN_FLIGHT && this.#options.transport.canPublish
   }
 
   #publish({ id, message_id: messageId, destination, required, payload }: OutboxRow): void {

@@ -37,8 +37,13 @@ export interface Subscription {
 export interface Transport {
   /** Bus address for envelopes, with a trailing slash. */
   readonly address: string
-  /** Begins to connect, and keeps trying for as long as it takes: never throws because the broker is away. */
-  start(): void
+  /**
+   * Begins to connect, and keeps trying for as long as it takes: never throws because the broker is away.
+   * @param flowing called whenever publishing has become possible
+   */
+  start(flowing: () => void): void
+  /** False while a publish could only fail or wait. */
+  readonly canPublish: boolean
   publish(parcel: Parcel): Promise<PublishOutcome>
   /**
    * Consumes the endpoint's queue; survives reconnects.

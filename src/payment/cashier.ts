@@ -87,7 +87,7 @@ export class Cashier {
     this.#log = log
     this.#answers = new Batcher({
       limit: BATCH,
-      work: (batch) => this.#outbox.transaction(async (tx) => this.#outbox.add(tx, await recordAnswers(tx, batch))),
+      work: (batch) => this.#record(batch),
       onError: (error, attempt) => (isConflict(error) || isUnavailable(error) ? { retryAfterMs: backoff(attempt, 50, 5000) } : 'split'),
       // The claim runs out and the gateway is asked again under the same key.
       failed: ({ payment }, error) => this.#log.error({ err: error, orderId: payment.order_id }, 'The gateway answered, and the answer could not be recorded; it will be asked again')
@@ -127,6 +127,16 @@ export class Cashier {
     return claimed.length
   }
 
+  async #record(batch: Answered[]): Promise<void> {
+    const changes = await this.#outbox.transaction(async (tx) => {
+      const made = await recordAnswers(tx, batch)
+      await this.#outbox.add(tx, made.flatMap(({ messages }) => messages))
+      return made
+    })
+    const soonest = Math.min(...changes.map(({ retryMs }) => retryMs ?? POLL_MS))
+    if (soonest < POLL_MS) setTimeout(() => this.#wake.give(), soonest).unref()
+  }
+
   async #run(): Promise<void> {
     for (let failures = 0; !this.#stopping; ) {
       try {
@@ -154,8 +164,8 @@ export class Cashier {
   }
 }
 
-/** Records what the gateway said. Returns the events to send. */
-async function recordAnswers(tx: Tx, batch: readonly Answered[]): Promise<Message[]> {
+/** Records what the gateway said. */
+async function recordAnswers(tx: Tx, batch: readonly Answered[]): Promise<Change[]> {
   const rows = await run<{ order_id: string; status: PaymentStatus; refund_requested: boolean }>(tx, LOCK, [batch.map(({ payment }) => payment.order_id)])
   const current = new Map(rows.map((row) => [row.order_id, row]))
   const changes = batch
@@ -171,7 +181,7 @@ async function recordAnswers(tx: Tx, batch: readonly Answered[]): Promise<Messag
     changes.map(({ lastError }) => lastError?.slice(0, 500)),
     changes.map(({ retryMs }) => retryMs)
   ])
-  return changes.flatMap(({ messages }) => messages)
+  return changes
 }
 
 function changeFor({ order_id: orderId, status, amount, currency, attempts, ...payment }: Claimed, answer: Outcome, refund: boolean): Change {

@@ -1,0 +1,60 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import type { OrderRequest } from './api.ts'
+
+/** One step of a scenario played on the whole system. */
+export type ScenarioStep =
+  /** Places orders, several at the same moment. */
+  | { place: string[] }
+  /** Keeps messages of a type from an endpoint; `release` lets them go. */
+  | { hold: string; at: string }
+  | { release: string; at: string }
+  /** Waits until the order's saga is in a state, or its payment has a status. */
+  | { await: string; state: string }
+  | { await: string; payment: string }
+  /** Makes the order's deadline pass now. */
+  | { deadline: string }
+  /** Sends a message that no service sent. */
+  | { send: string; to: string; order: string }
+  /** Sends every message so far again, as a redelivery (same ids) or as another message (new ids). */
+  | { repeat: 'everything'; times: number; ids: 'same' | 'new' }
+
+export interface ExpectedStep {
+  event: string
+  to: string
+  sent?: string[]
+}
+
+export interface ExpectedOrder {
+  status: 'Completed' | 'Failed'
+  failureReason?: string
+  /** The saga's path, its whole history. */
+  history: ExpectedStep[]
+  /** After the history, events may follow that change nothing. */
+  thenOnlyIgnored?: boolean
+  reservation: string
+  payment?: { status: string; refundedAmount?: number }
+}
+
+export interface Scenario {
+  title: string
+  products: Record<string, { onHand: number; unitPrice: number }>
+  orders: Record<string, OrderRequest>
+  steps: ScenarioStep[]
+  expect: {
+    /** By name; of orders that race, by outcome: which of them gets which is open. */
+    orders: Record<string, ExpectedOrder>
+    race?: boolean
+    products: Record<string, { onHand: number; reserved: number }>
+  }
+}
+
+const FOLDER = new URL('../scenarios/', import.meta.url)
+
+/** All scenarios of test/scenarios, by file name. */
+export function scenarios(): [file: string, scenario: Scenario][] {
+  return readdirSync(fileURLToPath(FOLDER))
+    .filter((file) => file.endsWith('.json'))
+    .toSorted()
+    .map((file) => [file, JSON.parse(readFileSync(new URL(file, FOLDER), 'utf8')) as Scenario])
+}
