@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util'
 import { resolve } from 'node:path'
 import { pino } from 'pino'
 import { ConfigError, loadConfig, type Config } from './config.ts'
+import { FolderInUseError } from './embedded-postgres-lock.ts'
 import { startEmbeddedPostgres, type EmbeddedPostgres } from './embedded-postgres.ts'
 import { seedProducts } from './seed.ts'
 import { MemoryTransport } from './messaging/memory-transport.ts'
@@ -17,9 +18,11 @@ const SAME_SIGNAL_MS = 500
 
 try {
   await main(await loadConfig(), requestedServices())
+  // A connection that is still being tried must not keep a stopped process alive.
+  process.exit(0)
 } catch (error) {
-  process.exitCode = 1
-  console.error(error instanceof ConfigError ? `Sagabox cannot start.\n${error.message}` : error)
+  console.error(error instanceof ConfigError || error instanceof FolderInUseError ? `Sagabox cannot start.\n${error.message}` : error)
+  process.exit(1)
 }
 
 async function main(config: Config, names: readonly ServiceName[]): Promise<void> {
@@ -46,6 +49,9 @@ async function run(config: Config, names: readonly ServiceName[], database: Embe
     host: config.host,
     port: config.port,
     log
+  }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'EADDRINUSE') throw new ConfigError(`PORT: ${config.port} on ${config.host} is taken by another program; expected a free port`)
+    throw error
   })
   void system.started().then(() => announce(system, database !== undefined)).catch((error: unknown) => log.error({ err: error }, 'Could not finish starting'))
   const signal = await stop
@@ -80,11 +86,11 @@ Place an order, then open the saga that it answers:
 `)
 }
 
-/** Resolves at the first SIGINT or SIGTERM; a second one ends the process at once. */
+/** Resolves at the first SIGINT, SIGTERM or SIGHUP; a second one ends the process at once. */
 function onSignals(): Promise<string> {
   return new Promise((resolveSignal) => {
     let first: number | undefined
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
       process.on(signal, () => {
         if (first === undefined) {
           first = Date.now()

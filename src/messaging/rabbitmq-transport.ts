@@ -29,10 +29,10 @@ export class RabbitTransport implements Transport {
   readonly address: string
   readonly #options: RabbitTransportOptions
   readonly #stopping = new AbortController()
+  readonly #stopped = aborted(this.#stopping.signal)
   readonly #subscriptions = new Set<RabbitSubscription>()
   #broker: BrokerAsPromised | undefined
   #channel: ConfirmChannel | undefined
-  #connection: Connection | undefined
   #problem: string | undefined = 'not connected to RabbitMQ yet'
   #blocked: string | undefined
   #running: Promise<void> | undefined
@@ -90,8 +90,7 @@ export class RabbitTransport implements Transport {
 
   async stop(): Promise<void> {
     this.#stopping.abort()
-    this.#connection?.emit('close')
-    await this.#running
+    await within(CLOSE_TIMEOUT_MS, this.#running)
     await within(CLOSE_TIMEOUT_MS, this.#broker?.shutdown())
   }
 
@@ -99,7 +98,7 @@ export class RabbitTransport implements Transport {
   async #run(): Promise<void> {
     await this.#untilDone('Cannot reach RabbitMQ; trying again until it answers', async () => {
       const { topology, url, clientName } = this.#options
-      this.#broker = await rascal.BrokerAsPromised.create(rascalConfig(topology, url, clientName) as BrokerConfig)
+      this.#broker = await createBroker(rascalConfig(topology, url, clientName) as BrokerConfig)
     })
     if (!this.#broker) return
     // Without a listener an `error` event ends the process. Rascal reconnects by itself.
@@ -149,18 +148,16 @@ export class RabbitTransport implements Transport {
         channel.once('close', resolve)
         channel.on('error', resolve)
       })
-      this.#connection = connection
       this.#channel = channel
       this.#problem = undefined
       log.info({}, 'Connected to RabbitMQ')
       this.#flowing()
-      const error = await Promise.race([closed, channelClosed])
+      const error = await Promise.race([closed, channelClosed, this.#stopped])
       if (this.#stopping.signal.aborted) return
       this.#problem = 'the publishing channel to RabbitMQ closed'
       log.warn({ err: error }, 'The publishing channel to RabbitMQ closed; opening another')
     } finally {
       this.#channel = undefined
-      this.#connection = undefined
       this.#blocked = undefined
       for (const reject of this.#unconfirmed) reject(new Error('channel closed before the confirm'))
       this.#unconfirmed.clear()
@@ -168,6 +165,23 @@ export class RabbitTransport implements Transport {
       await within(CLOSE_TIMEOUT_MS, new Promise<void>((resolve) => closeQuietly(connection, resolve)))
     }
   }
+}
+
+/** A broker that could connect but not declare its topology is handed over inside the error, still connected. */
+async function createBroker(config: BrokerConfig): Promise<BrokerAsPromised> {
+  try {
+    return await rascal.BrokerAsPromised.create(config)
+  } catch (error) {
+    const half = (error as Record<symbol, BrokerAsPromised | undefined>)[(error as { broker: symbol }).broker]
+    await within(CLOSE_TIMEOUT_MS, half?.shutdown())
+    throw error
+  }
+}
+
+function aborted(signal: AbortSignal): Promise<undefined> {
+  return new Promise((resolve) => {
+    signal.addEventListener('abort', () => resolve(undefined), { once: true })
+  })
 }
 
 /** One consumer. Rascal resubscribes after every lost connection. */

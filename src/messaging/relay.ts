@@ -11,6 +11,8 @@ const BATCH = 500
 const MAX_IN_FLIGHT = 4000
 /** Back-stop for a lost wake-up, and how soon a stand-by notices that the leader is gone; both in ms. */
 const POLL_MS = 1000
+/** Pause after a publish that was neither confirmed nor returned, ms. */
+const HOLD_MS = 500
 /** A stand-by sends at most one NOTIFY in this time: one a transaction would serialise all commits. */
 const NOTIFY_INTERVAL_MS = 5
 /** How long stop() waits for confirms; what is not confirmed by then is sent again by the next leader. */
@@ -64,6 +66,7 @@ export class Relay {
   #problem: string | undefined = 'not connected yet'
   #running: Promise<void> | undefined
   readonly #warned = new Set<string>()
+  #holdUntil = 0
 
   constructor(options: RelayOptions) {
     this.#options = options
@@ -182,7 +185,7 @@ export class Relay {
   }
 
   #canRead(): boolean {
-    return this.#inFlight.size + BATCH <= MAX_IN_FLIGHT && this.#options.transport.canPublish
+    return this.#inFlight.size + BATCH <= MAX_IN_FLIGHT && this.#options.transport.canPublish && Date.now() >= this.#holdUntil
   }
 
   #publish({ id, message_id: messageId, destination, required, payload }: OutboxRow): void {
@@ -203,6 +206,7 @@ export class Relay {
       (error: unknown) => {
         // Unknown, not unsent: the row stays, is sent again under the same id, and the inbox drops the copy.
         this.#inFlight.delete(id)
+        this.#holdUntil = Date.now() + HOLD_MS
         log.debug({ err: error, schema, messageId }, 'Publish without confirm; it will be sent again')
         this.#wake.give()
       }
