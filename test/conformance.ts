@@ -1,0 +1,359 @@
+import { fork, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import type { Test } from 'tap'
+import { encodeEnvelope } from '../src/messaging/envelope.ts'
+import { message } from '../src/messaging/message.ts'
+import type { Topology } from '../src/messaging/topology.ts'
+import type { Delivery, Transport } from '../src/messaging/transport.ts'
+import { DockShip, Port, ship, ShipDockedEvent, ShipLostEvent, ships, ShipSailedEvent, ShipSightedEvent, topology, topologyWithLighthouse, voyageOf, writes } from './fixtures/harbour.ts'
+import type { HarbourProcess } from './fixtures/harbour-process.ts'
+import { postgresForTests } from './fixtures/postgres.ts'
+import { until } from './support/until.ts'
+
+/** A transport with a world of its own, for one subtest. */
+export interface Bus {
+  /** A started transport, as one process has it. Stopped with the test. */
+  connect(topology: Topology): Transport
+  /** Messages kept for the endpoint, those handed out included. Undefined: the bus keeps none, the outbox does. */
+  kept(endpoint: string): Promise<number> | undefined
+  /** Where other processes find it; undefined: nowhere. */
+  readonly url: string | undefined
+  /** A sender needs no restart to reach a queue that came later. */
+  readonly findsLaterQueues: boolean
+}
+
+interface World {
+  bus: Bus
+  databaseUrl: string
+  /** The process under test: its relay runs, its endpoints are the test's to start. */
+  port: Port
+}
+
+/** What every transport does, with outbox and relay before it and endpoints behind it. */
+export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): void {
+  async function open(t: Test): Promise<World> {
+    const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
+    const bus = await makeBus(t)
+    const port = await openPort(t, databaseUrl, bus.connect(topology))
+    port.relay.start()
+    return { bus, databaseUrl, port }
+  }
+
+  /** Nothing is under way any more: no copy of a message can still come. */
+  async function quiet({ bus, port }: World): Promise<void> {
+    await until('the outbox is empty', async () => (await port.count('outbox')) === 0)
+    for (const endpoint of ['harbour', 'customs']) await until(`the queue ${endpoint} is empty`, async () => ((await bus.kept(endpoint)) ?? 0) === 0)
+  }
+
+  t.test('an event reaches every endpoint that takes it, a command its owner only', async (t) => {
+    const world = await open(t)
+    const { port } = world
+    port.listen('harbour', [writes('harbour', ShipSailedEvent), writes('harbour', DockShip)])
+    // Customs would take the command if it came.
+    port.listen('customs', [writes('customs', ShipSailedEvent), writes('customs', DockShip)])
+    const [sailed, dock] = [ship(ShipSailedEvent), ship(DockShip)]
+    await port.send(sailed, dock)
+    await until('three effects', async () => (await port.count('effects')) >= 3)
+    await quiet(world)
+    const effects = (await port.effects()).map(({ endpoint, contract, voyageId }) => `${endpoint} ${contract} ${voyageId}`)
+    t.same(effects.toSorted(), [`customs ShipSailedEvent ${voyageOf(sailed)}`, `harbour DockShip ${voyageOf(dock)}`, `harbour ShipSailedEvent ${voyageOf(sailed)}`])
+  })
+
+  t.test('instances of one endpoint share its messages, each handled once', async (t) => {
+    const world = await open(t)
+    const { bus, port } = world
+    const transports = [port.transport, bus.connect(topology)]
+    for (const [i, transport] of transports.entries()) port.listen('harbour', [writes('harbour', DockShip, { instance: `instance ${i}` })], transport)
+    await until('both consume', async () => transports.every((transport) => transport.problem() === undefined))
+    const sent = ships(DockShip, 200)
+    await port.send(...sent)
+    await until('all are handled', async () => (await port.count('effects')) >= sent.length)
+    await quiet(world)
+    const effects = await port.effects()
+    t.same(voyagesOf(effects), sent.map(voyageOf).toSorted())
+    t.same(new Set(effects.map(({ instance }) => instance)), new Set(['instance 0', 'instance 1']), 'both worked')
+  })
+
+  t.test('a message whose handler fails comes again, and its neighbours do not wait for it', async (t) => {
+    const world = await open(t)
+    const { port } = world
+    const sent = ships(DockShip, 20)
+    const guilty = sent[7]!
+    let mended = false
+    let largest = 0
+    port.listen('harbour', [
+      writes('harbour', DockShip, {
+        async then(messages) {
+          largest = Math.max(largest, messages.length)
+          if (!mended && messages.some(({ messageId }) => messageId === guilty.messageId)) throw new Error('on the rocks')
+        }
+      })
+    ])
+    await port.send(...sent)
+    await until('all neighbours are handled', async () => (await port.count('effects')) === sent.length - 1)
+    t.ok(largest > 1, 'they came in one batch with it')
+    t.notOk((await port.effects()).some(({ voyageId }) => voyageId === voyageOf(guilty)), 'while it still fails')
+    mended = true
+    await until('it is handled too', async () => (await port.count('effects')) >= sent.length)
+    await quiet(world)
+    t.same(voyagesOf(await port.effects()), sent.map(voyageOf).toSorted(), 'every effect once')
+    t.equal(await port.count('dead_letter'), 0)
+  })
+
+  t.test('copies of a message are handled once', async (t) => {
+    const world = await open(t)
+    const { port } = world
+    const sent = ship(DockShip)
+    const payload = encodeEnvelope(sent, port.transport.address, 'port')
+    for (let copy = 0; copy < 3; copy++) await port.sendText('harbour', payload, sent.messageId)
+    port.listen('harbour', [writes('harbour', DockShip)])
+    await quiet(world)
+    await port.sendText('harbour', payload, sent.messageId)
+    await quiet(world)
+    t.equal(await port.count('effects'), 1, 'in one batch or long after')
+  })
+
+  t.test('nothing is acknowledged before the commit', async (t) => {
+    const world = await open(t)
+    const { bus, port } = world
+    const [entered, gate] = [latch(), latch()]
+    const acknowledged: Delivery[] = []
+    port.listen(
+      'harbour',
+      [
+        writes('harbour', DockShip, {
+          async then() {
+            entered.open()
+            await gate.opened
+          }
+        })
+      ],
+      spied(port.transport, (delivery) => acknowledged.push(delivery))
+    )
+    await port.send(ship(DockShip))
+    await entered.opened
+    await until('the message is seen to be kept', async () => ((await bus.kept('harbour')) ?? (await port.count('outbox'))) === 1)
+    t.equal(acknowledged.length, 0)
+    t.equal(await port.count('effects'), 0, 'nothing is committed yet')
+    gate.open()
+    await quiet(world)
+    t.equal(acknowledged.length, 1)
+    t.equal(await port.count('effects'), 1)
+  })
+
+  t.test('a required message without a queue waits in the outbox, holds nothing up, and is delivered when there is one', async (t) => {
+    const { bus, port, databaseUrl } = await open(t)
+    port.listen('harbour', [writes('harbour', DockShip)])
+    const [lost, ...others] = [ship(ShipLostEvent), ...ships(DockShip, 5)]
+    await port.send(lost!, ...others)
+    const row = await until('it has come back', async () => {
+      const [waiting] = await port.dataSource.query('select message_id, attempts, last_error, due_at > now() as later from outbox where attempts > 0')
+      return waiting
+    })
+    t.match(row, { message_id: lost!.messageId, attempts: 1, last_error: /no queue/, later: true })
+    await until('the others are handled', async () => (await port.count('effects')) === others.length)
+    await until('only it waits', async () => (await port.count('outbox')) === 1)
+
+    let sender = port
+    if (!bus.findsLaterQueues) {
+      await port.relay.stop()
+      sender = await openPort(t, databaseUrl, bus.connect(topologyWithLighthouse))
+      sender.relay.start()
+    }
+    sender.listen('lighthouse', [writes('lighthouse', ShipLostEvent)], bus.findsLaterQueues ? bus.connect(topologyWithLighthouse) : sender.transport)
+    await until('the lighthouse has it', async () => {
+      await port.dataSource.query('update outbox set due_at = now() where due_at > now()')
+      sender.relay.wake()
+      return (await port.effects()).some(({ endpoint, voyageId }) => endpoint === 'lighthouse' && voyageId === voyageOf(lost!))
+    })
+    await until('the outbox is empty', async () => (await port.count('outbox')) === 0)
+  })
+
+  t.test('an optional event that nobody takes leaves the outbox', async (t) => {
+    const world = await open(t)
+    await world.port.send(ship(ShipSightedEvent))
+    await quiet(world)
+    t.equal(await world.port.count('effects'), 0)
+  })
+
+  t.test('stop() finishes what is in flight and gives the rest back', async (t) => {
+    const world = await open(t)
+    const { bus, port } = world
+    const [entered, gate] = [latch(), latch()]
+    let inFlight: string[] | undefined
+    const old = port.listen('harbour', [
+      writes('harbour', DockShip, {
+        instance: 'old',
+        async then(messages) {
+          inFlight ??= messages.map(voyageOf)
+          entered.open()
+          await gate.opened
+        }
+      })
+    ])
+    const sent = ships(DockShip, 450)
+    await port.send(...sent)
+    await entered.opened
+    const stopped = old.stop()
+    gate.open()
+    await stopped
+    const before = await port.effects()
+    t.ok(before.length < sent.length, 'it did not take all')
+    t.ok(inFlight!.length > 0 && inFlight!.every((voyageId) => before.some((effect) => effect.voyageId === voyageId)), 'it finished what it had begun')
+    port.listen('harbour', [writes('harbour', DockShip, { instance: 'new' })], bus.connect(topology))
+    await until('all are handled', async () => (await port.count('effects')) >= sent.length)
+    await quiet(world)
+    const effects = await port.effects()
+    t.same(voyagesOf(effects), sent.map(voyageOf).toSorted(), 'nothing twice, nothing lost')
+    t.equal(effects.filter(({ instance }) => instance === 'old').length, before.length, 'after stop() has returned it works no more')
+  })
+
+  for (const dies of ['before commit', 'after commit'] as const) {
+    t.test(`a consumer killed ${dies}${dies === 'after commit' ? ', before the acknowledgement' : ''}: another handles the message, the effect is there once`, async (t) => {
+      const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
+      const bus = await makeBus(t)
+      const port = await openPort(t, databaseUrl, bus.connect(topology))
+      const sent = ship(DockShip)
+      await port.send(sent)
+      const start = (dies: HarbourProcess['dies']) => startHarbour(t, { databaseUrl, rabbitmqUrl: bus.url, dies })
+
+      const [, signal] = await once(start(dies), 'exit')
+      t.equal(signal, 'SIGKILL')
+      t.equal(await port.count('effects'), dies === 'before commit' ? 0 : 1)
+
+      const second = start('never')
+      t.same(await once(second, 'message'), ['acknowledged', undefined])
+      await quiet({ bus, databaseUrl, port })
+      t.same(voyagesOf(await port.effects()), [voyageOf(sent)])
+      second.disconnect()
+      t.same(await once(second, 'exit'), [0, null])
+    })
+  }
+
+  t.test('a message that cannot be read becomes a dead letter byte for byte, and the queue goes on', async (t) => {
+    const world = await open(t)
+    const { port } = world
+    port.listen('harbour', [writes('harbour', DockShip)])
+    const envelope = JSON.parse(encodeEnvelope(ship(DockShip), port.transport.address, 'port'))
+    const unreadable = [
+      { payload: '{"messageId": ', exception: 'UnreadableMessage', reason: /^body: expected a JSON envelope/ },
+      { payload: '', exception: 'UnreadableMessage', reason: /^body: / },
+      { payload: JSON.stringify({ ...envelope, messageType: ['urn:message:Contracts:Nonsense'] }), exception: 'UnknownMessageType', reason: /^messageType: .*Nonsense/ },
+      { payload: JSON.stringify({ ...envelope, message: { voyageId: 'ça va? \u{1F6A2}' } }), exception: 'UnreadableMessage', reason: /^message\.voyageId: / },
+      { payload: ` ${JSON.stringify({ ...envelope, messageId: undefined }, null, 3)}\n`, exception: 'UnreadableMessage', reason: /^messageId: / }
+    ]
+    const [first, last] = ships(DockShip, 2)
+    await port.send(first!)
+    for (const { payload } of unreadable) await port.sendText('harbour', payload)
+    await port.send(last!)
+    await until('all are dead letters', async () => (await port.count('dead_letter')) >= unreadable.length)
+    await until('the good ones are handled', async () => (await port.count('effects')) === 2)
+    await quiet(world)
+    const letters: { payload: Buffer }[] = await port.dataSource.query('select endpoint, message_id, payload, exception, reason from dead_letter order by id')
+    t.match(
+      letters.map((letter) => ({ ...letter, payload: letter.payload.toString() })),
+      unreadable.map((letter) => ({ endpoint: 'harbour', message_id: String, ...letter }))
+    )
+    t.equal(letters.length, unreadable.length)
+  })
+
+  t.test('a thousand messages take few transactions and keep their order', async (t) => {
+    const world = await open(t)
+    const { port } = world
+    port.listen('harbour', [writes('harbour', DockShip)])
+    const sent = ships(DockShip, 1000)
+    await port.send(...sent)
+    await until('all are handled', async () => (await port.count('effects')) >= sent.length)
+    await quiet(world)
+    const effects = await port.effects()
+    t.same(effects.map(({ voyageId }) => voyageId), sent.map(voyageOf), 'in the order of sending')
+    const transactions = new Set(effects.map(({ transaction }) => transaction)).size
+    t.comment(`${transactions} transactions`)
+    t.ok(transactions >= 10 && transactions <= 250, `${transactions} transactions`)
+  })
+
+  t.test('what a handler returns is sent only if its transaction commits', async (t) => {
+    const world = await open(t)
+    const { port } = world
+    // A violation that shows only at the commit.
+    await port.dataSource.query('create table tides (id integer primary key)')
+    await port.dataSource.query('create table anchors (tide integer references tides deferrable initially deferred)')
+    const answers: string[] = []
+    port.listen('harbour', [
+      writes('harbour', DockShip, {
+        async then(messages, tx) {
+          if (answers.length === 0) await tx.query('insert into anchors values (1)')
+          const docked = messages.map((dock) => message(ShipDockedEvent, { voyageId: voyageOf(dock) }, dock))
+          answers.push(...docked.map(({ messageId }) => messageId))
+          return docked
+        }
+      })
+    ])
+    const received: string[] = []
+    port.listen('customs', [
+      writes('customs', ShipDockedEvent, {
+        async then(messages) {
+          received.push(...messages.map(({ messageId }) => messageId))
+        }
+      })
+    ])
+    const dock = ship(DockShip)
+    await port.send(dock)
+    await until('customs knows', async () => (await port.effects()).some(({ endpoint }) => endpoint === 'customs'))
+    await quiet(world)
+    t.equal(answers.length, 2, 'the first commit failed')
+    t.same(received, [answers[1]])
+    t.match(await port.effects(), [{ endpoint: 'harbour', voyageId: voyageOf(dock) }, { endpoint: 'customs', voyageId: voyageOf(dock) }])
+    t.equal(await port.count('effects'), 2)
+  })
+}
+
+async function openPort(t: Test, databaseUrl: string, transport: Transport): Promise<Port> {
+  const port = await Port.open(databaseUrl, transport)
+  t.teardown(() => port.stop())
+  return port
+}
+
+function voyagesOf(effects: { voyageId: string }[]): string[] {
+  return effects.map(({ voyageId }) => voyageId).toSorted()
+}
+
+/** The same transport, but it tells of every acknowledgement. */
+function spied(transport: Transport, acknowledged: (delivery: Delivery) => void): Transport {
+  return {
+    address: transport.address,
+    canPublish: transport.canPublish,
+    start: (flowing) => transport.start(flowing),
+    stop: () => transport.stop(),
+    problem: () => transport.problem(),
+    publish: (parcel) => transport.publish(parcel),
+    subscribe: (endpoint, receive) =>
+      transport.subscribe(endpoint, (delivery) =>
+        receive({
+          ...delivery,
+          ack() {
+            acknowledged(delivery)
+            delivery.ack()
+          }
+        })
+      )
+  }
+}
+
+function startHarbour(t: Test, options: HarbourProcess): ChildProcess {
+  const child = fork(fileURLToPath(new URL('fixtures/harbour-process.ts', import.meta.url)), [JSON.stringify(options)], { execArgv: ['--import=tsx'] })
+  t.teardown(() => child.kill('SIGKILL'))
+  return child
+}
+
+export interface Latch {
+  opened: Promise<void>
+  open(): void
+}
+
+export function latch(): Latch {
+  let open!: () => void
+  const opened = new Promise<void>((resolve) => (open = resolve))
+  return { opened, open }
+}
