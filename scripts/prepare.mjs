@@ -25,6 +25,7 @@ function main(wantsBuild) {
 
 // npm writes node_modules/.package-lock.json last, so an interrupted install has none.
 function dependenciesAreStale() {
+  if (!existsSync(join(root, 'package-lock.json'))) return false // an image without sources: nothing to compare with
   const installedLock = join(root, 'node_modules', '.package-lock.json')
   if (!existsSync(installedLock)) return true
   const wanted = readJson(join(root, 'package-lock.json')).packages
