@@ -28,7 +28,7 @@ export interface Handler {
 
 /** Declares a handler of one contract. */
 export function handle<C extends Contract>(contract: C, handler: (messages: Message<C>[], tx: Tx) => Promise<Message[]>, committed?: () => void): Handler {
-  return { contracts: [contract], handle: handler as Handler['handle'], committed }
+  return { contracts: [contract], handle: handler, committed }
 }
 
 /** Adapts code that handles one message at a time. */

@@ -213,9 +213,9 @@ class RabbitSubscription {
     session.on('cancelled', lost)
     // Rascal parses some content types and counts redeliveries; whatever it thinks of a message, the endpoint decides.
     const take = (message: AmqpMessage, ackOrNack: AckOrNack) => this.#receive(toDelivery(message, ackOrNack))
-    session.on('invalid_content', (_error, message, ackOrNack) => take(message as AmqpMessage, ackOrNack as AckOrNack))
-    session.on('redeliveries_exceeded', (_error, message, ackOrNack) => take(message as AmqpMessage, ackOrNack as AckOrNack))
-    session.on('message', (message, _content, ackOrNack) => take(message as AmqpMessage, ackOrNack as AckOrNack))
+    session.on('invalid_content', (_error, message, ackOrNack) => take(message, ackOrNack as AckOrNack))
+    session.on('redeliveries_exceeded', (_error, message, ackOrNack) => take(message, ackOrNack as AckOrNack))
+    session.on('message', (message, _content, ackOrNack) => take(message, ackOrNack as AckOrNack))
   }
 
   async cancel(): Promise<void> {

@@ -5,7 +5,7 @@ import { Items, Money, Name, PAYMENT_METHODS, Quantity } from '../contracts/type
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage, UUID } from '../http/page.ts'
 import { notFound, Problem } from '../http/problem.ts'
 import type { OrderIntake } from './place-orders.ts'
-import { OrderEntity, type Order, type OrderStatus } from './tables.ts'
+import { OrderEntity, type Order } from './tables.ts'
 
 const STATUSES = ['Suspend', 'Completed', 'Failed'] as const
 
@@ -61,7 +61,7 @@ export function orderRoutes(dataSource: DataSource, intake: OrderIntake): Fastif
       },
       async ({ body, headers }, reply) => {
         const idempotencyKey = headers['idempotency-key']
-        const { orderId, replayed } = await intake.place({ order: body as typeof body & { paymentMethod: string }, idempotencyKey, headers: traceContext(headers) })
+        const { orderId, replayed } = await intake.place({ order: body, idempotencyKey, headers: traceContext(headers) })
         if (replayed) reply.header('idempotent-replayed', 'true')
         return reply.code(202).header('location', `/orders/${orderId}`).send({ orderId, status: 'Suspend' })
       }
@@ -90,7 +90,7 @@ export function orderRoutes(dataSource: DataSource, intake: OrderIntake): Fastif
       async ({ query: { status, cursor, limit = DEFAULT_LIMIT } }) => {
         const before = decodeCursor(cursor, UUID)
         const found = await orders().find({
-          where: { ...(status && { status: status as OrderStatus }), ...(before && { orderId: LessThan(before) }) },
+          where: { ...(status && { status: status }), ...(before && { orderId: LessThan(before) }) },
           relations: { lines: true },
           relationLoadStrategy: 'query',
           order: { orderId: 'DESC' },

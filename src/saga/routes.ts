@@ -69,7 +69,7 @@ export function sagaRoutes(inspector: SagaInspector): FastifyPluginAsyncTypebox 
         }
       },
       async ({ query: { state, cursor, limit = DEFAULT_LIMIT } }) => {
-        const rows = await inspector.list({ state: state as string | undefined, before: decodeCursor(cursor, UUID), limit: limit + 1 })
+        const rows = await inspector.list({ state: state, before: decodeCursor(cursor, UUID), limit: limit + 1 })
         return toPage(rows, limit, (row) => row.sagaId)
       }
     )

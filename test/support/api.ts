@@ -27,7 +27,7 @@ export class Api {
     const response = await fetch(this.#baseOf(path) + path, {
       method,
       headers: { ...(body !== undefined && { 'content-type': 'application/json' }), ...headers },
-      body: body === undefined || typeof body === 'string' ? (body as string | undefined) : JSON.stringify(body)
+      body: body === undefined || typeof body === 'string' ? (body) : JSON.stringify(body)
     })
     const text = await response.text()
     return { status: response.status, headers: response.headers, body: /json/.test(response.headers.get('content-type') ?? '') ? JSON.parse(text) : text }

@@ -10,7 +10,7 @@ export async function until<T>(what: string, look: () => Promise<T | undefined |
   const deadline = Date.now() + limitMs
   for (;;) {
     const found = await look()
-    if (found !== undefined && found !== false) return found as T
+    if (found !== undefined && found !== false) return found
     if (Date.now() > deadline) throw new Error(`Waited ${limitMs / 1000} s in vain until ${what}`)
     await new Promise((resolve) => setTimeout(resolve, INTERVAL_MS))
   }
