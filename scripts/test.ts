@@ -1,0 +1,147 @@
+// `npm test`: everything that must hold, in one run. Files given as arguments run alone, without the checks before them.
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { startPostgres } from '../test/fixtures/postgres.ts'
+import { startRabbitMQ } from '../test/fixtures/rabbitmq.ts'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const files = process.argv.slice(2)
+
+interface Counts {
+  passed: number
+  failed: number
+  skipped: number
+}
+
+// A signal ends the suites, not this process: it still has two servers to stop and a result to print.
+const interrupted = new AbortController()
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => interrupted.abort(new Error(`Ended by ${signal}`)))
+
+const began = Date.now()
+const counts: Counts = { passed: 0, failed: 0, skipped: 0 }
+if (files.length === 0) {
+  check('Types', ['typescript/bin/tsc', '-p', 'tsconfig.json'])
+  check('Lint', ['oxlint/bin/oxlint', '--type-aware'])
+  check('Imports', ['../scripts/check-imports.mjs'])
+  check('Build', ['../scripts/prepare.mjs', 'build'])
+}
+await suites()
+if (process.env['CI'] && counts.skipped > 0) {
+  console.error(`${counts.skipped} skipped: in CI nothing may be`)
+  counts.failed += counts.skipped
+  counts.skipped = 0
+}
+if (counts.passed === 0 && counts.failed === 0) {
+  console.error('No test ran')
+  counts.failed = 1
+}
+console.log(`\n${((Date.now() - began) / 1000).toFixed(0)} s in all`)
+console.log(`${counts.passed} passed, ${counts.failed} failed${counts.skipped > 0 ? `, ${counts.skipped} skipped` : ''}`)
+// The servers' last sockets must not keep a finished run alive.
+process.exit(counts.failed > 0 ? 1 : 0)
+
+/** Runs a check by a program of node_modules; its output shows only when it fails. */
+function check(title: string, [script, ...args]: [string, ...string[]]): void {
+  const start = Date.now()
+  const { status, stdout, stderr, error } = spawnSync(process.execPath, [`${root}node_modules/${script}`, ...args], { cwd: root, encoding: 'utf8' })
+  if (status !== 0) {
+    counts.failed++
+    console.error(error ?? stdout + stderr)
+  }
+  report(status === 0, title, start)
+}
+
+async function suites(): Promise<void> {
+  const start = Date.now()
+  const servers = await Promise.allSettled([database(), broker()])
+  const [postgres, rabbitmq] = servers
+  try {
+    if (postgres.status === 'rejected') throw postgres.reason
+    if (rabbitmq.status === 'rejected') throw rabbitmq.reason
+    report(true, 'PostgreSQL and RabbitMQ', start)
+    await tap({ ...postgres.value.environment, ...rabbitmq.value.environment })
+  } catch (error) {
+    counts.failed++
+    console.error(error)
+  } finally {
+    for (const server of servers) if (server.status === 'fulfilled') await server.value.stop()
+  }
+}
+
+interface Server {
+  environment: Record<string, string>
+  stop(): Promise<void>
+}
+
+async function database(): Promise<Server> {
+  if (process.env['TEST_DATABASE_URL']) return { environment: {}, stop: async () => {} }
+  const { url, stop } = await startPostgres()
+  return { environment: { TEST_DATABASE_URL: url }, stop }
+}
+
+async function broker(): Promise<Server> {
+  if (process.env['TEST_RABBITMQ_URL']) return { environment: {}, stop: async () => {} }
+  const { url, managementUrl, stop } = await startRabbitMQ()
+  return { environment: { TEST_RABBITMQ_URL: url, TEST_RABBITMQ_MANAGEMENT_URL: managementUrl }, stop }
+}
+
+/** Runs the suites; a line for each file as it ends, and all that a failing file printed. */
+async function tap(environment: Record<string, string>): Promise<void> {
+  const cli = `${root}node_modules/tap/dist/esm/run.mjs`
+  buildTap(cli)
+  interrupted.signal.throwIfAborted()
+  const runner = spawn(process.execPath, [cli, 'run', '--reporter=tap', ...files], { cwd: root, env: { ...process.env, ...environment }, stdio: ['ignore', 'pipe', 'inherit'], detached: true })
+  const exited = exitCodeOf(runner)
+  // All of its group: told alone, tap would first wait for the files that run.
+  const stop = () => process.kill(-runner.pid!, 'SIGTERM')
+  interrupted.signal.addEventListener('abort', stop)
+  let output: string[] = []
+  for await (const line of createInterface({ input: runner.stdout })) {
+    output.push(line)
+    const [, not, file, ms] = /^(not )?ok \d+ - (.+?) # time=([\d.]+)ms/.exec(line) ?? []
+    const totals = /^# (\{ total: .*\})$/.exec(line)
+    if (file) {
+      if (not) console.error(output.join('\n'))
+      report(!not, file, Date.now() - Number(ms))
+      output = []
+    } else if (totals) add(totals[1]!)
+  }
+  const exitCode = await exited
+  interrupted.signal.removeEventListener('abort', stop)
+  interrupted.signal.throwIfAborted()
+  if (exitCode !== 0 && counts.failed === 0) {
+    console.error(output.join('\n'))
+    counts.failed++
+  }
+}
+
+/** tap builds the plug-ins that .taprc chooses into its own package: an install or an edit of .taprc undoes that. */
+function buildTap(cli: string): void {
+  const choice = readFileSync(`${root}.taprc`, 'utf8')
+  const stamp = `${root}node_modules/@tapjs/test/test-built/built-for-taprc`
+  if (existsSync(`${root}.tap/plugins`) && existsSync(stamp) && readFileSync(stamp, 'utf8') === choice) return
+  const start = Date.now()
+  rmSync(`${root}.tap`, { recursive: true, force: true })
+  const { status, stdout, stderr } = spawnSync(process.execPath, [cli, 'build'], { cwd: root, encoding: 'utf8' })
+  if (status !== 0) throw new Error(`tap could not build its plug-ins:\n${stdout}${stderr}`)
+  writeFileSync(stamp, choice)
+  report(true, 'tap built', start)
+}
+
+/** `{ total: 12, pass: 10, fail: 1, skip: 1 }` as tap ends a run with. */
+function add(totals: string): void {
+  const of = (name: string) => Number(new RegExp(`${name}: (\\d+)`).exec(totals)?.[1] ?? 0)
+  counts.passed += of('pass')
+  counts.failed += of('fail')
+  counts.skipped += of('skip') + of('todo')
+}
+
+function exitCodeOf(child: ChildProcess): Promise<number | null> {
+  return new Promise((resolve, reject) => child.once('exit', resolve).once('error', reject))
+}
+
+function report(good: boolean, title: string, start: number): void {
+  console.log(`${good ? 'ok  ' : 'FAIL'} ${title} (${((Date.now() - start) / 1000).toFixed(1)} s)`)
+}
