@@ -8,6 +8,7 @@ import type { Topology } from '../src/messaging/topology.ts'
 import type { Delivery, Transport } from '../src/messaging/transport.ts'
 import { DockShip, Port, ship, ShipDockedEvent, ShipLostEvent, ships, ShipSailedEvent, ShipSightedEvent, topology, topologyWithLighthouse, voyageOf, writes } from './fixtures/harbour.ts'
 import type { HarbourProcess } from './fixtures/harbour-process.ts'
+import { latch } from './fixtures/latch.ts'
 import { postgresForTests } from './fixtures/postgres.ts'
 import { until } from './support/until.ts'
 
@@ -32,6 +33,9 @@ interface World {
 
 /** What every transport does, with outbox and relay before it and endpoints behind it. */
 export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): void {
+  // It starts processes, which takes seconds on a busy machine; tap's own limit for a file run by hand is 30 s.
+  t.setTimeout(120_000)
+
   async function open(t: Test): Promise<World> {
     const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
     const bus = await makeBus(t)
@@ -247,10 +251,12 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
     await port.send(first!)
     for (const { payload } of unreadable) await port.sendText('harbour', payload)
     await port.send(last!)
-    await until('all are dead letters', async () => (await port.count('dead_letter')) >= unreadable.length)
     await until('the good ones are handled', async () => (await port.count('effects')) === 2)
     await quiet(world)
-    const letters: { payload: Buffer }[] = await port.dataSource.query('select endpoint, message_id, payload, exception, reason from dead_letter order by id')
+    // Delivery is at least once, and dead letters have no inbox: a second copy may become a second letter.
+    const letters: { payload: Buffer }[] = await port.dataSource.query(
+      'select endpoint, message_id, payload, exception, reason from (select distinct on (payload) * from dead_letter order by payload, id) as letters order by id'
+    )
     t.match(
       letters.map((letter) => ({ ...letter, payload: letter.payload.toString() })),
       unreadable.map((letter) => ({ endpoint: 'harbour', message_id: String, ...letter }))
@@ -345,15 +351,4 @@ function startHarbour(t: Test, options: HarbourProcess): ChildProcess {
   const child = fork(fileURLToPath(new URL('fixtures/harbour-process.ts', import.meta.url)), [JSON.stringify(options)], { execArgv: ['--import=tsx'] })
   t.teardown(() => child.kill('SIGKILL'))
   return child
-}
-
-export interface Latch {
-  opened: Promise<void>
-  open(): void
-}
-
-export function latch(): Latch {
-  let open!: () => void
-  const opened = new Promise<void>((resolve) => (open = resolve))
-  return { opened, open }
 }
