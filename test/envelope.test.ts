@@ -1,0 +1,168 @@
+import Type from 'typebox'
+import t from 'tap'
+import { encodeEnvelope, EnvelopeReader, MAX_MESSAGE_BYTES, UnknownMessageType, UnreadableMessage } from '../src/messaging/envelope.ts'
+import { command, event, message, type Message } from '../src/messaging/message.ts'
+
+const OrderId = Type.String({ format: 'uuid' })
+
+const OrderCreatedEvent = event('OrderCreatedEvent', {
+  owner: 'order',
+  correlateBy: 'orderId',
+  schema: Type.Object({ orderId: OrderId, items: Type.Array(Type.Object({ quantity: Type.Integer({ minimum: 1 }) })) })
+})
+const ReleaseStock = command('ReleaseStock', { owner: 'stock', correlateBy: 'orderId', schema: Type.Object({ orderId: OrderId }) })
+
+const ORDER_ID = '01963f2a-7c00-7000-8000-000000000001'
+const CONVERSATION_ID = '01963f2a-7c00-7000-8000-000000000002'
+const CAUSE_ID = '01963f2a-7c00-7000-8000-000000000003'
+const TRACE = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
+
+const created = (): Message<typeof OrderCreatedEvent> =>
+  message(OrderCreatedEvent, { orderId: ORDER_ID, items: [{ quantity: 2 }] }, { conversationId: CONVERSATION_ID, correlationId: CAUSE_ID, headers: { traceparent: TRACE, other: 'stays behind' } })
+
+const reader = new EnvelopeReader([OrderCreatedEvent, ReleaseStock])
+
+t.test('the golden envelope: every field as MassTransit writes it', async (t) => {
+  const sent = created()
+  const envelope = JSON.parse(encodeEnvelope(sent, 'rabbitmq://localhost/', 'order'))
+  const { sentTime, host } = envelope
+  t.same(envelope, {
+    messageId: sent.messageId,
+    conversationId: CONVERSATION_ID,
+    correlationId: ORDER_ID,
+    initiatorId: CAUSE_ID,
+    sourceAddress: 'rabbitmq://localhost/order',
+    destinationAddress: 'rabbitmq://localhost/Contracts:OrderCreatedEvent',
+    messageType: ['urn:message:Contracts:OrderCreatedEvent'],
+    message: { orderId: ORDER_ID, items: [{ quantity: 2 }] },
+    sentTime,
+    headers: { traceparent: TRACE },
+    host
+  })
+  t.match(sent.messageId, /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
+  t.equal(new Date(sentTime).toISOString(), sentTime)
+  t.same(Object.keys(host), ['machineName', 'processName', 'processId', 'assembly', 'assemblyVersion', 'frameworkVersion', 'massTransitVersion', 'operatingSystemVersion'])
+  t.match(host, { machineName: String, processName: 'node', processId: process.pid })
+})
+
+t.test('a command is addressed to the endpoint that owns it', async (t) => {
+  const envelope = JSON.parse(encodeEnvelope(message(ReleaseStock, { orderId: ORDER_ID }), 'rabbitmq://localhost/', 'order'))
+  t.equal(envelope.destinationAddress, 'rabbitmq://localhost/stock')
+  t.same(envelope.messageType, ['urn:message:Contracts:ReleaseStock'])
+})
+
+t.test('a message without a cause begins a conversation', async (t) => {
+  const sent = message(ReleaseStock, { orderId: ORDER_ID })
+  const envelope = JSON.parse(encodeEnvelope(sent, 'rabbitmq://localhost/', 'order'))
+  t.equal(envelope.conversationId, sent.messageId)
+  t.notOk('initiatorId' in envelope)
+})
+
+t.test('what was written is read again', async (t) => {
+  const sent = created()
+  const text = encodeEnvelope(sent, 'rabbitmq://localhost/', 'order')
+  t.strictSame(reader.read(text), sent)
+  t.strictSame(reader.read(Buffer.from(text)), sent)
+})
+
+t.test('what MassTransit adds or leaves out is understood', async (t) => {
+  const received = reader.read(
+    JSON.stringify({
+      ...good(),
+      messageId: CAUSE_ID.toUpperCase(),
+      requestId: null,
+      conversationId: null,
+      initiatorId: undefined,
+      correlationId: undefined,
+      headers: undefined,
+      expirationTime: null,
+      messageType: ['urn:message:Contracts:IOrderEvent', 'urn:message:Contracts:OrderCreatedEvent'],
+      message: { orderId: ORDER_ID, items: [], note: 'of a later version' }
+    })
+  )
+  t.match(received, { messageId: CAUSE_ID, conversationId: undefined, initiatorId: undefined, correlationId: ORDER_ID, headers: {} })
+  t.equal(received.contract, OrderCreatedEvent)
+})
+
+t.test('hostile input is refused, naming the field', async (t) => {
+  const cases: [name: string, payload: unknown, field: string][] = [
+    ['nothing', '', 'body'],
+    ['half of it', '{"messageId"', 'body'],
+    ['not text', Buffer.from([0xff, 0x00, 0xfe]), 'body'],
+    ['null', 'null', 'body'],
+    ['a list', '[]', 'body'],
+    ['a string', '"{}"', 'body'],
+    ['deep nesting', '['.repeat(100_000), 'body'],
+    ['too much', Buffer.alloc(MAX_MESSAGE_BYTES + 1, 0x20), 'body'],
+    ['no type', { ...good(), messageType: undefined }, 'messageType'],
+    ['no types', { ...good(), messageType: [] }, 'messageType'],
+    ['a type that is no list', { ...good(), messageType: 'urn:message:Contracts:OrderCreatedEvent' }, 'messageType'],
+    ['a type that is no text', { ...good(), messageType: [{}] }, 'messageType'],
+    ['a type of somebody else', { ...good(), messageType: ['urn:message:Contracts:Nonsense'] }, 'messageType'],
+    ['a type that every object has', { ...good(), messageType: ['constructor'] }, 'messageType'],
+    ['no message id', { ...good(), messageId: undefined }, 'messageId'],
+    ['null as message id', { ...good(), messageId: null }, 'messageId'],
+    ['a message id that is no UUID', { ...good(), messageId: '1 or 1=1' }, 'messageId'],
+    ['a number as message id', { ...good(), messageId: 7 }, 'messageId'],
+    ['a UUID and more', { ...good(), messageId: `${CAUSE_ID}\n` }, 'messageId'],
+    ['a conversation id that is no UUID', { ...good(), conversationId: {} }, 'conversationId'],
+    ['an initiator id that is no UUID', { ...good(), initiatorId: 'x' }, 'initiatorId'],
+    ['headers that are a list', { ...good(), headers: [] }, 'headers'],
+    ['headers that are a text', { ...good(), headers: 'x' }, 'headers'],
+    ['no message', { ...good(), message: undefined }, 'message'],
+    ['a message that is a list', { ...good(), message: [] }, 'message'],
+    ['no correlation', { ...good(), message: { items: [] } }, 'message.orderId'],
+    ['a correlation that is no UUID', { ...good(), message: { orderId: 'x', items: [] } }, 'message.orderId'],
+    ['a wrong number deep inside', { ...good(), message: { orderId: ORDER_ID, items: [{ quantity: 1 }, { quantity: 0.5 }] } }, 'message.items[1].quantity']
+  ]
+  for (const [name, payload, field] of cases) {
+    const bytes = typeof payload === 'string' || Buffer.isBuffer(payload) ? payload : JSON.stringify(payload)
+    const error = refusalOf(bytes)
+    t.equal(error.field, field, name)
+    t.ok(error.message.startsWith(`${field}: `), error.message.slice(0, 100))
+  }
+})
+
+t.test('a well-formed message of an unknown type is told apart', async (t) => {
+  t.ok(refusalOf(JSON.stringify({ ...good(), messageType: ['urn:message:Contracts:Nonsense'] })) instanceof UnknownMessageType)
+  t.notOk(refusalOf('{}') instanceof UnknownMessageType)
+})
+
+t.test('__proto__ and constructor are names like any other', async (t) => {
+  const poison = '"__proto__": {"polluted": true, "messageId": "x"}, "constructor": {"prototype": {"polluted": true}}'
+  const text = JSON.stringify({ ...good(), headers: { kind: 'test' } })
+    .replace('{', `{${poison},`)
+    .replace('"headers":{', `"headers":{${poison},`)
+    .replace('"message":{', `"message":{${poison},`)
+  t.equal(text.split('polluted').length - 1, 6, 'it is in all three places')
+  const received = reader.read(text)
+  t.equal(({} as Record<string, unknown>).polluted, undefined)
+  t.equal(Object.getPrototypeOf(received), Object.prototype)
+  t.equal(received.messageId, CAUSE_ID)
+  const answer = message(ReleaseStock, { orderId: ORDER_ID }, received)
+  t.same(Object.keys(answer.headers), [], 'nor does it travel on')
+
+  const inherited = refusalOf(`{"__proto__": ${JSON.stringify(good())}}`)
+  t.equal(inherited.field, 'messageType', 'no field is found on a prototype')
+})
+
+/** An envelope that is accepted. */
+function good(): Record<string, unknown> {
+  return {
+    messageId: CAUSE_ID,
+    conversationId: CONVERSATION_ID,
+    messageType: [OrderCreatedEvent.urn],
+    headers: {},
+    message: { orderId: ORDER_ID, items: [{ quantity: 1 }] }
+  }
+}
+
+function refusalOf(payload: string | Buffer): UnreadableMessage {
+  try {
+    reader.read(payload)
+  } catch (error) {
+    if (error instanceof UnreadableMessage) return error
+    throw error
+  }
+  throw new Error(`It was accepted: ${payload.toString().slice(0, 200)}`)
+}

@@ -1,0 +1,105 @@
+import t from 'tap'
+import { OrderCompletedEvent, OrderCreatedEvent, OrderFailedEvent } from '../src/contracts/order.ts'
+import { rascalConfig, VHOST } from '../src/messaging/rascal-config.ts'
+import { topologyOf } from '../src/messaging/topology.ts'
+import { sagaboxTopology } from '../src/service.ts'
+
+const TYPES = [
+  'Contracts:OrderCreatedEvent',
+  'Contracts:OrderCompletedEvent',
+  'Contracts:OrderFailedEvent',
+  'Contracts:StockReservedEvent',
+  'Contracts:StockNotReservedEvent',
+  'Contracts:StockReleasedEvent',
+  'Contracts:ReleaseStock',
+  'Contracts:PaymentCompletedEvent',
+  'Contracts:PaymentFailedEvent',
+  'Contracts:PaymentRefundedEvent',
+  'Contracts:RefundPayment'
+]
+const ENDPOINTS = ['order', 'stock', 'payment']
+
+/** Type exchange -> endpoint exchange. */
+const TAKEN = [
+  'Contracts:OrderCreatedEvent -> exchange stock',
+  'Contracts:ReleaseStock -> exchange stock',
+  'Contracts:StockReservedEvent -> exchange payment',
+  'Contracts:RefundPayment -> exchange payment',
+  'Contracts:StockReservedEvent -> exchange order',
+  'Contracts:StockNotReservedEvent -> exchange order',
+  'Contracts:StockReleasedEvent -> exchange order',
+  'Contracts:PaymentCompletedEvent -> exchange order',
+  'Contracts:PaymentFailedEvent -> exchange order',
+  'Contracts:PaymentRefundedEvent -> exchange order'
+]
+
+t.test('the topology of order, stock and payment', async (t) => {
+  const { exchanges, queues, bindings } = sagaboxTopology()
+  t.same(exchanges.toSorted(), [...TYPES, ...ENDPOINTS, ...ENDPOINTS.map((name) => `${name}_error`)].toSorted())
+  t.same(
+    queues,
+    ENDPOINTS.flatMap((name) => [{ name, deadLetterExchange: `${name}_error` }, { name: `${name}_error` }])
+  )
+  const own = ENDPOINTS.flatMap((name) => [`${name} -> queue ${name}`, `${name}_error -> queue ${name}_error`])
+  t.same(bindings.map(({ source, destination, destinationType }) => `${source} -> ${destinationType} ${destination}`).toSorted(), [...TAKEN, ...own].toSorted())
+})
+
+t.test('an exchange is declared for what nobody takes, so that publishing it closes no channel', async (t) => {
+  t.same(topologyOf([], [OrderCreatedEvent, OrderCompletedEvent, OrderFailedEvent]), {
+    exchanges: ['Contracts:OrderCreatedEvent', 'Contracts:OrderCompletedEvent', 'Contracts:OrderFailedEvent'],
+    queues: [],
+    bindings: []
+  })
+})
+
+t.test("Rascal's configuration, whole, for one endpoint", async (t) => {
+  const config = rascalConfig(topologyOf([{ name: 'stock', consumes: [OrderCreatedEvent] }], [OrderCreatedEvent]), 'amqp://guest:guest@localhost/', 'sagabox stock')
+  const fanout = { assert: true, type: 'fanout', options: { durable: true } }
+  const retry = { min: 500, max: 5000, factor: 2, strategy: 'exponential' }
+  t.same(config, {
+    vhosts: {
+      [VHOST]: {
+        connection: {
+          url: 'amqp://guest:guest@localhost/',
+          retry,
+          options: { heartbeat: 10 },
+          socketOptions: { timeout: 10_000, noDelay: true, clientProperties: { connection_name: 'sagabox stock' } }
+        },
+        publicationChannelPools: { regularPool: { min: 0, max: 1 }, confirmPool: { min: 0, max: 1 } },
+        exchanges: { 'Contracts:OrderCreatedEvent': fanout, stock: fanout, stock_error: fanout },
+        queues: {
+          stock: {
+            assert: true,
+            options: {
+              durable: true,
+              arguments: {
+                'x-queue-type': 'quorum',
+                'x-delivery-limit': 100,
+                'x-dead-letter-exchange': 'stock_error',
+                'x-dead-letter-strategy': 'at-least-once',
+                'x-overflow': 'reject-publish'
+              }
+            }
+          },
+          stock_error: { assert: true, options: { durable: true, arguments: { 'x-queue-type': 'quorum' } } }
+        },
+        bindings: {
+          'stock -> queue stock': { source: 'stock', destination: 'stock', destinationType: 'queue', bindingKey: '' },
+          'stock_error -> queue stock_error': { source: 'stock_error', destination: 'stock_error', destinationType: 'queue', bindingKey: '' },
+          'Contracts:OrderCreatedEvent -> exchange stock': { source: 'Contracts:OrderCreatedEvent', destination: 'stock', destinationType: 'exchange', bindingKey: '' }
+        }
+      }
+    },
+    subscriptions: { stock: { vhost: VHOST, queue: 'stock', prefetch: 200, retry, closeTimeout: 10_000 } }
+  })
+})
+
+t.test('all three services: every exchange and binding is there, and each endpoint has one subscription', async (t) => {
+  const config = rascalConfig(sagaboxTopology(), 'amqp://localhost/', 'sagabox')
+  const { exchanges, queues, bindings } = config.vhosts[VHOST]!
+  t.equal(Object.keys(exchanges).length, TYPES.length + 2 * ENDPOINTS.length)
+  t.ok(TAKEN.every((name) => name in bindings))
+  t.equal(Object.keys(bindings).length, TAKEN.length + 2 * ENDPOINTS.length, 'no two bindings share a name')
+  t.same(Object.keys(queues), ['order', 'order_error', 'stock', 'stock_error', 'payment', 'payment_error'])
+  t.same(Object.keys(config.subscriptions), ENDPOINTS)
+})
