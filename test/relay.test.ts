@@ -1,0 +1,197 @@
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import type { Parcel, PublishOutcome, Transport } from '../src/messaging/transport.ts'
+import { DockShip, Port, SCHEMA, ship, ships } from './fixtures/harbour.ts'
+import { postgresForTests } from './fixtures/postgres.ts'
+import { until } from './support/until.ts'
+
+/** Accepts everything and keeps it, in order. */
+class Ledger implements Transport {
+  readonly address = 'test://localhost/'
+  readonly canPublish = true
+  readonly messageIds: string[] = []
+  start(flowing: () => void): void {
+    flowing()
+  }
+  async publish({ messageId }: Parcel): Promise<PublishOutcome> {
+    this.messageIds.push(messageId)
+    return 'accepted'
+  }
+  subscribe(): never {
+    throw new Error('nobody listens here')
+  }
+  problem(): undefined {}
+  async stop(): Promise<void> {}
+}
+
+interface Peer {
+  port: Port
+  ledger: Ledger
+}
+
+async function openPeer(t: Test, databaseUrl: string): Promise<Peer> {
+  const ledger = new Ledger()
+  const port = await Port.open(databaseUrl, ledger)
+  t.teardown(() => port.stop())
+  return { port, ledger }
+}
+
+/** Two processes of one service: the first leads, the second stands by. */
+async function openPair(t: Test): Promise<{ leader: Peer; standby: Peer; databaseUrl: string }> {
+  const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
+  const leader = await openPeer(t, databaseUrl)
+  const standby = await openPeer(t, databaseUrl)
+  leader.port.relay.start()
+  await until('the first leads', async () => leader.port.relay.leading)
+  standby.port.relay.start()
+  await until('the second is connected', async () => standby.port.relay.problem() === undefined)
+  return { leader, standby, databaseUrl }
+}
+
+async function outboxIsEmpty({ port }: Peer): Promise<void> {
+  await until('the outbox is empty', async () => (await port.count('outbox')) === 0)
+}
+
+t.test('one relay leads; when its connection is terminated one takes over, and nothing is lost', async (t) => {
+  const { leader, standby } = await openPair(t)
+  const first = ship(DockShip)
+  await leader.port.send(first)
+  await outboxIsEmpty(leader)
+  t.same(leader.ledger.messageIds, [first.messageId])
+  t.same(standby.ledger.messageIds, [])
+  t.notOk(standby.port.relay.leading)
+
+  // Whoever asks first leads next, and that may be the first again: until the other has it.
+  const other = await standbyPid(leader.port)
+  await until('the other leads', async () => {
+    await terminateLeader(leader.port, other)
+    return standby.port.relay.leading
+  })
+  await until('the first has noticed', async () => !leader.port.relay.leading)
+  const second = ship(DockShip)
+  await standby.port.send(second)
+  await outboxIsEmpty(standby)
+  t.same(standby.ledger.messageIds, [second.messageId])
+  t.same(leader.ledger.messageIds, [first.messageId])
+})
+
+t.test('a leader that lost its connection comes back by itself', async (t) => {
+  const peer = await openPeer(t, await (await postgresForTests()).createDatabase(t.name))
+  peer.port.relay.start()
+  await until('it leads', async () => peer.port.relay.leading)
+  await terminateLeader(peer.port)
+  await until('it has noticed', async () => !peer.port.relay.leading)
+  const sent = ship(DockShip)
+  await peer.port.send(sent)
+  await outboxIsEmpty(peer)
+  t.ok(peer.ledger.messageIds.includes(sent.messageId))
+  t.equal(peer.port.relay.problem(), undefined)
+})
+
+t.test("a stand-by's wake-up reaches the leader as a notification", async (t) => {
+  const { leader, standby, databaseUrl } = await openPair(t)
+  const listener = new pg.Client({ connectionString: databaseUrl })
+  await listener.connect()
+  t.teardown(() => listener.end())
+  let notifications = 0
+  listener.on('notification', () => notifications++)
+  await listener.query(`listen sagabox_outbox_${SCHEMA}`)
+
+  // What the leader does, seen at its own wake(): a notification calls it, the back-stop poll does not.
+  let wakeUps = 0
+  const wake = leader.port.relay.wake.bind(leader.port.relay)
+  leader.port.relay.wake = () => {
+    wakeUps++
+    wake()
+  }
+  const sent = ship(DockShip)
+  await standby.port.send(sent)
+  await until('the stand-by has notified', async () => {
+    standby.port.relay.wake()
+    return notifications > 0
+  })
+  await until('the leader was woken by it', async () => wakeUps > 0)
+  await outboxIsEmpty(leader)
+  t.same(leader.ledger.messageIds, [sent.messageId])
+  t.same(standby.ledger.messageIds, [])
+})
+
+t.test('rows that commit out of the order of their ids are all sent', async (t) => {
+  const peer = await openPeer(t, await (await postgresForTests()).createDatabase(t.name))
+  const { port, ledger } = peer
+  port.relay.start()
+  const [low, high] = ships(DockShip, 2)
+  await port.outbox.transaction(async (tx) => {
+    await port.outbox.add(tx, [low!])
+    await port.send(high!)
+    await until('the higher id is sent', async () => ledger.messageIds.includes(high!.messageId))
+    t.same(ledger.messageIds, [high!.messageId], 'the lower is not committed yet')
+  })
+  await outboxIsEmpty(peer)
+  t.same(ledger.messageIds, [high!.messageId, low!.messageId])
+})
+
+t.test('messages of one transaction are sent in their order, more than one batch of them', async (t) => {
+  const peer = await openPeer(t, await (await postgresForTests()).createDatabase(t.name))
+  const sent = ships(DockShip, 1200)
+  await peer.port.send(...sent)
+  peer.port.relay.start()
+  await outboxIsEmpty(peer)
+  t.same([...new Set(peer.ledger.messageIds)], sent.map(({ messageId }) => messageId))
+})
+
+t.test('a row is not sent before it is due', async (t) => {
+  const peer = await openPeer(t, await (await postgresForTests()).createDatabase(t.name))
+  const { port, ledger } = peer
+  const [later, soon, now] = ships(DockShip, 3)
+  await port.send(later!, soon!, now!)
+  const due = (id: string, interval: string) => port.dataSource.query('update outbox set due_at = now() + $2::interval where message_id = $1', [id, interval])
+  await due(later!.messageId, '1 hour')
+  await due(soon!.messageId, '500 milliseconds')
+  port.relay.start()
+  await until('two are sent', async () => (await port.count('outbox')) === 1)
+  t.same([...new Set(ledger.messageIds)], [now!.messageId, soon!.messageId], 'the one that had to wait came second')
+  await due(later!.messageId, '0')
+  await outboxIsEmpty(peer)
+  t.equal(ledger.messageIds.at(-1), later!.messageId)
+})
+
+t.test('stop() finishes what is in flight and hands over', async (t) => {
+  const { leader, standby } = await openPair(t)
+  let confirm!: () => void
+  const inFlight = new Promise<void>((published) => {
+    leader.ledger.publish = ({ messageId }) => {
+      leader.ledger.messageIds.push(messageId)
+      published()
+      return new Promise((resolve) => (confirm = () => resolve('accepted')))
+    }
+  })
+  const [first, second] = ships(DockShip, 2)
+  await leader.port.send(first!)
+  await inFlight
+  const stopped = leader.port.relay.stop()
+  t.notOk(standby.port.relay.leading, 'not while a message is in flight')
+  confirm()
+  await stopped
+  t.equal(await leader.port.count('outbox'), 0, 'the confirmed row is gone')
+  await until('the other leads', async () => standby.port.relay.leading)
+  await standby.port.send(second!)
+  await outboxIsEmpty(standby)
+  t.same([leader.ledger.messageIds, standby.ledger.messageIds], [[first!.messageId], [second!.messageId]])
+})
+
+const LEADER = `
+  select pid from pg_locks where locktype = 'advisory' and granted and classid = hashtext('sagabox.relay')::oid
+  and database = (select oid from pg_database where datname = current_database())`
+
+/** Ends the connection that holds the leader's lock, as a failing network or an operator would. */
+async function terminateLeader({ dataSource }: Port, spared = 0): Promise<void> {
+  await dataSource.query(`select pg_terminate_backend(pid) from (${LEADER}) as leader where pid <> $1`, [spared])
+}
+
+async function standbyPid({ dataSource }: Port): Promise<number> {
+  const [row] = await dataSource.query(
+    `select pid from pg_stat_activity where datname = current_database() and application_name like 'sagabox relay %' and pid not in (${LEADER})`
+  )
+  return row.pid
+}
