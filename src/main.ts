@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util'
 import { resolve } from 'node:path'
 import { pino } from 'pino'
+import pretty from 'pino-pretty'
 import { ConfigError, loadConfig, type Config } from './config.ts'
 import { FolderInUseError } from './embedded-postgres-lock.ts'
 import { startEmbeddedPostgres, type EmbeddedPostgres } from './embedded-postgres.ts'
@@ -26,7 +27,9 @@ try {
 }
 
 async function main(config: Config, names: readonly ServiceName[]): Promise<void> {
-  const log = pino({ level: config.logLevel, base: names.length < SERVICE_NAMES.length ? { service: names.join('+') } : undefined })
+  const base = names.length < SERVICE_NAMES.length ? { service: names.join('+') } : undefined
+  // JSON for machines; a person at a terminal gets lines to read.
+  const log = pino({ level: config.logLevel, base }, process.stdout.isTTY ? pretty({ sync: true, ignore: 'pid,hostname', translateTime: 'SYS:HH:MM:ss' }) : pino.destination())
   if (!config.rabbitmqUrl && names.length < SERVICE_NAMES.length) {
     throw new ConfigError(`RABBITMQ_URL: expected an amqp:// URL, because ${names.join(' and ')} alone can reach the other services only through a broker. Without one, start all three: npm start`)
   }
