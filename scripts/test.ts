@@ -100,11 +100,13 @@ async function tap(environment: Record<string, string>): Promise<void> {
   let output: string[] = []
   for await (const line of createInterface({ input: runner.stdout })) {
     output.push(line)
-    const [, not, file, ms] = /^(not )?ok \d+ - (.+?) # time=([\d.]+)ms/.exec(line) ?? []
+    // A skipped file and one that was stopped have no time of their own.
+    const [, not, file, remark = ''] = /^(not )?ok \d+ - (.+?)(?: # (.*))?$/.exec(line) ?? []
     const totals = /^# (\{ total: .*\})$/.exec(line)
     if (file) {
       if (not) console.error(output.join('\n'))
-      report(!not, file, Date.now() - Number(ms))
+      const ms = /^time=([\d.]+)ms/.exec(remark)?.[1]
+      report(!not, ms ? file : `${file} ${remark}`.trim(), Date.now() - Number(ms ?? 0))
       output = []
     } else if (totals) add(totals[1]!)
   }
