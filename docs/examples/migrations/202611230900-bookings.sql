@@ -1,0 +1,4 @@
+create table bookings (
+  parcel_id uuid primary key,
+  address   text not null
+);
