@@ -1,0 +1,452 @@
+import { connect as connectBroker } from 'amqplib'
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises'
+import { connect, createServer, type AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import { postgresForTests } from './fixtures/postgres.ts'
+import { rabbitmqForTests, startRabbitMQ } from './fixtures/rabbitmq.ts'
+import { Api } from './support/api.ts'
+import { until } from './support/until.ts'
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url))
+const ORDERS = 500
+const PRODUCTS = ['keyboard', 'monitor', 'mouse']
+/** Of each product: enough for most, not for all. */
+const PUT_IN = 250
+const METHODS = ['pm_card_visa', 'pm_card_visa', 'pm_card_visa', 'pm_card_chargeDeclined', 'pm_sim_lost_response']
+/** What a stop may take, ms: far below the 20 s after which a process gives up. */
+const QUICK = 10_000
+
+// What `npm start` does before it starts; nothing when the build is current.
+const prepared = spawnSync(process.execPath, ['scripts/prepare.mjs', 'build'], { cwd: ROOT, stdio: 'inherit' })
+if (prepared.status !== 0) throw new Error('The product could not be built')
+
+t.setTimeout(240_000)
+// Most of what follows is waiting: for claims of dead processes to run out, for a broker to start.
+t.jobs = 2
+
+t.test('all in one process, killed again and again', async (t) => {
+  const dataDir = await temporaryFolder(t)
+  const run = () => Program.start(t, { DATA_DIR: dataDir })
+  let program = run()
+  const shop = new Shop(async () => new Api((await program).url))
+  await shop.open()
+  const orders = shop.placeAll()
+  for (const accepted of [60, 180, 300, 420]) {
+    await shop.accepted(accepted)
+    program = restarted(await program, run)
+    await program
+  }
+  await orders
+  await shop.isConsistent(t)
+  t.match(await (await program).stop('SIGTERM'), { code: 0, signal: null })
+})
+
+t.test('three processes, each killed in turn', async (t) => {
+  const env = await places()
+  const run = (service: string) => Program.start(t, env, service)
+  const programs = { order: run('order'), stock: run('stock'), payment: run('payment') }
+  const shop = new Shop(async () => new Api({ order: (await programs.order).url, stock: (await programs.stock).url, payment: (await programs.payment).url }))
+  await shop.open()
+  const orders = shop.placeAll()
+  for (const [accepted, service] of [[60, 'order'], [150, 'stock'], [240, 'payment'], [330, 'stock'], [420, 'order']] as const) {
+    await shop.accepted(accepted)
+    programs[service] = restarted(await programs[service], () => run(service))
+    await programs[service]
+  }
+  await orders
+  await shop.isConsistent(t)
+  const broker = await rabbitmqForTests()
+  await until('the queues are empty', async () => (await broker.queues(env.RABBITMQ_URL)).every(({ messages }) => messages === 0))
+})
+
+t.test('the broker goes away while orders come in', async (t) => {
+  const broker = await startRabbitMQ()
+  t.teardown(() => broker.stop())
+  const program = await Program.start(t, { DATABASE_URL: await newDatabase(), RABBITMQ_URL: broker.url, ORDER_DEADLINE_SECONDS: '600' })
+  const api = new Api(program.url)
+  await program.ready()
+  await api.putProduct('keyboard', 1000)
+  const orderIds = await Promise.all(Array.from({ length: 20 }, () => api.placeOrder()))
+  await broker.kill()
+  for (let index = 0; index < 5; index++) orderIds.push(...(await Promise.all(Array.from({ length: 20 }, () => api.placeOrder()))))
+  const notReady = await until('the broker is missed', async () => {
+    const { status, body } = await api.call('GET', '/health/ready')
+    return status === 503 && body
+  })
+  for (const service of ['order', 'stock', 'payment']) t.match(notReady.services[service], { database: 'ok', broker: /RabbitMQ|ECONNREFUSED/ }, service)
+  t.match(await api.get('/health/live'), { status: 'live' })
+  t.ok((await api.get('/ops/order/outbox')).pending > 0, 'what cannot leave waits')
+  await broker.restart()
+  for (const orderId of orderIds) t.match(await api.settled(orderId), { status: 'Completed' })
+  t.match(await api.get('/products/keyboard'), { onHand: 1000 - orderIds.length, reserved: orderIds.length })
+  t.match(await program.stop('SIGTERM'), { code: 0 })
+})
+
+t.test('a start before its database and its broker', async (t) => {
+  const { DATABASE_URL, RABBITMQ_URL } = await places()
+  const database = await laterServer(t, DATABASE_URL)
+  const broker = await laterServer(t, RABBITMQ_URL)
+  const program = await Program.start(t, { DATABASE_URL: database.url, RABBITMQ_URL: broker.url })
+  const api = new Api(program.url)
+  const notReady = await until('both are missed', async () => {
+    const { status, body } = await api.call('GET', '/health/ready')
+    return status === 503 && /ECONNREFUSED/.test(body.services.order.database) && /ECONNREFUSED/.test(body.services.order.broker) && body
+  })
+  t.equal(notReady.status, 'unavailable')
+  t.match(await api.get('/health/live'), { status: 'live' })
+  const refused = await api.call('POST', '/orders', { customerId: 'ada', items: [{ productId: 'keyboard', quantity: 1 }], paymentMethod: 'pm_card_visa' })
+  t.match(refused, { status: 503, body: { title: 'Service Unavailable', detail: /database/ } })
+  t.ok(refused.headers.get('retry-after'))
+
+  await database.appear()
+  const halfReady = await until('the database is used', async () => {
+    const { body } = await api.call('GET', '/health/ready')
+    return Object.values<Record<string, string>>(body.services).every((parts) => parts.database === 'ok' && parts.relay === 'ok') && body
+  })
+  t.equal(halfReady.status, 'unavailable', 'a broker is still missing')
+  await api.putProduct('keyboard', 10)
+  const orderId = await api.placeOrder()
+  await broker.appear()
+  t.match(await api.settled(orderId), { status: 'Completed' })
+  await program.ready()
+  for (const schema of ['order', 'stock', 'payment']) t.equal(program.logged(({ msg, schema: of }) => /Cannot use the database/.test(msg) && of === `${schema}_service`).length, 1, `one line for ${schema}`)
+  const [complaint, ...more] = program.logged(({ msg }) => /Cannot reach RabbitMQ/.test(msg))
+  t.match(complaint, { level: 40, reason: /ECONNREFUSED/ })
+  t.same(more, [], 'said once')
+  t.match(await program.stop('SIGTERM'), { code: 0 })
+})
+
+t.test('a clean stop', async (t) => {
+  await t.test('embedded: ends quickly with 0, and the next start has its data', async (t) => {
+    const dataDir = await temporaryFolder(t)
+    const orderIds: string[] = []
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+      const program = await Program.start(t, { DATA_DIR: dataDir })
+      const api = new Api(program.url)
+      await program.ready()
+      for (const orderId of orderIds) t.match(await api.get(`/orders/${orderId}`), { status: 'Completed' })
+      t.match(await api.get('/products/keyboard'), { onHand: 100 - orderIds.length, reserved: orderIds.length }, 'samples are put on the shelf once')
+      for (let index = 0; index < 3; index++) orderIds.push(await api.placeOrder())
+      for (const orderId of orderIds) await api.settled(orderId)
+      const { code, ms } = await program.stop(signal)
+      t.equal(code, 0, signal)
+      t.ok(ms < QUICK, `${signal} took ${ms} ms`)
+      t.same(program.logged(({ level }) => level >= 50), [], 'no error')
+    }
+  })
+
+  await t.test('distributed, in the middle of orders: what was handled is not delivered again', async (t) => {
+    const env = await places()
+    const order = await Program.start(t, env, 'order')
+    const stock = await Program.start(t, env, 'stock')
+    const api = new Api({ order: order.url, stock: stock.url, payment: stock.url })
+    await Promise.all([order.ready(), stock.ready()])
+    await api.putProduct('keyboard', 100_000)
+    const orderIds: string[] = []
+    const placing = Promise.all(
+      Array.from({ length: 10 }, async () => {
+        for (let index = 0; index < 30; index++) orderIds.push(await api.placeOrder())
+      })
+    )
+    await until('stock is at work', async () => (await api.get('/products/keyboard')).reserved > 20)
+    t.match(await stock.stop('SIGTERM'), { code: 0 })
+    await placing
+    const database = await connectDatabase(t, env.DATABASE_URL)
+    const broker = await connectBroker(env.RABBITMQ_URL)
+    const channel = await broker.createChannel()
+    const waiting: string[] = []
+    for (let got = await channel.get('stock'); got; got = await channel.get('stock')) waiting.push(JSON.parse(got.content.toString()).messageId)
+    await broker.close()
+    const { rows: handled } = await database.query('select message_id from stock_service.inbox where message_id = any($1)', [waiting])
+    t.same(handled, [], 'no message that was handled is still in the queue')
+    const services = { stock: await Program.start(t, env, 'stock'), payment: await Program.start(t, env, 'payment') }
+    const whole = new Api({ order: order.url, stock: services.stock.url, payment: services.payment.url })
+    for (const orderId of orderIds) t.match(await whole.settled(orderId), { status: 'Completed' })
+    t.match(await whole.get('/products/keyboard'), { onHand: 100_000 - orderIds.length, reserved: orderIds.length })
+    for (const program of [order, services.stock, services.payment]) t.match(await program.stop('SIGINT'), { code: 0 })
+  })
+})
+
+t.test('a setting that cannot be used', async (t) => {
+  const url = 'postgres://nobody@127.0.0.1:1/nothing'
+  const cases: [args: string[], env: Record<string, string>, named: RegExp, expected: RegExp][] = [
+    [[], { PORT: 'abc' }, /PORT/, /port number from 0 .* to 65535/],
+    [[], { PORT: '65536' }, /PORT/, /port number from 0 .* to 65535/],
+    [[], { ORDER_DEADLINE_SECONDS: '-1' }, /ORDER_DEADLINE_SECONDS/, /seconds from 0\.1/],
+    [[], { RABBITMQ_URL: 'foo' }, /RABBITMQ_URL/, /amqp:\/\//],
+    [[], { DATABASE_URL: 'mysql://localhost/x' }, /DATABASE_URL/, /postgres:\/\//],
+    [[], { LOG_LEVEL: 'loud' }, /LOG_LEVEL/, /fatal, error, warn/],
+    [['order'], { DATABASE_URL: url }, /RABBITMQ_URL/, /order alone can reach the other services only through a broker/],
+    [['shop'], {}, /shop/, /order, stock, payment/],
+    [[], { ORDER_DATABASE_URL: url }, /DATABASE_URL/, /stock and payment/]
+  ]
+  for (const half of [cases.slice(0, 5), cases.slice(5)]) {
+    await Promise.all(
+      half.map(async ([args, env, named, expected]) => {
+        const program = new Program(t, env, args)
+        const { code } = await program.exited
+        const what = [...args, ...Object.entries(env).map((pair) => pair.join('='))].join(' ')
+        t.equal(code, 1, what)
+        t.match(program.errors, named, `${what}: names it`)
+        t.match(program.errors, expected, `${what}: says what was expected`)
+        t.notMatch(program.errors, /\n +at /, `${what}: no stack trace`)
+      })
+    )
+  }
+})
+
+/** Customers who retry like real clients: under one Idempotency-Key, until they have an answer. Every tenth gives up. */
+class Shop {
+  readonly #api: () => Promise<Api>
+  /** Answered 202. */
+  readonly #orderIds = new Set<string>()
+  #answered = 0
+
+  /** @param api waits while a program is started again, as a client does that backs off */
+  constructor(api: () => Promise<Api>) {
+    this.#api = api
+  }
+
+  async open(): Promise<void> {
+    for (const productId of PRODUCTS) await until(`${productId} is on the shelf`, () => this.#try('PUT', `/products/${productId}`, { name: productId, unitPrice: 1000, currency: 'EUR', onHand: PUT_IN }))
+  }
+
+  async placeAll(): Promise<void> {
+    let next = 0
+    const customer = async () => {
+      while (next < ORDERS) await this.#place(next++)
+    }
+    await Promise.all(Array.from({ length: 20 }, customer))
+  }
+
+  accepted(count: number): Promise<unknown> {
+    return until(`${count} orders are accepted`, async () => this.#answered >= count)
+  }
+
+  async #place(index: number): Promise<void> {
+    const productId = PRODUCTS[index % PRODUCTS.length]!
+    const order = {
+      customerId: `customer-${index}`,
+      items: [{ productId, quantity: 1 + (index % 2) }, { productId: PRODUCTS[(index + 1) % PRODUCTS.length]!, quantity: 1 }],
+      paymentMethod: METHODS[index % METHODS.length]
+    }
+    const place = () => this.#try('POST', '/orders', order, index % 10 === 0 ? {} : { 'idempotency-key': `order-${index}` })
+    const body = index % 10 === 0 ? await place() : await until(`order ${index} is answered`, place)
+    this.#answered++
+    if (body) this.#orderIds.add(body.orderId)
+  }
+
+  /** The answer, or nothing when the connection was cut or the service is not there. */
+  async #try(method: string, path: string, body: unknown, headers?: Record<string, string>) {
+    try {
+      const api = await this.#api()
+      const answer = await api.call(method, path, body, headers)
+      if (answer.status < 300) return answer.body
+      if (answer.status !== 503) throw new Error(`${method} ${path} answered ${answer.status}: ${JSON.stringify(answer.body)}`)
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error
+    }
+    return undefined
+  }
+
+  /** Every order has ended, and order, stock and payment tell the same story of each. */
+  async isConsistent(t: Test): Promise<void> {
+    const api = await this.#api()
+    await until(
+      'all orders have ended',
+      async () => {
+        const { status, body } = await api.call('GET', '/sagas/summary')
+        return status === 200 && Object.keys(body.byState).every((state) => state === 'Completed' || state === 'Failed.settled')
+      },
+      120_000
+    )
+    for (const service of ['order', 'stock', 'payment']) await until(`the outbox of ${service} is empty`, async () => (await api.get(`/ops/${service}/outbox`)).pending === 0)
+
+    const orders = await this.#everyOrder(api)
+    const known = new Set(orders.map(({ orderId }) => orderId))
+    t.same([...this.#orderIds].filter((orderId) => !known.has(orderId)), [], 'no order that was answered is lost')
+    t.equal(new Set(orders.map(({ customerId }) => customerId)).size, orders.length, 'no order was taken twice')
+    t.ok(orders.length >= ORDERS * 0.9 && orders.length <= ORDERS)
+    t.ok(orders.filter(({ status }) => status === 'Completed').length > 50, 'enough of them went well')
+
+    const sold: Record<string, number> = Object.fromEntries(PRODUCTS.map((productId) => [productId, 0]))
+    const faults: string[] = []
+    const check = async (order: Awaited<ReturnType<Api['get']>>) => {
+      const { orderId, status, items, total } = order
+      const expect = (fine: boolean, fault: string) => void (fine || faults.push(`${orderId} (${status}): ${fault}`))
+      const saga = await api.get(`/sagas/${orderId}`)
+      const reservation = await api.get(`/reservations/${orderId}`)
+      const payment = (await api.call('GET', `/payments/${orderId}`)).body
+      const payments = saga.history.filter(({ event }: { event: string }) => event === 'PaymentCompletedEvent').length
+      expect((await api.get(`/sagas/${orderId}/replay`)).consistent, 'its history does not replay')
+      expect(saga.status === status, `its saga is ${saga.state}`)
+      expect(new Set(saga.history.map(({ messageId }: { messageId: string }) => messageId)).size === saga.history.length, 'a message was handled twice')
+      if (status === 'Completed') {
+        for (const { productId, quantity } of items) sold[productId]! += quantity
+        expect(reservation.status === 'Reserved', `its reservation is ${reservation.status}`)
+        expect(payment.status === 'Completed' && payment.amount === total && payment.refundedAmount === 0, `its payment is ${payment.status} of ${payment.amount}`)
+        expect(payments === 1, `${payments} PaymentCompletedEvents`)
+      } else {
+        expect(status === 'Failed', 'it has not ended')
+        expect(reservation.status === 'Refused' || reservation.status === 'Released', `its reservation is ${reservation.status}`)
+        expect([404, 'Failed', 'Cancelled'].includes(payment.status) || (payment.status === 'Refunded' && payment.refundedAmount === payment.amount), `its payment is ${payment.status}`)
+        expect(payments <= 1, `${payments} PaymentCompletedEvents`)
+      }
+    }
+    const waiting = [...orders]
+    const worker = async () => {
+      for (let order = waiting.pop(); order; order = waiting.pop()) await check(order)
+    }
+    await Promise.all(Array.from({ length: 10 }, worker))
+    t.same(faults, [], 'order, stock and payment agree')
+    for (const productId of PRODUCTS) {
+      const { onHand, reserved } = await api.get(`/products/${productId}`)
+      t.same({ onHand, reserved }, { onHand: PUT_IN - sold[productId]!, reserved: sold[productId] }, `${productId}: what is not sold is on the shelf`)
+    }
+  }
+
+  async #everyOrder(api: Api): Promise<Awaited<ReturnType<Api['get']>>[]> {
+    const orders = []
+    for (let cursor: string | undefined | null; cursor !== null; ) {
+      const page = await api.get(`/orders?limit=100${cursor ? `&cursor=${cursor}` : ''}`)
+      orders.push(...page.items)
+      cursor = page.nextCursor
+    }
+    return orders
+  }
+}
+
+interface LogLine {
+  level: number
+  msg: string
+  schema?: string
+  reason?: string
+}
+
+/** The product as people run it, in a process of its own. */
+class Program {
+  readonly exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>
+  /** What it wrote to stderr. */
+  errors = ''
+  url = ''
+  readonly #child: ChildProcess
+  readonly #lines: string[] = []
+  readonly #listening: Promise<string>
+
+  constructor(t: Test, env: Record<string, string>, args: readonly string[]) {
+    const { PATH, HOME, TMPDIR } = process.env
+    const inherited = Object.fromEntries(Object.entries({ PATH, HOME, TMPDIR }).filter(([, value]) => value !== undefined))
+    this.#child = spawn(process.execPath, ['--enable-source-maps', 'dist/main.js', ...args], { cwd: ROOT, env: { ...inherited, PORT: '0', LOG_LEVEL: 'info', ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
+    this.exited = once(this.#child, 'close').then(([code, signal]) => ({ code, signal }))
+    this.#child.stderr!.on('data', (data) => (this.errors += data))
+    this.#listening = new Promise((resolve, reject) => {
+      createInterface(this.#child.stdout!).on('line', (line) => {
+        this.#lines.push(line)
+        const [, url] = /Server listening at (http:[^"]+)/.exec(line) ?? []
+        if (url) resolve(url)
+      })
+      void this.exited.then(({ code, signal }) => reject(new Error(`Ended with ${code ?? signal} before it listened:\n${this.#lines.slice(-20).join('\n')}\n${this.errors}`)))
+    })
+    this.#listening.catch(() => {})
+    t.teardown(() => this.kill())
+  }
+
+  /** Starts it and waits until it listens. */
+  static async start(t: Test, env: Record<string, string>, ...args: string[]): Promise<Program> {
+    const program = new Program(t, env, args)
+    program.url = await program.#listening
+    return program
+  }
+
+  ready(): Promise<unknown> {
+    return until('the program is ready', async () => (await fetch(`${this.url}/health/ready`)).status === 200)
+  }
+
+  logged(which: (line: LogLine) => boolean): LogLine[] {
+    return this.#lines.filter((line) => line.startsWith('{')).map((line) => JSON.parse(line) as LogLine).filter(which)
+  }
+
+  async kill(): Promise<void> {
+    this.#child.kill('SIGKILL')
+    await this.exited
+  }
+
+  async stop(signal: NodeJS.Signals) {
+    const began = Date.now()
+    this.#child.kill(signal)
+    return { ...(await this.exited), ms: Date.now() - began }
+  }
+}
+
+/** Kills a program and starts it again. */
+async function restarted(program: Program, run: () => Promise<Program>): Promise<Program> {
+  await program.kill()
+  return run()
+}
+
+async function newDatabase(): Promise<string> {
+  return (await postgresForTests()).createDatabase('crash')
+}
+
+/** A database and a virtual host of its own. */
+async function places() {
+  return { DATABASE_URL: await newDatabase(), RABBITMQ_URL: await (await rabbitmqForTests()).createVhost(), ORDER_DEADLINE_SECONDS: '60' }
+}
+
+/** A folder that goes with the test, and with it the database server that a killed program has left there. */
+async function temporaryFolder(t: Test): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'sagabox-crash-'))
+  await chmod(folder, 0o711)
+  t.teardown(async () => {
+    const pid = Number.parseInt(await readFile(join(folder, 'postgres', 'postmaster.pid'), 'utf8').catch(() => ''), 10)
+    if (pid > 0) process.kill(pid, 'SIGQUIT')
+    await rm(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 })
+  })
+  return folder
+}
+
+/** An address where nobody answers until the server behind `url` appears there. */
+async function laterServer(t: Test, url: string) {
+  const target = new URL(url)
+  const open = new Set<{ destroy(): void }>()
+  const server = createServer((socket) => {
+    const upstream = connect(Number(target.port), target.hostname)
+    for (const [from, to] of [[socket, upstream], [upstream, socket]] as const) {
+      open.add(from)
+      from.on('error', () => {}).on('close', () => to.destroy())
+      from.pipe(to)
+    }
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  t.teardown(() => {
+    server.close()
+    for (const socket of open) socket.destroy()
+  })
+  const here = new URL(url)
+  here.port = String(port)
+  return {
+    url: here.href,
+    async appear() {
+      server.listen(port, '127.0.0.1')
+      await once(server, 'listening')
+    }
+  }
+}
+
+async function connectDatabase(t: Test, databaseUrl: string): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: databaseUrl })
+  await client.connect()
+  t.teardown(() => client.end())
+  return client
+}
