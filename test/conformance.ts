@@ -86,14 +86,19 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
     const guilty = sent[7]!
     let mended = false
     let largest = 0
-    port.listen('harbour', [
-      writes('harbour', DockShip, {
-        async then(messages) {
-          largest = Math.max(largest, messages.length)
-          if (!mended && messages.some(({ messageId }) => messageId === guilty.messageId)) throw new Error('on the rocks')
-        }
-      })
-    ])
+    const requeued = new Set<string | undefined>()
+    port.listen(
+      'harbour',
+      [
+        writes('harbour', DockShip, {
+          async then(messages) {
+            largest = Math.max(largest, messages.length)
+            if (!mended && messages.some(({ messageId }) => messageId === guilty.messageId)) throw new Error('on the rocks')
+          }
+        })
+      ],
+      spied(port.transport, { requeue: ({ messageId }) => requeued.add(messageId) })
+    )
     await port.send(...sent)
     await until('all neighbours are handled', async () => (await port.count('effects')) === sent.length - 1)
     t.ok(largest > 1, 'they came in one batch with it')
@@ -102,6 +107,7 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
     await until('it is handled too', async () => (await port.count('effects')) >= sent.length)
     await quiet(world)
     t.same(voyagesOf(await port.effects()), sent.map(voyageOf).toSorted(), 'every effect once')
+    t.same([...requeued], [guilty.messageId], 'no neighbour went back to the queue')
     t.equal(await port.count('dead_letter'), 0)
   })
 
@@ -133,7 +139,7 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
           }
         })
       ],
-      spied(port.transport, (delivery) => acknowledged.push(delivery))
+      spied(port.transport, { ack: (delivery) => acknowledged.push(delivery) })
     )
     await port.send(ship(DockShip))
     await entered.opened
@@ -325,8 +331,8 @@ function voyagesOf(effects: { voyageId: string }[]): string[] {
   return effects.map(({ voyageId }) => voyageId).toSorted()
 }
 
-/** The same transport, but it tells of every acknowledgement. */
-function spied(transport: Transport, acknowledged: (delivery: Delivery) => void): Transport {
+/** The same transport, but it tells how deliveries are settled. */
+function spied(transport: Transport, told: { ack?(delivery: Delivery): void; requeue?(delivery: Delivery): void }): Transport {
   return {
     address: transport.address,
     canPublish: transport.canPublish,
@@ -339,8 +345,12 @@ function spied(transport: Transport, acknowledged: (delivery: Delivery) => void)
         receive({
           ...delivery,
           ack() {
-            acknowledged(delivery)
+            told.ack?.(delivery)
             delivery.ack()
+          },
+          requeue() {
+            told.requeue?.(delivery)
+            delivery.requeue()
           }
         })
       )

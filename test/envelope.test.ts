@@ -104,6 +104,7 @@ t.test('hostile input is refused, naming the field', async (t) => {
     ['null as message id', { ...good(), messageId: null }, 'messageId'],
     ['a message id that is no UUID', { ...good(), messageId: '1 or 1=1' }, 'messageId'],
     ['a number as message id', { ...good(), messageId: 7 }, 'messageId'],
+    ['more before a UUID', { ...good(), messageId: `x${CAUSE_ID}` }, 'messageId'],
     ['a UUID and more', { ...good(), messageId: `${CAUSE_ID}\n` }, 'messageId'],
     ['a conversation id that is no UUID', { ...good(), conversationId: {} }, 'conversationId'],
     ['an initiator id that is no UUID', { ...good(), initiatorId: 'x' }, 'initiatorId'],

@@ -169,8 +169,12 @@ t.test('stop() finishes what is in flight and hands over', async (t) => {
   const [first, second] = ships(DockShip, 2)
   await leader.port.send(first!)
   await inFlight
-  const stopped = leader.port.relay.stop()
-  t.notOk(standby.port.relay.leading, 'not while a message is in flight')
+  let ended = false
+  const stopped = leader.port.relay.stop().then(() => (ended = true))
+  // The stand-by's second question was certainly asked after stop() was, and answered before its third.
+  const asked = countQueries(t, /pg_try_advisory_lock/)
+  await until('the stand-by has asked for the lead', async () => asked() >= 3 || standby.port.relay.leading)
+  t.notOk(standby.port.relay.leading || ended, 'not while a message is in flight')
   confirm()
   await stopped
   t.equal(await leader.port.count('outbox'), 0, 'the confirmed row is gone')
@@ -179,6 +183,19 @@ t.test('stop() finishes what is in flight and hands over', async (t) => {
   await outboxIsEmpty(standby)
   t.same([leader.ledger.messageIds, standby.ledger.messageIds], [[first!.messageId], [second!.messageId]])
 })
+
+/** Counts the statements that this process sends from now on. */
+function countQueries(t: Test, pattern: RegExp): () => number {
+  let count = 0
+  const { query } = pg.Client.prototype
+  t.teardown(() => (pg.Client.prototype.query = query))
+  pg.Client.prototype.query = function (this: pg.Client, ...args: unknown[]) {
+    const [statement] = args
+    if (pattern.test(typeof statement === 'string' ? statement : (statement as { text: string }).text)) count++
+    return (query as (...args: unknown[]) => unknown).apply(this, args)
+  } as typeof query
+  return () => count
+}
 
 const LEADER = `
   select pid from pg_locks where locktype = 'advisory' and granted and classid = hashtext('sagabox.relay')::oid
