@@ -240,7 +240,7 @@ t.test('what an Idempotency-Key promises', async (t) => {
 
   await t.test('two orders at once under one key: one is taken, the other refused', async (t) => {
     const answers = await Promise.all(Array.from({ length: 20 }, (_, index) => place('key-4', { ...ORDER, customerId: `rival-${index % 2}` })))
-    t.same(answers.map(({ status }) => status).toSorted(), [...Array.from({ length: 10 }, () => 202), ...Array.from({ length: 10 }, () => 422)])
+    for (const status of [202, 422]) t.equal(answers.filter((answer) => answer.status === status).length, 10, `${status}`)
     t.equal((await count('rival-0')) + (await count('rival-1')), 1)
   })
 
@@ -292,7 +292,7 @@ t.test('what lists, sagas and products answer', async (t) => {
   for (let index = 0; index < 41; index++) {
     const [paymentMethod, status] = index % 3 === 0 ? ['pm_card_chargeDeclined', 'Failed'] : ['pm_card_visa', 'Completed']
     const customerId = `customer-${index}`
-    placed.push({ orderId: await api.placeOrder({ customerId, paymentMethod }), customerId, status: status! })
+    placed.push({ orderId: await api.placeOrder({ customerId, paymentMethod }), customerId, status })
   }
   for (const { orderId } of placed) await api.settled(orderId)
   const newestFirst = placed.toReversed()
