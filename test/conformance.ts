@@ -128,6 +128,7 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
     const world = await open(t)
     const { bus, port } = world
     const [entered, gate] = [latch(), latch()]
+    t.teardown(gate.open)
     const acknowledged: Delivery[] = []
     port.listen(
       'harbour',
@@ -191,6 +192,7 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
     const world = await open(t)
     const { bus, port } = world
     const [entered, gate] = [latch(), latch()]
+    t.teardown(gate.open)
     let inFlight: string[] | undefined
     const old = port.listen('harbour', [
       writes('harbour', DockShip, {
