@@ -157,12 +157,12 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
     const { bus, port, databaseUrl } = await open(t)
     port.listen('harbour', [writes('harbour', DockShip)])
     const [lost, ...others] = [ship(ShipLostEvent), ...ships(DockShip, 5)]
-    await port.send(lost!, ...others)
+    await port.send(lost, ...others)
     const row = await until('it has come back', async () => {
       const [waiting] = await port.dataSource.query('select message_id, attempts, last_error, due_at > now() as later from outbox where attempts > 0')
       return waiting
     })
-    t.match(row, { message_id: lost!.messageId, attempts: 1, last_error: /no queue/, later: true })
+    t.match(row, { message_id: lost.messageId, attempts: 1, last_error: /no queue/, later: true })
     await until('the others are handled', async () => (await port.count('effects')) === others.length)
     await until('only it waits', async () => (await port.count('outbox')) === 1)
 
@@ -176,7 +176,7 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
     await until('the lighthouse has it', async () => {
       await port.dataSource.query('update outbox set due_at = now() where due_at > now()')
       sender.relay.wake()
-      return (await port.effects()).some(({ endpoint, voyageId }) => endpoint === 'lighthouse' && voyageId === voyageOf(lost!))
+      return (await port.effects()).some(({ endpoint, voyageId }) => endpoint === 'lighthouse' && voyageId === voyageOf(lost))
     })
     await until('the outbox is empty', async () => (await port.count('outbox')) === 0)
   })
@@ -228,7 +228,7 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
       const port = await openPort(t, databaseUrl, bus.connect(topology))
       const sent = ship(DockShip)
       await port.send(sent)
-      const start = (dies: HarbourProcess['dies']) => startHarbour(t, { databaseUrl, rabbitmqUrl: bus.url, dies })
+      const start = (death: HarbourProcess['dies']) => startHarbour(t, { databaseUrl, rabbitmqUrl: bus.url, dies: death })
 
       const [, signal] = await once(start(dies), 'exit')
       t.equal(signal, 'SIGKILL')
