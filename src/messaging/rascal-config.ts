@@ -1,8 +1,5 @@
 import type { Topology } from './topology.ts'
 
-/** Messages handed out and not yet acknowledged: one batch at work and one arriving behind it. */
-const PREFETCH = 200
-
 /**
  * Deliveries after which the broker dead-letters a message. Each crash of a consumer counts once for everything it
  * held, so it is far above what retries and restarts add up to. RabbitMQ 4 would set 20, and without a dead letter
@@ -33,7 +30,7 @@ export function rascalConfig(topology: Topology, url: string, clientName: string
           // Without noDelay a small frame waits for the next one: 176 ms a hop instead of 8, measured.
           socketOptions: { timeout: 10_000, noDelay: true, clientProperties: { connection_name: clientName } }
         },
-        // Publications go through a confirm channel of their own; these pools only ever serve what Rascal does by itself.
+        // Messages go over channels of their own: Rascal's pools stay empty.
         publicationChannelPools: { regularPool: { min: 0, max: 1 }, confirmPool: { min: 0, max: 1 } },
         exchanges: Object.fromEntries(topology.exchanges.map((name) => [name, { assert: true, type: 'fanout', options: { durable: true } }])),
         queues: Object.fromEntries(topology.queues.map(({ name, deadLetterExchange }) => [name, { assert: true, options: { durable: true, arguments: queueArguments(deadLetterExchange) } }])),
@@ -41,13 +38,7 @@ export function rascalConfig(topology: Topology, url: string, clientName: string
           topology.bindings.map(({ source, destination, destinationType }) => [`${source} -> ${destinationType} ${destination}`, { source, destination, destinationType, bindingKey: '' }])
         )
       }
-    },
-    subscriptions: Object.fromEntries(
-      topology.queues
-        .filter(({ deadLetterExchange }) => deadLetterExchange !== undefined)
-        // Without closeTimeout one hung handler keeps cancel() from ever returning.
-        .map(({ name }) => [name, { vhost: VHOST, queue: name, prefetch: PREFETCH, retry: RETRY, closeTimeout: 10_000 }])
-    )
+    }
   }
 }
 

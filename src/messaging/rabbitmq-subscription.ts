@@ -1,0 +1,112 @@
+import type { Channel, Connection, Message as AmqpMessage } from 'amqplib/callback_api.js'
+import type { Log } from './log.ts'
+import { Acknowledgements } from './rabbitmq-acknowledgements.ts'
+import { CLOSE_TIMEOUT_MS, closeConnection, keepAlive, openChannel, Unreachable, within } from './rabbitmq-connection.ts'
+import type { Delivery, Subscription } from './transport.ts'
+
+/** Messages handed out and not yet acknowledged: one batch at work and one arriving behind it. */
+const PREFETCH = 200
+
+/** Consumes one queue on a connection of its own, and again after every interruption. */
+export class RabbitSubscription implements Subscription {
+  readonly #endpoint: string
+  readonly #receive: (delivery: Delivery) => void
+  readonly #connect: () => Promise<Connection>
+  readonly #log: Log
+  readonly #cancelled = new AbortController()
+  #problem: string | undefined
+  #running: Promise<void> | undefined
+
+  constructor(endpoint: string, receive: (delivery: Delivery) => void, connect: () => Promise<Connection>, log: Log) {
+    this.#endpoint = endpoint
+    this.#receive = receive
+    this.#connect = connect
+    this.#log = log
+    this.#problem = `not consuming ${endpoint} yet`
+  }
+
+  start(): void {
+    this.#running ??= keepAlive(() => this.#session(), this.#cancelled.signal, (error) => {
+      this.#problem = `not consuming ${this.#endpoint}: ${error.message}`
+      if (!(error instanceof Unreachable)) this.#log.warn({ endpoint: this.#endpoint, reason: error.message }, 'Consuming was interrupted; trying again')
+    })
+  }
+
+  problem(): string | undefined {
+    return this.#problem
+  }
+
+  /** Stops the deliveries at once, then waits (bounded) until those handed out are settled. */
+  async cancel(): Promise<void> {
+    this.#cancelled.abort()
+    await within(3 * CLOSE_TIMEOUT_MS, this.#running)
+  }
+
+  /** One life of the consumer. */
+  async #session(): Promise<void> {
+    const connection = await this.#connect()
+    try {
+      const { channel, closed } = await openChannel(connection, 'consume')
+      const lost = await this.#consume(channel, closed)
+      if (!this.#cancelled.signal.aborted) throw lost ?? new Error('the channel closed')
+    } finally {
+      await closeConnection(connection)
+    }
+  }
+
+  async #consume(channel: Channel, closed: Promise<Error | undefined>): Promise<Error | undefined> {
+    const acks = new Acknowledgements(channel)
+    const ended = closed.then((error) => {
+      acks.close()
+      return error
+    })
+    let endedByBroker!: (error: Error) => void
+    const consumerGone = new Promise<Error>((resolve) => (endedByBroker = resolve))
+    const consuming = new Promise<string>((resolve, reject) => {
+      void ended.then((error) => reject(error ?? new Error('the channel closed')))
+      // Prefetch a consumer, never a channel: global prefetch closes the connection on a quorum queue.
+      channel.prefetch(PREFETCH, false)
+      channel.consume(
+        this.#endpoint,
+        (message) => {
+          if (message) this.#take(acks, message)
+          else endedByBroker(new Error(`the broker ended the consumer of ${this.#endpoint}: its queue is gone`))
+        },
+        {},
+        (error: Error | null, { consumerTag } = { consumerTag: '' }) => (error ? reject(error) : resolve(consumerTag))
+      )
+    })
+    const consumerTag = await consuming
+    this.#problem = undefined
+    this.#log.info({ endpoint: this.#endpoint }, 'Consuming from RabbitMQ')
+    const stopped = new Promise<undefined>((resolve) => {
+      if (this.#cancelled.signal.aborted) resolve(undefined)
+      this.#cancelled.signal.addEventListener('abort', () => resolve(undefined), { once: true })
+    })
+    const lost = await Promise.race([ended, consumerGone, stopped])
+    if (this.#cancelled.signal.aborted && acks.open) {
+      channel.cancel(consumerTag)
+      await within(2 * CLOSE_TIMEOUT_MS, Promise.race([ended, acks.settled()]))
+      // Closing the connection right away would overtake the last acknowledgements.
+      if (acks.open) await within(CLOSE_TIMEOUT_MS, new Promise<void>((resolve) => channel.close(() => resolve())))
+    }
+    acks.close()
+    return lost
+  }
+
+  #take(acks: Acknowledgements, message: AmqpMessage): void {
+    const { headers, contentType, messageId } = message.properties
+    // Headers are a sender's word: anything may be in them.
+    const count = headers && Object.hasOwn(headers, 'x-delivery-count') ? Number(headers['x-delivery-count']) : 0
+    const tag = message.fields.deliveryTag
+    acks.handedOut(tag)
+    this.#receive({
+      payload: message.content,
+      contentType: contentType as string | undefined,
+      messageId: messageId as string | undefined,
+      redeliveries: Number.isSafeInteger(count) ? count : 0,
+      ack: () => acks.ack(tag),
+      requeue: () => acks.requeue(tag)
+    })
+  }
+}
