@@ -212,3 +212,13 @@ async function standbyPid({ dataSource }: Port): Promise<number> {
   )
   return row.pid
 }
+
+t.test('every row is published once, however the confirms fall', async (t) => {
+  const peer = await openPeer(t, await (await postgresForTests()).createDatabase(t.name))
+  const sent = ships(DockShip, 2000)
+  peer.port.relay.start()
+  for (let from = 0; from < sent.length; from += 50) await peer.port.send(...sent.slice(from, from + 50))
+  await outboxIsEmpty(peer)
+  t.equal(peer.ledger.messageIds.length, sent.length)
+  t.equal(new Set(peer.ledger.messageIds).size, sent.length)
+})

@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs'
+import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { Client, escapeIdentifier } from 'pg'
 import { DataSource, type EntitySchema, type MigrationInterface, type QueryRunner } from 'typeorm'
@@ -24,7 +25,7 @@ export interface DatabaseOptions {
 export function createDataSource({ url, schema, migrations, entities = [], poolSize, log }: DatabaseOptions): DataSource {
   return new DataSource({
     type: 'postgres',
-    url,
+    url: withoutOptions(url),
     schema,
     entities: [...entities],
     migrations: migrations.flatMap(sqlMigrations),
@@ -33,9 +34,11 @@ export function createDataSource({ url, schema, migrations, entities = [], poolS
     poolSize,
     poolErrorHandler: (error: Error) => log.warn({ err: error, schema }, 'An idle database connection was lost'),
     extra: {
-      options: `-c search_path=${schema} -c lock_timeout=5s -c idle_in_transaction_session_timeout=30s`,
-      connectionTimeoutMillis: 3000,
-      query_timeout: 30_000,
+      Client: ImpatientClient,
+      options: sessionOptions(url, schema, '-c lock_timeout=5s -c idle_in_transaction_session_timeout=30s'),
+      // Also how long work may wait for a connection of the pool before it counts as a database that is away.
+      connectionTimeoutMillis: 10_000,
+      query_timeout: QUERY_TIMEOUT_MS,
       keepAlive: true
     }
   })
@@ -46,7 +49,7 @@ export function createDataSource({ url, schema, migrations, entities = [], poolS
  * @throws whatever the database answers; the caller decides whether to try again
  */
 export async function connectDatabase(dataSource: DataSource, { url, schema, log }: DatabaseOptions): Promise<void> {
-  const lock = new Client({ connectionString: url, connectionTimeoutMillis: 3000 })
+  const lock = new Client({ connectionString: withoutOptions(url), options: sessionOptions(url, schema, '-c lock_timeout=5s'), connectionTimeoutMillis: 3000 })
   lock.on('error', (error) => log.debug({ err: error, schema }, 'Migration lock connection lost'))
   await lock.connect()
   try {
@@ -60,6 +63,42 @@ export async function connectDatabase(dataSource: DataSource, { url, schema, log
   } finally {
     await lock.end()
   }
+}
+
+/** A query without an answer for so long, ms, means a dead connection. */
+const QUERY_TIMEOUT_MS = 10_000
+
+/**
+ * Ends its connection when a query gets no answer. pg itself keeps the dead query in front of all later ones, and the pool
+ * hands the same client out again: after a silent network loss nothing ever worked again.
+ */
+class ImpatientClient extends Client {
+  // @ts-expect-error The overloads of query() are many; every one that our code uses returns a promise.
+  override query(...args: unknown[]): unknown {
+    const result: unknown = Reflect.apply(super.query, this, args)
+    if (result instanceof Promise) {
+      result.catch((error: Error) => {
+        if (error.message === 'Query read timeout') (this as unknown as { connection: { stream: Socket } }).connection.stream.destroy(error)
+      })
+    }
+    return result
+  }
+}
+
+/**
+ * Session settings as a connection option: the schema's tables are found without naming it, and a peer that vanished is
+ * noticed in seconds, so that its locks (the relay's lead among them) do not outlive it by hours. Options in the URL,
+ * which would replace ours, are kept beside them.
+ */
+export function sessionOptions(url: string, schema: string, more: string): string {
+  const given = new URL(url).searchParams.get('options') ?? ''
+  return `${given} -c search_path=${schema} -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 ${more}`.trim()
+}
+
+export function withoutOptions(url: string): string {
+  const parsed = new URL(url)
+  parsed.searchParams.delete('options')
+  return parsed.href
 }
 
 /** One TypeORM migration for each SQL file of a folder. */

@@ -1,5 +1,6 @@
 import { Client } from 'pg'
 import { backoff } from './batcher.ts'
+import { sessionOptions, withoutOptions } from './database.ts'
 import type { Log } from './log.ts'
 import { Signal } from './signal.ts'
 import { statement } from './sql.ts'
@@ -29,9 +30,10 @@ const READ = statement(`
 const DELETE = statement(`delete from outbox where id = any($1::bigint[])`)
 
 const POSTPONE = statement(`
-  update outbox set attempts = attempts + 1, last_error = $2,
+  update outbox set attempts = attempts + 1, last_error = failed.error,
     due_at = now() + least(interval '5 minutes', interval '1 second' * power(2, least(attempts, 20)))
-  where id = any($1::bigint[])`)
+  from unnest($1::bigint[], $2::text[]) as failed (id, error)
+  where outbox.id = failed.id`)
 
 interface OutboxRow {
   id: string
@@ -58,7 +60,9 @@ export class Relay {
   readonly #wake = new Signal()
   readonly #inFlight = new Set<string>()
   #settled: string[] = []
-  #returned: string[] = []
+  #postponed: { id: string; error: string }[] = []
+  /** A publish failed, and one row may have taken the channel from all: one at a time until all that is read has gone. */
+  #careful = false
   /** Rows may be waiting: something was committed, or the last read was full. */
   #unread = true
   #stopping = false
@@ -117,10 +121,10 @@ export class Relay {
   async #session(connected: () => void): Promise<void> {
     const { url, schema } = this.#options
     const client = new Client({
-      connectionString: url,
+      connectionString: withoutOptions(url),
       application_name: `sagabox relay ${schema}`,
       // A generic plan must never read the whole of a table that is mostly dead rows: keep to the indexes.
-      options: `-c search_path=${schema} -c enable_seqscan=off -c enable_bitmapscan=off`,
+      options: sessionOptions(url, schema, '-c enable_seqscan=off -c enable_bitmapscan=off'),
       keepAlive: true,
       connectionTimeoutMillis: 3000,
       query_timeout: 10_000
@@ -142,6 +146,8 @@ export class Relay {
   async #standBy(client: Client): Promise<void> {
     const { schema, log } = this.#options
     while (!this.#stopping) {
+      // Before asking: a wake-up that comes while the answer is under way must still be passed on.
+      this.#unread = false
       const { rows } = await client.query<{ locked: boolean }>(`select pg_try_advisory_lock(hashtext('sagabox.relay'), hashtext($1)) as locked`, [schema])
       if (rows[0]!.locked) {
         this.#leading = true
@@ -150,7 +156,6 @@ export class Relay {
         return
       }
       const retryAt = Date.now() + POLL_MS
-      this.#unread = false
       while (!this.#stopping && Date.now() < retryAt) {
         await this.#wake.wait(Math.max(1, retryAt - Date.now()))
         if (!this.#unread) continue
@@ -168,7 +173,7 @@ export class Relay {
       await this.#runOnce(client)
       if (this.#unread && this.#canRead()) continue
       await this.#wake.wait(POLL_MS)
-      if (this.#settled.length + this.#returned.length === 0) this.#unread = true
+      if (this.#settled.length + this.#postponed.length === 0) this.#unread = true
     }
     const deadline = Date.now() + STOP_GRACE_MS
     while (this.#inFlight.size > 0 && Date.now() < deadline) await this.#wake.wait(deadline - Date.now())
@@ -179,51 +184,69 @@ export class Relay {
     await this.#forget(client)
     if (!this.#unread || !this.#canRead()) return
     this.#unread = false
-    const { rows } = await client.query<OutboxRow>({ ...READ, values: [[...this.#inFlight, ...this.#settled, ...this.#returned]] })
+    const known = [...this.#inFlight, ...this.#settled, ...this.#postponed.map(({ id }) => id)]
+    const { rows } = await client.query<OutboxRow>({ ...READ, values: [known] })
     if (rows.length >= BATCH) this.#unread = true
-    for (const row of rows) this.#publish(row)
+    if (this.#careful) await this.#publishOneByOne(rows)
+    else for (const row of rows) void this.#publish(row)
+  }
+
+  async #publishOneByOne(rows: readonly OutboxRow[]): Promise<void> {
+    for (const row of rows) {
+      if (this.#stopping || !this.#options.transport.canPublish) return
+      const error = await this.#publish(row)
+      // Alone, and failed: this row is put off, whether it was the guilty one or the connection went.
+      if (error) {
+        this.#postponed.push({ id: row.id, error })
+        return
+      }
+    }
+    this.#careful = false
   }
 
   #canRead(): boolean {
     return this.#inFlight.size + BATCH <= MAX_IN_FLIGHT && this.#options.transport.canPublish && Date.now() >= this.#holdUntil
   }
 
-  #publish({ id, message_id: messageId, destination, required, payload }: OutboxRow): void {
+  /** Resolves when the transport has settled the row: with nothing, or with why it may not have been sent. */
+  async #publish({ id, message_id: messageId, destination, required, payload }: OutboxRow): Promise<string | undefined> {
     const { transport, log, schema } = this.#options
     this.#inFlight.add(id)
-    transport.publish({ messageId, destination, required, payload }).then(
-      (outcome) => {
-        this.#inFlight.delete(id)
-        if (outcome === 'accepted') this.#settled.push(id)
-        else {
-          this.#returned.push(id)
-          if (!this.#warned.has(destination)) log.warn({ schema, destination, messageId }, 'No queue takes this message: it stays in the outbox and is tried again')
-          this.#warned.add(destination)
-        }
-        if (outcome === 'accepted' && this.#warned.size > 0) this.#warned.delete(destination)
-        this.#wake.give()
-      },
-      (error: unknown) => {
-        // Unknown, not unsent: the row stays, is sent again under the same id, and the inbox drops the copy.
-        this.#inFlight.delete(id)
-        this.#holdUntil = Date.now() + HOLD_MS
-        log.debug({ err: error, schema, messageId }, 'Publish without confirm; it will be sent again')
-        this.#wake.give()
+    try {
+      const outcome = await transport.publish({ messageId, destination, required, payload })
+      if (outcome === 'accepted') {
+        this.#settled.push(id)
+        if (this.#warned.size > 0) this.#warned.delete(destination)
+      } else {
+        this.#postponed.push({ id, error: 'returned: no queue is bound to the destination' })
+        if (!this.#warned.has(destination)) log.warn({ schema, destination, messageId }, 'No queue takes this message: it stays in the outbox and is tried again')
+        this.#warned.add(destination)
       }
-    )
+      return undefined
+    } catch (error) {
+      // Unknown, not unsent: the row stays, is sent again under the same id, and the inbox drops the copy.
+      this.#careful = true
+      this.#holdUntil = Date.now() + HOLD_MS
+      log.debug({ err: error, schema, messageId }, 'Publish without confirm; it will be sent again')
+      return (error as Error).message
+    } finally {
+      this.#inFlight.delete(id)
+      this.#wake.give()
+    }
   }
 
   /** Removes what was accepted and puts off what came back. */
   async #forget(client: Client): Promise<void> {
-    const settled = this.#settled
+    // Copies: confirms go on arriving while the statements run.
+    const settled = [...this.#settled]
     if (settled.length > 0) {
       await client.query({ ...DELETE, values: [settled] })
       this.#settled = this.#settled.slice(settled.length)
     }
-    const returned = this.#returned
-    if (returned.length > 0) {
-      await client.query({ ...POSTPONE, values: [returned, 'returned: no queue is bound to the destination'] })
-      this.#returned = this.#returned.slice(returned.length)
+    const postponed = [...this.#postponed]
+    if (postponed.length > 0) {
+      await client.query({ ...POSTPONE, values: [postponed.map(({ id }) => id), postponed.map(({ error }) => error)] })
+      this.#postponed = this.#postponed.slice(postponed.length)
     }
   }
 }
