@@ -38,7 +38,7 @@ t.test('what arrives while it is busy becomes the next batch, up to the limit', 
   await entered.opened
   push(2, 3, 4, 5)
   gate.open()
-  await batcher.finish()
+  await batcher.idle()
   t.same(batches, [[1], [2, 3, 4], [5]])
 })
 
@@ -51,7 +51,7 @@ t.test('splitting finds the guilty one; the others are done, in their order', as
     }
   })
   push(1, 2, 3, 4, 5, 6, 7, 8, 9)
-  await batcher.finish()
+  await batcher.idle()
   t.same(failed, [6])
   t.same(done, [1, 2, 3, 4, 5, 7, 8, 9])
 })
@@ -68,7 +68,7 @@ t.test('a conflict is tried again with the same batch', async (t) => {
     }
   })
   push(1, 2)
-  await batcher.finish()
+  await batcher.idle()
   t.same(batches, [[1, 2], [1, 2], [1, 2]])
   t.same(attempts, [1, 2])
   t.same(failed, [])
@@ -83,7 +83,7 @@ t.test("'fail' gives the whole batch up and goes on with the next", async (t) =>
     }
   })
   push(1, 2, 3)
-  await batcher.finish()
+  await batcher.idle()
   t.same(failed, [1, 2])
   t.same(batches, [[1, 2], [3]])
 })
@@ -127,8 +127,8 @@ t.test('pause() ends with its signal', async (t) => {
   const stop = new AbortController()
   const paused = pause(2 ** 31 - 1, stop.signal)
   stop.abort()
-  t.resolves(paused)
-  t.resolves(pause(2 ** 31 - 1, stop.signal), 'also when it was given before')
+  await t.resolves(paused)
+  await t.resolves(pause(2 ** 31 - 1, stop.signal), 'also when it was given before')
 })
 
 t.test('backoff() doubles between half and all of its ceiling, up to the cap', async (t) => {

@@ -27,6 +27,7 @@ export class Batcher<T> {
   }
 
   push(item: T): void {
+    if (this.#stopped.signal.aborted) return this.#options.failed(item, new Error('stopped'))
     this.#waiting.push(item)
     this.#running ??= this.#drain()
   }
@@ -38,8 +39,8 @@ export class Batcher<T> {
     return this.#waiting.splice(0)
   }
 
-  /** Resolves when everything pushed so far has been worked on. */
-  async finish(): Promise<void> {
+  /** Resolves when all that was pushed has been worked on; for ever later when the work is retried for ever. */
+  async idle(): Promise<void> {
     await this.#running
   }
 

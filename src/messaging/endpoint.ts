@@ -5,7 +5,7 @@ import { claim } from './inbox.ts'
 import type { Log } from './log.ts'
 import type { BodyOf, Contract, Message } from './message.ts'
 import type { Outbox } from './outbox.ts'
-import { isConflict, isUnavailable, type Tx } from './sql.ts'
+import { isBadData, isConflict, isUnavailable, type Tx } from './sql.ts'
 import type { EndpointTopology } from './topology.ts'
 import type { Delivery, Subscription, Transport } from './transport.ts'
 
@@ -110,10 +110,12 @@ export class Endpoint {
 
   /** Takes nothing new, finishes the transactions that run, gives the rest back to the queue. */
   async stop(): Promise<void> {
-    await this.#subscription?.cancel()
     this.#stopping.abort()
+    // Deliveries end at once; the cancel itself waits until all that was handed out is settled below.
+    const cancelled = this.#subscription?.cancel()
     for (const batcher of new Set(this.#batchers.values())) for (const { delivery } of await batcher.stop()) delivery.requeue()
     for (const { delivery } of await this.#deadLetters.stop()) delivery.requeue()
+    await cancelled
   }
 
   #receive(delivery: Delivery): void {
@@ -150,7 +152,7 @@ export class Endpoint {
   }
 
   #failed(delivery: Delivery, error: unknown, message: Message): void {
-    if (error instanceof NotRetryable) return this.#bury(delivery, error)
+    if (error instanceof NotRetryable || isBadData(error)) return this.#bury(delivery, error)
     const { definition, log } = this.#options
     const { messageId, correlationId, contract } = message
     log.error({ err: error, endpoint: definition.name, messageId, correlationId, type: contract.name, redeliveries: delivery.redeliveries }, 'Handler failed; the message goes back to its queue')

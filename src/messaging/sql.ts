@@ -31,21 +31,26 @@ function codeOf(error: unknown): string {
   return typeof found === 'string' ? found : ''
 }
 
-/** Serialization failure, deadlock, lock not available: the same work may succeed when it is simply run again. */
+/** Serialization failure, deadlock, lock not available, or another transaction was first: run again, the same work may succeed. */
 export function isConflict(error: unknown): boolean {
-  return ['40001', '40P01', '55P03'].includes(codeOf(error))
+  return error instanceof Conflict || ['40001', '40P01', '55P03'].includes(codeOf(error))
 }
 
-const UNAVAILABLE_CODES = /^(08...|57P0[1-5]|53300|25006|57014|ECONNREFUSED|ECONNRESET|EPIPE|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH)$/
-const UNAVAILABLE_TEXTS = /Connection terminated|timeout exceeded when trying to connect|Query read timeout|not queryable|Driver not Connected|after the pool/i
+// Connection trouble, out of disk or memory or connections, shutting down, I/O error, killed while idle, read-only, internal error.
+const UNAVAILABLE_CODES = /^(08...|53...|57...|58...|25P0[34]|25006|XX...|E(CONN\w+|PIPE|NOTFOUND|AI_AGAIN|TIMEDOUT|HOSTUNREACH|NETUNREACH))$/
+const UNAVAILABLE_TEXTS = /Connection terminated|timeout exceeded when trying to connect|Query read timeout|not queryable|Driver not Connected|after calling end on the pool/i
 
-/** The database is away, restarting, read-only or hangs: nothing is wrong with the work itself. */
+/** The database is away, restarting, full, read-only or hangs: nothing is wrong with the work itself. */
 export function isUnavailable(error: unknown): boolean {
   return UNAVAILABLE_CODES.test(codeOf(error)) || (error instanceof Error && UNAVAILABLE_TEXTS.test(error.message))
+}
+
+/** The database cannot store these values (SQLSTATE class 22, such as a NUL in JSON): no retry will change that. */
+export function isBadData(error: unknown): boolean {
+  return /^22...$/.test(codeOf(error))
 }
 
 /** Another transaction was first: the same work, run again, will see it. */
 export class Conflict extends Error {
   override readonly name = 'Conflict'
-  readonly code = '40001'
 }
