@@ -1,6 +1,6 @@
 import { setMaxListeners } from 'node:events'
 import { PaymentCompletedEvent, PaymentFailedEvent, PaymentRefundedEvent } from '../contracts/payment.ts'
-import { backoff, Batcher } from '../messaging/batcher.ts'
+import { backoff, Batcher, pause } from '../messaging/batcher.ts'
 import type { Log } from '../messaging/log.ts'
 import { message, type Message } from '../messaging/message.ts'
 import type { Outbox } from '../messaging/outbox.ts'
@@ -17,6 +17,8 @@ const GATEWAY_TIMEOUT_MS = 10_000
 const CLAIM_SECONDS = 30
 /** Back-stop for payments of a process that died, and the pause between two asks, ms. */
 const POLL_MS = 1000
+/** How long stop() waits for answers to be recorded, ms. */
+const STOP_GRACE_MS = 5000
 const RETRY_MIN_MS = 200
 const RETRY_MAX_MS = 60_000
 
@@ -108,13 +110,20 @@ export class Cashier {
     this.#wake.give()
     await this.#running
     await Promise.all(this.#asking)
-    await this.#answers.finish()
+    // Bounded: without a database the answers cannot be recorded, and will be asked for again.
+    const recorded = new AbortController()
+    await Promise.race([this.#answers.idle(), pause(STOP_GRACE_MS, recorded.signal)])
+    recorded.abort()
+    await this.#answers.stop()
   }
 
   /** Claims what is due and begins to ask for it. Returns how many. */
   async runOnce(): Promise<number> {
+    const began = performance.now()
     const claimed = await this.#outbox.transaction((tx) => run<Claimed>(tx, CLAIM, [BATCH]))
-    const signal = AbortSignal.timeout(GATEWAY_TIMEOUT_MS)
+    // From before the claim: a process that was suspended in between must not ask under a claim that others think lost.
+    const left = Math.floor(GATEWAY_TIMEOUT_MS - (performance.now() - began))
+    const signal = left > 0 ? AbortSignal.timeout(left) : AbortSignal.abort(new Error('the claim was too old to ask the gateway'))
     setMaxListeners(0, signal)
     for (const payment of claimed) {
       const asking: Promise<void> = this.#ask(payment, signal).then((answer) => {
@@ -156,6 +165,7 @@ export class Cashier {
     // The first attempt of a payment whose refund is already wanted: it was never charged.
     if (status === 'Pending' && refund && attempts === 1) return { outcome: 'refunded', amount: 0 }
     try {
+      signal.throwIfAborted()
       if (status === 'Pending' && !refund) return await this.#gateway.charge(request, signal)
       return { outcome: 'refunded', amount: (await this.#gateway.refund(request, signal)).amount }
     } catch (error) {
@@ -170,8 +180,8 @@ async function recordAnswers(tx: Tx, batch: readonly Answered[]): Promise<Change
   const current = new Map(rows.map((row) => [row.order_id, row]))
   const changes = batch
     // An attempt that outlived its claim may be answered twice; only one answer counts.
-    .filter(({ payment }, index) => current.get(payment.order_id)!.status === payment.status && index === batch.findIndex((other) => other.payment.order_id === payment.order_id))
-    .map(({ payment, answer }) => ({ orderId: payment.order_id, ...changeFor(payment, answer, current.get(payment.order_id)!.refund_requested) }))
+    .filter(({ payment, answer }, index) => counts(answer, payment.status, current.get(payment.order_id)!.status) && index === batch.findIndex((other) => other.payment.order_id === payment.order_id))
+    .map(({ payment, answer }) => ({ orderId: payment.order_id, ...changeFor(payment, answer, current.get(payment.order_id)!) }))
   await run(tx, RECORD, [
     changes.map(({ orderId }) => orderId),
     changes.map(({ status }) => status),
@@ -184,7 +194,18 @@ async function recordAnswers(tx: Tx, batch: readonly Answered[]): Promise<Change
   return changes
 }
 
-function changeFor({ order_id: orderId, status, amount, currency, attempts, ...payment }: Claimed, answer: Outcome, refund: boolean): Change {
+/** An answer counts while the payment waits for it; money taken after all, for a payment already cancelled, always does. */
+function counts({ outcome }: Outcome, asked: PaymentStatus, now: PaymentStatus): boolean {
+  return now === asked || (outcome === 'charged' && now === 'Cancelled')
+}
+
+/** A gateway's words as a reason code: the contract takes nothing else. */
+function reasonOf(text: string): string {
+  return text.replaceAll(/[^A-Za-z0-9 ._-]+/g, ' ').trim().slice(0, 100) || 'Declined'
+}
+
+function changeFor({ order_id: orderId, status, amount, currency, attempts, ...payment }: Claimed, answer: Outcome, now: { status: PaymentStatus; refund_requested: boolean }): Change {
+  const refund = now.refund_requested || now.status === 'Cancelled'
   const cause = payment.cause ?? undefined
   switch (answer.outcome) {
     case 'charged': {
@@ -194,8 +215,9 @@ function changeFor({ order_id: orderId, status, amount, currency, attempts, ...p
         : { status: 'Completed', reference: answer.reference, messages: [completed] }
     }
     case 'declined': {
-      const failed = message(PaymentFailedEvent, { orderId, reason: answer.reason }, cause)
-      return { status: 'Failed', failureReason: answer.reason, messages: refund ? [failed, message(PaymentRefundedEvent, { orderId, amount: 0 }, cause)] : [failed] }
+      const reason = reasonOf(answer.reason)
+      const failed = message(PaymentFailedEvent, { orderId, reason }, cause)
+      return { status: 'Failed', failureReason: reason, messages: refund ? [failed, message(PaymentRefundedEvent, { orderId, amount: 0 }, cause)] : [failed] }
     }
     case 'refunded':
       return { status: answer.amount > 0 ? 'Refunded' : 'Cancelled', refunded: answer.amount, messages: [message(PaymentRefundedEvent, { orderId, amount: answer.amount }, cause)] }

@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import type { DataSource } from 'typeorm'
-import { notFound, Problem } from '../http/problem.ts'
+import { notFound, problemResponse } from '../http/problem.ts'
 import { PAYMENT_STATUSES, PaymentEntity } from './tables.ts'
 
 const nullable = <T extends Type.TSchema>(schema: T) => Type.Union([schema, Type.Null()])
@@ -28,7 +28,7 @@ export function paymentRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox
   return async (app) => {
     app.get(
       '/payments/:orderId',
-      { schema: { tags: ['payment'], summary: 'The payment of an order', params: Type.Object({ orderId: Type.String({ format: 'uuid' }) }), response: { 200: PaymentView, '4xx': Problem } } },
+      { schema: { tags: ['payment'], summary: 'The payment of an order', params: Type.Object({ orderId: Type.String({ format: 'uuid' }) }), response: { 200: PaymentView, '4xx': problemResponse } } },
       async ({ params: { orderId } }) => {
         const payment = await payments().findOneBy({ orderId })
         if (!payment) throw notFound(`payment for order ${orderId}`)

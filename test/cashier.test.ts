@@ -1,0 +1,124 @@
+import { fileURLToPath } from 'node:url'
+import t, { type Test } from 'tap'
+import { RefundPayment } from '../src/contracts/payment.ts'
+import { StockReservedEvent } from '../src/contracts/stock.ts'
+import { connectDatabase, createDataSource } from '../src/messaging/database.ts'
+import { message } from '../src/messaging/message.ts'
+import { Outbox } from '../src/messaging/outbox.ts'
+import { Cashier } from '../src/payment/cashier.ts'
+import type { ChargeResult, PaymentGateway } from '../src/payment/gateway.ts'
+import { refundPayments } from '../src/payment/refund.ts'
+import { PaymentEntity } from '../src/payment/tables.ts'
+import { takePayments } from '../src/payment/take.ts'
+import { postgresForTests } from './fixtures/postgres.ts'
+import { testLog } from './support/system.ts'
+import { until } from './support/until.ts'
+
+const ORDER_ID = '01890000-0000-7000-8000-000000000001'
+
+/** A gateway with a ledger; a charge can be held on its way. */
+class LedgerGateway implements PaymentGateway {
+  money = 0
+  charges = 0
+  arrive: (() => void) | undefined
+  holds = false
+
+  async charge({ amount }: { amount: number }): Promise<ChargeResult> {
+    if (this.holds) await new Promise<void>((resolve) => (this.arrive = resolve))
+    this.charges++
+    this.money += amount
+    return { outcome: 'charged', reference: 'ref' }
+  }
+
+  async refund(): Promise<{ amount: number }> {
+    const amount = this.money
+    this.money = 0
+    return { amount }
+  }
+}
+
+async function openPayment(t: Test) {
+  const url = await (await postgresForTests()).createDatabase(t.name)
+  const options = { url, schema: 'payment_service', migrations: ['messaging', 'payment'].map((name) => fileURLToPath(new URL(`../migrations/${name}`, import.meta.url))), entities: [PaymentEntity], poolSize: 4, log: testLog }
+  const dataSource = createDataSource(options)
+  await connectDatabase(dataSource, options)
+  t.teardown(() => dataSource.destroy())
+  const outbox = new Outbox({ dataSource, address: 'loopback://localhost/', source: 'payment', committed() {} })
+  const payment = () => dataSource.getRepository(PaymentEntity).findOneByOrFail({ orderId: ORDER_ID })
+  return {
+    outbox,
+    payment,
+    statusIs: (status: string) => until(`the payment is ${status}`, async () => (await payment()).status === status),
+    expireClaim: () => dataSource.query('update payments set next_attempt_at = now()'),
+    sent: async () => (await dataSource.query<{ payload: string }[]>('select payload from outbox order by id')).map(({ payload }) => (JSON.parse(payload) as { messageType: string[] }).messageType[0]!.split(':').at(-1)),
+    take: () =>
+      outbox.transaction(async (tx) => outbox.add(tx, await takePayments([message(StockReservedEvent, { orderId: ORDER_ID, customerId: 'ada', items: [{ productId: 'keyboard', quantity: 1 }], total: 500, currency: 'EUR', paymentMethod: 'pm_card_visa' })], tx))),
+    refund: () => outbox.transaction(async (tx) => outbox.add(tx, await refundPayments([message(RefundPayment, { orderId: ORDER_ID })], tx)))
+  }
+}
+
+t.test('a charge that lands after its claim was lost and the refund found nothing is given back', async (t) => {
+  const { outbox, payment, statusIs, expireClaim, take, refund, sent } = await openPayment(t)
+  const gateway = new LedgerGateway()
+  const [slow, quick] = [new Cashier(outbox, gateway, testLog), new Cashier(outbox, gateway, testLog)]
+  gateway.holds = true
+  await take()
+  t.equal(await slow.runOnce(), 1)
+  await refund()
+  await expireClaim()
+  t.equal(await quick.runOnce(), 1)
+  await statusIs('Cancelled')
+  gateway.arrive!()
+  await statusIs('Refunding')
+  t.equal(await quick.runOnce(), 1)
+  await statusIs('Refunded')
+  t.match(await payment(), { refundedAmount: 500 })
+  t.equal(gateway.money, 0, 'the gateway keeps nothing')
+  t.same(await sent(), ['PaymentRefundedEvent', 'PaymentCompletedEvent', 'PaymentRefundedEvent'])
+})
+
+t.test('a refund that comes while the gateway is asked follows the charge', async (t) => {
+  const { outbox, statusIs, take, refund, sent } = await openPayment(t)
+  const gateway = new LedgerGateway()
+  const cashier = new Cashier(outbox, gateway, testLog)
+  gateway.holds = true
+  await take()
+  await cashier.runOnce()
+  await refund()
+  gateway.arrive!()
+  await statusIs('Refunding')
+  await cashier.runOnce()
+  await statusIs('Refunded')
+  t.equal(gateway.charges, 1)
+  t.equal(gateway.money, 0)
+  t.same(await sent(), ['PaymentCompletedEvent', 'PaymentRefundedEvent'])
+})
+
+t.test('a payment whose refund comes before the gateway was asked is never charged', async (t) => {
+  const { outbox, statusIs, take, refund, sent } = await openPayment(t)
+  const gateway = new LedgerGateway()
+  await take()
+  await refund()
+  await new Cashier(outbox, gateway, testLog).runOnce()
+  await statusIs('Cancelled')
+  t.equal(gateway.charges, 0)
+  t.same(await sent(), ['PaymentRefundedEvent'])
+})
+
+t.test('a claim that was lost is asked again under the same key, and counts once', async (t) => {
+  const { outbox, payment, statusIs, expireClaim, take, sent } = await openPayment(t)
+  const gateway = new LedgerGateway()
+  const [dead, living] = [new Cashier(outbox, gateway, testLog), new Cashier(outbox, gateway, testLog)]
+  gateway.holds = true
+  await take()
+  await dead.runOnce()
+  const lost = gateway.arrive!
+  gateway.holds = false
+  await expireClaim()
+  await living.runOnce()
+  await statusIs('Completed')
+  lost()
+  await dead.stop()
+  t.match(await payment(), { status: 'Completed', attempts: 2 })
+  t.same(await sent(), ['PaymentCompletedEvent'], 'one answer, though the gateway gave two')
+})
