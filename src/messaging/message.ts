@@ -43,16 +43,17 @@ const NAMESPACE = 'Contracts'
 
 /** Declares an event: a fact, published to whoever listens. */
 export function event<const Name extends `${string}Event`, Body extends TObject>(name: Name, options: ContractOptions<Body>): Contract<Name, Body> {
-  return contract('event', name, options)
+  return declare('event', name, options)
 }
 
 /** Declares a command: an imperative, sent to the one endpoint that owns it. */
 export function command<const Name extends string, Body extends TObject>(name: Name, options: ContractOptions<Body>): Contract<Name, Body> {
-  return contract('command', name, options)
+  return declare('command', name, options)
 }
 
-function contract<Name extends string, Body extends TObject>(kind: Contract['kind'], name: Name, options: ContractOptions<Body>): Contract<Name, Body> {
+function declare<Name extends string, Body extends TObject>(kind: Contract['kind'], name: Name, options: ContractOptions<Body>): Contract<Name, Body> {
   const { owner, schema, correlateBy, optional = false } = options
+  if ('type' in schema.properties) throw new Error(`Contract ${name}: a field named type would hide the event's own type from a saga`)
   return { kind, name, owner, schema, correlateBy, optional, urn: `urn:message:${NAMESPACE}:${name}`, exchange: `${NAMESPACE}:${name}` }
 }
 
@@ -76,9 +77,4 @@ export function message<C extends Contract>(contract: C, body: BodyOf<C>, cause?
     initiatorId: cause?.correlationId,
     headers
   }
-}
-
-/** Narrows a message to the contract it was checked against. */
-export function isMessage<C extends Contract>(message: Message, contract: C): message is Message<C> {
-  return message.contract.name === contract.name
 }

@@ -4,7 +4,7 @@ import type { Tx } from '../messaging/sql.ts'
 import type { SagaDefinition } from './define.ts'
 import { SagaInstance } from './instance.ts'
 import { statusOf } from './step.ts'
-import { insertHistory, insertInstances, lockDue, lockInstances, updateInstances } from './tables.ts'
+import { insertHistory, insertInstances, lockDue, lockInstances, postponeTimers, updateInstances } from './tables.ts'
 
 /** Moves a saga's instances, always inside a transaction of the caller. */
 export class SagaHost {
@@ -32,17 +32,24 @@ export class SagaHost {
   }
 
   /**
-   * Fires the timers that are due, of at most `limit` instances.
-   * @returns how many instances moved, and what they send
+   * Fires the timers that are due, of at most `limit` instances. One that today's machine cannot move is put off.
+   * @returns how many were due, what they send, and which could not be moved
    */
-  async fireDue(tx: Tx, limit: number): Promise<{ moved: number; messages: Message[] }> {
+  async fireDue(tx: Tx, limit: number): Promise<{ due: number; messages: Message[]; failed: { sagaId: string; error: unknown }[] }> {
     const rows = await lockDue(tx, this.definition.name, limit)
-    const instances = rows.map((row) => {
-      const instance = SagaInstance.load(this.definition, row)
-      instance.fire(row.now)
-      return instance
-    })
-    return { moved: instances.length, messages: await this.#save(tx, instances) }
+    const instances: SagaInstance[] = []
+    const failed: { sagaId: string; error: unknown }[] = []
+    for (const row of rows) {
+      try {
+        const instance = SagaInstance.load(this.definition, row)
+        instance.fire(row.now)
+        instances.push(instance)
+      } catch (error) {
+        failed.push({ sagaId: row.saga_id, error })
+      }
+    }
+    if (failed.length > 0) await postponeTimers(tx, this.definition.name, failed.map(({ sagaId }) => sagaId))
+    return { due: rows.length, messages: await this.#save(tx, instances), failed }
   }
 
   async #handle(messages: Message[], tx: Tx): Promise<Message[]> {

@@ -28,7 +28,7 @@ export class SagaInstance {
   static start(definition: SagaDefinition, started: Message, now: Date): SagaInstance {
     const first = begin(definition.machine, started.body)
     const instance = new SagaInstance(definition, started.correlationId!, first.snapshot, first.to, 0, [])
-    instance.#record({ type: started.contract.name, ...started.body }, started, first, now)
+    instance.#record({ ...started.body, type: started.contract.name }, started, first, now)
     return instance
   }
 
@@ -38,7 +38,7 @@ export class SagaInstance {
 
   /** Applies a received event. */
   apply(received: Message, now: Date): void {
-    const event = { type: received.contract.name, ...received.body }
+    const event = { ...received.body, type: received.contract.name }
     this.#record(event, received, step(this.#definition.machine, this.#snapshot, event), now)
   }
 

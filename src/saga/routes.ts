@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage, UUID } from '../http/page.ts'
-import { notFound, Problem } from '../http/problem.ts'
+import { notFound, problemResponse } from '../http/problem.ts'
 import { describe } from './diagram.ts'
 import type { SagaInspector } from './inspect.ts'
 import { statusOf } from './step.ts'
@@ -65,7 +65,7 @@ export function sagaRoutes(inspector: SagaInspector): FastifyPluginAsyncTypebox 
           tags,
           summary: 'Saga instances, newest first',
           querystring: Type.Object({ state: Type.Optional(Type.Enum([...statuses, ...description.states], { description: 'A state, or a top-level state for all inside it' })), ...PageQuery }, { additionalProperties: false }),
-          response: { 200: Page(Summary), '4xx': Problem }
+          response: { 200: Page(Summary), '4xx': problemResponse }
         }
       },
       async ({ query: { state, cursor, limit = DEFAULT_LIMIT } }) => {
@@ -87,7 +87,7 @@ export function sagaRoutes(inspector: SagaInspector): FastifyPluginAsyncTypebox 
 
     app.get(`/sagas/definitions/${definition.name}`, { schema: { tags, summary: 'The machine: states, events and a Mermaid diagram', response: { 200: Definition } } }, async () => description)
 
-    app.get('/sagas/:sagaId', { schema: { tags, summary: 'One instance with its whole history', ...ById, response: { 200: Detail, '4xx': Problem } } }, async ({ params: { sagaId } }) => {
+    app.get('/sagas/:sagaId', { schema: { tags, summary: 'One instance with its whole history', ...ById, response: { 200: Detail, '4xx': problemResponse } } }, async ({ params: { sagaId } }) => {
       const found = await inspector.get(sagaId)
       if (!found) throw notFound(`saga ${sagaId}`)
       return found
@@ -95,7 +95,7 @@ export function sagaRoutes(inspector: SagaInspector): FastifyPluginAsyncTypebox 
 
     app.get(
       '/sagas/:sagaId/replay',
-      { schema: { tags, summary: 'Folds the recorded events through today’s machine', ...ById, response: { 200: ReplayResult, '4xx': Problem } } },
+      { schema: { tags, summary: 'Folds the recorded events through today’s machine', ...ById, response: { 200: ReplayResult, '4xx': problemResponse } } },
       async ({ params: { sagaId } }) => {
         const result = await inspector.replay(sagaId)
         if (!result) throw notFound(`saga ${sagaId}`)

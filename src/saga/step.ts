@@ -63,9 +63,14 @@ function toStep(from: string | undefined, snapshot: AnyMachineSnapshot, actions:
   for (const { type, params } of actions) {
     if (type === 'send') result.sends.push(params as Send)
     else if (type === 'xstate.raise') {
-      const { id, event, delay } = params as { id: string; event: { type: string }; delay: number }
-      result.timersStarted.push({ id, event: event.type, delayMs: delay })
-    } else if (type === 'xstate.cancel') result.timersCancelled.push((params as { sendId: string }).sendId)
+      const { id, event, delay } = params as { id: string; event: { type: string }; delay?: number }
+      // Without a delay it has been handled within the step.
+      if (delay !== undefined) result.timersStarted.push({ id, event: event.type, delayMs: delay })
+    } else if (type === 'xstate.cancel') {
+      const { sendId } = params as { sendId: string }
+      result.timersStarted = result.timersStarted.filter(({ id }) => id !== sendId)
+      result.timersCancelled.push(sendId)
+    }
     // Anything else would be lost silently: the machine is data, and only what is data can be stored.
     else throw new Error(`Action ${type} has no meaning in a saga: send a message, assign to the context or use after`)
   }

@@ -40,6 +40,9 @@ const LOCK_DUE = statement(`
   select ${COLUMNS}, now() as now from saga
   where saga = $1 and next_timer_at <= now() order by next_timer_at limit $2 for update skip locked`)
 
+// Timers of an instance that today's machine cannot move: they must not stand in the way of the others.
+const POSTPONE = statement(`update saga set next_timer_at = now() + interval '1 minute' where saga = $1 and saga_id = any($2::uuid[])`)
+
 const NEXT_TIMER = statement(`select extract(epoch from min(next_timer_at) - now()) * 1000 as ms from saga where saga = $1 and next_timer_at is not null`)
 
 const INSERT = statement(`
@@ -67,6 +70,10 @@ export function lockInstances(tx: Tx, saga: string, ids: readonly string[]): Pro
 
 export function lockDue(tx: Tx, saga: string, limit: number): Promise<LockedRow[]> {
   return run<LockedRow>(tx, LOCK_DUE, [saga, limit])
+}
+
+export async function postponeTimers(tx: Tx, saga: string, ids: readonly string[]): Promise<void> {
+  await run(tx, POSTPONE, [saga, ids])
 }
 
 /** Milliseconds until the next timer is due, negative when overdue; undefined when none is pending. */

@@ -38,9 +38,10 @@ export class TimerLoop {
   /** Fires what is due. Returns how many ms may pass before the next look. */
   async runOnce(): Promise<number> {
     return this.#outbox.transaction(async (tx) => {
-      const { moved, messages } = await this.#host.fireDue(tx, BATCH)
+      const { due, messages, failed } = await this.#host.fireDue(tx, BATCH)
       await this.#outbox.add(tx, messages)
-      if (moved === BATCH) return 0
+      for (const { sagaId, error } of failed) this.#log.error({ err: error, saga: this.#host.definition.name, sagaId }, 'The machine cannot take this saga’s timer; it is tried again in a minute')
+      if (due === BATCH) return 0
       const next = await untilNextTimer(tx, this.#host.definition.name)
       return Math.min(POLL_MS, Math.max(next ?? POLL_MS, 10))
     })
