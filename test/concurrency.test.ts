@@ -138,7 +138,7 @@ function watch(database: pg.Client, productId: string, putIn: number) {
   let stopped = false
   const wrong: unknown[] = []
   const watching = until('the watch is over', async () => {
-    const { rows } = await database.query('select on_hand as "onHand", reserved::integer from stock_service.products where product_id = $1', [productId])
+    const { rows } = await database.query('select on_hand::float8 as "onHand", reserved::integer from stock_service.products where product_id = $1', [productId])
     const { onHand, reserved } = rows[0]
     if (onHand < 0 || reserved < 0 || onHand + reserved !== putIn) wrong.push(rows[0])
     return stopped

@@ -3,7 +3,7 @@ create table products (
   name       text not null,
   unit_price bigint not null check (unit_price >= 0),
   currency   text not null,
-  on_hand    integer not null check (on_hand >= 0),
+  on_hand    bigint not null check (on_hand >= 0),
   reserved   bigint not null default 0 check (reserved >= 0),
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now()

@@ -8,16 +8,16 @@ const LOCK = statement(`
 // The condition and the table's check say the same: whatever runs at once, stock never goes below zero.
 const MOVE = statement(`
   update products set on_hand = on_hand + moved.quantity, reserved = reserved - moved.quantity, updated_at = now()
-  from unnest($1::text[], $2::integer[]) as moved (product_id, quantity)
+  from unnest($1::text[], $2::bigint[]) as moved (product_id, quantity)
   where products.product_id = moved.product_id and products.on_hand + moved.quantity >= 0
   returning products.product_id`)
 
 /** Locks the products in key order and reads them. Unknown ones are missing from the answer. */
 export async function lockProducts(tx: Tx, productIds: readonly string[]): Promise<Map<string, Shelf>> {
-  type Row = { product_id: string; unit_price: string; currency: string; on_hand: number }
+  type Row = { product_id: string; unit_price: string; currency: string; on_hand: string }
   if (productIds.length === 0) return new Map()
   const rows = await run<Row>(tx, LOCK, [[...new Set(productIds)]])
-  return new Map(rows.map((row) => [row.product_id, { unitPrice: Number(row.unit_price), currency: row.currency, onHand: row.on_hand }]))
+  return new Map(rows.map((row) => [row.product_id, { unitPrice: Number(row.unit_price), currency: row.currency, onHand: Number(row.on_hand) }]))
 }
 
 /**

@@ -3,10 +3,10 @@ import Type from 'typebox'
 import { MoreThan, type DataSource } from 'typeorm'
 import { Currency, NAME, Name } from '../contracts/types.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from '../http/page.ts'
-import { HttpProblem, notFound, Problem } from '../http/problem.ts'
+import { HttpProblem, notFound, problemResponse } from '../http/problem.ts'
 import { ProductEntity, ReservationEntity, type Product, type Reservation } from './tables.ts'
 
-/** Units of one product; a Postgres integer holds it with room for restocking. */
+/** Most units of one product. */
 const MAX_UNITS = 1_000_000_000
 const Units = Type.Integer({ minimum: 0, maximum: MAX_UNITS })
 
@@ -50,7 +50,7 @@ const UPSERT = `
   insert into products (product_id, name, unit_price, currency, on_hand) values ($1, $2, $3, $4, $5)
   on conflict (product_id) do update set name = excluded.name, unit_price = excluded.unit_price, currency = excluded.currency,
     on_hand = excluded.on_hand, updated_at = now()
-  returning product_id as "productId", name, unit_price::float8 as "unitPrice", currency, on_hand as "onHand", reserved::float8 as reserved, xmax = 0 as created`
+  returning product_id as "productId", name, unit_price::float8 as "unitPrice", currency, on_hand::float8 as "onHand", reserved::float8 as reserved, xmax = 0 as created`
 
 const RESTOCK = `
   update products set on_hand = on_hand + $2, updated_at = now() where product_id = $1 and on_hand + $2 <= ${MAX_UNITS} returning product_id`
@@ -67,18 +67,18 @@ export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
   return async (app) => {
     app.put(
       '/products/:productId',
-      { schema: { tags, summary: 'Create a product, or replace name, price and units on hand', params: ById, body: NewProduct, response: { 200: ProductView, 201: ProductView, '4xx': Problem } } },
+      { schema: { tags, summary: 'Create a product, or replace name, price and units on hand', params: ById, body: NewProduct, response: { 200: ProductView, 201: ProductView, '4xx': problemResponse } } },
       async ({ params: { productId }, body: { name, unitPrice, currency, onHand } }, reply) => {
         const [{ created, ...product }]: [Product & { created: boolean }] = await dataSource.query(UPSERT, [productId, name, unitPrice, currency, onHand])
         return reply.code(created ? 201 : 200).send(product)
       }
     )
 
-    app.get('/products/:productId', { schema: { tags, summary: 'One product', params: ById, response: { 200: ProductView, '4xx': Problem } } }, ({ params: { productId } }) => find(productId))
+    app.get('/products/:productId', { schema: { tags, summary: 'One product', params: ById, response: { 200: ProductView, '4xx': problemResponse } } }, ({ params: { productId } }) => find(productId))
 
     app.get(
       '/products',
-      { schema: { tags, summary: 'Products by id', querystring: Type.Object(PageQuery, { additionalProperties: false }), response: { 200: Page(ProductView), '4xx': Problem } } },
+      { schema: { tags, summary: 'Products by id', querystring: Type.Object(PageQuery, { additionalProperties: false }), response: { 200: Page(ProductView), '4xx': problemResponse } } },
       async ({ query: { cursor, limit = DEFAULT_LIMIT } }) => {
         const after = decodeCursor(cursor, NAME)
         const found = await products().find({ where: after ? { productId: MoreThan(after) } : {}, order: { productId: 'ASC' }, take: limit + 1 })
@@ -94,7 +94,7 @@ export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
           summary: 'Add units',
           params: ById,
           body: Type.Object({ quantity: Type.Integer({ minimum: 1, maximum: 1_000_000 }) }, { additionalProperties: false }),
-          response: { 200: ProductView, '4xx': Problem }
+          response: { 200: ProductView, '4xx': problemResponse }
         }
       },
       async ({ params: { productId }, body: { quantity } }) => {
@@ -107,7 +107,7 @@ export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
 
     app.get(
       '/reservations/:orderId',
-      { schema: { tags, summary: 'What is held for an order', params: Type.Object({ orderId: Type.String({ format: 'uuid' }) }), response: { 200: ReservationView, '4xx': Problem } } },
+      { schema: { tags, summary: 'What is held for an order', params: Type.Object({ orderId: Type.String({ format: 'uuid' }) }), response: { 200: ReservationView, '4xx': problemResponse } } },
       async ({ params: { orderId } }) => {
         const reservation = await reservations().findOne({ where: { orderId }, relations: { lines: true } })
         if (!reservation) throw notFound(`reservation for order ${orderId}`)

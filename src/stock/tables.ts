@@ -45,7 +45,7 @@ export const ProductEntity = new EntitySchema<Product>({
     name: { type: 'text' },
     unitPrice: { name: 'unit_price', type: 'bigint', transformer: bigint },
     currency: { type: 'text' },
-    onHand: { name: 'on_hand', type: 'integer' },
+    onHand: { name: 'on_hand', type: 'bigint', transformer: bigint },
     reserved: { type: 'bigint', transformer: bigint }
   }
 })
