@@ -18,6 +18,9 @@ export interface SystemOptions {
   log: FastifyBaseLogger
 }
 
+/** How long requests under way may take once the process stops, ms. */
+const HTTP_GRACE_MS = 3000
+
 /** Some or all services in one process behind one port. */
 export class System {
   readonly services: readonly Service[]
@@ -63,8 +66,18 @@ export class System {
     return found
   }
 
-  async stop(): Promise<void> {
+  /** Answers what has been asked. A connection kept alive, or a request never finished, does not hold the stop up. */
+  async #closeHttp(): Promise<void> {
+    const { server } = this.app
+    const idle = setInterval(() => server.closeIdleConnections(), 20)
+    const late = setTimeout(() => server.closeAllConnections(), HTTP_GRACE_MS)
     await this.app.close()
+    clearInterval(idle)
+    clearTimeout(late)
+  }
+
+  async stop(): Promise<void> {
+    await this.#closeHttp()
     await stopServices(this.services, this.transport)
   }
 }

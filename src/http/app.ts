@@ -1,7 +1,7 @@
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
-import { useProblems } from './problem.ts'
+import { sendProblem, useProblems } from './problem.ts'
 import { useTypeBox } from './validate.ts'
 
 /** Largest request body, bytes. */
@@ -18,9 +18,11 @@ export async function buildApp(log: FastifyBaseLogger, register: (app: FastifyIn
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: BODY_LIMIT,
     requestTimeout: 30_000,
-    forceCloseConnections: 'idle',
-    routerOptions: { ignoreTrailingSlash: true }
+    routerOptions: { ignoreTrailingSlash: true },
+    frameworkErrors: (error, request, reply) => void sendProblem(error, request, reply)
   })
+  // JSON only: text that happens to be JSON is refused with 415, not taken for a string.
+  app.removeContentTypeParser('text/plain')
   useTypeBox(app)
   useProblems(app)
   await app.register(swagger, {

@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import type { OutboxStatus } from '../messaging/outbox.ts'
-import { Problem } from './problem.ts'
+import { problemResponse } from './problem.ts'
 
 /** What an operator can ask about a service. */
 export interface Operated {
@@ -41,7 +41,7 @@ export function operationRoutes(services: readonly Operated[]): FastifyPluginAsy
             summary: `Messages that ${name} has committed and not yet sent`,
             response: {
               200: Type.Object({ pending: Type.Integer(), postponed: Type.Integer({ description: 'Of these, waiting for a later attempt' }), oldestAgeSeconds: Type.Number(), lastError: Type.Union([Type.String(), Type.Null()]) }),
-              '5xx': Problem
+              '5xx': problemResponse
             }
           }
         },

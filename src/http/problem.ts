@@ -12,8 +12,11 @@ export const Problem = Type.Object(
     detail: Type.Optional(Type.String()),
     errors: Type.Optional(Type.Array(Type.Object({ field: Type.String(), expected: Type.String() })))
   },
-  { $id: 'Problem', description: 'RFC 9457 problem document' }
+  { description: 'RFC 9457 problem document' }
 )
+
+/** How OpenAPI shows a route's errors. */
+export const problemResponse = { description: 'What was wrong, and what was expected', content: { 'application/problem+json': { schema: Problem } } }
 
 export interface FieldError {
   field: string
@@ -37,19 +40,22 @@ export function notFound(what: string): HttpProblem {
 
 /** Turns everything that goes wrong in a route into a problem document. */
 export function useProblems(app: FastifyInstance): void {
-  app.setErrorHandler((error: FastifyError, request, reply) => {
-    if (error instanceof HttpProblem) return send(reply, error.status, error.message, error.errors)
-    if (error instanceof InvalidRequest) return send(reply, 400, error.message, error.errors)
-    if (isUnavailable(error)) {
-      request.log.warn({ err: error }, 'Database unavailable')
-      return send(reply.header('retry-after', '1'), 503, 'The database is not available; try again')
-    }
-    const status = error.statusCode ?? 500
-    if (status < 500) return send(reply, status, error.message)
-    request.log.error({ err: error }, 'Request failed')
-    return send(reply, 500, 'Something went wrong here; the log has the cause under this request id: ' + request.id)
-  })
+  app.setErrorHandler(sendProblem)
   app.setNotFoundHandler((request: FastifyRequest, reply) => send(reply, 404, `There is no ${request.method} ${request.url.split('?', 1)[0]}; GET /docs lists what there is`))
+}
+
+/** Answers with the problem document of an error. */
+export function sendProblem(error: FastifyError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  if (error instanceof HttpProblem) return send(reply, error.status, error.message, error.errors)
+  if (error instanceof InvalidRequest) return send(reply, 400, error.message, error.errors)
+  if (isUnavailable(error)) {
+    request.log.warn({ err: error }, 'Database unavailable')
+    return send(reply.header('retry-after', '1'), 503, 'The database is not available; try again')
+  }
+  const status = error.statusCode ?? 500
+  if (status < 500) return send(reply, status, error.message)
+  request.log.error({ err: error }, 'Request failed')
+  return send(reply, 500, 'Something went wrong here; the log has the cause under this request id: ' + request.id)
 }
 
 /** A request that does not fit its route's schema. */
@@ -57,7 +63,7 @@ export class InvalidRequest extends Error {
   readonly statusCode = 400
   readonly errors: FieldError[]
   constructor(part: string, errors: FieldError[]) {
-    super(`The request's ${part} is not valid: ${errors.map(({ field, expected }) => `${field} ${expected}`).join('; ')}`)
+    super(`Not valid in the request's ${part}: ${errors.map(({ field, expected }) => `${field} ${expected}`).join('; ')}`)
     this.errors = errors
   }
 }

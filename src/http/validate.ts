@@ -1,7 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import type { TSchema } from 'typebox'
 import { Compile } from 'typebox/compile'
-import { Convert } from 'typebox/value'
 import { problemsOf } from '../messaging/schema.ts'
 import { InvalidRequest } from './problem.ts'
 
@@ -9,16 +8,22 @@ const PARTS: Record<string, string> = { body: 'body', querystring: 'query', para
 
 /**
  * Validates requests against their TypeBox schemas, strictly: a body is taken as it is (no "5" for 5, no unknown field
- * dropped in silence); only query and path, which can hold nothing but text, are converted.
+ * dropped in silence). A query can hold nothing but text: there, and only there, digits are taken for an integer.
  */
 export function useTypeBox(app: FastifyInstance): void {
   app.setValidatorCompiler<TSchema>(({ schema, httpPart = 'body' }) => {
     const compiled = Compile(schema)
     return (given: unknown) => {
-      const value = httpPart === 'querystring' || httpPart === 'params' ? Convert(schema, structuredClone(given)) : given
+      const value = httpPart === 'querystring' ? withIntegers(schema, given as Record<string, unknown>) : given
       if (compiled.Check(value)) return { value }
       const errors = problemsOf(compiled.Errors(value)).map(({ field, expected }) => ({ field: field.replace(/^\./, '') || httpPart, expected }))
       return { error: new InvalidRequest(PARTS[httpPart] ?? httpPart, errors) }
     }
   })
+}
+
+function withIntegers(schema: TSchema, query: Record<string, unknown>): Record<string, unknown> {
+  const { properties = {} } = schema as { properties?: Record<string, { type?: string }> }
+  const isInteger = (key: string, value: unknown) => properties[key]?.type === 'integer' && typeof value === 'string' && /^-?\d{1,15}$/.test(value)
+  return Object.fromEntries(Object.entries(query).map(([key, value]) => [key, isInteger(key, value) ? Number(value) : value]))
 }

@@ -3,7 +3,7 @@ import Type from 'typebox'
 import { LessThan, type DataSource } from 'typeorm'
 import { Items, Money, Name, PAYMENT_METHODS, Quantity } from '../contracts/types.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage, UUID } from '../http/page.ts'
-import { notFound, Problem } from '../http/problem.ts'
+import { notFound, problemResponse } from '../http/problem.ts'
 import type { OrderIntake } from './place-orders.ts'
 import { OrderEntity, type Order } from './tables.ts'
 
@@ -54,8 +54,8 @@ export function orderRoutes(dataSource: DataSource, intake: OrderIntake): Fastif
           headers: Type.Object({ 'idempotency-key': Type.Optional(IdempotencyKey) }),
           response: {
             202: { ...Accepted, headers: { location: { type: 'string' }, 'idempotent-replayed': { type: 'string', description: 'true when this repeats an earlier answer' } } },
-            '4xx': Problem,
-            '5xx': Problem
+            '4xx': problemResponse,
+            '5xx': problemResponse
           }
         }
       },
@@ -69,7 +69,7 @@ export function orderRoutes(dataSource: DataSource, intake: OrderIntake): Fastif
 
     app.get(
       '/orders/:orderId',
-      { schema: { tags, summary: 'One order', params: Type.Object({ orderId: Type.String({ format: 'uuid' }) }), response: { 200: OrderView, '4xx': Problem } } },
+      { schema: { tags, summary: 'One order', params: Type.Object({ orderId: Type.String({ format: 'uuid' }) }), response: { 200: OrderView, '4xx': problemResponse } } },
       async ({ params: { orderId } }) => {
         const order = await orders().findOne({ where: { orderId }, relations: { lines: true }, order: { lines: { line: 'ASC' } } })
         if (!order) throw notFound(`order ${orderId}`)
@@ -84,7 +84,7 @@ export function orderRoutes(dataSource: DataSource, intake: OrderIntake): Fastif
           tags,
           summary: 'Orders, newest first',
           querystring: Type.Object({ status: Type.Optional(Type.Enum([...STATUSES])), ...PageQuery }, { additionalProperties: false }),
-          response: { 200: Page(OrderView), '4xx': Problem }
+          response: { 200: Page(OrderView), '4xx': problemResponse }
         }
       },
       async ({ query: { status, cursor, limit = DEFAULT_LIMIT } }) => {
