@@ -76,7 +76,11 @@ async function initialise(
 async function syncFolder(folder: string): Promise<void> {
   if (process.platform === 'win32') return
   const handle = await open(folder)
-  await handle.sync().finally(() => handle.close())
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
 }
 
 const exists = (path: string) => stat(path).then(() => true, () => false)

@@ -28,6 +28,8 @@ export interface EmbeddedPostgresOptions {
 export interface EmbeddedPostgres {
   /** Where the database is, with user and password. The port is another one after each start. */
   readonly url: string
+  /** Resolves with the reason when the server ends without stop(). */
+  readonly endedByItself: Promise<string>
   /** Stops the server, within 10 seconds unless it hangs, and releases the folder. Further calls wait for the first. */
   stop(): Promise<void>
 }
@@ -167,13 +169,17 @@ function running(server: ChildProcess, url: string, logFile: string, { data, log
   // Also when the application crashes or calls exit, the server ends: by itself, as nobody can wait for it then.
   const onExit = () => server.kill('SIGINT')
   process.once('exit', onExit)
-  void ended(server).then(async () => {
+  const endedByItself = ended(server).then(async () => {
     process.off('exit', onExit)
-    if (!stopped) log.error(`PostgreSQL in ${data} ended by itself (${server.signalCode ?? `exit code ${server.exitCode}`}). Its last words:\n${await tail(logFile)}`)
+    if (stopped) return new Promise<never>(() => {})
+    const reason = `PostgreSQL in ${data} ended by itself (${server.signalCode ?? `exit code ${server.exitCode}`})`
+    log.error(`${reason}. Its last words:\n${await tail(logFile)}`)
+    return reason
   })
   server.unref()
   return {
     url,
+    endedByItself,
     stop: () => (stopped ??= (async () => {
       server.ref()
       await shutDown((signal) => server.kill(signal), ended(server))

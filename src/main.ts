@@ -57,13 +57,14 @@ async function run(config: Config, names: readonly ServiceName[], database: Embe
     throw error
   })
   void system.started().then(() => announce(system, database !== undefined)).catch((error: unknown) => log.error({ err: error }, 'Could not finish starting'))
-  const signal = await stop
-  log.info(`${signal}: stopping`)
+  const cause = await Promise.race([stop, ...(database ? [database.endedByItself.then((reason) => new Error(`${reason}. Start Sagabox again: it will recover its data`))] : [])])
+  log.info(`${cause instanceof Error ? cause.message : cause}: stopping`)
   setTimeout(() => {
     log.error(`Not stopped after ${STOP_GRACE_MS / 1000} s; ending as it is. Nothing is lost: what was not committed is redelivered`)
     process.exit(1)
   }, STOP_GRACE_MS).unref()
   await system.stop()
+  if (cause instanceof Error) throw cause
   log.info('Stopped')
 }
 

@@ -34,6 +34,7 @@ export const ORDER_EVENTS = [StockReservedEvent, StockNotReservedEvent, StockRel
  */
 export function orderMachine(deadlineSeconds: number) {
   return setup({
+    // oxlint-disable-next-line typescript/no-unnecessary-type-assertion -- XState infers its types from the assertion
     types: {} as { context: OrderContext; input: BodyOf<typeof OrderCreatedEvent>; events: OrderEvent },
     delays: { deadline: deadlineSeconds * 1000 },
     guards: {

@@ -36,10 +36,11 @@ async function play(step: ScenarioStep, scenario: Scenario, orderIds: Map<string
     await until('the deadline has fired', async () => (await api.get(`/sagas/${idOf(step.deadline)}`)).timers.length === 0)
   } else if ('state' in step) {
     await until(`order ${step.await} is in ${step.state}`, async () => (await api.get(`/sagas/${idOf(step.await)}`)).state === step.state)
-  } else if ('payment' in step) {
-    await until(`the payment of ${step.await} is ${step.payment}`, async () => {
-      const { status, body } = await api.call('GET', `/payments/${idOf(step.await)}`)
-      return status === 200 && body.status === step.payment
+  } else if ('payment' in step || 'reservation' in step) {
+    const [what, expected] = 'payment' in step ? ['payments', step.payment] : ['reservations', step.reservation]
+    await until(`${what} of ${step.await} is ${expected}`, async () => {
+      const { status, body } = await api.call('GET', `/${what}/${idOf(step.await)}`)
+      return status === 200 && body.status === expected
     })
   } else if ('send' in step) {
     await until('messages can be sent', async () => gate.canPublish)

@@ -9,9 +9,10 @@ export type ScenarioStep =
   /** Keeps messages of a type from an endpoint; `release` lets them go. */
   | { hold: string; at: string }
   | { release: string; at: string }
-  /** Waits until the order's saga is in a state, or its payment has a status. */
+  /** Waits until the order's saga is in a state, or its payment or reservation a status. */
   | { await: string; state: string }
   | { await: string; payment: string }
+  | { await: string; reservation: string }
   /** Makes the order's deadline pass now. */
   | { deadline: string }
   /** Sends a message that no service sent. */
