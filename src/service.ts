@@ -76,7 +76,7 @@ export class Service {
     this.#database = { url: databaseUrl, schema, migrations: definition.migrations.map(migrationFolder), entities: definition.entities, poolSize: POOL_SIZE, log }
     this.dataSource = createDataSource(this.#database)
     this.relay = new Relay({ url: databaseUrl, schema, transport, log })
-    this.outbox = new Outbox({ dataSource: this.dataSource, address: transport.address, source: name, committed: () => this.relay.wake() })
+    this.outbox = new Outbox({ dataSource: this.dataSource, address: transport.address, source: name, committed: (rows) => this.relay.offer(rows) })
     this.parts = definition.build({ dataSource: this.dataSource, outbox: this.outbox, log }, { deadlineSeconds })
     this.#endpoint = new Endpoint({ definition: { name, handlers: this.parts.handlers }, outbox: this.outbox, transport, log })
   }

@@ -5,7 +5,17 @@ import { run, statement, type Tx } from './sql.ts'
 
 const INSERT = statement(`
   insert into outbox (message_id, destination, required, payload)
-  select * from unnest($1::uuid[], $2::text[], $3::boolean[], $4::text[])`)
+  select * from unnest($1::uuid[], $2::text[], $3::boolean[], $4::text[])
+  returning id, message_id`)
+
+/** A stored message as the relay carries it. */
+export interface OutboxRow {
+  id: string
+  message_id: string
+  destination: string
+  required: boolean
+  payload: string
+}
 
 export interface OutboxOptions {
   dataSource: DataSource
@@ -13,14 +23,14 @@ export interface OutboxOptions {
   address: string
   /** Name of the sending service. */
   source: string
-  /** Called after a commit that stored messages: wakes the relay. */
-  committed(): void
+  /** Called after a commit that stored messages, with what was stored. */
+  committed(rows: readonly OutboxRow[]): void
 }
 
 /** The way to send: messages are committed with the business rows, and the relay carries them from there. */
 export class Outbox {
   readonly #options: OutboxOptions
-  readonly #filled = new WeakSet<Tx>()
+  readonly #stored = new WeakMap<Tx, OutboxRow[]>()
 
   constructor(options: OutboxOptions) {
     this.#options = options
@@ -30,24 +40,32 @@ export class Outbox {
   async add(tx: Tx, messages: readonly Message[]): Promise<void> {
     if (messages.length === 0) return
     const { address, source } = this.#options
-    await run(tx, INSERT, [
-      messages.map((message) => message.messageId),
-      messages.map((message) => destinationOf(message.contract)),
-      messages.map((message) => !message.contract.optional),
-      messages.map((message) => encodeEnvelope(message, address, source))
+    const rows = messages.map((message) => ({
+      message_id: message.messageId,
+      destination: destinationOf(message.contract),
+      required: !message.contract.optional,
+      payload: encodeEnvelope(message, address, source)
+    }))
+    const inserted = await run<{ id: string; message_id: string }>(tx, INSERT, [
+      rows.map((row) => row.message_id),
+      rows.map((row) => row.destination),
+      rows.map((row) => row.required),
+      rows.map((row) => row.payload)
     ])
-    this.#filled.add(tx)
+    const ids = new Map(inserted.map(({ id, message_id: messageId }) => [messageId, id]))
+    const stored = rows.map((row) => ({ id: ids.get(row.message_id)!, ...row }))
+    this.#stored.set(tx, [...(this.#stored.get(tx) ?? []), ...stored])
   }
 
-  /** Runs work in a transaction; once it has committed with messages in it, the relay wakes. */
+  /** Runs work in a transaction; once it has committed, the relay is given the messages stored in it. */
   async transaction<R>(work: (tx: Tx) => Promise<R>): Promise<R> {
-    let filled = false
+    let stored: OutboxRow[] | undefined
     const result = await this.#options.dataSource.transaction(async (tx) => {
       const value = await work(tx)
-      filled = this.#filled.has(tx)
+      stored = this.#stored.get(tx)
       return value
     })
-    if (filled) this.#options.committed()
+    if (stored) this.#options.committed(stored)
     return result
   }
 }

@@ -2,6 +2,7 @@ import { Client } from 'pg'
 import { backoff } from './batcher.ts'
 import { sessionOptions, withoutOptions } from './database.ts'
 import type { Log } from './log.ts'
+import type { OutboxRow } from './outbox.ts'
 import { Signal } from './signal.ts'
 import { statement } from './sql.ts'
 import type { Transport } from './transport.ts'
@@ -34,14 +35,6 @@ const POSTPONE = statement(`
     due_at = now() + least(interval '5 minutes', interval '1 second' * power(2, least(attempts, 20)))
   from unnest($1::bigint[], $2::text[]) as failed (id, error)
   where outbox.id = failed.id`)
-
-interface OutboxRow {
-  id: string
-  message_id: string
-  destination: string
-  required: boolean
-  payload: string
-}
 
 export interface RelayOptions {
   url: string
@@ -84,6 +77,15 @@ export class Relay {
   wake(): void {
     this.#unread = true
     this.#wake.give()
+  }
+
+  /**
+   * Takes rows that were just committed by this process, and saves reading them again. Whatever cannot go at once stays
+   * in the table and is read like any other.
+   */
+  offer(rows: readonly OutboxRow[]): void {
+    if (!this.#leading || this.#stopping || this.#careful || this.#unread || !this.#canRead()) return this.wake()
+    for (const row of rows) void this.#publish(row)
   }
 
   get leading(): boolean {
@@ -188,11 +190,12 @@ export class Relay {
     const { rows } = await client.query<OutboxRow>({ ...READ, values: [known] })
     if (rows.length >= BATCH) this.#unread = true
     if (this.#careful) await this.#publishOneByOne(rows)
-    else for (const row of rows) void this.#publish(row)
+    else for (const row of rows) if (!this.#inHand(row)) void this.#publish(row)
   }
 
   async #publishOneByOne(rows: readonly OutboxRow[]): Promise<void> {
     for (const row of rows) {
+      if (this.#inHand(row)) continue
       if (this.#stopping || !this.#options.transport.canPublish) return
       const error = await this.#publish(row)
       // Alone, and failed: this row is put off, whether it was the guilty one or the connection went.
@@ -202,6 +205,11 @@ export class Relay {
       }
     }
     this.#careful = false
+  }
+
+  /** It was offered after the statement that read it had begun. Nothing is deleted in between, so every trace is still here. */
+  #inHand({ id }: OutboxRow): boolean {
+    return this.#inFlight.has(id) || this.#settled.includes(id) || this.#postponed.some((postponed) => postponed.id === id)
   }
 
   #canRead(): boolean {
