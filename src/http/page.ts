@@ -27,8 +27,6 @@ export function decodeCursor(cursor: string | undefined, pattern: RegExp): strin
   return key
 }
 
-export const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
-
 /** @param items one more than the page holds when there is a next page */
 export function toPage<T>(items: T[], limit: number, keyOf: (item: T) => string): { items: T[]; nextCursor: string | null } {
   const page = items.slice(0, limit)

@@ -65,6 +65,9 @@ export async function connectDatabase(dataSource: DataSource, { url, schema, log
   }
 }
 
+/** A bigint column as a number: never beyond Number.MAX_SAFE_INTEGER, which contracts and routes see to. */
+export const bigintAsNumber = { from: (value: string | null) => (value === null ? null : Number(value)), to: (value: number | null) => value }
+
 /** A query without an answer for so long, ms, means a dead connection. */
 const QUERY_TIMEOUT_MS = 10_000
 

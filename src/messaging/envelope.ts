@@ -60,7 +60,8 @@ export function destinationOf(contract: Contract): string {
   return contract.kind === 'command' ? contract.owner : contract.exchange
 }
 
-const GUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
+/** Any case, any version: .NET's ids are not UUIDv7. */
+export const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 
 /** Reads envelopes of the given contracts; one instance an endpoint. */
 export class EnvelopeReader {
@@ -122,7 +123,7 @@ function parseObject(payload: Buffer | string): Record<string, unknown> {
 function guid(envelope: Record<string, unknown>, field: string): string | undefined {
   const value = envelope[field]
   if (value === undefined || value === null) return undefined
-  if (typeof value !== 'string' || !GUID.test(value)) throw new UnreadableMessage(field, 'expected a UUID')
+  if (typeof value !== 'string' || !UUID.test(value)) throw new UnreadableMessage(field, 'expected a UUID')
   return value.toLowerCase()
 }
 

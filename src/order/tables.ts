@@ -1,4 +1,5 @@
 import { EntitySchema } from 'typeorm'
+import { bigintAsNumber } from '../messaging/database.ts'
 
 export type OrderStatus = 'Suspend' | 'Completed' | 'Failed'
 
@@ -23,9 +24,6 @@ export interface OrderLine {
   quantity: number
 }
 
-/** Money never passes Number.MAX_SAFE_INTEGER: the contracts and a check in the table see to it. */
-const money = { from: (value: string | null) => (value === null ? null : Number(value)), to: (value: number | null) => value }
-
 export const OrderEntity = new EntitySchema<Order>({
   name: 'Order',
   tableName: 'orders',
@@ -35,8 +33,8 @@ export const OrderEntity = new EntitySchema<Order>({
     status: { type: 'text' },
     failureReason: { name: 'failure_reason', type: 'text', nullable: true },
     paymentMethod: { name: 'payment_method', type: 'text' },
-    expectedTotal: { name: 'expected_total', type: 'bigint', nullable: true, transformer: money },
-    total: { type: 'bigint', nullable: true, transformer: money },
+    expectedTotal: { name: 'expected_total', type: 'bigint', nullable: true, transformer: bigintAsNumber },
+    total: { type: 'bigint', nullable: true, transformer: bigintAsNumber },
     currency: { type: 'text', nullable: true },
     createdAt: { name: 'created_at', type: 'timestamptz' },
     updatedAt: { name: 'updated_at', type: 'timestamptz' }

@@ -1,10 +1,9 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import type { DataSource } from 'typeorm'
+import { nullable } from '../http/nullable.ts'
 import { notFound, problemResponse } from '../http/problem.ts'
 import { PAYMENT_STATUSES, PaymentEntity } from './tables.ts'
-
-const nullable = <T extends Type.TSchema>(schema: T) => Type.Union([schema, Type.Null()])
 
 const PaymentView = Type.Object({
   orderId: Type.String(),

@@ -1,4 +1,5 @@
 import { EntitySchema } from 'typeorm'
+import { bigintAsNumber } from '../messaging/database.ts'
 
 export const PAYMENT_STATUSES = ['Pending', 'Completed', 'Failed', 'Refunding', 'Refunded', 'Cancelled'] as const
 export type PaymentStatus = (typeof PAYMENT_STATUSES)[number]
@@ -20,19 +21,17 @@ export interface Payment {
   updatedAt: Date
 }
 
-const money = { from: (value: string) => Number(value), to: (value: number) => value }
-
 export const PaymentEntity = new EntitySchema<Payment>({
   name: 'Payment',
   tableName: 'payments',
   columns: {
     orderId: { name: 'order_id', type: 'uuid', primary: true },
     status: { type: 'text' },
-    amount: { type: 'bigint', transformer: money },
+    amount: { type: 'bigint', transformer: bigintAsNumber },
     currency: { type: 'text' },
     paymentMethod: { name: 'payment_method', type: 'text' },
     failureReason: { name: 'failure_reason', type: 'text', nullable: true },
-    refundedAmount: { name: 'refunded_amount', type: 'bigint', transformer: money },
+    refundedAmount: { name: 'refunded_amount', type: 'bigint', transformer: bigintAsNumber },
     gatewayReference: { name: 'gateway_reference', type: 'text', nullable: true },
     attempts: { type: 'integer' },
     nextAttemptAt: { name: 'next_attempt_at', type: 'timestamptz', nullable: true },

@@ -2,6 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { MoreThan, type DataSource } from 'typeorm'
 import { Currency, NAME, Name } from '../contracts/types.ts'
+import { nullable } from '../http/nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from '../http/page.ts'
 import { HttpProblem, notFound, problemResponse } from '../http/problem.ts'
 import { ProductEntity, ReservationEntity, type Product, type Reservation } from './tables.ts'
@@ -28,8 +29,6 @@ const ProductView = Type.Object({
   onHand: Type.Integer({ description: 'Units that can still be reserved' }),
   reserved: Type.Integer({ description: 'Units held for orders' })
 })
-
-const nullable = <T extends Type.TSchema>(schema: T) => Type.Union([schema, Type.Null()])
 
 const ReservationView = Type.Object({
   orderId: Type.String(),

@@ -1,4 +1,5 @@
 import { EntitySchema } from 'typeorm'
+import { bigintAsNumber } from '../messaging/database.ts'
 
 export interface Product {
   productId: string
@@ -34,19 +35,16 @@ export interface ReservationLine {
   unitPrice: number
 }
 
-/** Never beyond Number.MAX_SAFE_INTEGER: prices are bounded, and totals are checked when they are computed. */
-const bigint = { from: (value: string | null) => (value === null ? null : Number(value)), to: (value: number | null) => value }
-
 export const ProductEntity = new EntitySchema<Product>({
   name: 'Product',
   tableName: 'products',
   columns: {
     productId: { name: 'product_id', type: 'text', primary: true },
     name: { type: 'text' },
-    unitPrice: { name: 'unit_price', type: 'bigint', transformer: bigint },
+    unitPrice: { name: 'unit_price', type: 'bigint', transformer: bigintAsNumber },
     currency: { type: 'text' },
-    onHand: { name: 'on_hand', type: 'bigint', transformer: bigint },
-    reserved: { type: 'bigint', transformer: bigint }
+    onHand: { name: 'on_hand', type: 'bigint', transformer: bigintAsNumber },
+    reserved: { type: 'bigint', transformer: bigintAsNumber }
   }
 })
 
@@ -58,7 +56,7 @@ export const ReservationEntity = new EntitySchema<Reservation>({
     status: { type: 'text' },
     reason: { type: 'text', nullable: true },
     productId: { name: 'product_id', type: 'text', nullable: true },
-    total: { type: 'bigint', nullable: true, transformer: bigint },
+    total: { type: 'bigint', nullable: true, transformer: bigintAsNumber },
     currency: { type: 'text', nullable: true },
     createdAt: { name: 'created_at', type: 'timestamptz' },
     updatedAt: { name: 'updated_at', type: 'timestamptz' }
@@ -73,7 +71,7 @@ export const ReservationLineEntity = new EntitySchema<ReservationLine & { reserv
     orderId: { name: 'order_id', type: 'uuid', primary: true },
     productId: { name: 'product_id', type: 'text', primary: true },
     quantity: { type: 'integer' },
-    unitPrice: { name: 'unit_price', type: 'bigint', transformer: bigint }
+    unitPrice: { name: 'unit_price', type: 'bigint', transformer: bigintAsNumber }
   },
   relations: { reservation: { type: 'many-to-one', target: 'Reservation', joinColumn: { name: 'order_id' }, inverseSide: 'lines' } }
 })
