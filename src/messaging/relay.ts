@@ -85,7 +85,7 @@ export class Relay {
    */
   offer(rows: readonly OutboxRow[]): void {
     if (!this.#leading || this.#stopping || this.#careful || this.#unread || !this.#canRead()) return this.wake()
-    for (const row of rows) void this.#publish(row)
+    for (const row of rows) if (!this.#inHand(row)) void this.#publish(row)
   }
 
   get leading(): boolean {
