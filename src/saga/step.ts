@@ -1,4 +1,4 @@
-import { initialTransition, transition, type AnyMachineSnapshot, type AnyStateMachine, type StateValue } from 'xstate'
+import { createActor, type AnyActorScope, type AnyMachineSnapshot, type AnyStateMachine, type StateValue } from 'xstate'
 import type { Send } from './define.ts'
 
 export interface TimerStart {
@@ -25,14 +25,12 @@ export interface SagaEvent {
 
 /** The first step of an instance. */
 export function begin(machine: AnyStateMachine, input: unknown): Step {
-  const [snapshot, actions] = initialTransition(machine, input)
-  return toStep(undefined, snapshot, actions)
+  return collect(machine, undefined, (scope) => machine.getInitialSnapshot(scope, input))
 }
 
 /** Applies one event. An event that the state does not take changes nothing and is still a step. */
 export function step(machine: AnyStateMachine, before: AnyMachineSnapshot, event: SagaEvent): Step {
-  const [snapshot, actions] = transition(machine, before, event)
-  return toStep(pathOf(before.value), snapshot, actions)
+  return collect(machine, pathOf(before.value), (scope) => machine.transition(before, event, scope))
 }
 
 /** Rebuilds the snapshot that was stored as plain data. */
@@ -56,6 +54,27 @@ export function statusOf(path: string): string {
 interface ActionData {
   type: string
   params?: unknown
+}
+
+const scopes = new WeakMap<AnyStateMachine, AnyActorScope>()
+
+/**
+ * What XState's `transition()` and `initialTransition()` do, with one scope a machine. Theirs makes an actor for every call,
+ * which runs the machine’s start once more: a step takes 8 to 15 µs instead of 50 to 70.
+ */
+function collect(machine: AnyStateMachine, from: string | undefined, move: (scope: AnyActorScope) => AnyMachineSnapshot): Step {
+  let scope = scopes.get(machine)
+  if (!scope) scopes.set(machine, (scope = inertScope(machine)))
+  const actions: ActionData[] = []
+  scope.actionExecutor = (action) => actions.push(action)
+  return toStep(from, move(scope), actions)
+}
+
+/** A scope in which nothing happens: every action comes back as data. */
+function inertScope(machine: AnyStateMachine): AnyActorScope {
+  const self = createActor(machine)
+  const nothing = () => {}
+  return { self, system: self.system, id: '', sessionId: '', logger: nothing, defer: nothing, stopChild: nothing, emit: nothing, actionExecutor: nothing }
 }
 
 function toStep(from: string | undefined, snapshot: AnyMachineSnapshot, actions: readonly ActionData[]): Step {
