@@ -35,7 +35,8 @@ export function createDataSource({ url, schema, migrations, entities = [], poolS
     poolErrorHandler: (error: Error) => log.warn({ err: error, schema }, 'An idle database connection was lost'),
     extra: {
       Client: ImpatientClient,
-      options: sessionOptions(url, schema, '-c lock_timeout=5s -c idle_in_transaction_session_timeout=30s'),
+      // Statements keep the plan of their first runs: one made for a table that was still small would read all of it for ever.
+      options: sessionOptions(url, schema, '-c enable_seqscan=off -c lock_timeout=5s -c idle_in_transaction_session_timeout=30s'),
       // Also how long work may wait for a connection of the pool before it counts as a database that is away.
       connectionTimeoutMillis: 10_000,
       query_timeout: QUERY_TIMEOUT_MS,

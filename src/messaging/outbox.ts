@@ -1,11 +1,11 @@
 import type { DataSource } from 'typeorm'
 import { destinationOf, encodeEnvelope } from './envelope.ts'
 import type { Message } from './message.ts'
-import { run, statement, type Tx } from './sql.ts'
+import { joinJson, jsonTexts, run, statement, type Tx } from './sql.ts'
 
 const INSERT = statement(`
   insert into outbox (message_id, destination, required, payload)
-  select * from unnest($1::uuid[], $2::text[], $3::boolean[], $4::text[])
+  select * from unnest($1::uuid[], $2::text[], $3::boolean[], ${jsonTexts(4)})
   returning id, message_id`)
 
 /** A stored message as the relay carries it. */
@@ -50,7 +50,7 @@ export class Outbox {
       rows.map((row) => row.message_id),
       rows.map((row) => row.destination),
       rows.map((row) => row.required),
-      rows.map((row) => row.payload)
+      joinJson(rows.map((row) => row.payload))
     ])
     const ids = new Map(inserted.map(({ id, message_id: messageId }) => [messageId, id]))
     const stored = rows.map((row) => ({ id: ids.get(row.message_id)!, ...row }))

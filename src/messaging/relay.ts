@@ -34,7 +34,7 @@ const POSTPONE = statement(`
   update outbox set attempts = attempts + 1, last_error = failed.error,
     due_at = now() + least(interval '5 minutes', interval '1 second' * power(2, least(attempts, 20)))
   from unnest($1::bigint[], $2::text[]) as failed (id, error)
-  where outbox.id = failed.id`)
+  where outbox.id = any($1::bigint[]) and outbox.id = failed.id`)
 
 export interface RelayOptions {
   url: string

@@ -24,6 +24,22 @@ export async function run<Row extends QueryResultRow>(tx: Tx, { name, text }: St
   return result.rows
 }
 
+/** Never inside JSON text, which writes control characters as \u escapes. */
+const SEPARATOR = '\u001e'
+
+/**
+ * JSON texts as one text parameter, which `jsonTexts` in the statement takes apart again. In an array parameter every
+ * quotation mark is escaped here and unescaped there: 4 % of the CPU time of an order.
+ */
+export function joinJson(texts: readonly string[]): string {
+  return texts.join(SEPARATOR)
+}
+
+/** The SQL for parameter `$n`, written by joinJson, as `text[]`. */
+export function jsonTexts(n: number): string {
+  return `string_to_array($${n}::text, U&'\\001E')`
+}
+
 /** The SQLSTATE or system error code of a database error, wrapped by TypeORM or not. */
 function codeOf(error: unknown): string {
   const { code, driverError } = (error ?? {}) as { code?: unknown; driverError?: { code?: unknown } }

@@ -7,7 +7,7 @@ import { ORDER_EVENTS, orderMachine, type OrderContext } from './machine.ts'
 const END_ORDERS = statement(`
   update orders set status = ended.status, failure_reason = ended.failure_reason, total = ended.total, currency = ended.currency, updated_at = now()
   from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[]) as ended (order_id, status, failure_reason, total, currency)
-  where orders.order_id = ended.order_id and orders.status = 'Suspend'`)
+  where orders.order_id = any($1::uuid[]) and orders.order_id = ended.order_id and orders.status = 'Suspend'`)
 
 /** @param deadlineSeconds how long an order may stay `Suspend` */
 export function orderSaga(deadlineSeconds: number) {

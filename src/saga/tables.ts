@@ -1,4 +1,4 @@
-import { run, statement, type Tx } from '../messaging/sql.ts'
+import { joinJson, jsonTexts, run, statement, type Tx } from '../messaging/sql.ts'
 
 /** A delayed event, kept on the instance's row. */
 export interface PendingTimer {
@@ -47,18 +47,18 @@ const NEXT_TIMER = statement(`select extract(epoch from min(next_timer_at) - now
 
 const INSERT = statement(`
   insert into saga (saga, ${COLUMNS}, next_timer_at)
-  select $1, * from unnest($2::uuid[], $3::text[], $4::jsonb[], $5::jsonb[], $6::integer[], $7::jsonb[], $8::timestamptz[])`)
+  select $1, * from unnest($2::uuid[], $3::text[], ${jsonTexts(4)}::jsonb[], ${jsonTexts(5)}::jsonb[], $6::integer[], ${jsonTexts(7)}::jsonb[], $8::timestamptz[])`)
 
 const UPDATE = statement(`
   update saga set state = moved.state, value = moved.value, context = moved.context, version = moved.version,
     timers = moved.timers, next_timer_at = moved.next_timer_at, updated_at = now()
-  from unnest($2::uuid[], $3::text[], $4::jsonb[], $5::jsonb[], $6::integer[], $7::jsonb[], $8::timestamptz[])
+  from unnest($2::uuid[], $3::text[], ${jsonTexts(4)}::jsonb[], ${jsonTexts(5)}::jsonb[], $6::integer[], ${jsonTexts(7)}::jsonb[], $8::timestamptz[])
     as moved (saga_id, state, value, context, version, timers, next_timer_at)
-  where saga.saga = $1 and saga.saga_id = moved.saga_id`)
+  where saga.saga = $1 and saga.saga_id = any($2::uuid[]) and saga.saga_id = moved.saga_id`)
 
 const INSERT_HISTORY = statement(`
   insert into saga_history (saga, saga_id, sequence, event, body, message_id, from_state, to_state, sent)
-  select $1, * from unnest($2::uuid[], $3::integer[], $4::text[], $5::jsonb[], $6::uuid[], $7::text[], $8::text[], $9::jsonb[])`)
+  select $1, * from unnest($2::uuid[], $3::integer[], $4::text[], ${jsonTexts(5)}::jsonb[], $6::uuid[], $7::text[], $8::text[], ${jsonTexts(9)}::jsonb[])`)
 
 export interface LockedRow extends SagaRow {
   now: Date
@@ -94,10 +94,10 @@ function columns(rows: readonly SagaRow[]): unknown[] {
   return [
     rows.map((row) => row.saga_id),
     rows.map((row) => row.state),
-    rows.map((row) => JSON.stringify(row.value)),
-    rows.map((row) => JSON.stringify(row.context)),
+    joinJson(rows.map((row) => JSON.stringify(row.value))),
+    joinJson(rows.map((row) => JSON.stringify(row.context))),
     rows.map((row) => row.version),
-    rows.map((row) => JSON.stringify(row.timers)),
+    joinJson(rows.map((row) => JSON.stringify(row.timers))),
     rows.map((row) => row.timers.map(({ dueAt }) => dueAt).toSorted()[0] ?? null)
   ]
 }
@@ -108,10 +108,10 @@ export async function insertHistory(tx: Tx, saga: string, rows: readonly History
     rows.map((row) => row.saga_id),
     rows.map((row) => row.sequence),
     rows.map((row) => row.event),
-    rows.map((row) => JSON.stringify(row.body)),
+    joinJson(rows.map((row) => JSON.stringify(row.body))),
     rows.map((row) => row.message_id),
     rows.map((row) => row.from_state),
     rows.map((row) => row.to_state),
-    rows.map((row) => JSON.stringify(row.sent))
+    joinJson(rows.map((row) => JSON.stringify(row.sent)))
   ])
 }

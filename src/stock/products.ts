@@ -9,7 +9,7 @@ const LOCK = statement(`
 const MOVE = statement(`
   update products set on_hand = on_hand + moved.quantity, reserved = reserved - moved.quantity, updated_at = now()
   from unnest($1::text[], $2::bigint[]) as moved (product_id, quantity)
-  where products.product_id = moved.product_id and products.on_hand + moved.quantity >= 0
+  where products.product_id = any($1::text[]) and products.product_id = moved.product_id and products.on_hand + moved.quantity >= 0
   returning products.product_id`)
 
 /** Locks the products in key order and reads them. Unknown ones are missing from the answer. */
