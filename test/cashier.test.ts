@@ -54,7 +54,7 @@ async function openPayment(t: Test) {
     expireClaim: () => dataSource.query('update payments set next_attempt_at = now()'),
     sent: async () => (await dataSource.query<{ payload: string }[]>('select payload from outbox order by id')).map(({ payload }) => (JSON.parse(payload) as { messageType: string[] }).messageType[0]!.split(':').at(-1)),
     take: () =>
-      outbox.transaction(async (tx) => outbox.add(tx, await takePayments([message(StockReservedEvent, { orderId: ORDER_ID, customerId: 'ada', items: [{ productId: 'keyboard', quantity: 1 }], total: 500, currency: 'EUR', paymentMethod: 'pm_card_visa' })], tx))),
+      outbox.transaction(async (tx) => outbox.add(tx, (await takePayments([message(StockReservedEvent, { orderId: ORDER_ID, customerId: 'ada', items: [{ productId: 'keyboard', quantity: 1 }], total: 500, currency: 'EUR', paymentMethod: 'pm_card_visa' })], tx, false)).answers)),
     refund: () => outbox.transaction(async (tx) => outbox.add(tx, await refundPayments([message(RefundPayment, { orderId: ORDER_ID })], tx)))
   }
 }

@@ -6,28 +6,19 @@ import { message, type Message } from '../messaging/message.ts'
 import type { Outbox } from '../messaging/outbox.ts'
 import { Signal } from '../messaging/signal.ts'
 import { isConflict, isUnavailable, run, statement, type Tx } from '../messaging/sql.ts'
+import { claimDue, GATEWAY_TIMEOUT_MS, type Claimed } from './claim.ts'
 import type { PaymentGateway } from './gateway.ts'
 import type { PaymentStatus } from './tables.ts'
 
 /** Payments claimed at once, and the most asked for at the same time. */
 const BATCH = 100
 const MAX_IN_FLIGHT = 400
-/** How long the gateway may take, ms. The claim lasts longer, so that an attempt has ended before it counts as lost. */
-const GATEWAY_TIMEOUT_MS = 10_000
-const CLAIM_SECONDS = 30
 /** Back-stop for payments of a process that died, and the pause between two asks, ms. */
 const POLL_MS = 1000
 /** How long stop() waits for answers to be recorded, ms. */
 const STOP_GRACE_MS = 5000
 const RETRY_MIN_MS = 200
 const RETRY_MAX_MS = 60_000
-
-// The attempt is committed before the gateway is asked: whoever finds the claim expired asks again under the same key.
-const CLAIM = statement(`
-  update payments set attempts = attempts + 1, next_attempt_at = now() + interval '${CLAIM_SECONDS} seconds'
-  where order_id in (
-    select order_id from payments where next_attempt_at <= now() order by next_attempt_at limit $1 for update skip locked)
-  returning order_id, status, amount, currency, payment_method, cause, attempts, refund_requested`)
 
 const LOCK = statement(`select order_id, status, refund_requested from payments where order_id = any($1::uuid[]) order by order_id for update`)
 
@@ -38,18 +29,7 @@ const RECORD = statement(`
     next_attempt_at = now() + outcome.retry_ms * interval '1 millisecond'
   from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::integer[])
     as outcome (order_id, status, failure_reason, reference, refunded_amount, last_error, retry_ms)
-  where payments.order_id = outcome.order_id`)
-
-interface Claimed {
-  order_id: string
-  status: PaymentStatus
-  amount: string
-  currency: string
-  payment_method: string
-  cause: Pick<Message, 'conversationId' | 'correlationId' | 'headers'> | null
-  attempts: number
-  refund_requested: boolean
-}
+  where payments.order_id = any($1::uuid[]) and payments.order_id = outcome.order_id`)
 
 type Outcome = { outcome: 'charged'; reference: string } | { outcome: 'declined'; reason: string } | { outcome: 'refunded'; amount: number } | { outcome: 'unknown'; error: string }
 
@@ -92,7 +72,7 @@ export class Cashier {
       work: (batch) => this.#record(batch),
       onError: (error, attempt) => (isConflict(error) || isUnavailable(error) ? { retryAfterMs: backoff(attempt, 50, 5000) } : 'split'),
       // The claim runs out and the gateway is asked again under the same key.
-      failed: ({ payment }, error) => this.#log.error({ err: error, orderId: payment.order_id }, 'The gateway answered, and the answer could not be recorded; it will be asked again')
+      failed: ({ payment }, error) => this.#log.error({ err: error, orderId: payment.orderId }, 'The gateway answered, and the answer could not be recorded; it will be asked again')
     })
   }
 
@@ -120,8 +100,22 @@ export class Cashier {
   /** Claims what is due and begins to ask for it. Returns how many. */
   async runOnce(): Promise<number> {
     const began = performance.now()
-    const claimed = await this.#outbox.transaction((tx) => run<Claimed>(tx, CLAIM, [BATCH]))
-    // From before the claim: a process that was suspended in between must not ask under a claim that others think lost.
+    const claimed = await this.#outbox.transaction((tx) => claimDue(tx, BATCH))
+    this.ask(claimed, began)
+    return claimed.length
+  }
+
+  /** Few enough payments are being asked for to claim another batch. */
+  get hasRoom(): boolean {
+    return !this.#stopping && this.#asking.size <= MAX_IN_FLIGHT - BATCH
+  }
+
+  /**
+   * Begins to ask for payments whose claim has been committed.
+   * @param began `performance.now()` from before the claim: a process that was suspended in between must not ask under a
+   * claim that others think lost
+   */
+  ask(claimed: readonly Claimed[], began: number): void {
     const left = Math.floor(GATEWAY_TIMEOUT_MS - (performance.now() - began))
     const signal = left > 0 ? AbortSignal.timeout(left) : AbortSignal.abort(new Error('the claim was too old to ask the gateway'))
     setMaxListeners(0, signal)
@@ -133,7 +127,6 @@ export class Cashier {
       })
       this.#asking.add(asking)
     }
-    return claimed.length
   }
 
   async #record(batch: Answered[]): Promise<void> {
@@ -149,7 +142,7 @@ export class Cashier {
   async #run(): Promise<void> {
     for (let failures = 0; !this.#stopping; ) {
       try {
-        const claimed = this.#asking.size <= MAX_IN_FLIGHT - BATCH ? await this.runOnce() : 0
+        const claimed = this.hasRoom ? await this.runOnce() : 0
         failures = 0
         if (claimed < BATCH) await this.#wake.wait(POLL_MS)
       } catch (error) {
@@ -160,8 +153,8 @@ export class Cashier {
     }
   }
 
-  async #ask({ order_id: key, status, amount, currency, payment_method: method, attempts, refund_requested: refund }: Claimed, signal: AbortSignal): Promise<Outcome> {
-    const request = { key, amount: Number(amount), currency, method }
+  async #ask({ orderId: key, status, amount, currency, paymentMethod: method, attempts, refundRequested: refund }: Claimed, signal: AbortSignal): Promise<Outcome> {
+    const request = { key, amount, currency, method }
     // The first attempt of a payment whose refund is already wanted: it was never charged.
     if (status === 'Pending' && refund && attempts === 1) return { outcome: 'refunded', amount: 0 }
     try {
@@ -176,12 +169,12 @@ export class Cashier {
 
 /** Records what the gateway said. */
 async function recordAnswers(tx: Tx, batch: readonly Answered[]): Promise<Change[]> {
-  const rows = await run<{ order_id: string; status: PaymentStatus; refund_requested: boolean }>(tx, LOCK, [batch.map(({ payment }) => payment.order_id)])
+  const rows = await run<{ order_id: string; status: PaymentStatus; refund_requested: boolean }>(tx, LOCK, [batch.map(({ payment }) => payment.orderId)])
   const current = new Map(rows.map((row) => [row.order_id, row]))
   const changes = batch
     // An attempt that outlived its claim may be answered twice; only one answer counts.
-    .filter(({ payment, answer }, index) => counts(answer, payment.status, current.get(payment.order_id)!.status) && index === batch.findIndex((other) => other.payment.order_id === payment.order_id))
-    .map(({ payment, answer }) => ({ orderId: payment.order_id, ...changeFor(payment, answer, current.get(payment.order_id)!) }))
+    .filter(({ payment, answer }, index) => counts(answer, payment.status, current.get(payment.orderId)!.status) && index === batch.findIndex((other) => other.payment.orderId === payment.orderId))
+    .map(({ payment, answer }) => ({ orderId: payment.orderId, ...changeFor(payment, answer, current.get(payment.orderId)!) }))
   await run(tx, RECORD, [
     changes.map(({ orderId }) => orderId),
     changes.map(({ status }) => status),
@@ -204,12 +197,12 @@ function reasonOf(text: string): string {
   return text.replaceAll(/[^A-Za-z0-9 ._-]+/g, ' ').trim().slice(0, 100) || 'Declined'
 }
 
-function changeFor({ order_id: orderId, status, amount, currency, attempts, ...payment }: Claimed, answer: Outcome, now: { status: PaymentStatus; refund_requested: boolean }): Change {
+function changeFor({ orderId, status, amount, currency, attempts, ...payment }: Claimed, answer: Outcome, now: { status: PaymentStatus; refund_requested: boolean }): Change {
   const refund = now.refund_requested || now.status === 'Cancelled'
   const cause = payment.cause ?? undefined
   switch (answer.outcome) {
     case 'charged': {
-      const completed = message(PaymentCompletedEvent, { orderId, amount: Number(amount), currency }, cause)
+      const completed = message(PaymentCompletedEvent, { orderId, amount, currency }, cause)
       return refund
         ? { status: 'Refunding', reference: answer.reference, retryMs: 0, messages: [completed] }
         : { status: 'Completed', reference: answer.reference, messages: [completed] }

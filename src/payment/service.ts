@@ -7,7 +7,7 @@ import { refundPayments } from './refund.ts'
 import { paymentRoutes } from './routes.ts'
 import { SimulatedGateway } from './simulated-gateway.ts'
 import { PaymentEntity } from './tables.ts'
-import { takePayments } from './take.ts'
+import { takingPayments } from './take.ts'
 
 /** The payment service: charges and refunds through a gateway. */
 export const paymentService = {
@@ -18,9 +18,8 @@ export const paymentService = {
   sends: [PaymentCompletedEvent, PaymentFailedEvent, PaymentRefundedEvent],
   build({ dataSource, outbox, log }: ServiceContext) {
     const cashier = new Cashier(outbox, new SimulatedGateway(), log)
-    const askGateway = () => cashier.wake()
     return {
-      handlers: [handle(StockReservedEvent, takePayments, askGateway), handle(RefundPayment, refundPayments, askGateway)],
+      handlers: [takingPayments(cashier), handle(RefundPayment, refundPayments, () => cashier.wake())],
       routes: [paymentRoutes(dataSource)],
       workers: [cashier]
     }

@@ -1,34 +1,71 @@
 import { PaymentCompletedEvent, PaymentFailedEvent } from '../contracts/payment.ts'
-import type { StockReservedEvent } from '../contracts/stock.ts'
+import { StockReservedEvent } from '../contracts/stock.ts'
+import { handle, type Handler } from '../messaging/endpoint.ts'
 import { message, type Message } from '../messaging/message.ts'
-import { run, statement, type Tx } from '../messaging/sql.ts'
+import { joinJson, jsonTexts, run, statement, type Tx } from '../messaging/sql.ts'
+import type { Cashier } from './cashier.ts'
+import { CLAIM_SECONDS, type Claimed } from './claim.ts'
 import type { PaymentStatus } from './tables.ts'
 
+// Claimed as it is inserted, which saves a transaction and an update a payment. By the clock and not by now(), which is
+// when the transaction began: the claim must not run out before the gateway's time does.
 const INSERT = statement(`
-  insert into payments (order_id, status, amount, currency, payment_method, cause, next_attempt_at)
-  select *, now() from (
-    select order_id, 'Pending', amount, currency, payment_method, cause
-    from unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::jsonb[]) as taken (order_id, amount, currency, payment_method, cause)
-    order by order_id) as sorted
+  insert into payments (order_id, status, amount, currency, payment_method, cause, attempts, next_attempt_at)
+  select order_id, 'Pending', amount, currency, payment_method, cause, case when $6 then 1 else 0 end,
+    case when $6 then clock_timestamp() + interval '${CLAIM_SECONDS} seconds' else now() end
+  from unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], ${jsonTexts(5)}::jsonb[]) as taken (order_id, amount, currency, payment_method, cause)
+  order by order_id
   on conflict do nothing returning order_id`)
 
 const READ = statement(`select order_id, status, amount, currency, failure_reason from payments where order_id = any($1::uuid[])`)
 
+/** Takes payments, and has the cashier ask for them as soon as they are committed. */
+export function takingPayments(cashier: Cashier): Handler {
+  let claimed: Claimed[] = []
+  let began = 0
+  return handle(
+    StockReservedEvent,
+    async (messages, tx) => {
+      began = performance.now()
+      const taken = await takePayments(messages, tx, cashier.hasRoom)
+      claimed = taken.claimed
+      return taken.answers
+    },
+    () => {
+      if (claimed.length > 0) cashier.ask(claimed.splice(0), began)
+      else cashier.wake()
+    }
+  )
+}
+
 /**
  * Records that each order is to be paid. The gateway is asked later, outside any transaction. An order that has its
  * payment already gets the same answer again; one whose refund came first is never charged.
+ * @param claim the caller asks the gateway right after the commit; otherwise the payments wait for whoever claims them
  */
-export async function takePayments(messages: Message<typeof StockReservedEvent>[], tx: Tx): Promise<Message[]> {
+export async function takePayments(messages: Message<typeof StockReservedEvent>[], tx: Tx, claim: boolean): Promise<{ claimed: Claimed[]; answers: Message[] }> {
+  const payments = messages.map(({ body: { orderId, total, currency, paymentMethod }, conversationId, correlationId, headers }): Claimed => ({
+    orderId: orderId.toLowerCase(),
+    status: 'Pending',
+    amount: total,
+    currency,
+    paymentMethod,
+    cause: { conversationId, correlationId, headers },
+    attempts: 1,
+    refundRequested: false
+  }))
   const made = await run<{ order_id: string }>(tx, INSERT, [
-    messages.map(({ body }) => body.orderId),
-    messages.map(({ body }) => body.total),
-    messages.map(({ body }) => body.currency),
-    messages.map(({ body }) => body.paymentMethod),
-    messages.map(({ conversationId, correlationId, headers }) => JSON.stringify({ conversationId, correlationId, headers }))
+    payments.map(({ orderId }) => orderId),
+    payments.map(({ amount }) => amount),
+    payments.map(({ currency }) => currency),
+    payments.map(({ paymentMethod }) => paymentMethod),
+    joinJson(payments.map(({ cause }) => JSON.stringify(cause))),
+    claim
   ])
   const fresh = new Set(made.map((row) => row.order_id))
-  const known = messages.filter(({ body }) => !fresh.delete(body.orderId.toLowerCase()))
-  return known.length === 0 ? [] : answerAgain(tx, known)
+  const isFresh = payments.map(({ orderId }) => fresh.delete(orderId))
+  const known = messages.filter((_, index) => !isFresh[index])
+  return { claimed: claim ? payments.filter((_, index) => isFresh[index]) : [], answers: known.length > 0 ? await answerAgain(tx, known) : [] }
 }
 
 async function answerAgain(tx: Tx, messages: Message<typeof StockReservedEvent>[]): Promise<Message[]> {
