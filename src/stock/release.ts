@@ -23,6 +23,12 @@ interface Line {
   quantity: number
 }
 
+/** The products that releasing these orders will lock. */
+export async function reservedProducts(messages: Message<typeof ReleaseStock>[], tx: Tx): Promise<string[]> {
+  const lines = await run<Line>(tx, READ_LINES, [messages.map(({ body }) => body.orderId)])
+  return lines.map(({ product_id: productId }) => productId)
+}
+
 /** Gives back what is held for each order; safe to repeat. Locks in the order of reserveStock: products, then reservations. */
 export async function releaseStock(messages: Message<typeof ReleaseStock>[], tx: Tx): Promise<Message[]> {
   const orderIds = [...new Set(messages.map(({ body }) => body.orderId.toLowerCase()))]

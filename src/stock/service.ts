@@ -1,9 +1,7 @@
 import { OrderCreatedEvent } from '../contracts/order.ts'
 import { ReleaseStock, StockNotReservedEvent, StockReleasedEvent, StockReservedEvent } from '../contracts/stock.ts'
 import type { ServiceContext } from '../messaging/context.ts'
-import { handle } from '../messaging/endpoint.ts'
-import { releaseStock } from './release.ts'
-import { reserveStock } from './reserve.ts'
+import { stockHandler } from './handler.ts'
 import { stockRoutes } from './routes.ts'
 import { ProductEntity, ReservationEntity, ReservationLineEntity } from './tables.ts'
 
@@ -16,7 +14,7 @@ export const stockService = {
   sends: [StockReservedEvent, StockNotReservedEvent, StockReleasedEvent],
   build({ dataSource }: ServiceContext) {
     return {
-      handlers: [handle(OrderCreatedEvent, reserveStock), handle(ReleaseStock, releaseStock)],
+      handlers: [stockHandler],
       routes: [stockRoutes(dataSource)],
       workers: []
     }
