@@ -1,4 +1,5 @@
 import type { Channel, ConfirmChannel, Connection } from 'amqplib/callback_api.js'
+import type { Duplex } from 'node:stream'
 import { backoff, pause } from './batcher.ts'
 
 /** A blocked or half-open connection never answers a close; after this many ms the process goes on without the answer. */
@@ -41,6 +42,26 @@ function closedOrFailed(emitter: NodeJS.EventEmitter): Promise<Error | undefined
     emitter.once('close', () => resolve(undefined))
     emitter.on('error', resolve)
   })
+}
+
+/**
+ * A function to call before a write: all that is written in the same turn of the event loop then leaves in one packet.
+ * amqplib writes each message by itself, and a write to a socket costs 15 µs: 11 % of the CPU time of an order.
+ */
+export function packing(connection: Connection): () => void {
+  const { stream } = (connection as unknown as { connection: { stream: Duplex } }).connection
+  let corked = false
+  const uncork = () => {
+    corked = false
+    stream.uncork()
+  }
+  return () => {
+    if (corked) return
+    corked = true
+    stream.cork()
+    // amqplib hands what was published in this turn to the socket in the next one.
+    setImmediate(() => setImmediate(uncork))
+  }
 }
 
 export async function closeConnection(connection: Connection): Promise<void> {
