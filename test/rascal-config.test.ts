@@ -63,7 +63,7 @@ t.test("Rascal's configuration, whole, for one endpoint", async (t) => {
           url: 'amqp://guest:guest@localhost/',
           retry,
           options: { heartbeat: 10 },
-          socketOptions: { timeout: 10_000, noDelay: true, clientProperties: { connection_name: 'sagabox stock' } }
+          socketOptions: { timeout: 10_000, noDelay: true, writableHighWaterMark: 1_048_576, clientProperties: { connection_name: 'sagabox stock' } }
         },
         publicationChannelPools: { regularPool: { min: 0, max: 1 }, confirmPool: { min: 0, max: 1 } },
         exchanges: { 'Contracts:OrderCreatedEvent': fanout, stock: fanout, stock_error: fanout },

@@ -47,7 +47,7 @@ const parcelId = uuidv7()
 await outbox.transaction(async (tx) => {
   const requested = message(ParcelRequestedEvent, { parcelId, address: '12 St James Square, London' })
   const [{ now }]: [{ now: Date }] = await tx.query('select now() as now')
-  await outbox.add(tx, [requested, ...(await host.start(tx, [requested], now))])
+  outbox.add(tx, [requested, ...(await host.start(tx, [requested], now))])
 })
 
 const inspector = new SagaInspector(dataSource, parcelSaga)

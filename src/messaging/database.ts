@@ -40,7 +40,9 @@ export function createDataSource({ url, schema, migrations, entities = [], poolS
       // Also how long work may wait for a connection of the pool before it counts as a database that is away.
       connectionTimeoutMillis: 10_000,
       query_timeout: QUERY_TIMEOUT_MS,
-      keepAlive: true
+      keepAlive: true,
+      // Statements that do not wait for each other go to the server in one packet.
+      pipeline: true
     }
   })
 }

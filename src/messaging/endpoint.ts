@@ -135,7 +135,7 @@ export class Endpoint {
       const fresh = await claim(tx, definition.name, batch.map(({ message }) => message.messageId))
       // `delete` says whether it was still there: the second copy of a message within one batch is dropped too.
       const messages = batch.map(({ message }) => message).filter((message) => fresh.delete(message.messageId))
-      if (messages.length > 0) await outbox.add(tx, await handler.handle(messages, tx))
+      if (messages.length > 0) outbox.add(tx, await handler.handle(messages, tx))
     })
     for (const { delivery } of batch) delivery.ack()
     handler.committed?.()

@@ -1,7 +1,7 @@
 import type { DataSource } from 'typeorm'
 import { destinationOf, encodeEnvelope } from './envelope.ts'
 import type { Message } from './message.ts'
-import { joinJson, jsonTexts, run, statement, type Tx } from './sql.ts'
+import { joinJson, jsonTexts, statement, transaction, write, type Tx } from './sql.ts'
 
 const INSERT = statement(`
   insert into outbox (message_id, destination, required, payload)
@@ -30,14 +30,17 @@ export interface OutboxOptions {
 /** The way to send: messages are committed with the business rows, and the relay carries them from there. */
 export class Outbox {
   readonly #options: OutboxOptions
-  readonly #stored = new WeakMap<Tx, OutboxRow[]>()
+  readonly #stored = new WeakMap<Tx, Stored[]>()
 
   constructor(options: OutboxOptions) {
     this.#options = options
   }
 
-  /** Stores messages in the open transaction. They leave after, and only after, it commits. */
-  async add(tx: Tx, messages: readonly Message[]): Promise<void> {
+  /**
+   * Stores messages in the open transaction, one of `transaction` below. They leave after, and only after, it commits;
+   * what cannot be stored fails the commit.
+   */
+  add(tx: Tx, messages: readonly Message[]): void {
     if (messages.length === 0) return
     const { address, source } = this.#options
     const rows = messages.map((message) => ({
@@ -46,28 +49,35 @@ export class Outbox {
       required: !message.contract.optional,
       payload: encodeEnvelope(message, address, source)
     }))
-    const inserted = await run<{ id: string; message_id: string }>(tx, INSERT, [
+    const inserted = write<{ id: string; message_id: string }>(tx, INSERT, [
       rows.map((row) => row.message_id),
       rows.map((row) => row.destination),
       rows.map((row) => row.required),
       joinJson(rows.map((row) => row.payload))
     ])
-    const ids = new Map(inserted.map(({ id, message_id: messageId }) => [messageId, id]))
-    const stored = rows.map((row) => ({ id: ids.get(row.message_id)!, ...row }))
-    this.#stored.set(tx, [...(this.#stored.get(tx) ?? []), ...stored])
+    this.#stored.set(tx, [...(this.#stored.get(tx) ?? []), { rows, inserted }])
   }
 
   /** Runs work in a transaction; once it has committed, the relay is given the messages stored in it. */
   async transaction<R>(work: (tx: Tx) => Promise<R>): Promise<R> {
-    let stored: OutboxRow[] | undefined
-    const result = await this.#options.dataSource.transaction(async (tx) => {
+    let stored: Stored[] = []
+    const result = await transaction(this.#options.dataSource, async (tx) => {
       const value = await work(tx)
-      stored = this.#stored.get(tx)
+      stored = this.#stored.get(tx) ?? []
       return value
     })
-    if (stored) this.#options.committed(stored)
+    for (const { rows, inserted } of stored) {
+      const ids = new Map((await inserted).map(({ id, message_id: messageId }) => [messageId, id]))
+      this.#options.committed(rows.map((row) => ({ id: ids.get(row.message_id)!, ...row })))
+    }
     return result
   }
+}
+
+/** Rows on their way into the table, which gives them their ids. */
+interface Stored {
+  rows: Omit<OutboxRow, 'id'>[]
+  inserted: Promise<{ id: string; message_id: string }[]>
 }
 
 export interface OutboxStatus {

@@ -1,5 +1,5 @@
 import type { ClientBase, QueryResultRow } from 'pg'
-import type { EntityManager } from 'typeorm'
+import type { DataSource, EntityManager } from 'typeorm'
 
 /** The open transaction: always an argument, never ambient. */
 export type Tx = EntityManager
@@ -16,12 +16,62 @@ export function statement(text: string): Statement {
   return { name: `s${++statements}`, text }
 }
 
+interface OpenTransaction {
+  client: ClientBase
+  /** Statements sent and not waited for. */
+  writes: Promise<unknown>[]
+}
+
+/** Fails in a transaction in which a statement has failed. */
+const NOTHING = statement('select')
+const SWALLOWED = 'A statement of this transaction failed and its error was swallowed: nothing of it can be committed'
+
+const open = new WeakMap<Tx, OpenTransaction>()
+
+/**
+ * Runs work in a transaction. What `write` has sent goes to the server together with the commit, which fails with it.
+ * @throws what the work threw, what the first failed `write` met, or an error when a failed statement's error was swallowed:
+ * PostgreSQL would answer such a commit with a rollback, and say nothing
+ */
+export async function transaction<R>(dataSource: DataSource, work: (tx: Tx) => Promise<R>): Promise<R> {
+  const runner = dataSource.createQueryRunner()
+  const writes: Promise<unknown>[] = []
+  try {
+    await runner.startTransaction()
+    const client = (await runner.connect()) as ClientBase
+    open.set(runner.manager, { client, writes })
+    const result = await work(runner.manager)
+    const outcomes = await Promise.allSettled([...writes, run(runner.manager, NOTHING, []), runner.commitTransaction()])
+    for (const outcome of outcomes) if (outcome.status === 'rejected') throw isAborted(outcome.reason) ? new Error(SWALLOWED, { cause: outcome.reason }) : outcome.reason
+    return result
+  } catch (error) {
+    const outcomes = await Promise.allSettled(writes)
+    // On a lost connection there is nothing left to roll back.
+    if (runner.isTransactionActive) await runner.rollbackTransaction().catch(() => {})
+    // After a failed write every later statement fails too, and none of them says why.
+    throw outcomes.find((outcome) => outcome.status === 'rejected')?.reason ?? error
+  } finally {
+    await runner.release()
+  }
+}
+
 /** Runs a statement in the transaction, on TypeORM's own connection. Returns the rows, or those of `returning`. */
 export async function run<Row extends QueryResultRow>(tx: Tx, { name, text }: Statement, values: unknown[]): Promise<Row[]> {
   if (!tx.queryRunner) throw new Error('run() needs the EntityManager of an open transaction')
-  const client = (await tx.queryRunner.connect()) as ClientBase
+  const client = open.get(tx)?.client ?? ((await tx.queryRunner.connect()) as ClientBase)
   const result = await client.query<Row>({ name, text, values })
   return result.rows
+}
+
+/** Sends a statement whose answer need not be waited for: the commit waits for it. Only inside `transaction`. */
+export function write<Row extends QueryResultRow>(tx: Tx, sent: Statement, values: unknown[]): Promise<Row[]> {
+  const current = open.get(tx)
+  if (!current) throw new Error('write() needs a transaction that was begun by transaction()')
+  const written = run<Row>(tx, sent, values)
+  // The commit reports it.
+  written.catch(() => {})
+  current.writes.push(written)
+  return written
 }
 
 /** Never inside JSON text, which writes control characters as \u escapes. */
@@ -45,6 +95,10 @@ function codeOf(error: unknown): string {
   const { code, driverError } = (error ?? {}) as { code?: unknown; driverError?: { code?: unknown } }
   const found = driverError?.code ?? code
   return typeof found === 'string' ? found : ''
+}
+
+function isAborted(error: unknown): boolean {
+  return codeOf(error) === '25P02'
 }
 
 /** Serialization failure, deadlock, lock not available, or another transaction was first: run again, the same work may succeed. */

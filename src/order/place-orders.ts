@@ -113,7 +113,7 @@ export class OrderIntake {
       lines.map(({ quantity }) => quantity)
     ])
     const sent = await this.#saga.start(tx, orders, row!.now)
-    await this.#outbox.add(tx, [...orders, ...sent])
+    this.#outbox.add(tx, [...orders, ...sent])
   }
 }
 

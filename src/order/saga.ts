@@ -1,5 +1,5 @@
 import { OrderCreatedEvent } from '../contracts/order.ts'
-import { run, statement, type Tx } from '../messaging/sql.ts'
+import { statement, write, type Tx } from '../messaging/sql.ts'
 import { defineSaga, type SagaChange } from '../saga/define.ts'
 import { ORDER_EVENTS, orderMachine, type OrderContext } from './machine.ts'
 
@@ -24,7 +24,7 @@ async function endOrders(tx: Tx, changes: readonly SagaChange[]): Promise<void> 
   const ended = changes.filter(({ status }) => status !== 'Suspend')
   if (ended.length === 0) return
   const contexts = ended.map(({ context }) => context as unknown as OrderContext)
-  await run(tx, END_ORDERS, [
+  void write(tx, END_ORDERS, [
     ended.map(({ sagaId }) => sagaId),
     ended.map(({ status }) => status),
     contexts.map(({ failureReason }) => failureReason),

@@ -5,7 +5,7 @@ import type { Log } from '../messaging/log.ts'
 import { message, type Message } from '../messaging/message.ts'
 import type { Outbox } from '../messaging/outbox.ts'
 import { Signal } from '../messaging/signal.ts'
-import { isConflict, isUnavailable, run, statement, type Tx } from '../messaging/sql.ts'
+import { isConflict, isUnavailable, run, statement, write, type Tx } from '../messaging/sql.ts'
 import { claimDue, GATEWAY_TIMEOUT_MS, type Claimed } from './claim.ts'
 import type { PaymentGateway } from './gateway.ts'
 import type { PaymentStatus } from './tables.ts'
@@ -132,7 +132,7 @@ export class Cashier {
   async #record(batch: Answered[]): Promise<void> {
     const changes = await this.#outbox.transaction(async (tx) => {
       const made = await recordAnswers(tx, batch)
-      await this.#outbox.add(tx, made.flatMap(({ messages }) => messages))
+      this.#outbox.add(tx, made.flatMap(({ messages }) => messages))
       return made
     })
     const soonest = Math.min(...changes.map(({ retryMs }) => retryMs ?? POLL_MS))
@@ -175,7 +175,7 @@ async function recordAnswers(tx: Tx, batch: readonly Answered[]): Promise<Change
     // An attempt that outlived its claim may be answered twice; only one answer counts.
     .filter(({ payment, answer }, index) => counts(answer, payment.status, current.get(payment.orderId)!.status) && index === batch.findIndex((other) => other.payment.orderId === payment.orderId))
     .map(({ payment, answer }) => ({ orderId: payment.orderId, ...changeFor(payment, answer, current.get(payment.orderId)!) }))
-  await run(tx, RECORD, [
+  void write(tx, RECORD, [
     changes.map(({ orderId }) => orderId),
     changes.map(({ status }) => status),
     changes.map(({ failureReason }) => failureReason),

@@ -21,7 +21,7 @@ export class SagaHost {
    */
   async start(tx: Tx, messages: readonly Message[], now: Date): Promise<Message[]> {
     const instances = messages.map((started) => SagaInstance.start(this.definition, started, now))
-    await insertInstances(tx, this.definition.name, instances.map((instance) => instance.toRow()))
+    insertInstances(tx, this.definition.name, instances.map((instance) => instance.toRow()))
     await this.#record(tx, instances)
     return instances.flatMap((instance) => instance.sent)
   }
@@ -48,7 +48,7 @@ export class SagaHost {
         failed.push({ sagaId: row.saga_id, error })
       }
     }
-    if (failed.length > 0) await postponeTimers(tx, this.definition.name, failed.map(({ sagaId }) => sagaId))
+    if (failed.length > 0) postponeTimers(tx, this.definition.name, failed.map(({ sagaId }) => sagaId))
     return { due: rows.length, messages: await this.#save(tx, instances), failed }
   }
 
@@ -69,14 +69,14 @@ export class SagaHost {
 
   async #save(tx: Tx, instances: readonly SagaInstance[]): Promise<Message[]> {
     if (instances.length === 0) return []
-    await updateInstances(tx, this.definition.name, instances.map((instance) => instance.toRow()))
+    updateInstances(tx, this.definition.name, instances.map((instance) => instance.toRow()))
     await this.#record(tx, instances)
     return instances.flatMap((instance) => instance.sent)
   }
 
   async #record(tx: Tx, instances: readonly SagaInstance[]): Promise<void> {
     const { name, project } = this.definition
-    await insertHistory(tx, name, instances.flatMap((instance) => instance.history))
+    insertHistory(tx, name, instances.flatMap((instance) => instance.history))
     if (!project) return
     const changes = instances.map((instance) => {
       const { saga_id: sagaId, state, context } = instance.toRow()

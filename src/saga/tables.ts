@@ -1,4 +1,4 @@
-import { joinJson, jsonTexts, run, statement, type Tx } from '../messaging/sql.ts'
+import { joinJson, jsonTexts, run, statement, write, type Tx } from '../messaging/sql.ts'
 
 /** A delayed event, kept on the instance's row. */
 export interface PendingTimer {
@@ -72,8 +72,8 @@ export function lockDue(tx: Tx, saga: string, limit: number): Promise<LockedRow[
   return run<LockedRow>(tx, LOCK_DUE, [saga, limit])
 }
 
-export async function postponeTimers(tx: Tx, saga: string, ids: readonly string[]): Promise<void> {
-  await run(tx, POSTPONE, [saga, ids])
+export function postponeTimers(tx: Tx, saga: string, ids: readonly string[]): void {
+  void write(tx, POSTPONE, [saga, ids])
 }
 
 /** Milliseconds until the next timer is due, negative when overdue; undefined when none is pending. */
@@ -82,12 +82,12 @@ export async function untilNextTimer(tx: Tx, saga: string): Promise<number | und
   return row?.ms == null ? undefined : Number(row.ms)
 }
 
-export async function insertInstances(tx: Tx, saga: string, rows: readonly SagaRow[]): Promise<void> {
-  await run(tx, INSERT, [saga, ...columns(rows)])
+export function insertInstances(tx: Tx, saga: string, rows: readonly SagaRow[]): void {
+  void write(tx, INSERT, [saga, ...columns(rows)])
 }
 
-export async function updateInstances(tx: Tx, saga: string, rows: readonly SagaRow[]): Promise<void> {
-  await run(tx, UPDATE, [saga, ...columns(rows)])
+export function updateInstances(tx: Tx, saga: string, rows: readonly SagaRow[]): void {
+  void write(tx, UPDATE, [saga, ...columns(rows)])
 }
 
 function columns(rows: readonly SagaRow[]): unknown[] {
@@ -102,8 +102,8 @@ function columns(rows: readonly SagaRow[]): unknown[] {
   ]
 }
 
-export async function insertHistory(tx: Tx, saga: string, rows: readonly HistoryRow[]): Promise<void> {
-  await run(tx, INSERT_HISTORY, [
+export function insertHistory(tx: Tx, saga: string, rows: readonly HistoryRow[]): void {
+  void write(tx, INSERT_HISTORY, [
     saga,
     rows.map((row) => row.saga_id),
     rows.map((row) => row.sequence),

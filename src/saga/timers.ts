@@ -39,7 +39,7 @@ export class TimerLoop {
   async runOnce(): Promise<number> {
     return this.#outbox.transaction(async (tx) => {
       const { due, messages, failed } = await this.#host.fireDue(tx, BATCH)
-      await this.#outbox.add(tx, messages)
+      this.#outbox.add(tx, messages)
       for (const { sagaId, error } of failed) this.#log.error({ err: error, saga: this.#host.definition.name, sagaId }, 'The machine cannot take this saga’s timer; it is tried again in a minute')
       if (due === BATCH) return 0
       const next = await untilNextTimer(tx, this.#host.definition.name)

@@ -48,7 +48,7 @@ async function reserve(tx: Tx, messages: Message<typeof OrderCreatedEvent>[]): P
   const shelves: Map<string, Shelf> = await lockProducts(tx, messages.flatMap(({ body }) => body.items.map(({ productId }) => productId)))
   const decisions = messages.map(({ body }) => ({ orderId: key(body), ...decide(body, shelves) }))
   const lines = decisions.flatMap((decision) => (decision.status === 'Reserved' ? decision.lines.map((line) => ({ orderId: decision.orderId, ...line })) : []))
-  const [inserted] = await run<{ made: number }>(tx, INSERT_RESERVATIONS, [
+  const inserted = run<{ made: number }>(tx, INSERT_RESERVATIONS, [
     decisions.map(({ orderId }) => orderId),
     decisions.map(({ status }) => status),
     decisions.map((decision) => (decision.status === 'Refused' ? decision.reason : null)),
@@ -60,9 +60,9 @@ async function reserve(tx: Tx, messages: Message<typeof OrderCreatedEvent>[]): P
     lines.map(({ quantity }) => quantity),
     lines.map(({ unitPrice }) => unitPrice)
   ])
+  const [[row]] = await Promise.all([inserted, moveStock(tx, lines, -1)])
   // Another instance decided one of these orders, or released it, since we looked: look again.
-  if (inserted!.made !== decisions.length) throw new Conflict('A reservation was made by another transaction')
-  await moveStock(tx, lines, -1)
+  if (row!.made !== decisions.length) throw new Conflict('A reservation was made by another transaction')
   return new Map(decisions.map((decision) => [decision.orderId, decision]))
 }
 
