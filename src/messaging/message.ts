@@ -1,5 +1,5 @@
 import type { Static, TObject } from 'typebox'
-import { v7 as uuidv7 } from 'uuid'
+import { newId } from './id.ts'
 
 /** The one definition of a message; queue names, exchanges, validation and documentation are derived from it. */
 export interface Contract<Name extends string = string, Body extends TObject = TObject> {
@@ -65,7 +65,7 @@ const PROPAGATED = ['traceparent', 'tracestate']
  * @param cause the message being handled, if any: conversation, initiator and trace context follow from it
  */
 export function message<C extends Contract>(contract: C, body: BodyOf<C>, cause?: Pick<Message, 'conversationId' | 'correlationId' | 'headers'>): Message<C> {
-  const messageId = uuidv7()
+  const messageId = newId()
   const headers: Record<string, unknown> = {}
   for (const name of PROPAGATED) if (cause && Object.hasOwn(cause.headers, name)) headers[name] = cause.headers[name]
   return {

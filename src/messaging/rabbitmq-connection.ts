@@ -44,23 +44,22 @@ function closedOrFailed(emitter: NodeJS.EventEmitter): Promise<Error | undefined
   })
 }
 
+interface AmqplibInternals {
+  stream: Duplex
+  muxer: { _readIncoming(): void }
+}
+
 /**
- * A function to call before a write: all that is written in the same turn of the event loop then leaves in one packet.
- * amqplib writes each message by itself, and a write to a socket costs 15 µs: 11 % of the CPU time of an order.
+ * Lets amqplib hand the socket what it has collected in one packet. By itself it writes each message alone, and a write
+ * costs 15 µs: 11 % of the CPU time of an order.
  */
-export function packing(connection: Connection): () => void {
-  const { stream } = (connection as unknown as { connection: { stream: Duplex } }).connection
-  let corked = false
-  const uncork = () => {
-    corked = false
-    stream.uncork()
-  }
-  return () => {
-    if (corked) return
-    corked = true
+export function packWrites(connection: Connection): void {
+  const { stream, muxer } = (connection as unknown as { connection: AmqplibInternals }).connection
+  const writeAll = muxer._readIncoming.bind(muxer)
+  muxer._readIncoming = () => {
     stream.cork()
-    // amqplib hands what was published in this turn to the socket in the next one.
-    setImmediate(() => setImmediate(uncork))
+    writeAll()
+    stream.uncork()
   }
 }
 

@@ -2,7 +2,7 @@ import type { ConfirmChannel, Connection, Message as AmqpMessage } from 'amqplib
 import rascal, { type BrokerAsPromised, type BrokerConfig } from 'rascal'
 import { CONTENT_TYPE } from './envelope.ts'
 import type { Log } from './log.ts'
-import { CLOSE_TIMEOUT_MS, closeConnection, keepAlive, openChannel, packing, Unreachable, within } from './rabbitmq-connection.ts'
+import { CLOSE_TIMEOUT_MS, closeConnection, keepAlive, openChannel, packWrites, Unreachable, within } from './rabbitmq-connection.ts'
 import { RabbitSubscription } from './rabbitmq-subscription.ts'
 import { rascalConfig, VHOST } from './rascal-config.ts'
 import type { Topology } from './topology.ts'
@@ -33,7 +33,6 @@ export class RabbitTransport implements Transport {
   /** A session ended: the topology may have gone with it, and is declared again before the next. */
   #undeclared = true
   #channel: ConfirmChannel | undefined
-  #pack: () => void = () => {}
   #problem: string | undefined = 'not connected to RabbitMQ yet'
   #blocked: string | undefined
   /** The reason last logged for not reaching the broker. */
@@ -72,7 +71,6 @@ export class RabbitTransport implements Transport {
       const channel = this.#channel
       if (!channel) return reject(new Error(this.#problem ?? 'no channel to RabbitMQ'))
       this.#unconfirmed.add(reject)
-      this.#pack()
       channel.publish(destination, '', Buffer.from(payload), { messageId, mandatory: required, persistent: true, contentType: CONTENT_TYPE }, (error: Error | null) => {
         this.#unconfirmed.delete(reject)
         if (error) return reject(error)
@@ -109,6 +107,7 @@ export class RabbitTransport implements Transport {
       const broker = (await this.#declaring) ?? this.#broker!
       const connection = (await broker.connect(VHOST)) as unknown as Connection
       connection.once('close', () => (this.#undeclared = true))
+      packWrites(connection)
       this.#complaint = undefined
       return connection
     } catch (error) {
@@ -150,7 +149,6 @@ export class RabbitTransport implements Transport {
       const { channel, closed } = await openChannel(connection, 'confirm')
       channel.on('return', (returned: AmqpMessage) => this.#returned.add(returned.properties.messageId as string))
       this.#channel = channel
-      this.#pack = packing(connection)
       this.#problem = undefined
       log.info({}, 'Connected to RabbitMQ')
       this.#flowing()

@@ -1,3 +1,4 @@
+import type { Duplex } from 'node:stream'
 import type { ClientBase, QueryResultRow } from 'pg'
 import type { DataSource, EntityManager } from 'typeorm'
 
@@ -59,8 +60,16 @@ export async function transaction<R>(dataSource: DataSource, work: (tx: Tx) => P
 export async function run<Row extends QueryResultRow>(tx: Tx, { name, text }: Statement, values: unknown[]): Promise<Row[]> {
   if (!tx.queryRunner) throw new Error('run() needs the EntityManager of an open transaction')
   const client = open.get(tx)?.client ?? ((await tx.queryRunner.connect()) as ClientBase)
+  pack(client)
   const result = await client.query<Row>({ name, text, values })
   return result.rows
+}
+
+/** Lets what is sent before the next turn of the event loop leave in one packet: pg writes each statement by itself. */
+function pack(client: ClientBase): void {
+  const { stream } = (client as unknown as { connection: { stream: Duplex } }).connection
+  stream.cork()
+  process.nextTick(() => stream.uncork())
 }
 
 /** Sends a statement whose answer need not be waited for: the commit waits for it. Only inside `transaction`. */

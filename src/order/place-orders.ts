@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto'
-import { v7 as uuidv7 } from 'uuid'
 import { OrderCreatedEvent } from '../contracts/order.ts'
 import { HttpProblem } from '../http/problem.ts'
 import { backoff, Batcher } from '../messaging/batcher.ts'
+import { newId } from '../messaging/id.ts'
 import { message, type BodyOf } from '../messaging/message.ts'
 import type { Outbox } from '../messaging/outbox.ts'
 import { isConflict, isUnavailable, run, statement, type Tx } from '../messaging/sql.ts'
@@ -76,7 +76,7 @@ export class OrderIntake {
    */
   place(request: PlaceOrder): Promise<PlacedOrder> {
     return new Promise((resolve, reject) => {
-      this.#batcher.push({ ...request, orderId: uuidv7(), hash: request.idempotencyKey === undefined ? '' : hashOf(request.order), resolve, reject })
+      this.#batcher.push({ ...request, orderId: newId(), hash: request.idempotencyKey === undefined ? '' : hashOf(request.order), resolve, reject })
     })
   }
 

@@ -33,9 +33,20 @@ export function step(machine: AnyStateMachine, before: AnyMachineSnapshot, event
   return collect(machine, pathOf(before.value), (scope) => machine.transition(before, event, scope))
 }
 
-/** Rebuilds the snapshot that was stored as plain data. */
+const templates = new WeakMap<AnyStateMachine, Map<string, AnyMachineSnapshot>>()
+
+/**
+ * Rebuilds the snapshot that was stored as plain data.
+ * @throws Error when the machine has no such state
+ */
 export function restore(machine: AnyStateMachine, value: unknown, context: unknown): AnyMachineSnapshot {
-  return machine.resolveState({ value: value as StateValue, context })
+  let known = templates.get(machine)
+  if (!known) templates.set(machine, (known = new Map()))
+  const path = pathOf(value as StateValue)
+  let template = known.get(path)
+  // Finding a state's nodes costs as much as a step, and they are the same for every instance in it.
+  if (!template) known.set(path, (template = machine.resolveState({ value: value as StateValue, context: {} })))
+  return { ...template, context } as AnyMachineSnapshot
 }
 
 /** `{ Suspend: 'takingPayment' }` -> `Suspend.takingPayment` */
