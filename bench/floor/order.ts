@@ -1,5 +1,6 @@
 import Fastify, { type FastifyInstance } from 'fastify'
-import { v7 as uuidv7 } from 'uuid'
+import { newId } from '../../src/messaging/id.ts'
+import { joinJson, jsonTexts } from '../../src/messaging/sql.ts'
 import { batches, type Envelope, type FloorService, type Reply, type Sql } from './service.ts'
 
 interface NewOrder {
@@ -49,7 +50,7 @@ export function startOrder(service: FloorService): FastifyInstance {
   app.addHook('onReady', () => service.consume(moveOrders))
   app.get('/health/ready', () => ({ status: 'ok' }))
   app.post<{ Body: NewOrder }>('/orders', { schema: { body: NEW_ORDER } }, async ({ body }, reply) => {
-    const orderId = uuidv7()
+    const orderId = newId()
     await new Promise<void>((resolve, reject) => place({ orderId, order: body, resolve, reject }))
     return reply.code(202).send({ orderId, status: 'Suspend' })
   })
@@ -59,7 +60,7 @@ export function startOrder(service: FloorService): FastifyInstance {
 async function insertOrders(sql: Sql, batch: readonly Waiting[]): Promise<Reply[]> {
   const lines = batch.flatMap(({ orderId, order }) => order.items.map((item, index) => ({ orderId, line: index + 1, ...item })))
   const events = batch.map(({ orderId, order }) => ({ orderId, ...order }))
-  await sql(
+  void sql(
     'place',
     `with placed as (
       insert into orders (order_id, customer_id, payment_method) select * from unnest($1::uuid[], $2::text[], $3::text[])
@@ -67,10 +68,10 @@ async function insertOrders(sql: Sql, batch: readonly Waiting[]): Promise<Reply[
       insert into order_lines (order_id, line, product_id, quantity) select * from unnest($4::uuid[], $5::integer[], $6::text[], $7::integer[])
     ), started as (
       insert into saga (saga, saga_id, state, value, context, version, timers, next_timer_at)
-      select 'order', id, 'Suspend.reservingStock', '{"Suspend":"reservingStock"}', context, 1, '[]', now() + interval '30 seconds' from unnest($1::uuid[], $8::jsonb[]) as started (id, context)
+      select 'order', id, 'Suspend.reservingStock', '{"Suspend":"reservingStock"}', context, 1, '[]', now() + interval '30 seconds' from unnest($1::uuid[], ${jsonTexts(8)}::jsonb[]) as started (id, context)
     )
     insert into saga_history (saga, saga_id, sequence, event, body, to_state, sent)
-    select 'order', id, 1, 'OrderCreatedEvent', body, 'Suspend.reservingStock', '[]' from unnest($1::uuid[], $9::jsonb[]) as history (id, body)`,
+    select 'order', id, 1, 'OrderCreatedEvent', body, 'Suspend.reservingStock', '[]' from unnest($1::uuid[], ${jsonTexts(9)}::jsonb[]) as history (id, body)`,
     [
       batch.map(({ orderId }) => orderId),
       batch.map(({ order }) => order.customerId),
@@ -79,8 +80,8 @@ async function insertOrders(sql: Sql, batch: readonly Waiting[]): Promise<Reply[
       lines.map(({ line }) => line),
       lines.map(({ productId }) => productId),
       lines.map(({ quantity }) => quantity),
-      batch.map(({ orderId, order }) => JSON.stringify({ orderId, customerId: order.customerId })),
-      events.map((event) => JSON.stringify(event))
+      joinJson(batch.map(({ orderId, order }) => JSON.stringify({ orderId, customerId: order.customerId }))),
+      joinJson(events.map((event) => JSON.stringify(event)))
     ]
   )
   return events.map((body) => ({ type: 'OrderCreatedEvent', body }))
@@ -111,23 +112,24 @@ async function moveOrders(messages: Envelope[], sql: Sql): Promise<Reply[]> {
     history.push({ id: saga.saga_id, sequence: ++saga.version, event, from, to: saga.state, sent: JSON.stringify(replies.slice(before).map(({ type }) => type)) })
   }
   const ended = rows.filter(({ state }) => !state.startsWith('Suspend'))
-  await sql(
+  void sql(
     'move',
     `with moved as (
       update saga set state = moved.state, context = moved.context, version = moved.version, updated_at = now(),
         next_timer_at = case when moved.state like 'Suspend%' then saga.next_timer_at end
-      from unnest($1::uuid[], $2::text[], $3::jsonb[], $4::integer[]) as moved (id, state, context, version) where saga = 'order' and saga_id = id
+      from unnest($1::uuid[], $2::text[], ${jsonTexts(3)}::jsonb[], $4::integer[]) as moved (id, state, context, version)
+      where saga = 'order' and saga_id = any($1::uuid[]) and saga_id = id
     ), ended as (
       update orders set status = ended.status, failure_reason = ended.reason, total = ended.total, currency = ended.currency, updated_at = now()
       from unnest($5::uuid[], $6::text[], $7::text[], $8::bigint[], $9::text[]) as ended (id, status, reason, total, currency)
-      where order_id = id and orders.status = 'Suspend'
+      where order_id = any($5::uuid[]) and order_id = id and orders.status = 'Suspend'
     )
     insert into saga_history (saga, saga_id, sequence, event, body, message_id, from_state, to_state, sent)
-    select 'order', * from unnest($10::uuid[], $11::integer[], $12::text[], $13::jsonb[], $14::uuid[], $15::text[], $16::text[], $17::jsonb[])`,
+    select 'order', * from unnest($10::uuid[], $11::integer[], $12::text[], ${jsonTexts(13)}::jsonb[], $14::uuid[], $15::text[], $16::text[], ${jsonTexts(17)}::jsonb[])`,
     [
       rows.map(({ saga_id: id }) => id),
       rows.map(({ state }) => state),
-      rows.map(({ context }) => JSON.stringify(context)),
+      joinJson(rows.map(({ context }) => JSON.stringify(context))),
       rows.map(({ version }) => version),
       ended.map(({ saga_id: id }) => id),
       ended.map(({ state }) => state.split('.')[0]),
@@ -137,11 +139,11 @@ async function moveOrders(messages: Envelope[], sql: Sql): Promise<Reply[]> {
       history.map(({ id }) => id),
       history.map(({ sequence }) => sequence),
       history.map(({ event }) => event.type),
-      history.map(({ event }) => JSON.stringify(event.body)),
+      joinJson(history.map(({ event }) => JSON.stringify(event.body))),
       history.map(({ event }) => event.id),
       history.map(({ from }) => from),
       history.map(({ to }) => to),
-      history.map(({ sent }) => sent)
+      joinJson(history.map(({ sent }) => sent))
     ]
   )
   return replies

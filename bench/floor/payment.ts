@@ -15,10 +15,10 @@ interface Outcome extends Payment {
 export async function startPayment(service: FloorService): Promise<void> {
   const record = batches(async (outcomes: Outcome[]) => {
     await service.transaction(async (sql) => {
-      await sql(
+      void sql(
         'record',
         `update payments set status = outcome.status, failure_reason = outcome.reason, gateway_reference = outcome.reference, next_attempt_at = null, updated_at = now()
-         from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) as outcome (id, status, reason, reference) where order_id = id and payments.status = 'Pending'`,
+         from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) as outcome (id, status, reason, reference) where order_id = any($1::uuid[]) and order_id = id and payments.status = 'Pending'`,
         [
           outcomes.map(({ orderId }) => orderId),
           outcomes.map(({ reason }) => (reason ? 'Failed' : 'Completed')),

@@ -2,7 +2,10 @@
 // published right after the commit, an inbox. pg and amqplib, nothing else.
 import { connect, type ConfirmChannel, type ConsumeMessage } from 'amqplib'
 import pg from 'pg'
-import { v7 as uuidv7 } from 'uuid'
+import type { Duplex } from 'node:stream'
+import { newId } from '../../src/messaging/id.ts'
+import { packWrites } from '../../src/messaging/rabbitmq-connection.ts'
+import { joinJson, jsonTexts } from '../../src/messaging/sql.ts'
 
 export const BATCH = 100
 const PREFETCH = 200
@@ -65,6 +68,13 @@ export function batches<T>(work: (items: T[]) => Promise<void>): (item: T) => vo
   }
 }
 
+/** One packet for all that is sent in this turn. */
+function pack(client: pg.PoolClient): void {
+  const { stream } = (client as unknown as { connection: { stream: Duplex } }).connection
+  stream.cork()
+  process.nextTick(() => stream.uncork())
+}
+
 export class FloorService {
   readonly #name: string
   readonly #pool: pg.Pool
@@ -85,9 +95,12 @@ export class FloorService {
   }
 
   static async open(name: string, databaseUrl: string, rabbitmqUrl: string): Promise<FloorService> {
-    const pool = new pg.Pool({ connectionString: databaseUrl, options: `-c search_path=${name}_service`, max: 10 })
-    const publishing = await connect(rabbitmqUrl, { noDelay: true })
-    const consuming = await connect(rabbitmqUrl, { noDelay: true })
+    const pool = new pg.Pool({ connectionString: databaseUrl, options: `-c search_path=${name}_service -c enable_seqscan=off`, max: 10, pipeline: true })
+    const socket: object = { noDelay: true, writableHighWaterMark: 1024 * 1024 }
+    const publishing = await connect(rabbitmqUrl, socket)
+    const consuming = await connect(rabbitmqUrl, socket)
+    packWrites(publishing as never)
+    packWrites(consuming as never)
     const channel = await publishing.createConfirmChannel()
     const consumer = await consuming.createConfirmChannel()
     for (const queue of ['order', 'stock', 'payment']) await channel.assertQueue(queue, { durable: true, arguments: { 'x-queue-type': 'quorum' } })
@@ -101,27 +114,33 @@ export class FloorService {
     return service
   }
 
-  /** One transaction: the work, its messages into the outbox, commit; then they are published. */
+  /** One transaction: the work, its messages into the outbox, commit; then they are published. What the work does not wait for goes with the commit. */
   async transaction(work: (sql: Sql) => Promise<Reply[]>): Promise<void> {
     const client = await this.#pool.connect()
     try {
-      const sql: Sql = async (name, text, values) => (await client.query({ name, text, values })).rows as never
+      const sent: Promise<unknown>[] = []
+      const sql: Sql = async (name, text, values) => {
+        pack(client)
+        const result = client.query({ name, text, values })
+        sent.push(result)
+        return (await result).rows as never
+      }
       await client.query('begin')
       const replies = await work(sql)
-      let rows: OutboxRow[] = []
-      if (replies.length > 0) {
-        const messages = replies.map(({ type, body }) => {
-          const id = uuidv7()
-          return { id, type, payload: JSON.stringify({ id, type, body }) }
-        })
-        rows = await sql<{ id: string }>(
-          'store',
-          'insert into outbox (message_id, destination, required, payload) select * from unnest($1::uuid[], $2::text[], $3::boolean[], $4::text[]) returning id',
-          [messages.map(({ id }) => id), messages.map(({ type }) => type), messages.map(({ type }) => !OPTIONAL.has(type)), messages.map(({ payload }) => payload)]
-        ).then((stored) => stored.map(({ id }, index) => ({ ...messages[index]!, id })))
-      }
-      await client.query('commit')
-      this.#publish(rows)
+      const messages = replies.map(({ type, body }) => {
+        const id = newId()
+        return { id, type, payload: JSON.stringify({ id, type, body }) }
+      })
+      const stored =
+        messages.length > 0
+          ? sql<{ id: string }>(
+              'store',
+              `insert into outbox (message_id, destination, required, payload) select * from unnest($1::uuid[], $2::text[], $3::boolean[], ${jsonTexts(4)}) returning id`,
+              [messages.map(({ id }) => id), messages.map(({ type }) => type), messages.map(({ type }) => !OPTIONAL.has(type)), joinJson(messages.map(({ payload }) => payload))]
+            )
+          : Promise.resolve([])
+      await Promise.all([...sent, client.query('commit')])
+      this.#publish((await stored).map(({ id }, index) => ({ ...messages[index]!, id })))
     } finally {
       client.release()
     }

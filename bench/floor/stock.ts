@@ -43,13 +43,13 @@ async function reserve(messages: Envelope[], sql: Sql): Promise<Reply[]> {
     reserved.push({ order, total, currency: shelves.get(order.items[0]!.productId)!.currency })
   }
   const lines = reserved.flatMap(({ order }) => order.items.map((item) => ({ orderId: order.orderId, ...item })))
-  await sql(
+  void sql(
     'reserve',
     `with reserved as (
       insert into reservations (order_id, status, reason, total, currency) select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[])
     ), taken as (
       update products set on_hand = on_hand - quantity, reserved = reserved + quantity, updated_at = now()
-      from unnest($6::text[], $7::bigint[]) as taken (id, quantity) where product_id = id
+      from unnest($6::text[], $7::bigint[]) as taken (id, quantity) where product_id = any($6::text[]) and product_id = id
     )
     insert into reservation_lines (order_id, product_id, quantity, unit_price)
     select order_id, product_id, sum(quantity), min(price) from unnest($8::uuid[], $9::text[], $10::integer[], $11::bigint[]) as lines (order_id, product_id, quantity, price) group by 1, 2`,
@@ -82,13 +82,13 @@ async function release(messages: Envelope[], sql: Sql): Promise<Reply[]> {
       order by p.product_id for no key update of p`,
     [orderIds]
   )
-  await sql(
+  void sql(
     'release',
     `with released as (
       update reservations set status = 'Released', updated_at = now() where order_id = any($1::uuid[]) and status = 'Reserved'
     )
     update products set on_hand = on_hand + back.quantity, reserved = reserved - back.quantity, updated_at = now()
-    from unnest($2::text[], $3::bigint[]) as back (id, quantity) where product_id = id`,
+    from unnest($2::text[], $3::bigint[]) as back (id, quantity) where product_id = any($2::text[]) and product_id = id`,
     [orderIds, lines.map((line) => line.product_id), lines.map((line) => line.quantity)]
   )
   return messages.map(({ body }) => ({ type: 'StockReleasedEvent', body: { orderId: body['orderId'] } }))
