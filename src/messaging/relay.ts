@@ -13,6 +13,8 @@ const BATCH = 500
 const MAX_IN_FLIGHT = 4000
 /** Back-stop for a lost wake-up, and how soon a stand-by notices that the leader is gone; both in ms. */
 const POLL_MS = 1000
+/** A look at the whole table is repeated after this many times its own duration: it gets slow while deleted rows cannot be removed. */
+const REST = 20
 /** Pause after a publish that was neither confirmed nor returned, ms. */
 const HOLD_MS = 500
 /** A stand-by sends at most one NOTIFY in this time: one a transaction would serialise all commits. */
@@ -20,11 +22,11 @@ const NOTIFY_INTERVAL_MS = 5
 /** How long stop() waits for confirms; what is not confirmed by then is sent again by the next leader. */
 const STOP_GRACE_MS = 5000
 
-// Never `id > last seen`: ids commit out of order, and a row that commits late would be skipped for ever. The rows in hand
-// are left out by a hashed look-up: with 3,500 of them `id <> all(…)` took 40 to 90 ms, this 4 to 7.
+// `id >= $2` passes over what was deleted and cannot be removed yet, because somebody holds a transaction open. It must not
+// be all that is read: ids commit out of order, and a row that commits late would be skipped for ever. The rows in hand are left out by a hashed look-up: with 3,500 of them `id <> all(…)` took 40 to 90 ms, this 4 to 7.
 const READ = statement(`
   (select id, message_id, destination, required, payload from outbox
-    where due_at is null and id not in (select unnest($1::bigint[])) order by id limit ${BATCH})
+    where due_at is null and id >= $2 and id not in (select unnest($1::bigint[])) order by id limit ${BATCH})
   union all
   (select id, message_id, destination, required, payload from outbox
     where due_at <= now() and id not in (select unnest($1::bigint[])) order by due_at limit ${BATCH})`)
@@ -61,6 +63,11 @@ export class Relay {
   #careful = false
   /** Rows may be waiting: something was committed, or the last read was full. */
   #unread = true
+  /** The id from which to read, and when to read all again: below it nothing is known to be left. */
+  #lowest = '0'
+  #readAllAt = 0
+  /** Id of the row published last. */
+  #latest = '0'
   #stopping = false
   #leading = false
   #problem: string | undefined = 'not connected yet'
@@ -156,6 +163,7 @@ export class Relay {
       const { rows } = await client.query<{ locked: boolean }>(`select pg_try_advisory_lock(hashtext('sagabox.relay'), hashtext($1)) as locked`, [schema])
       if (rows[0]!.locked) {
         this.#leading = true
+        this.#readAllAt = 0
         this.#unread = true
         log.info({ schema }, 'Outbox relay leads')
         return
@@ -189,7 +197,11 @@ export class Relay {
     await this.#forget(client)
     if (!this.#unread || !this.#canRead()) return
     this.#unread = false
-    const { rows } = await client.query<OutboxRow>({ ...READ, values: [[...this.#inHand]] })
+    const began = Date.now()
+    const all = began >= this.#readAllAt
+    const { rows } = await client.query<OutboxRow>({ ...READ, values: [[...this.#inHand], all ? '0' : this.#lowest] })
+    if (all) this.#readAllAt = Date.now() + Math.max(POLL_MS, REST * (Date.now() - began))
+    this.#lowest = lowestOf([...this.#inHand, ...rows.map(({ id }) => id)]) ?? this.#latest
     if (rows.length >= BATCH) this.#unread = true
     // A row may have been offered after the statement began. Nothing is forgotten in between, so it is still in hand.
     if (this.#careful) await this.#publishOneByOne(rows)
@@ -220,6 +232,7 @@ export class Relay {
     const { transport, log, schema } = this.#options
     this.#inHand.add(id)
     this.#inFlight++
+    this.#latest = id
     try {
       const outcome = await transport.publish({ messageId, destination, required, payload })
       if (outcome === 'accepted') {
@@ -260,6 +273,11 @@ export class Relay {
       for (const { id } of postponed) this.#inHand.delete(id)
     }
   }
+}
+
+/** Ids are bigints in decimal, and far below what a number can hold. */
+function lowestOf(ids: readonly string[]): string | undefined {
+  return ids.length === 0 ? undefined : String(ids.reduce((lowest, id) => Math.min(lowest, Number(id)), Infinity))
 }
 
 function channelOf(schema: string): string {

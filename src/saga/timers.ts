@@ -9,6 +9,8 @@ import { untilNextTimer } from './tables.ts'
 const BATCH = 100
 /** Longest sleep, ms: a timer set by another process is noticed at the latest after this. */
 const POLL_MS = 1000
+/** A look is repeated after this many times its own duration: it gets slow while somebody's open transaction keeps dead rows. */
+const REST = 20
 
 /** Fires a saga's due timers; any number of processes may run one. */
 export class TimerLoop {
@@ -37,13 +39,15 @@ export class TimerLoop {
 
   /** Fires what is due. Returns how many ms may pass before the next look. */
   async runOnce(): Promise<number> {
+    const began = performance.now()
     return this.#outbox.transaction(async (tx) => {
       const { due, messages, failed } = await this.#host.fireDue(tx, BATCH)
       this.#outbox.add(tx, messages)
       for (const { sagaId, error } of failed) this.#log.error({ err: error, saga: this.#host.definition.name, sagaId }, 'The machine cannot take this saga’s timer; it is tried again in a minute')
       if (due === BATCH) return 0
       const next = await untilNextTimer(tx, this.#host.definition.name)
-      return Math.min(POLL_MS, Math.max(next ?? POLL_MS, 10))
+      const rest = due === 0 ? REST * (performance.now() - began) : 0
+      return Math.max(Math.min(POLL_MS, next ?? POLL_MS), rest, 10)
     })
   }
 
