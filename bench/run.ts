@@ -1,30 +1,59 @@
 // `npm run bench`: see README.md in this folder.
 import { parseArgs } from 'node:util'
-import { compare, median, type Run } from './compare.ts'
+import { compare, type Run } from './compare.ts'
+import { components } from './components.ts'
 import { CONTENDERS } from './contenders.ts'
+import { growth } from './growth.ts'
+import { componentLine, growthLine, runLine, saveResults, summaryTable } from './report.ts'
 import { startServers } from './servers.ts'
 
-const { values } = parseArgs({
-  options: { only: { type: 'string' }, rounds: { type: 'string', default: '3' }, scale: { type: 'string', default: '1' } }
+const PARTS = ['compare', 'components', 'growth'] as const
+type Part = (typeof PARTS)[number]
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    /** Names, separated by commas: contenders of `compare`, benches of `components`, scenarios of `growth`. */
+    only: { type: 'string' },
+    rounds: { type: 'string', default: '3' },
+    /** Share of the full size: 0.1 for a quick look. */
+    scale: { type: 'string', default: '1' }
+  }
 })
+const unknown = positionals.filter((name) => !PARTS.includes(name as Part))
+if (unknown.length > 0) {
+  console.error(`Unknown part ${unknown.join(', ')}: expected any of ${PARTS.join(', ')}, or none for compare and components`)
+  process.exit(1)
+}
+const parts = positionals.length > 0 ? (positionals as Part[]) : (['compare', 'components'] as const)
 const only = values.only?.split(',')
-const contenders = CONTENDERS.filter(({ name }) => !only || only.includes(name))
+const [rounds, scale] = [Number(values.rounds), Number(values.scale)]
+// Only a whole run is published.
+const whole = only === undefined && scale === 1
+
 const servers = await startServers()
+let broken = 0
 try {
-  const runs = await compare(servers, { contenders, rounds: Number(values.rounds), scale: Number(values.scale), report: (run) => console.log(line(run)) })
-  console.log('medians')
-  for (const { name } of contenders) {
-    const own = runs.filter(({ contender }) => contender === name)
-    const of = (figure: (run: Run) => number) => median(own.map(figure))
-    console.log(
-      `${name.padEnd(16)} ${of((run) => run.ordersPerSecond).toFixed(0).padStart(5)} orders/s  cpu ms/order node ${of((run) => run.cpu.node).toFixed(2)} pg ${of((run) => run.cpu.postgres).toFixed(2)} rmq ${of((run) => run.cpu.rabbitmq).toFixed(2)}  p50 ${of((run) => run.latency!.p50).toFixed(1)} p99 ${of((run) => run.latency!.p99).toFixed(1)}`
-    )
+  for (const part of parts) {
+    console.log(`\n${part}\n`)
+    if (part === 'compare') {
+      const contenders = CONTENDERS.filter(({ name }) => !only || only.includes(name))
+      const runs: Run[] = await compare(servers, { contenders, rounds, scale, report: (run) => console.log(runLine(run)) })
+      broken += runs.filter((run) => run.broken.length > 0).length
+      console.log(`\n${summaryTable(runs)}`)
+      if (whole) saveResults({ compare: runs }, `npm run bench -- compare --rounds ${rounds}`)
+    } else if (part === 'components') {
+      const lines = await components(servers, scale, (line) => console.log(componentLine(line)), only)
+      if (whole) saveResults({ components: lines }, 'npm run bench -- components')
+    } else {
+      const lines = await growth(servers, scale, (line) => console.log(growthLine(line)), only)
+      broken += lines.filter((line) => line.broken.length > 0).length
+      if (whole) saveResults({ growth: lines }, 'npm run bench -- growth')
+    }
   }
 } finally {
   await servers.stop()
 }
-process.exit(0)
-
-function line({ contender, round, ordersPerSecond, postsPerSecond, cpu, latency, rssMb, broken }: Run): string {
-  return `${contender.padEnd(16)} #${round} ${ordersPerSecond.toFixed(0).padStart(5)} orders/s (${postsPerSecond.toFixed(0)} posts/s)  cpu ms/order: node ${cpu.node.toFixed(2)} pg ${cpu.postgres.toFixed(2)} rmq ${cpu.rabbitmq.toFixed(2)}  ${latency ? `p50 ${latency.p50.toFixed(1)} p95 ${latency.p95.toFixed(1)} p99 ${latency.p99.toFixed(1)}` : ''}  rss ${rssMb.toFixed(0)} MB  ${broken.length > 0 ? `BROKEN ${broken.join('; ')}` : 'ok'}`
-}
+if (broken > 0) console.error(`${broken} runs broke an invariant`)
+// The servers' last sockets must not keep a finished run alive.
+process.exit(broken > 0 ? 1 : 0)
