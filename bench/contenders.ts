@@ -74,7 +74,9 @@ async function launch({ name, program, broker }: Contender, services: readonly s
     env: { PATH: process.env['PATH'], DATABASE_URL: databaseUrl, ...(broker && { RABBITMQ_URL: rabbitmqUrl }), HOST: '127.0.0.1', PORT: `${port}`, LOG_LEVEL: 'warn', NODE_ENV: 'production', ...environment },
     stdio: ['ignore', 'ignore', 'inherit']
   })
-  process.once('exit', () => child.kill('SIGKILL'))
+  const endWithUs = () => child.kill('SIGKILL')
+  process.once('exit', endWithUs)
+  child.once('exit', () => process.off('exit', endWithUs))
   const url = `http://127.0.0.1:${port}`
   for (let ready = false; !ready; ) {
     if (child.exitCode !== null || child.signalCode !== null) throw new Error(`${name} ${services.join('+')} ended while starting (${child.signalCode ?? child.exitCode})`)
