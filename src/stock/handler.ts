@@ -1,25 +1,41 @@
 import { OrderCreatedEvent } from '../contracts/order.ts'
-import { ReleaseStock } from '../contracts/stock.ts'
+import { ReleaseStock, StockReleasedEvent } from '../contracts/stock.ts'
 import type { Handler } from '../messaging/endpoint.ts'
-import type { Message } from '../messaging/message.ts'
-import { lockProducts } from './products.ts'
-import { releaseStock, reservedProducts } from './release.ts'
-import { reserveStock } from './reserve.ts'
+import { message, type Message } from '../messaging/message.ts'
+import { decide } from './decide.ts'
+import { lockProducts, moveStock } from './products.ts'
+import { release, reservedLines } from './release.ts'
+import { answerTo, decidedBefore, insertDecisions, orderKey } from './reserve.ts'
 
 /**
  * Reserves and releases in one transaction: in two of their own each would wait for the products that the other has
- * locked, and for its commit.
+ * locked, and for its commit. Products are locked in key order before anything is written: in random order 600
+ * reservations met 435 deadlocks, sorted none.
  */
 export const stockHandler: Handler = {
   contracts: [OrderCreatedEvent, ReleaseStock],
   async handle(messages, tx) {
-    const orders = messages.filter((message): message is Message<typeof OrderCreatedEvent> => message.contract === OrderCreatedEvent)
-    const releases = messages.filter((message): message is Message<typeof ReleaseStock> => message.contract === ReleaseStock)
-    if (releases.length === 0) return reserveStock(orders, tx)
-    if (orders.length === 0) return releaseStock(releases, tx)
-    // All products of both at once, in key order; locking them again below waits for nobody.
-    await lockProducts(tx, [...orders.flatMap(({ body }) => body.items.map(({ productId }) => productId)), ...(await reservedProducts(releases, tx))])
-    const released = await releaseStock(releases, tx)
-    return [...released, ...(await reserveStock(orders, tx))]
+    const created = messages.filter((received): received is Message<typeof OrderCreatedEvent> => received.contract === OrderCreatedEvent)
+    const releases = messages.filter((received): received is Message<typeof ReleaseStock> => received.contract === ReleaseStock)
+    const toRelease = [...new Set(releases.map(({ body }) => orderKey(body)))]
+
+    const [answers, reserved] = await Promise.all([decidedBefore(tx, created), reservedLines(tx, toRelease)])
+    for (const orderId of toRelease) if (answers.get(orderId)?.status !== 'Refused') answers.set(orderId, { status: 'Released' })
+    const undecided = [...new Map(created.filter(({ body }) => !answers.has(orderKey(body))).map(({ body }) => [orderKey(body), body])).values()]
+
+    const shelves = await lockProducts(tx, [...undecided.flatMap(({ items }) => items.map(({ productId }) => productId)), ...reserved.map(({ productId }) => productId)])
+    const moves = new Map<string, number>()
+    const move = (productId: string, quantity: number) => moves.set(productId, (moves.get(productId) ?? 0) + quantity)
+    for (const { productId, quantity } of await release(tx, toRelease, reserved)) {
+      shelves.get(productId)!.onHand += quantity
+      move(productId, quantity)
+    }
+    const decisions = undecided.map((order) => ({ orderId: orderKey(order), ...decide(order, shelves) }))
+    for (const decision of decisions) {
+      answers.set(decision.orderId, decision)
+      if (decision.status === 'Reserved') for (const { productId, quantity } of decision.lines) move(productId, -quantity)
+    }
+    await Promise.all([insertDecisions(tx, decisions), moveStock(tx, moves, shelves)])
+    return [...releases.map((command) => message(StockReleasedEvent, { orderId: command.body.orderId }, command)), ...created.map((order) => answerTo(order, answers.get(orderKey(order.body))!))]
   }
 }

@@ -1,33 +1,41 @@
 import { run, statement, type Tx } from '../messaging/sql.ts'
 import type { Shelf } from './decide.ts'
 
+// The newest version first: see the migration product-versions.
 const LOCK = statement(`
-  select product_id, unit_price, currency, on_hand from products
-  where product_id = any($1::text[]) order by product_id for no key update`)
+  select product.* from unnest($1::text[]) as wanted (product_id), lateral (
+    select product_id, unit_price, currency, on_hand, ctid::text as place from products
+    where products.product_id = wanted.product_id order by version desc limit 1 for update) as product`)
 
-// The condition and the table's check say the same: whatever runs at once, stock never goes below zero.
+// Each row is found where it was locked, not by its key. The condition and the table's check say the same: whatever runs
+// at once, stock never goes below zero.
 const MOVE = statement(`
-  update products set on_hand = on_hand + moved.quantity, reserved = reserved - moved.quantity, updated_at = now()
+  update products set on_hand = on_hand + moved.quantity, reserved = reserved - moved.quantity, version = version + 1, updated_at = now()
   from unnest($1::text[], $2::bigint[]) as moved (product_id, quantity)
-  where products.product_id = any($1::text[]) and products.product_id = moved.product_id and products.on_hand + moved.quantity >= 0
+  where products.ctid = any($3::tid[]) and products.product_id = moved.product_id and products.on_hand + moved.quantity >= 0
   returning products.product_id`)
 
+export interface LockedShelf extends Shelf {
+  /** Where the locked row is, until the transaction ends. */
+  place: string
+}
+
 /** Locks the products in key order and reads them. Unknown ones are missing from the answer. */
-export async function lockProducts(tx: Tx, productIds: readonly string[]): Promise<Map<string, Shelf>> {
-  type Row = { product_id: string; unit_price: string; currency: string; on_hand: string }
+export async function lockProducts(tx: Tx, productIds: readonly string[]): Promise<Map<string, LockedShelf>> {
+  type Row = { product_id: string; unit_price: string; currency: string; on_hand: string; place: string }
   if (productIds.length === 0) return new Map()
-  const rows = await run<Row>(tx, LOCK, [[...new Set(productIds)]])
-  return new Map(rows.map((row) => [row.product_id, { unitPrice: Number(row.unit_price), currency: row.currency, onHand: Number(row.on_hand) }]))
+  const rows = await run<Row>(tx, LOCK, [[...new Set(productIds)].toSorted()])
+  return new Map(rows.map((row) => [row.product_id, { unitPrice: Number(row.unit_price), currency: row.currency, onHand: Number(row.on_hand), place: row.place }]))
 }
 
 /**
- * Moves units between the shelf and the reserved, for products that lockProducts has locked.
- * @param direction 1 gives back, -1 takes
+ * Moves units between the shelf and the reserved.
+ * @param moves units by product: back to the shelf when positive, taken from it when negative
+ * @param shelves what lockProducts answered
  */
-export async function moveStock(tx: Tx, lines: readonly { productId: string; quantity: number }[], direction: 1 | -1): Promise<void> {
-  const moves = new Map<string, number>()
-  for (const { productId, quantity } of lines) moves.set(productId, (moves.get(productId) ?? 0) + direction * quantity)
+export async function moveStock(tx: Tx, moves: ReadonlyMap<string, number>, shelves: ReadonlyMap<string, LockedShelf>): Promise<void> {
   if (moves.size === 0) return
-  const moved = await run(tx, MOVE, [[...moves.keys()], [...moves.values()]])
+  const products = [...moves.keys()]
+  const moved = await run(tx, MOVE, [products, [...moves.values()], products.map((productId) => shelves.get(productId)!.place)])
   if (moved.length !== moves.size) throw new Error(`Stock moved for ${moved.length} of ${moves.size} products: a decision did not match the locked rows`)
 }

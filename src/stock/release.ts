@@ -1,9 +1,6 @@
-import { ReleaseStock, StockReleasedEvent } from '../contracts/stock.ts'
-import { message, type Message } from '../messaging/message.ts'
 import { Conflict, run, statement, type Tx } from '../messaging/sql.ts'
-import { lockProducts, moveStock } from './products.ts'
 
-const READ_LINES = statement(`select order_id, product_id, quantity from reservation_lines where order_id = any($1::uuid[])`)
+const READ_LINES = statement(`select order_id as "orderId", product_id as "productId", quantity from reservation_lines where order_id = any($1::uuid[])`)
 
 // Only a reservation that is still held gives units back, however often it is released.
 const RELEASE = statement(`
@@ -17,28 +14,28 @@ const INSERT_TOMBSTONES = statement(`
   where not exists (select from reservations where order_id = id) order by id
   on conflict do nothing`)
 
-interface Line {
-  order_id: string
-  product_id: string
+export interface ReservedLine {
+  orderId: string
+  productId: string
   quantity: number
 }
 
-/** The products that releasing these orders will lock. */
-export async function reservedProducts(messages: Message<typeof ReleaseStock>[], tx: Tx): Promise<string[]> {
-  const lines = await run<Line>(tx, READ_LINES, [messages.map(({ body }) => body.orderId)])
-  return lines.map(({ product_id: productId }) => productId)
+/** The lines of these orders, whether they are still held or not. */
+export async function reservedLines(tx: Tx, orderIds: readonly string[]): Promise<ReservedLine[]> {
+  return orderIds.length === 0 ? [] : run<ReservedLine>(tx, READ_LINES, [orderIds])
 }
 
-/** Gives back what is held for each order; safe to repeat. Locks in the order of reserveStock: products, then reservations. */
-export async function releaseStock(messages: Message<typeof ReleaseStock>[], tx: Tx): Promise<Message[]> {
-  const orderIds = [...new Set(messages.map(({ body }) => body.orderId.toLowerCase()))]
-  const lines = await run<Line>(tx, READ_LINES, [orderIds])
-  await lockProducts(tx, lines.map(({ product_id: productId }) => productId))
-  await run(tx, INSERT_TOMBSTONES, [orderIds])
-  const released = new Set((await run<{ order_id: string }>(tx, RELEASE, [orderIds])).map((row) => row.order_id))
-  const held = lines.filter((line) => released.has(line.order_id))
-  // A reservation that committed after the lines were read would be released without its units: look again.
-  if (new Set(held.map((line) => line.order_id)).size !== released.size) throw new Conflict('A reservation was made by another transaction')
-  await moveStock(tx, held.map(({ product_id: productId, quantity }) => ({ productId, quantity })), 1)
-  return messages.map((command) => message(StockReleasedEvent, { orderId: command.body.orderId }, command))
+/**
+ * Releases what is held for each order; safe to repeat. Its products must be locked.
+ * @param lines what reservedLines has read
+ * @returns the lines to put back on the shelf
+ * @throws Conflict when an order has been reserved since the lines were read
+ */
+export async function release(tx: Tx, orderIds: readonly string[], lines: readonly ReservedLine[]): Promise<ReservedLine[]> {
+  if (orderIds.length === 0) return []
+  const [, rows] = await Promise.all([run(tx, INSERT_TOMBSTONES, [orderIds]), run<{ order_id: string }>(tx, RELEASE, [orderIds])])
+  const released = new Set(rows.map((row) => row.order_id))
+  const back = lines.filter(({ orderId }) => released.has(orderId))
+  if (new Set(back.map(({ orderId }) => orderId)).size !== released.size) throw new Conflict('A reservation was made by another transaction')
+  return back
 }

@@ -5,6 +5,7 @@ import { Currency, NAME, Name } from '../contracts/types.ts'
 import { nullable } from '../http/nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from '../http/page.ts'
 import { HttpProblem, notFound, problemResponse } from '../http/problem.ts'
+import { transaction } from '../messaging/sql.ts'
 import { ProductEntity, ReservationEntity, type Product, type Reservation } from './tables.ts'
 
 /** Most units of one product. */
@@ -45,11 +46,19 @@ const ReservationView = Type.Object({
 const ById = Type.Object({ productId: Name })
 const tags = ['stock']
 
+// No key keeps two requests from making the same product: its versions have keys of their own.
+const LOCK_NAME = `select pg_advisory_xact_lock(hashtext('sagabox.product'), hashtext($1))`
+
+const VIEW = `product_id as "productId", name, unit_price::float8 as "unitPrice", currency, on_hand::float8 as "onHand", reserved::float8 as reserved`
+
 const UPSERT = `
-  insert into products (product_id, name, unit_price, currency, on_hand) values ($1, $2, $3, $4, $5)
-  on conflict (product_id) do update set name = excluded.name, unit_price = excluded.unit_price, currency = excluded.currency,
-    on_hand = excluded.on_hand, updated_at = now()
-  returning product_id as "productId", name, unit_price::float8 as "unitPrice", currency, on_hand::float8 as "onHand", reserved::float8 as reserved, xmax = 0 as created`
+  with replaced as (
+    update products set name = $2, unit_price = $3, currency = $4, on_hand = $5, updated_at = now() where product_id = $1 returning *
+  ), made as (
+    insert into products (product_id, name, unit_price, currency, on_hand)
+    select $1, $2, $3, $4, $5 where not exists (select from replaced) returning *
+  )
+  select ${VIEW}, false as created from replaced union all select ${VIEW}, true from made`
 
 const RESTOCK = `
   update products set on_hand = on_hand + $2, updated_at = now() where product_id = $1 and on_hand + $2 <= ${MAX_UNITS} returning product_id`
@@ -68,7 +77,10 @@ export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
       '/products/:productId',
       { schema: { tags, summary: 'Create a product, or replace name, price and units on hand', params: ById, body: NewProduct, response: { 200: ProductView, 201: ProductView, '4xx': problemResponse } } },
       async ({ params: { productId }, body: { name, unitPrice, currency, onHand } }, reply) => {
-        const [{ created, ...product }]: [Product & { created: boolean }] = await dataSource.query(UPSERT, [productId, name, unitPrice, currency, onHand])
+        const [{ created, ...product }] = await transaction(dataSource, async (tx) => {
+          await tx.query(LOCK_NAME, [productId])
+          return tx.query<[Product & { created: boolean }]>(UPSERT, [productId, name, unitPrice, currency, onHand])
+        })
         return reply.code(created ? 201 : 200).send(product)
       }
     )
