@@ -10,7 +10,7 @@ import type { Servers } from './servers.ts'
 
 export type { GrowthResult } from './growth/result.ts'
 
-const SCENARIOS: Record<string, (servers: Servers, scale: number, report: Report) => Promise<void>> = {
+export const SCENARIOS: Record<string, (servers: Servers, scale: number, report: Report) => Promise<void>> = {
   'old-rows': oldRows,
   'held-transaction': heldTransaction,
   'hot-product': hotProduct,
@@ -19,18 +19,16 @@ const SCENARIOS: Record<string, (servers: Servers, scale: number, report: Report
 }
 
 /**
- * @param scale 1 for sizes that mean something, which takes over an hour; less for a quick look
+ * @param scale 1 for sizes that mean something, which takes over an hour for all; less for a quick look
  * @param report told each figure as it is there; what happens in between is told on stderr
- * @param only names of the scenarios to run; all when absent
  */
-export async function growth(servers: Servers, scale: number, report: (line: GrowthResult) => void, only: readonly string[] = Object.keys(SCENARIOS)): Promise<GrowthResult[]> {
+export async function growth(servers: Servers, scenario: string, scale: number, report: (line: GrowthResult) => void): Promise<GrowthResult[]> {
+  const run = SCENARIOS[scenario]
+  if (!run) throw new Error(`Unknown scenario ${scenario}: expected one of ${Object.keys(SCENARIOS).join(', ')}`)
   const results: GrowthResult[] = []
-  for (const [name, run] of Object.entries(SCENARIOS)) {
-    if (!only.includes(name)) continue
-    await run(servers, scale, (line) => {
-      results.push(line)
-      report(line)
-    })
-  }
+  await run(servers, scale, (line) => {
+    results.push(line)
+    report(line)
+  })
   return results
 }

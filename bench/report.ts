@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { median, type Run } from './compare.ts'
 import type { ComponentResult } from './components.ts'
 import { CONTENDERS } from './contenders.ts'
-import type { GrowthResult } from './growth.ts'
+import { SCENARIOS, type GrowthResult } from './growth.ts'
 import { findRabbitMQ } from '../scripts/rabbitmq.mjs'
 
 const folder = fileURLToPath(new URL('.', import.meta.url))
@@ -51,23 +51,17 @@ export function summaryTable(runs: readonly Run[]): string {
   return table(['contender', 'orders/s (range)', 'Sagabox on RabbitMQ, one process, is × faster', 'orders/s and CPU to its floor', 'CPU ms an order: node + postgres + rabbitmq', 'ms at 50 orders/s: p50 / p95 / p99', 'RSS MB', 'orders a run', 'invariants'], rows)
 }
 
-interface Saved {
-  compare?: Run[]
-  components?: ComponentResult[]
-  growth?: GrowthResult[]
-}
-
 interface Section {
   command: string
   machine: string
   date: string
 }
 
-/** Keeps a part's results and writes RESULTS.md anew from all that are kept. */
-export function saveResults(saved: Saved, command: string): void {
+/** Keeps results under a name and writes RESULTS.md anew from all that are kept. */
+export function saveResults(name: string, results: unknown, command: string): void {
   mkdirSync(`${folder}results`, { recursive: true })
   const section: Section = { command, machine: machine(), date: new Date().toISOString().slice(0, 10) }
-  for (const [name, results] of Object.entries(saved)) writeFileSync(`${folder}results/${name}.json`, `${JSON.stringify({ section, results }, null, 1)}\n`)
+  writeFileSync(`${folder}results/${name}.json`, `${JSON.stringify({ section, results }, null, 1)}\n`)
   writeFileSync(`${folder}RESULTS.md`, resultsPage())
 }
 
@@ -80,13 +74,15 @@ function resultsPage(): string {
         (lines as ComponentResult[]).map(({ name, transport, figure, unit, baseline, detail }) => [name, transport === 'none' ? '' : transport, `${rounded(figure)} ${unit}`, baseline ? `${baseline.what}: ${rounded(baseline.figure)}` : '', baseline ? baseline.ratio.toFixed(2) : '', detail ?? ''])
       )
     ),
-    part('growth', 'Growth', (lines) =>
-      table(
-        ['case', 'contender', 'orders/s', 'to its base', 'CPU ms an order', 'invariants', 'remarks'],
-        (lines as GrowthResult[]).map(({ name, contender, ordersPerSecond, cpuMsPerOrder, ratio, detail, broken }) => [name, contender, ordersPerSecond.toFixed(0), ratio?.toFixed(2) ?? '', cpuText(cpuMsPerOrder), verdict(broken), detail ?? ''])
+    ...Object.keys(SCENARIOS).map((scenario) =>
+      part(`growth-${scenario}`, `Growth: ${scenario}`, (lines) =>
+        table(
+          ['case', 'contender', 'orders/s', 'to its base', 'CPU ms an order', 'invariants', 'remarks'],
+          (lines as GrowthResult[]).map(({ name, contender, ordersPerSecond, cpuMsPerOrder, ratio, detail, broken }) => [name, contender, ordersPerSecond.toFixed(0), ratio?.toFixed(2) ?? '', cpuText(cpuMsPerOrder), verdict(broken), detail ?? ''])
+        )
       )
     )
-  ]
+  ].filter((text) => text !== '')
   return `# Results\n\nWritten by \`npm run bench\`; how it measures is in [README.md](README.md). Absolute figures belong to the machine, ratios travel.\n\n${parts.join('\n')}`
 }
 

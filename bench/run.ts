@@ -3,7 +3,7 @@ import { parseArgs } from 'node:util'
 import { compare, type Run } from './compare.ts'
 import { components } from './components.ts'
 import { CONTENDERS } from './contenders.ts'
-import { growth } from './growth.ts'
+import { growth, SCENARIOS } from './growth.ts'
 import { componentLine, growthLine, runLine, saveResults, summaryTable } from './report.ts'
 import { startServers } from './servers.ts'
 
@@ -17,7 +17,9 @@ const { values, positionals } = parseArgs({
     only: { type: 'string' },
     rounds: { type: 'string', default: '3' },
     /** Share of the full size: 0.1 for a quick look. */
-    scale: { type: 'string', default: '1' }
+    scale: { type: 'string', default: '1' },
+    /** Publish the results in RESULTS.md, which a whole run at full size does by itself. */
+    save: { type: 'boolean', default: false }
   }
 })
 const unknown = positionals.filter((name) => !PARTS.includes(name as Part))
@@ -28,8 +30,8 @@ if (unknown.length > 0) {
 const parts = positionals.length > 0 ? (positionals as Part[]) : (['compare', 'components'] as const)
 const only = values.only?.split(',')
 const [rounds, scale] = [Number(values.rounds), Number(values.scale)]
-// Only a whole run is published.
-const whole = only === undefined && scale === 1
+const save = values.save || (only === undefined && scale === 1)
+const command = (part: Part, more: string) => `npm run bench -- ${part}${more}${scale === 1 ? '' : ` --scale ${scale}`}`
 
 const servers = await startServers()
 let broken = 0
@@ -41,14 +43,16 @@ try {
       const runs: Run[] = await compare(servers, { contenders, rounds, scale, report: (run) => console.log(runLine(run)) })
       broken += runs.filter((run) => run.broken.length > 0).length
       console.log(`\n${summaryTable(runs)}`)
-      if (whole) saveResults({ compare: runs }, `npm run bench -- compare --rounds ${rounds}`)
+      if (save) saveResults('compare', runs, command(part, ` --rounds ${rounds}`))
     } else if (part === 'components') {
       const lines = await components(servers, scale, (line) => console.log(componentLine(line)), only)
-      if (whole) saveResults({ components: lines }, 'npm run bench -- components')
+      if (save) saveResults('components', lines, command(part, ''))
     } else {
-      const lines = await growth(servers, scale, (line) => console.log(growthLine(line)), only)
-      broken += lines.filter((line) => line.broken.length > 0).length
-      if (whole) saveResults({ growth: lines }, 'npm run bench -- growth')
+      for (const scenario of only ?? Object.keys(SCENARIOS)) {
+        const lines = await growth(servers, scenario, scale, (line) => console.log(growthLine(line)))
+        broken += lines.filter((line) => line.broken.length > 0).length
+        if (save) saveResults(`growth-${scenario}`, lines, command(part, ` --only ${scenario}`))
+      }
     }
   }
 } finally {
