@@ -11,8 +11,8 @@ const LOCK = statement(`
 // at once, stock never goes below zero.
 const MOVE = statement(`
   update products set on_hand = on_hand + moved.quantity, reserved = reserved - moved.quantity, version = version + 1, updated_at = now()
-  from unnest($1::text[], $2::bigint[]) as moved (product_id, quantity)
-  where products.ctid = any($3::tid[]) and products.product_id = moved.product_id and products.on_hand + moved.quantity >= 0
+  from unnest($1::tid[], $2::bigint[]) as moved (place, quantity)
+  where products.ctid = moved.place and products.on_hand + moved.quantity >= 0
   returning products.product_id`)
 
 export interface LockedShelf extends Shelf {
@@ -35,7 +35,6 @@ export async function lockProducts(tx: Tx, productIds: readonly string[]): Promi
  */
 export async function moveStock(tx: Tx, moves: ReadonlyMap<string, number>, shelves: ReadonlyMap<string, LockedShelf>): Promise<void> {
   if (moves.size === 0) return
-  const products = [...moves.keys()]
-  const moved = await run(tx, MOVE, [products, [...moves.values()], products.map((productId) => shelves.get(productId)!.place)])
+  const moved = await run(tx, MOVE, [[...moves.keys()].map((productId) => shelves.get(productId)!.place), [...moves.values()]])
   if (moved.length !== moves.size) throw new Error(`Stock moved for ${moved.length} of ${moves.size} products: a decision did not match the locked rows`)
 }
