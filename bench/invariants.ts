@@ -17,7 +17,8 @@ const CHECKS: Record<string, string> = {
     where p.on_hand + p.reserved <> ${ON_HAND} or p.reserved <> coalesce(held.held, 0)`
 }
 
-const OUTBOXES = `select coalesce(sum((xpath('/row/n/text()', query_to_xml(format('select count(*) as n from %I.outbox', table_schema), false, true, '')))[1]::text::integer), 0)::integer as waiting
+// Sent rows are deleted, or marked: by who marks them.
+const OUTBOXES = `select coalesce(sum((xpath('/row/n/text()', query_to_xml(format('select count(*) as n from %I.outbox o where to_jsonb(o) ->> ''published_at'' is null', table_schema), false, true, '')))[1]::text::integer), 0)::integer as waiting
   from information_schema.tables where table_name = 'outbox'`
 
 export interface Verdict {

@@ -116,7 +116,7 @@ async function* moveByHand({ outbox }: BenchService, stories: readonly Story[]):
     const locked = new Map((await lockInstances(tx, 'order', ids)).map((row) => [row.saga_id, row]))
     updateInstances(
       tx,
-      'order',
+      ids.map((id) => locked.get(id)!.place),
       stories.map(({ created, reserved: { body } }) => {
         const { timers } = locked.get(body.orderId)!
         return sagaRow(created, { state: 'Suspend.takingPayment', value: { Suspend: 'takingPayment' }, total: body.total, currency: body.currency, version: 2, timers })
@@ -126,9 +126,9 @@ async function* moveByHand({ outbox }: BenchService, stories: readonly Story[]):
   })
   yield
   await outbox.transaction(async (tx) => {
-    await lockInstances(tx, 'order', ids)
+    const locked = new Map((await lockInstances(tx, 'order', ids)).map((row) => [row.saga_id, row]))
     const ended = stories.map(({ created, paid: { body } }) => sagaRow(created, { state: 'Completed', value: 'Completed', total: body.amount, currency: body.currency, version: 3 }))
-    updateInstances(tx, 'order', ended)
+    updateInstances(tx, ids.map((id) => locked.get(id)!.place), ended)
     insertHistory(tx, 'order', stories.map(({ paid }) => historyRow(paid, 3, 'Suspend.takingPayment', 'Completed', [{ type: 'OrderCompletedEvent', messageId: uuidv7() }])))
   })
   yield

@@ -89,6 +89,7 @@ async function insertOrders(sql: Sql, batch: readonly Waiting[]): Promise<Reply[
 
 interface SagaRow {
   saga_id: string
+  place: string
   state: string
   context: { orderId: string; customerId: string; total?: number; currency?: string; reason?: string }
   version: number
@@ -98,7 +99,7 @@ interface SagaRow {
 async function moveOrders(messages: Envelope[], sql: Sql): Promise<Reply[]> {
   const rows = await sql<SagaRow>(
     'lock',
-    `select saga_id, state, context, version from saga where saga = 'order' and saga_id = any($1::uuid[]) order by saga_id for update`,
+    `select saga_id, ctid::text as place, state, context, version from saga where saga = 'order' and saga_id = any($1::uuid[]) order by saga_id for update`,
     [messages.map(({ body }) => body['orderId'])]
   )
   const sagas = new Map(rows.map((row) => [row.saga_id, row]))
@@ -117,8 +118,7 @@ async function moveOrders(messages: Envelope[], sql: Sql): Promise<Reply[]> {
     `with moved as (
       update saga set state = moved.state, context = moved.context, version = moved.version, updated_at = now(),
         next_timer_at = case when moved.state like 'Suspend%' then saga.next_timer_at end
-      from unnest($1::uuid[], $2::text[], ${jsonTexts(3)}::jsonb[], $4::integer[]) as moved (id, state, context, version)
-      where saga = 'order' and saga_id = any($1::uuid[]) and saga_id = id
+      from unnest($1::tid[], $2::text[], ${jsonTexts(3)}::jsonb[], $4::integer[]) as moved (place, state, context, version) where saga.ctid = place
     ), ended as (
       update orders set status = ended.status, failure_reason = ended.reason, total = ended.total, currency = ended.currency, updated_at = now()
       from unnest($5::uuid[], $6::text[], $7::text[], $8::bigint[], $9::text[]) as ended (id, status, reason, total, currency)
@@ -127,7 +127,7 @@ async function moveOrders(messages: Envelope[], sql: Sql): Promise<Reply[]> {
     insert into saga_history (saga, saga_id, sequence, event, body, message_id, from_state, to_state, sent)
     select 'order', * from unnest($10::uuid[], $11::integer[], $12::text[], ${jsonTexts(13)}::jsonb[], $14::uuid[], $15::text[], $16::text[], ${jsonTexts(17)}::jsonb[])`,
     [
-      rows.map(({ saga_id: id }) => id),
+      rows.map(({ place }) => place),
       rows.map(({ state }) => state),
       joinJson(rows.map(({ context }) => JSON.stringify(context))),
       rows.map(({ version }) => version),

@@ -3,11 +3,16 @@ import { statement, write, type Tx } from '../messaging/sql.ts'
 import { defineSaga, type SagaChange } from '../saga/define.ts'
 import { ORDER_EVENTS, orderMachine, type OrderContext } from './machine.ts'
 
-// An order ends once: whatever the saga still undoes afterwards no longer changes the order's status.
+// An order ends once: whatever the saga still undoes afterwards no longer changes the order's status. Each order is looked
+// up by its key, then updated where it was found: see saga/tables.ts.
 const END_ORDERS = statement(`
   update orders set status = ended.status, failure_reason = ended.failure_reason, total = ended.total, currency = ended.currency, updated_at = now()
-  from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[]) as ended (order_id, status, failure_reason, total, currency)
-  where orders.order_id = any($1::uuid[]) and orders.order_id = ended.order_id and orders.status = 'Suspend'`)
+  from (
+    select ended.*, found.place
+    from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[]) as ended (order_id, status, failure_reason, total, currency),
+      lateral (select ctid as place from orders where orders.order_id = ended.order_id and orders.status = 'Suspend' for update) as found
+  ) as ended
+  where orders.ctid = ended.place`)
 
 /** @param deadlineSeconds how long an order may stay `Suspend` */
 export function orderSaga(deadlineSeconds: number) {

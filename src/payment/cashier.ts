@@ -20,16 +20,16 @@ const STOP_GRACE_MS = 5000
 const RETRY_MIN_MS = 200
 const RETRY_MAX_MS = 60_000
 
-const LOCK = statement(`select order_id, status, refund_requested from payments where order_id = any($1::uuid[]) order by order_id for update`)
+const LOCK = statement(`select order_id, status, refund_requested, ctid::text as place from payments where order_id = any($1::uuid[]) order by order_id for update`)
 
 const RECORD = statement(`
   update payments set status = outcome.status, failure_reason = coalesce(outcome.failure_reason, payments.failure_reason),
     gateway_reference = coalesce(outcome.reference, payments.gateway_reference),
     refunded_amount = outcome.refunded_amount, last_error = outcome.last_error, updated_at = now(),
     next_attempt_at = now() + outcome.retry_ms * interval '1 millisecond'
-  from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::integer[])
-    as outcome (order_id, status, failure_reason, reference, refunded_amount, last_error, retry_ms)
-  where payments.order_id = any($1::uuid[]) and payments.order_id = outcome.order_id`)
+  from unnest($1::tid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::integer[])
+    as outcome (place, status, failure_reason, reference, refunded_amount, last_error, retry_ms)
+  where payments.ctid = outcome.place`)
 
 type Outcome = { outcome: 'charged'; reference: string } | { outcome: 'declined'; reason: string } | { outcome: 'refunded'; amount: number } | { outcome: 'unknown'; error: string }
 
@@ -171,14 +171,14 @@ export class Cashier {
 
 /** Records what the gateway said. */
 async function recordAnswers(tx: Tx, batch: readonly Answered[]): Promise<Change[]> {
-  const rows = await run<{ order_id: string; status: PaymentStatus; refund_requested: boolean }>(tx, LOCK, [batch.map(({ payment }) => payment.orderId)])
+  const rows = await run<{ order_id: string; status: PaymentStatus; refund_requested: boolean; place: string }>(tx, LOCK, [batch.map(({ payment }) => payment.orderId)])
   const current = new Map(rows.map((row) => [row.order_id, row]))
   const changes = batch
     // An attempt that outlived its claim may be answered twice; only one answer counts.
     .filter(({ payment, answer }, index) => counts(answer, payment.status, current.get(payment.orderId)!.status) && index === batch.findIndex((other) => other.payment.orderId === payment.orderId))
-    .map(({ payment, answer }) => ({ orderId: payment.orderId, ...changeFor(payment, answer, current.get(payment.orderId)!) }))
+    .map(({ payment, answer }) => ({ place: current.get(payment.orderId)!.place, ...changeFor(payment, answer, current.get(payment.orderId)!) }))
   void write(tx, RECORD, [
-    changes.map(({ orderId }) => orderId),
+    changes.map(({ place }) => place),
     changes.map(({ status }) => status),
     changes.map(({ failureReason }) => failureReason),
     changes.map(({ reference }) => reference),

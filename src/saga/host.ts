@@ -38,18 +38,20 @@ export class SagaHost {
   async fireDue(tx: Tx, limit: number): Promise<{ due: number; messages: Message[]; failed: { sagaId: string; error: unknown }[] }> {
     const rows = await lockDue(tx, this.definition.name, limit)
     const instances: SagaInstance[] = []
+    const places: string[] = []
     const failed: { sagaId: string; error: unknown }[] = []
     for (const row of rows) {
       try {
         const instance = SagaInstance.load(this.definition, row)
         instance.fire(row.now)
         instances.push(instance)
+        places.push(row.place)
       } catch (error) {
         failed.push({ sagaId: row.saga_id, error })
       }
     }
     if (failed.length > 0) postponeTimers(tx, this.definition.name, failed.map(({ sagaId }) => sagaId))
-    return { due: rows.length, messages: await this.#save(tx, instances), failed }
+    return { due: rows.length, messages: await this.#save(tx, places, instances), failed }
   }
 
   async #handle(messages: Message[], tx: Tx): Promise<Message[]> {
@@ -64,12 +66,12 @@ export class SagaHost {
       if (!instance) throw new NotRetryable(`${message.contract.name}: no ${name} saga ${message.correlationId}`)
       instance.apply(message, now!)
     }
-    return this.#save(tx, [...instances.values()])
+    return this.#save(tx, rows.map((row) => row.place), [...instances.values()])
   }
 
-  async #save(tx: Tx, instances: readonly SagaInstance[]): Promise<Message[]> {
+  async #save(tx: Tx, places: readonly string[], instances: readonly SagaInstance[]): Promise<Message[]> {
     if (instances.length === 0) return []
-    updateInstances(tx, this.definition.name, instances.map((instance) => instance.toRow()))
+    updateInstances(tx, places, instances.map((instance) => instance.toRow()))
     await this.#record(tx, instances)
     return instances.flatMap((instance) => instance.sent)
   }

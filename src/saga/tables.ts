@@ -33,11 +33,11 @@ export interface HistoryRow {
 const COLUMNS = `saga_id, state, value, context, version, timers`
 
 // In id order: two batches that share instances wait for each other instead of deadlocking.
-const LOCK = statement(`select ${COLUMNS}, now() as now from saga where saga = $1 and saga_id = any($2::uuid[]) order by saga_id for update`)
+const LOCK = statement(`select ${COLUMNS}, ctid::text as place, now() as now from saga where saga = $1 and saga_id = any($2::uuid[]) order by saga_id for update`)
 
 // `skip locked` waits for nothing: an instance that an event is moving right now is looked at again next time.
 const LOCK_DUE = statement(`
-  select ${COLUMNS}, now() as now from saga
+  select ${COLUMNS}, ctid::text as place, now() as now from saga
   where saga = $1 and next_timer_at <= now() order by next_timer_at limit $2 for update skip locked`)
 
 // Timers of an instance that today's machine cannot move: they must not stand in the way of the others.
@@ -49,18 +49,22 @@ const INSERT = statement(`
   insert into saga (saga, ${COLUMNS}, next_timer_at)
   select $1, * from unnest($2::uuid[], $3::text[], ${jsonTexts(4)}::jsonb[], ${jsonTexts(5)}::jsonb[], $6::integer[], ${jsonTexts(7)}::jsonb[], $8::timestamptz[])`)
 
+// Each row is found where it was locked: joined by key to a list of values, the same update took 8 ms instead of 2 whenever its
+// plan looked every key up in the list again.
 const UPDATE = statement(`
   update saga set state = moved.state, value = moved.value, context = moved.context, version = moved.version,
     timers = moved.timers, next_timer_at = moved.next_timer_at, updated_at = now()
-  from unnest($2::uuid[], $3::text[], ${jsonTexts(4)}::jsonb[], ${jsonTexts(5)}::jsonb[], $6::integer[], ${jsonTexts(7)}::jsonb[], $8::timestamptz[])
-    as moved (saga_id, state, value, context, version, timers, next_timer_at)
-  where saga.saga = $1 and saga.saga_id = any($2::uuid[]) and saga.saga_id = moved.saga_id`)
+  from unnest($1::tid[], $2::text[], ${jsonTexts(3)}::jsonb[], ${jsonTexts(4)}::jsonb[], $5::integer[], ${jsonTexts(6)}::jsonb[], $7::timestamptz[])
+    as moved (place, state, value, context, version, timers, next_timer_at)
+  where saga.ctid = moved.place`)
 
 const INSERT_HISTORY = statement(`
   insert into saga_history (saga, saga_id, sequence, event, body, message_id, from_state, to_state, sent)
   select $1, * from unnest($2::uuid[], $3::integer[], $4::text[], ${jsonTexts(5)}::jsonb[], $6::uuid[], $7::text[], $8::text[], ${jsonTexts(9)}::jsonb[])`)
 
 export interface LockedRow extends SagaRow {
+  /** Where the locked row is, until the transaction ends. */
+  place: string
   now: Date
 }
 
@@ -83,16 +87,16 @@ export async function untilNextTimer(tx: Tx, saga: string): Promise<number | und
 }
 
 export function insertInstances(tx: Tx, saga: string, rows: readonly SagaRow[]): void {
-  void write(tx, INSERT, [saga, ...columns(rows)])
+  void write(tx, INSERT, [saga, rows.map((row) => row.saga_id), ...columns(rows)])
 }
 
-export function updateInstances(tx: Tx, saga: string, rows: readonly SagaRow[]): void {
-  void write(tx, UPDATE, [saga, ...columns(rows)])
+/** @param places where each of the rows was locked */
+export function updateInstances(tx: Tx, places: readonly string[], rows: readonly SagaRow[]): void {
+  void write(tx, UPDATE, [places, ...columns(rows)])
 }
 
 function columns(rows: readonly SagaRow[]): unknown[] {
   return [
-    rows.map((row) => row.saga_id),
     rows.map((row) => row.state),
     joinJson(rows.map((row) => JSON.stringify(row.value))),
     joinJson(rows.map((row) => JSON.stringify(row.context))),
