@@ -30,7 +30,7 @@ export function summaryTable(runs: readonly Run[]): string {
   const figure = (name: string, of: (run: Run) => number) => median(own(name).map(of))
   const floors: Record<string, string> = { 'rabbitmq-1': 'floor-1', 'rabbitmq-3': 'floor-3' }
   const reference = own('rabbitmq-1').length > 0 ? figure('rabbitmq-1', (run) => run.ordersPerSecond) : undefined
-  const rows = CONTENDERS.filter(({ name }) => own(name).length > 0).map(({ name, title, orders }) => {
+  const rows = CONTENDERS.filter(({ name }) => own(name).length > 0).map(({ name, title }) => {
     const speed = figure(name, (run) => run.ordersPerSecond)
     const cpu = figure(name, total)
     const floor = floors[name]
@@ -44,7 +44,7 @@ export function summaryTable(runs: readonly Run[]): string {
       `${figure(name, (run) => run.cpu.node).toFixed(2)} + ${figure(name, (run) => run.cpu.postgres).toFixed(2)} + ${figure(name, (run) => run.cpu.rabbitmq).toFixed(2)} = ${cpu.toFixed(2)}`,
       [figure(name, (run) => run.latency.p50), figure(name, (run) => run.latency.p95), figure(name, (run) => run.latency.p99)].map((ms) => ms.toFixed(1)).join(' / '),
       figure(name, (run) => run.rssMb).toFixed(0),
-      String(orders),
+      String(own(name)[0]!.orders),
       own(name).every(({ broken }) => broken.length === 0) ? 'hold' : 'BROKEN'
     ]
   })
