@@ -71,7 +71,8 @@ async function measure(servers: Servers, contender: Contender, round: number, sc
   }
 }
 
-function cpuOf({ postgres, rabbitmq }: Servers, pids: readonly number[]) {
+/** CPU ms used so far by a contender's processes and by the servers. */
+export function cpuOf({ postgres, rabbitmq }: Servers, pids: readonly number[]) {
   return { node: pids.reduce((sum, pid) => sum + cpuMs(pid), 0), postgres: cpuMs(postgres.pid), rabbitmq: cpuMs(rabbitmq.pid) }
 }
 

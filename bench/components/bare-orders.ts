@@ -3,31 +3,13 @@
 import Fastify from 'fastify'
 import pg from 'pg'
 import { v7 as uuidv7 } from 'uuid'
+import { NEW_ORDER, type NewOrder } from '../floor/order.ts'
 import { batches } from '../floor/service.ts'
-
-interface NewOrder {
-  customerId: string
-  items: { productId: string; quantity: number }[]
-  paymentMethod: string
-}
 
 interface Waiting {
   orderId: string
   order: NewOrder
   resolve(): void
-}
-
-const text = { type: 'string', minLength: 1, maxLength: 100 }
-const item = { type: 'object', additionalProperties: false, required: ['productId', 'quantity'], properties: { productId: text, quantity: { type: 'integer', minimum: 1 } } }
-const body = {
-  type: 'object',
-  additionalProperties: false,
-  required: ['customerId', 'items', 'paymentMethod'],
-  properties: {
-    customerId: text,
-    paymentMethod: { type: 'string', enum: ['pm_card_visa', 'pm_card_chargeDeclined'] },
-    items: { type: 'array', minItems: 1, maxItems: 100, items: item }
-  }
 }
 
 const INSERT = `
@@ -59,7 +41,7 @@ const place = batches(async (batch: Waiting[]) => {
 
 const app = Fastify()
 app.get('/health/ready', () => ({ status: 'ok' }))
-app.post<{ Body: NewOrder }>('/orders', { schema: { body } }, async (request, reply) => {
+app.post<{ Body: NewOrder }>('/orders', { schema: { body: NEW_ORDER } }, async (request, reply) => {
   const orderId = uuidv7()
   await new Promise<void>((resolve) => place({ orderId, order: request.body, resolve }))
   return reply.code(202).send({ orderId, status: 'Suspend' })

@@ -3,7 +3,7 @@ import { newId } from '../../src/messaging/id.ts'
 import { joinJson, jsonTexts } from '../../src/messaging/sql.ts'
 import { batches, type Envelope, type FloorService, type Reply, type Sql } from './service.ts'
 
-interface NewOrder {
+export interface NewOrder {
   customerId: string
   items: { productId: string; quantity: number }[]
   paymentMethod: string
@@ -16,7 +16,7 @@ interface Waiting {
   reject(error: unknown): void
 }
 
-const NEW_ORDER = {
+export const NEW_ORDER = {
   type: 'object',
   additionalProperties: false,
   required: ['customerId', 'items', 'paymentMethod'],

@@ -1,8 +1,8 @@
 // A contender at work on a database of its own, and what is asked of it.
+import { cpuOf } from '../compare.ts'
 import { startContender, type Contender, type Running } from '../contenders.ts'
 import { closedLoop } from '../load.ts'
 import type { Servers } from '../servers.ts'
-import { cpuMs } from '../usage.ts'
 import { Audit, type Verdict } from './audit.ts'
 
 export interface Load {
@@ -39,9 +39,9 @@ export class Site {
 
   /** The closed loop, and what it cost. Idle sites beside this one are in the servers' CPU time: a few polls a second. */
   async load(orders: number, seed: number, hotProduct = false): Promise<Load> {
-    const before = this.#cpu()
+    const before = cpuOf(this.#servers, this.pids)
     const { endedMs } = await closedLoop(this.#running.urls, this.databaseUrl, orders, seed, hotProduct)
-    const after = this.#cpu()
+    const after = cpuOf(this.#servers, this.pids)
     this.#placed += orders
     return {
       orders,
@@ -58,11 +58,6 @@ export class Site {
   /** Judges all orders placed here so far. */
   check(): Promise<Verdict> {
     return this.#audit.check(this.#placed)
-  }
-
-  #cpu() {
-    const { postgres, rabbitmq } = this.#servers
-    return { node: this.pids.reduce((sum, pid) => sum + cpuMs(pid), 0), postgres: cpuMs(postgres.pid), rabbitmq: cpuMs(rabbitmq.pid) }
   }
 }
 
