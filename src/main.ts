@@ -48,7 +48,7 @@ async function run(config: Config, names: readonly ServiceName[], database: Embe
     services: names,
     databaseUrls: { order: config.orderDatabaseUrl ?? fallback, stock: config.stockDatabaseUrl ?? fallback, payment: config.paymentDatabaseUrl ?? fallback },
     transport: openTransport(config.rabbitmqUrl, names, log),
-    deadlineSeconds: config.orderDeadlineSeconds,
+    settings: { deadlineSeconds: config.orderDeadlineSeconds },
     host: config.host,
     port: config.port,
     log

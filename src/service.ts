@@ -18,6 +18,12 @@ import { stockService } from './stock/service.ts'
 export const SERVICE_NAMES = ['order', 'stock', 'payment'] as const
 export type ServiceName = (typeof SERVICE_NAMES)[number]
 
+/** What the services are told about how to work. */
+export interface Settings {
+  /** How long an order may stay `Suspend`. */
+  deadlineSeconds: number
+}
+
 interface ServiceParts {
   handlers: readonly Handler[]
   routes: readonly FastifyPluginAsync[]
@@ -32,7 +38,7 @@ interface ServiceDefinition {
   entities: readonly EntitySchema[]
   consumes: readonly Contract[]
   sends: readonly Contract[]
-  build(context: ServiceContext, settings: { deadlineSeconds: number }): ServiceParts
+  build(context: ServiceContext, settings: Settings): ServiceParts
 }
 
 const DEFINITIONS: Record<ServiceName, ServiceDefinition> = { order: orderService, stock: stockService, payment: paymentService }
@@ -50,7 +56,7 @@ export interface ServiceOptions {
   name: ServiceName
   databaseUrl: string
   transport: Transport
-  deadlineSeconds: number
+  settings: Settings
   log: Log
 }
 
@@ -68,7 +74,7 @@ export class Service {
   #databaseProblem: string | undefined = 'not connected yet'
   #starting: Promise<void> | undefined
 
-  constructor({ name, databaseUrl, transport, deadlineSeconds, log }: ServiceOptions) {
+  constructor({ name, databaseUrl, transport, settings, log }: ServiceOptions) {
     const definition = DEFINITIONS[name]
     const schema = `${name}_service`
     this.name = name
@@ -77,7 +83,7 @@ export class Service {
     this.dataSource = createDataSource(this.#database)
     this.relay = new Relay({ url: databaseUrl, schema, transport, log })
     this.outbox = new Outbox({ dataSource: this.dataSource, address: transport.address, source: name, committed: (rows) => this.relay.offer(rows) })
-    this.parts = definition.build({ dataSource: this.dataSource, outbox: this.outbox, log }, { deadlineSeconds })
+    this.parts = definition.build({ dataSource: this.dataSource, outbox: this.outbox, log }, settings)
     this.#endpoint = new Endpoint({ definition: { name, handlers: this.parts.handlers }, outbox: this.outbox, transport, log })
   }
 

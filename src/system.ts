@@ -5,14 +5,14 @@ import { operationRoutes } from './http/operations.ts'
 import { HttpProblem } from './http/problem.ts'
 import { outboxStatus } from './messaging/outbox.ts'
 import type { Transport } from './messaging/transport.ts'
-import { Service, stopServices, type ServiceName } from './service.ts'
+import { Service, stopServices, type ServiceName, type Settings } from './service.ts'
 
 export interface SystemOptions {
   services: readonly ServiceName[]
   databaseUrls: Record<ServiceName, string>
   /** In memory only when all services are in this process. */
   transport: Transport
-  deadlineSeconds: number
+  settings: Settings
   host: string
   port: number
   log: FastifyBaseLogger
@@ -39,8 +39,8 @@ export class System {
   }
 
   /** Listens at once, so that /health/ready can tell what is missing, and begins to start the services. */
-  static async start({ services: names, databaseUrls, transport, deadlineSeconds, host, port, log }: SystemOptions): Promise<System> {
-    const services = names.map((name) => new Service({ name, databaseUrl: databaseUrls[name], transport, deadlineSeconds, log }))
+  static async start({ services: names, databaseUrls, transport, settings, host, port, log }: SystemOptions): Promise<System> {
+    const services = names.map((name) => new Service({ name, databaseUrl: databaseUrls[name], transport, settings, log }))
     const app = await buildApp(log, (root) => {
       for (const service of services) mount(root, service)
       root.register(

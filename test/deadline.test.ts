@@ -7,7 +7,7 @@ import { startSystem, type TestSystem } from './support/system.ts'
 import { until } from './support/until.ts'
 
 /** Long enough for an order to begin, short enough to wait for. */
-const DEADLINE = { deadlineSeconds: 0.5 }
+const DEADLINE = { settings: { deadlineSeconds: 0.5 } }
 
 t.test('stock is away past the deadline', async (t) => {
   const shared = await sharedPlaces()
@@ -96,7 +96,7 @@ t.test('a deadline passes while no process runs', async (t) => {
   const orderId = await before.api.placeOrder()
   const { timers } = await before.api.get(`/sagas/${orderId}`)
   await before.system.stop()
-  const after = await startSystem(t, 'rabbitmq', { ...shared, services: ['order'], deadlineSeconds: 2_000_000 })
+  const after = await startSystem(t, 'rabbitmq', { ...shared, services: ['order'], settings: { deadlineSeconds: 2_000_000 } })
   t.match(await failed(after.api, orderId), { failureReason: 'DeadlineExceeded' })
   const { history } = await after.api.get(`/sagas/${orderId}`)
   t.ok(timers[0].dueAt <= history[1].at, 'at the time that was set when the order came')

@@ -73,7 +73,7 @@ t.test('the order machine describes itself', async (t) => {
 })
 
 t.test('an instance that the machine cannot load does not stop the deadlines of others', async (t) => {
-  const { api, system } = await startSystem(t, 'memory', { services: ['order'], deadlineSeconds: 1000 })
+  const { api, system } = await startSystem(t, 'memory', { services: ['order'], settings: { deadlineSeconds: 1000 } })
   const [stranded, healthy] = [await api.placeOrder(), await api.placeOrder()]
   const { dataSource } = system.service('order')
   await dataSource.query(`update saga set value = '"Nowhere"' where saga_id = $1`, [stranded])

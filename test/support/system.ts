@@ -3,13 +3,15 @@ import { pino } from 'pino'
 import { MemoryTransport } from '../../src/messaging/memory-transport.ts'
 import { RabbitTransport } from '../../src/messaging/rabbitmq-transport.ts'
 import type { Transport } from '../../src/messaging/transport.ts'
-import { sagaboxTopology, type ServiceName } from '../../src/service.ts'
+import { sagaboxTopology, type ServiceName, type Settings } from '../../src/service.ts'
 import { System } from '../../src/system.ts'
 import { postgresForTests } from '../fixtures/postgres.ts'
 import { rabbitmqForTests } from '../fixtures/rabbitmq.ts'
 import { Api } from './api.ts'
 
 export type TransportName = 'memory' | 'rabbitmq'
+
+const TEST_SETTINGS: Settings = { deadlineSeconds: 30 }
 
 export interface TestSystem {
   system: System
@@ -22,7 +24,7 @@ export const testLog = pino({ level: process.env.TEST_LOG_LEVEL ?? 'silent' })
 
 export interface TestSystemOptions {
   services?: ServiceName[]
-  deadlineSeconds?: number
+  settings?: Partial<Settings>
   /** Stands between the system and its transport. */
   wrap?(transport: Transport): Transport
   /** Another system's, to run beside it. */
@@ -38,7 +40,7 @@ export async function startSystem(t: Test, transportName: TransportName, options
     services: options.services ?? ['order', 'stock', 'payment'],
     databaseUrls: { order: databaseUrl, stock: databaseUrl, payment: databaseUrl },
     transport: options.wrap?.(transport) ?? transport,
-    deadlineSeconds: options.deadlineSeconds ?? 30,
+    settings: { ...TEST_SETTINGS, ...options.settings },
     host: '127.0.0.1',
     port: 0,
     log: testLog
