@@ -103,9 +103,11 @@ export function endpointFuzz(t: Test, makeBus: (t: Test) => Promise<Bus>): void 
     for (const queue of ['harbour', 'harbour_error', 'harbour_skipped']) await until(`${queue} is empty`, async () => ((await bus.kept(queue)) ?? 0) === 0)
     await until('the outbox is empty', async () => (await port.count('outbox')) === 0)
 
-    const letters: { payload: Buffer; reason: string; exception: string }[] = await port.dataSource.query('select payload, reason, exception from dead_letter')
+    const letters: { payload: Buffer; reason: string; exception: string; seen: number }[] = await port.dataSource.query('select payload, reason, exception, seen from dead_letter')
     const handled = await port.count('effects')
-    t.equal(letters.length + handled, all.length + good.length, `${letters.length} letters and ${handled} handled: each exactly one of both`)
+    // The same bytes twice are one letter, seen twice.
+    const buriedCount = letters.reduce((sum, { seen }) => sum + seen, 0)
+    t.equal(buriedCount + handled, all.length + good.length, `${buriedCount} buried and ${handled} handled: each exactly one of both`)
     t.equal(new Set((await port.effects()).map(({ voyageId }) => voyageId)).size, handled, 'nothing was handled twice')
     const buried = new Set(letters.map(({ payload }) => payload.toString('base64')))
     for (const { what, payload } of picked) if (!/__proto__$|__proto__ in the headers/.test(what)) t.ok(buried.has(payload.toString('base64')), what)

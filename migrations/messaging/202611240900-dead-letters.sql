@@ -27,7 +27,7 @@ alter table dead_letter
   add column status text not null default 'waiting' check (status in ('waiting', 'retrying', 'handled')),
   add column retry_id bigint,
   add column fingerprint bytea;
-update dead_letter set last_seen_at = first_seen_at, fingerprint = sha256(convert_to(coalesce(message_id, ''), 'UTF8') || payload);
+update dead_letter set last_seen_at = first_seen_at, fingerprint = sha256(payload);
 -- At least once: the same letter may have been kept twice.
 delete from dead_letter using dead_letter as later
 where dead_letter.endpoint = later.endpoint and dead_letter.fingerprint = later.fingerprint and dead_letter.id < later.id;
@@ -38,7 +38,7 @@ comment on column dead_letter.headers is 'as received from the error or skipped 
 comment on column dead_letter.attempts is 'every try to handle it: [{at, error}]';
 comment on column dead_letter.seen is 'how often it became a dead letter';
 comment on column dead_letter.retry_id is 'the group retry that sent it back last';
-comment on column dead_letter.fingerprint is 'SHA-256 of message id and payload: the same letter again is the same row';
+comment on column dead_letter.fingerprint is 'SHA-256 of the payload: the same letter again is the same row';
 
 -- What operators did with dead letters. A deleted letter lives on here.
 create table dead_letter_audit (

@@ -20,7 +20,7 @@ export interface DeadLetter {
   reason: string
   stack: string | null
   attempts: readonly FailedAttempt[]
-  /** The same message with the same bytes is the same letter. */
+  /** Of the payload, which holds the message's id when it can be read: the same bytes are the same letter. */
   fingerprint: Buffer
 }
 
@@ -58,7 +58,7 @@ export function deadLetterOf(endpoint: string, kind: DeadLetter['kind'], deliver
     reason: storableText(reason),
     stack: stack === undefined ? null : storableText(stack),
     attempts: attemptsIn(delivery.headers),
-    fingerprint: createHash('sha256').update(messageId ?? '').update(payload).digest()
+    fingerprint: createHash('sha256').update(payload).digest()
   }
 }
 
