@@ -26,15 +26,15 @@ export interface DeadLetter {
 
 // Handled after all, by a copy of the message or on an operator's retry: then this is what a crash has sent twice.
 const STORE = statement(`
-  insert into dead_letter (endpoint, kind, message_id, message_type, correlation_id, payload, content_type, headers, exception, reason, stack, attempts, fingerprint, status)
-  select endpoint, kind, message_id, message_type, correlation_id, payload, content_type, headers, exception, reason, stack, attempts, fingerprint,
+  insert into dead_letter (endpoint, kind, message_id, message_type, correlation_id, payload, content_type, headers, exception, reason, stack, attempts, fingerprint, seen, status)
+  select endpoint, kind, message_id, message_type, correlation_id, payload, content_type, headers, exception, reason, stack, attempts, fingerprint, seen,
     case when exists (select from inbox where inbox.message_id = letter.uuid and inbox.endpoint = letter.endpoint) then 'handled' else 'waiting' end
-  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], ${jsonTexts(8)}::jsonb[], $9::text[], $10::text[], $11::text[], ${jsonTexts(12)}::jsonb[], $13::bytea[], $14::uuid[])
-    as letter (endpoint, kind, message_id, message_type, correlation_id, payload, content_type, headers, exception, reason, stack, attempts, fingerprint, uuid)
+  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], ${jsonTexts(8)}::jsonb[], $9::text[], $10::text[], $11::text[], ${jsonTexts(12)}::jsonb[], $13::bytea[], $14::integer[], $15::uuid[])
+    as letter (endpoint, kind, message_id, message_type, correlation_id, payload, content_type, headers, exception, reason, stack, attempts, fingerprint, seen, uuid)
   order by endpoint, fingerprint
   on conflict (endpoint, fingerprint) do update set
     kind = excluded.kind, headers = excluded.headers, exception = excluded.exception, reason = excluded.reason, stack = excluded.stack,
-    attempts = dead_letter.attempts || excluded.attempts, status = excluded.status, seen = dead_letter.seen + 1, last_seen_at = now()
+    attempts = dead_letter.attempts || excluded.attempts, status = excluded.status, seen = dead_letter.seen + excluded.seen, last_seen_at = now()
   returning fingerprint, status`)
 
 const MARK_HANDLED = statement(`
@@ -68,7 +68,9 @@ export function deadLetterOf(endpoint: string, kind: DeadLetter['kind'], deliver
  */
 export async function storeDeadLetters(tx: Tx, letters: readonly DeadLetter[]): Promise<DeadLetter[]> {
   // One statement cannot meet the same row twice.
-  const distinct = [...new Map(letters.map((letter) => [letter.fingerprint.toString('base64'), letter])).values()]
+  const byFingerprint = new Map<string, DeadLetter[]>()
+  for (const letter of letters) byFingerprint.set(keyOf(letter), [...(byFingerprint.get(keyOf(letter)) ?? []), letter])
+  const distinct = [...byFingerprint.values()].map((copies) => copies.at(-1)!)
   const rows = await run<{ fingerprint: Buffer; status: string }>(tx, STORE, [
     distinct.map((letter) => letter.endpoint),
     distinct.map((letter) => letter.kind),
@@ -83,10 +85,15 @@ export async function storeDeadLetters(tx: Tx, letters: readonly DeadLetter[]): 
     distinct.map((letter) => letter.stack),
     joinJson(distinct.map((letter) => storableJson(letter.attempts))),
     distinct.map((letter) => letter.fingerprint),
+    distinct.map((letter) => byFingerprint.get(keyOf(letter))!.length),
     distinct.map((letter) => (letter.messageId !== null && UUID.test(letter.messageId) ? letter.messageId : null))
   ])
-  const waiting = new Set(rows.filter(({ status }) => status === 'waiting').map(({ fingerprint }) => fingerprint.toString('base64')))
-  return distinct.filter(({ fingerprint }) => waiting.has(fingerprint.toString('base64')))
+  const waiting = new Set(rows.filter(({ status }) => status === 'waiting').map(keyOf))
+  return distinct.filter((letter) => waiting.has(keyOf(letter)))
+}
+
+function keyOf({ fingerprint }: { fingerprint: Buffer }): string {
+  return fingerprint.toString('base64')
 }
 
 /** The endpoint has handled messages that operators had sent back. */
