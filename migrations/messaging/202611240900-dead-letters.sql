@@ -64,3 +64,6 @@ create table dead_letter_retry (
 );
 
 comment on column dead_letter_retry.outcome is 'at its end: {sent, handled, failedAgain, underWay}; its letters may belong to a later one by now';
+
+-- Rows leave it in large numbers, all at its old end.
+alter table inbox set (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
