@@ -120,7 +120,10 @@ export class Cashier {
     const signal = left > 0 ? AbortSignal.timeout(left) : AbortSignal.abort(new Error('the claim was too old to ask the gateway'))
     setMaxListeners(0, signal)
     for (const payment of claimed) {
-      const asking: Promise<void> = this.#ask(payment, signal).then((answer) => {
+      const again = (answer: Outcome) => {
+        if (!this.#stopping) this.#answers.push({ payment, answer })
+      }
+      const asking: Promise<void> = this.#ask(payment, signal, again).then((answer) => {
         this.#asking.delete(asking)
         this.#answers.push({ payment, answer })
         if (this.#asking.size === MAX_IN_FLIGHT - BATCH) this.#wake.give()
@@ -155,14 +158,16 @@ export class Cashier {
     }
   }
 
-  async #ask({ orderId: key, status, amount, currency, paymentMethod: method, attempts, refundRequested: refund }: Claimed, signal: AbortSignal): Promise<Outcome> {
-    const request = { key, amount, currency, method }
+  async #ask({ orderId: key, status, amount, currency, paymentMethod: method, attempts, refundRequested: refund, reference, ageMs }: Claimed, signal: AbortSignal, again: (answer: Outcome) => void): Promise<Outcome> {
+    const request = { key, amount, currency, method, ageMs }
+    // Nothing to pay, nothing to give back: no gateway takes a charge of zero.
+    if (amount === 0) return status === 'Pending' && !refund ? { outcome: 'charged', reference: 'nothing to pay' } : { outcome: 'refunded', amount: 0 }
     // The first attempt of a payment whose refund is already wanted: it was never charged.
     if (status === 'Pending' && refund && attempts === 1) return { outcome: 'refunded', amount: 0 }
     try {
       signal.throwIfAborted()
-      if (status === 'Pending' && !refund) return await this.#gateway.charge(request, signal)
-      return { outcome: 'refunded', amount: (await this.#gateway.refund(request, signal)).amount }
+      if (status === 'Pending' && !refund) return await this.#gateway.charge(request, signal, again)
+      return { outcome: 'refunded', amount: (await this.#gateway.refund({ ...request, reference: reference ?? undefined }, signal)).amount }
     } catch (error) {
       return { outcome: 'unknown', error: (error as Error).message }
     }

@@ -17,6 +17,10 @@ export interface Claimed {
   /** How often the gateway has been asked, this time included. */
   attempts: number
   refundRequested: boolean
+  /** The gateway's name for the charge, once it has answered. */
+  reference: string | null
+  /** How long ago the payment was recorded, ms. */
+  ageMs: number
 }
 
 // The attempt is committed before the gateway is asked: whoever finds the claim expired asks again under the same key.
@@ -24,7 +28,8 @@ const CLAIM = statement(`
   update payments set attempts = attempts + 1, next_attempt_at = now() + interval '${CLAIM_SECONDS} seconds'
   where order_id = any(array(
     select order_id from payments where next_attempt_at <= now() order by next_attempt_at limit $1 for update skip locked))
-  returning order_id as "orderId", status, amount, currency, payment_method as "paymentMethod", cause, attempts, refund_requested as "refundRequested"`)
+  returning order_id as "orderId", status, amount, currency, payment_method as "paymentMethod", cause, attempts, refund_requested as "refundRequested",
+    gateway_reference as reference, (extract(epoch from now() - created_at) * 1000)::float8 as "ageMs"`)
 
 /** Claims payments that wait for the gateway: whose time has come, or whose last attempt counts as lost. */
 export async function claimDue(tx: Tx, limit: number): Promise<Claimed[]> {

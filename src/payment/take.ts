@@ -54,7 +54,9 @@ export async function takePayments(messages: Message<typeof StockReservedEvent>[
     paymentMethod,
     cause: { conversationId, correlationId, headers },
     attempts: 1,
-    refundRequested: false
+    refundRequested: false,
+    reference: null,
+    ageMs: 0
   }))
   const made = await run<{ order_id: string }>(tx, INSERT, [
     payments.map(({ orderId }) => orderId),
