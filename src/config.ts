@@ -19,7 +19,10 @@ const Config = Type.Object({
   orderDeadlineSeconds: Type.Number({ minimum: 0.1, maximum: 2_000_000, description: 'seconds from 0.1 to 2000000' }),
   redeliverySeconds: Type.String({ pattern: '^(\\d{1,7}(\\.\\d{1,3})?(,(?=\\d)|$)){0,20}$', description: 'seconds separated by commas, such as 5,30,300, or nothing for no delayed redelivery' }),
   inboxDays: Type.Number({ minimum: 0.01, maximum: 3650, description: 'days from 0.01 to 3650' }),
-  stopGraceSeconds: Type.Number({ minimum: 1, maximum: 3600, description: 'seconds from 1 to 3600' })
+  stopGraceSeconds: Type.Number({ minimum: 1, maximum: 3600, description: 'seconds from 1 to 3600' }),
+  paymentGateway: Type.Enum(['simulated', 'stripe'], { description: 'simulated or stripe' }),
+  stripeSecretKey: Type.Optional(Type.String({ pattern: '^[rs]k_(test|live)_[A-Za-z0-9]+$', description: 'a secret or restricted key of Stripe: sk_test_…, sk_live_…, rk_test_… or rk_live_…' })),
+  stripeApiUrl: Type.String({ pattern: '^https?://[^/?#@\\s]+/?$', description: 'an http:// or https:// URL without a path' })
 })
 
 export type Config = Static<typeof Config>
@@ -50,7 +53,7 @@ export async function loadConfig(): Promise<Config> {
   const variables = environmentVariables()
   const lines = problemsOf(Errors(Config, value)).map(({ field }) => {
     const key = field.slice(1) as keyof typeof Config.properties
-    const shown = key.endsWith('Url') ? '' : `, got ${JSON.stringify(given[key])}`
+    const shown = key.endsWith('Url') || key === 'stripeSecretKey' ? '' : `, got ${JSON.stringify(given[key])}`
     return `${variables[key] ?? key}: expected ${(Config.properties[key] as { description?: string } | undefined)?.description ?? 'another value'}${shown}`
   })
   throw new ConfigError([...new Set(lines)].join('\n'))

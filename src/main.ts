@@ -9,7 +9,7 @@ import { seedProducts } from './seed.ts'
 import { MemoryTransport } from './messaging/memory-transport.ts'
 import { RabbitTransport } from './messaging/rabbitmq-transport.ts'
 import type { Transport } from './messaging/transport.ts'
-import { sagaboxTopology, SERVICE_NAMES, type ServiceName } from './service.ts'
+import { sagaboxTopology, SERVICE_NAMES, type ServiceName, type Settings } from './service.ts'
 import { System } from './system.ts'
 
 /** A terminal's Ctrl-C arrives twice under npm, from the terminal and from npm: this close together, ms, it is one. */
@@ -31,22 +31,23 @@ async function main(config: Config, names: readonly ServiceName[]): Promise<void
   if (!config.rabbitmqUrl && names.length < SERVICE_NAMES.length) {
     throw new ConfigError(`RABBITMQ_URL: expected an amqp:// URL, because ${names.join(' and ')} alone can reach the other services only through a broker. Without one, start all three: npm start`)
   }
+  const settings = settingsOf(config, names)
   const stop = onSignals()
   const database = needsEmbedded(config, names) ? await startEmbeddedPostgres({ dataDir: resolve(config.dataDir), log: { info: (text) => log.info(text), error: (text) => log.error(text) } }) : undefined
   try {
-    await run(config, names, database, stop, log)
+    await run(config, names, settings, database, stop, log)
   } finally {
     await database?.stop()
   }
 }
 
-async function run(config: Config, names: readonly ServiceName[], database: EmbeddedPostgres | undefined, stop: Promise<string>, log: pino.Logger): Promise<void> {
+async function run(config: Config, names: readonly ServiceName[], settings: Settings, database: EmbeddedPostgres | undefined, stop: Promise<string>, log: pino.Logger): Promise<void> {
   const fallback = config.databaseUrl ?? database?.url ?? ''
   const system = await System.start({
     services: names,
     databaseUrls: { order: config.orderDatabaseUrl ?? fallback, stock: config.stockDatabaseUrl ?? fallback, payment: config.paymentDatabaseUrl ?? fallback },
     transport: openTransport(config.rabbitmqUrl, names, log),
-    settings: { deadlineSeconds: config.orderDeadlineSeconds, redeliverySeconds: redeliverySeconds(config), inboxDays: config.inboxDays },
+    settings,
     host: config.host,
     port: config.port,
     log
@@ -64,6 +65,14 @@ async function run(config: Config, names: readonly ServiceName[], database: Embe
   await system.stop()
   if (cause instanceof Error) throw cause
   log.info('Stopped')
+}
+
+function settingsOf(config: Config, names: readonly ServiceName[]): Settings {
+  const { orderDeadlineSeconds: deadlineSeconds, inboxDays, paymentGateway, stripeSecretKey: secretKey, stripeApiUrl: apiUrl } = config
+  if (paymentGateway === 'stripe' && names.includes('payment') && !secretKey) {
+    throw new ConfigError('STRIPE_SECRET_KEY: expected a secret key of Stripe, because PAYMENT_GATEWAY is stripe. Without one, pay with PAYMENT_GATEWAY=simulated')
+  }
+  return { deadlineSeconds, redeliverySeconds: redeliverySeconds(config), inboxDays, paymentGateway, ...(secretKey && { stripe: { secretKey, apiUrl } }) }
 }
 
 function openTransport(rabbitmqUrl: string | undefined, names: readonly ServiceName[], log: pino.Logger): Transport {

@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url'
 import type { DataSource, EntitySchema } from 'typeorm'
 import { deadLetterRoutes } from './http/dead-letters.ts'
 import { backoff, pause } from './messaging/batcher.ts'
+import type { PaymentGatewayName } from './contracts/types.ts'
 import type { ServiceContext, Worker } from './messaging/context.ts'
 import { connectDatabase, createDataSource, type DatabaseOptions } from './messaging/database.ts'
 import { DeadLetterOffice } from './messaging/dead-letter-retry.ts'
@@ -16,6 +17,7 @@ import { topologyOf, type Topology } from './messaging/topology.ts'
 import type { Transport } from './messaging/transport.ts'
 import { orderService } from './order/service.ts'
 import { paymentService } from './payment/service.ts'
+import type { StripeSettings } from './payment/stripe-gateway.ts'
 import { stockService } from './stock/service.ts'
 
 export const SERVICE_NAMES = ['order', 'stock', 'payment'] as const
@@ -29,6 +31,10 @@ export interface Settings {
   redeliverySeconds: readonly number[]
   /** How long an inbox remembers what was handled. */
   inboxDays: number
+  /** Who moves the money, and so which payment methods an order may name. */
+  paymentGateway: PaymentGatewayName
+  /** Where the payment service finds Stripe, when that is the gateway. */
+  stripe?: StripeSettings
 }
 
 interface ServiceParts {

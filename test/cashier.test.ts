@@ -23,8 +23,10 @@ class LedgerGateway implements PaymentGateway {
   refunds = 0
   arrive: (() => void) | undefined
   holds = false
+  answerAgain: (() => void) | undefined
 
-  async charge({ amount }: { amount: number }): Promise<ChargeResult> {
+  async charge({ amount }: { amount: number }, _signal: AbortSignal, again: (answer: ChargeResult) => void): Promise<ChargeResult> {
+    this.answerAgain = () => again({ outcome: 'charged', reference: 'ref' })
     if (this.holds) await new Promise<void>((resolve) => (this.arrive = resolve))
     this.charges++
     this.money += amount
@@ -123,4 +125,39 @@ t.test('a claim that was lost is asked again under the same key, and counts once
   await dead.stop()
   t.match(await payment(), { status: 'Completed', attempts: 2 })
   t.same(await sent(), ['PaymentCompletedEvent'], 'one answer, though the gateway gave two')
+})
+
+t.test('an answer that comes twice counts once', async (t) => {
+  for (const first of [true, false]) {
+    const { outbox, payment, statusIs, take, sent } = await openPayment(t)
+    const gateway = new LedgerGateway()
+    const cashier = new Cashier(outbox, gateway, testLog)
+    gateway.holds = first
+    await take()
+    await cashier.runOnce()
+    // Before the answer that was waited for, and after it.
+    if (first) gateway.answerAgain!()
+    await statusIs('Completed')
+    if (first) gateway.arrive!()
+    else gateway.answerAgain!()
+    await cashier.stop()
+    t.match(await payment(), { status: 'Completed', attempts: 1 })
+    t.same(await sent(), ['PaymentCompletedEvent'])
+  }
+})
+
+t.test('an answer that comes again after the refund moves nothing', async (t) => {
+  const { outbox, payment, statusIs, take, refund, sent } = await openPayment(t)
+  const gateway = new LedgerGateway()
+  const cashier = new Cashier(outbox, gateway, testLog)
+  await take()
+  await cashier.runOnce()
+  await statusIs('Completed')
+  await refund()
+  await cashier.runOnce()
+  await statusIs('Refunded')
+  gateway.answerAgain!()
+  await cashier.stop()
+  t.match(await payment(), { status: 'Refunded', refundedAmount: 500 })
+  t.same(await sent(), ['PaymentCompletedEvent', 'PaymentRefundedEvent'])
 })

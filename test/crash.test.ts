@@ -188,6 +188,10 @@ t.test('a setting that cannot be used', async (t) => {
     [[], { RABBITMQ_URL: 'foo' }, /RABBITMQ_URL/, /amqp:\/\//],
     [[], { DATABASE_URL: 'mysql://localhost/x' }, /DATABASE_URL/, /postgres:\/\//],
     [[], { LOG_LEVEL: 'loud' }, /LOG_LEVEL/, /fatal, error, warn/],
+    [[], { PAYMENT_GATEWAY: 'paypal' }, /PAYMENT_GATEWAY/, /simulated or stripe/],
+    [[], { PAYMENT_GATEWAY: 'stripe' }, /STRIPE_SECRET_KEY/, /secret key of Stripe, because PAYMENT_GATEWAY is stripe/],
+    [[], { STRIPE_SECRET_KEY: 'pk_test_public' }, /STRIPE_SECRET_KEY/, /sk_test_/],
+    [[], { STRIPE_API_URL: 'stripe.com' }, /STRIPE_API_URL/, /https:\/\//],
     [['order'], { DATABASE_URL: url }, /RABBITMQ_URL/, /order alone can reach the other services only through a broker/],
     [['shop'], {}, /shop/, /order, stock, payment/],
     [[], { ORDER_DATABASE_URL: url }, /DATABASE_URL/, /stock and payment/]
@@ -202,6 +206,7 @@ t.test('a setting that cannot be used', async (t) => {
         t.match(program.errors, named, `${what}: names it`)
         t.match(program.errors, expected, `${what}: says what was expected`)
         t.notMatch(program.errors, /\n +at /, `${what}: no stack trace`)
+        t.notMatch(program.errors, /pk_test/, `${what}: shows no key`)
       })
     )
   }

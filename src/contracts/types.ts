@@ -23,5 +23,22 @@ export const Items = Type.Array(Type.Object({ productId: Name, quantity: Quantit
 /** A gateway's name for how the customer pays. */
 export const PaymentMethod = Type.String({ pattern: '^pm_[A-Za-z0-9_]{1,60}$' })
 
-/** The methods an order may name: Stripe's test names, and `pm_sim_*` for how a gateway misbehaves. */
-export const PAYMENT_METHODS = ['pm_card_visa', 'pm_card_chargeDeclined', 'pm_card_chargeDeclinedInsufficientFunds', 'pm_sim_unavailable', 'pm_sim_lost_response'] as const
+/** Who moves the money, and so which payment methods there are. */
+export type PaymentGatewayName = 'simulated' | 'stripe'
+
+/** What the simulated gateway takes: Stripe's test names, and `pm_sim_*` for how a gateway misbehaves. */
+const SIMULATED_METHODS = [
+  'pm_card_visa',
+  'pm_card_chargeDeclined',
+  'pm_card_chargeDeclinedInsufficientFunds',
+  'pm_sim_unavailable',
+  'pm_sim_lost_response',
+  'pm_sim_slow',
+  'pm_sim_fails_twice',
+  'pm_sim_answers_twice'
+]
+
+/** The methods an order may name. Only Stripe knows its own: a name that means nothing to it is declined when it is to be charged. */
+export function paymentMethodsOf(gateway: PaymentGatewayName): Type.TUnsafe<string> {
+  return Type.Unsafe<string>(gateway === 'simulated' ? Type.Enum(SIMULATED_METHODS) : PaymentMethod)
+}

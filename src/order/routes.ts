@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { LessThan, type DataSource } from 'typeorm'
-import { Items, Money, Name, PAYMENT_METHODS, Quantity } from '../contracts/types.ts'
+import { Items, Money, Name, paymentMethodsOf, Quantity, type PaymentGatewayName } from '../contracts/types.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from '../http/page.ts'
 import { notFound, problemResponse } from '../http/problem.ts'
 import { UUID } from '../messaging/envelope.ts'
@@ -10,15 +10,16 @@ import { OrderEntity, type Order } from './tables.ts'
 
 const STATUSES = ['Suspend', 'Completed', 'Failed'] as const
 
-const NewOrder = Type.Object(
-  {
-    customerId: Name,
-    items: Type.Array(Type.Object({ productId: Name, quantity: Quantity }, { additionalProperties: false }), { minItems: 1, maxItems: 100 }),
-    paymentMethod: Type.Enum([...PAYMENT_METHODS]),
-    expectedTotal: Type.Optional(Money)
-  },
-  { additionalProperties: false, examples: [{ customerId: 'ada', items: [{ productId: 'keyboard', quantity: 1 }], paymentMethod: 'pm_card_visa' }] }
-)
+const newOrder = (gateway: PaymentGatewayName) =>
+  Type.Object(
+    {
+      customerId: Name,
+      items: Type.Array(Type.Object({ productId: Name, quantity: Quantity }, { additionalProperties: false }), { minItems: 1, maxItems: 100 }),
+      paymentMethod: paymentMethodsOf(gateway),
+      expectedTotal: Type.Optional(Money)
+    },
+    { additionalProperties: false, examples: [{ customerId: 'ada', items: [{ productId: 'keyboard', quantity: 1 }], paymentMethod: 'pm_card_visa' }] }
+  )
 
 const Accepted = Type.Object({ orderId: Type.String(), status: Type.Literal('Suspend') })
 
@@ -40,7 +41,8 @@ const IdempotencyKey = Type.String({ pattern: '^[\\x21-\\x7e]{1,255}$', descript
 
 const tags = ['order']
 
-export function orderRoutes(dataSource: DataSource, intake: OrderIntake): FastifyPluginAsyncTypebox {
+/** @param gateway decides which payment methods an order may name */
+export function orderRoutes(dataSource: DataSource, intake: OrderIntake, gateway: PaymentGatewayName): FastifyPluginAsyncTypebox {
   const orders = () => dataSource.getRepository(OrderEntity)
 
   return async (app) => {
@@ -51,7 +53,7 @@ export function orderRoutes(dataSource: DataSource, intake: OrderIntake): Fastif
           tags,
           summary: 'Place an order',
           description: 'Recorded as `Suspend`; stock and payment decide how it ends. Prices are stock’s; `expectedTotal` makes the order fail with `PriceChanged` when they differ.',
-          body: NewOrder,
+          body: newOrder(gateway),
           headers: Type.Object({ 'idempotency-key': Type.Optional(IdempotencyKey) }),
           response: {
             202: { ...Accepted, headers: { location: { type: 'string' }, 'idempotent-replayed': { type: 'string', description: 'true when this repeats an earlier answer' } } },

@@ -1,6 +1,7 @@
 import { OrderCompletedEvent, OrderCreatedEvent, OrderFailedEvent } from '../contracts/order.ts'
 import { RefundPayment } from '../contracts/payment.ts'
 import { ReleaseStock } from '../contracts/stock.ts'
+import type { PaymentGatewayName } from '../contracts/types.ts'
 import type { ServiceContext } from '../messaging/context.ts'
 import { SagaHost } from '../saga/host.ts'
 import { SagaInspector } from '../saga/inspect.ts'
@@ -19,13 +20,13 @@ export const orderService = {
   entities: [OrderEntity, OrderLineEntity],
   consumes: ORDER_EVENTS,
   sends: [OrderCreatedEvent, OrderCompletedEvent, OrderFailedEvent, ReleaseStock, RefundPayment],
-  /** @param settings `deadlineSeconds`: how long an order may stay `Suspend` */
-  build({ dataSource, outbox, log }: ServiceContext, { deadlineSeconds }: { deadlineSeconds: number }) {
+  /** @param settings `deadlineSeconds`: how long an order may stay `Suspend`; `paymentGateway`: whose payment methods it may name */
+  build({ dataSource, outbox, log }: ServiceContext, { deadlineSeconds, paymentGateway }: { deadlineSeconds: number; paymentGateway: PaymentGatewayName }) {
     const host = new SagaHost(orderSaga(deadlineSeconds))
     const intake = new OrderIntake(outbox, host)
     return {
       handlers: [host.handler()],
-      routes: [orderRoutes(dataSource, intake), sagaRoutes(new SagaInspector(dataSource, host.definition))],
+      routes: [orderRoutes(dataSource, intake, paymentGateway), sagaRoutes(new SagaInspector(dataSource, host.definition))],
       workers: [new TimerLoop(host, outbox, log)],
       intake
     }

@@ -1,11 +1,14 @@
 import { PaymentCompletedEvent, PaymentFailedEvent, PaymentRefundedEvent, RefundPayment } from '../contracts/payment.ts'
 import { StockReservedEvent } from '../contracts/stock.ts'
+import type { PaymentGatewayName } from '../contracts/types.ts'
 import type { ServiceContext } from '../messaging/context.ts'
 import { handle } from '../messaging/endpoint.ts'
 import { Cashier } from './cashier.ts'
+import type { PaymentGateway } from './gateway.ts'
 import { refundPayments } from './refund.ts'
 import { paymentRoutes } from './routes.ts'
 import { SimulatedGateway } from './simulated-gateway.ts'
+import { StripeGateway, type StripeSettings } from './stripe-gateway.ts'
 import { PaymentEntity } from './tables.ts'
 import { takingPayments } from './take.ts'
 
@@ -16,12 +19,19 @@ export const paymentService = {
   entities: [PaymentEntity],
   consumes: [StockReservedEvent, RefundPayment],
   sends: [PaymentCompletedEvent, PaymentFailedEvent, PaymentRefundedEvent],
-  build({ dataSource, outbox, log }: ServiceContext) {
-    const cashier = new Cashier(outbox, new SimulatedGateway(), log)
+  /** @param settings `stripe` is needed when it is the gateway */
+  build({ dataSource, outbox, log }: ServiceContext, settings: { paymentGateway: PaymentGatewayName; stripe?: StripeSettings }) {
+    const cashier = new Cashier(outbox, gatewayOf(settings), log)
     return {
       handlers: [takingPayments(cashier), handle(RefundPayment, refundPayments, { committed: () => cashier.wake() })],
       routes: [paymentRoutes(dataSource)],
       workers: [cashier]
     }
   }
+}
+
+function gatewayOf({ paymentGateway, stripe }: { paymentGateway: PaymentGatewayName; stripe?: StripeSettings }): PaymentGateway {
+  if (paymentGateway === 'simulated') return new SimulatedGateway()
+  if (!stripe) throw new Error('The payment service charges through Stripe and was given no key')
+  return new StripeGateway(stripe)
 }

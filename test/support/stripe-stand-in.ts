@@ -67,7 +67,7 @@ export interface Balance {
  * of a ledger file, written before anybody is told: the oracle of "charged once".
  */
 export class StripeStandIn {
-  static readonly KEY = 'sk_test_standin'
+  static readonly KEY = 'sk_test_standIn'
   readonly url: string
   readonly ledgerFile: string
   readonly #child: ChildProcess
