@@ -79,6 +79,21 @@ t.test('a key that Stripe refuses shows in the payment, by its setting', async (
   t.notMatch(lastError, /sk_test/)
 })
 
+t.test('the ledger tells what went wrong', async (t) => {
+  const moved = (kind: 'charge' | 'refund', orderId: string) => ({ kind, orderId, reference: 'pi_1', amount: 500, currency: 'eur', at: '2026-11-24T09:00:00.000Z' })
+  const completed = [{ orderId: 'A', status: 'Completed', total: 500 }]
+  const failed = [{ orderId: 'A', status: 'Failed', total: 500 }]
+  t.same(ledgerFaults([moved('charge', 'A')], completed), [])
+  t.same(ledgerFaults([moved('charge', 'A'), moved('refund', 'A')], failed), [])
+  t.same(ledgerFaults([], failed), [])
+  t.match(ledgerFaults([], completed), [/0 were taken/])
+  t.match(ledgerFaults([moved('charge', 'A'), moved('charge', 'A')], completed), [/charged 2 times/, /1000 were taken/])
+  t.match(ledgerFaults([moved('charge', 'A'), moved('charge', 'A'), moved('refund', 'A')], completed), [/charged 2 times/, /with 1 refunds/])
+  t.match(ledgerFaults([moved('charge', 'A'), moved('refund', 'A'), moved('refund', 'A')], failed), [/refunded 2 times/, /-500 are kept/])
+  t.match(ledgerFaults([moved('charge', 'A')], failed), [/500 are kept/])
+  t.match(ledgerFaults([moved('charge', 'B'), moved('charge', 'A')], completed), [/B: charged, and there is no such order/])
+})
+
 function settingsFor({ url }: StripeStandIn) {
   return { paymentGateway: 'stripe' as const, stripe: { secretKey: StripeStandIn.KEY, apiUrl: url } }
 }

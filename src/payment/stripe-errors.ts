@@ -36,7 +36,7 @@ export function reasonOfDecline({ decline_code: decline, code }: Pick<Stripe.Pay
 /** The error as an operator is to read it, without anything of the secret key. */
 export function describeStripeError(error: unknown): Error {
   const { type, code, statusCode, message, detail } = error as StripeFailure
-  const said = (text: string) => new Error(text.replaceAll(/\b[rs]k_\w+[\w*]*/g, '(key)'), { cause: undefined })
+  const said = (text: string) => new Error(text.replaceAll(/\b[rs]k_\w+[\w*]*/g, '(key)'))
   // Stripe's own words show part of the key.
   if (type === 'StripeAuthenticationError') return said('Stripe refuses the key in STRIPE_SECRET_KEY (401): expected a secret key of this account that is not expired')
   if (type === 'StripePermissionError') return said('Stripe refuses the key in STRIPE_SECRET_KEY (403): expected one that may write PaymentIntents and Refunds')

@@ -1,4 +1,4 @@
-import { fork, type ChildProcess } from 'node:child_process'
+import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { mkdtemp } from 'node:fs/promises'
@@ -70,10 +70,8 @@ export class StripeStandIn {
   static readonly KEY = 'sk_test_standIn'
   readonly url: string
   readonly ledgerFile: string
-  readonly #child: ChildProcess
 
-  private constructor(child: ChildProcess, port: number, ledgerFile: string) {
-    this.#child = child
+  private constructor(port: number, ledgerFile: string) {
     this.url = `http://127.0.0.1:${port}`
     this.ledgerFile = ledgerFile
   }
@@ -89,11 +87,7 @@ export class StripeStandIn {
       rmSync(folder, { recursive: true, force: true })
     })
     const [port] = (await Promise.race([once(child, 'message'), once(child, 'exit').then(([code]) => Promise.reject(new Error(`The Stripe stand-in ended with ${code} before it listened`)))])) as [number]
-    return new StripeStandIn(child, port, ledger)
-  }
-
-  get pid(): number {
-    return this.#child.pid!
+    return new StripeStandIn(port, ledger)
   }
 
   /** What a program is started with to be its client. */
