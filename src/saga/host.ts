@@ -2,9 +2,23 @@ import { NotRetryable, type Handler } from '../messaging/endpoint.ts'
 import type { Message } from '../messaging/message.ts'
 import type { Tx } from '../messaging/sql.ts'
 import type { SagaDefinition } from './define.ts'
-import { SagaInstance } from './instance.ts'
-import { statusOf } from './step.ts'
-import { insertHistory, insertInstances, lockDue, lockInstances, postponeTimers, updateInstances } from './tables.ts'
+import { endsOf } from './diagram.ts'
+import { SagaInstance, type Asked } from './instance.ts'
+import { statusOf, type SagaEvent } from './step.ts'
+import { insertHistory, insertInstances, lockDue, lockInstances, postponeTimers, recordErrors, updateInstances, type LastError } from './tables.ts'
+
+/** One instance after a call. */
+export interface SagaMove {
+  /** Active state as a path. */
+  state: string
+  context: Record<string, unknown>
+  messages: Message[]
+}
+
+/** A message of an instance that could not be handled where it went. */
+export interface SagaFault extends LastError {
+  sagaId: string
+}
 
 /** Moves a saga's instances, always inside a transaction of the caller. */
 export class SagaHost {
@@ -50,8 +64,43 @@ export class SagaHost {
         failed.push({ sagaId: row.saga_id, error })
       }
     }
-    if (failed.length > 0) postponeTimers(tx, this.definition.name, failed.map(({ sagaId }) => sagaId))
+    if (failed.length > 0) {
+      const at = rows[0]!.now.toISOString()
+      postponeTimers(tx, this.definition.name, failed.map(({ sagaId, error }) => ({ sagaId, error: { at, message: error instanceof Error ? error.message : String(error), type: null } })))
+    }
     return { due: rows.length, messages: await this.#save(tx, places, instances), failed }
+  }
+
+  /**
+   * Applies an event that no message carries, such as a request's, to one instance. One that the state does not take changes nothing.
+   * @returns the instance afterwards, and the messages to send; undefined when there is no such instance
+   */
+  async ask(tx: Tx, sagaId: string, event: SagaEvent): Promise<(Asked & SagaMove) | undefined> {
+    return this.#moveOne(tx, sagaId, (instance, now) => instance.ask(event, now))
+  }
+
+  /**
+   * Sends once more the commands whose answers an instance waits for, under new ids; the history has it as a step `retry`.
+   * @returns the instance, and the messages to send: none when it waits for no command's answer; undefined when there is no such instance
+   */
+  async retry(tx: Tx, sagaId: string): Promise<SagaMove | undefined> {
+    return this.#moveOne(tx, sagaId, (instance, now) => ({ taken: instance.retry(now) }))
+  }
+
+  /** Records on each instance why something that it waits for failed; it shows until the state changes. */
+  recordFaults(tx: Tx, faults: readonly SagaFault[]): void {
+    const last = new Map(faults.map(({ sagaId, ...error }) => [sagaId, { sagaId, error }]))
+    if (last.size > 0) recordErrors(tx, this.definition.name, [...last.values()], endsOf(this.definition))
+  }
+
+  async #moveOne<R extends { taken: boolean }>(tx: Tx, sagaId: string, move: (instance: SagaInstance, now: Date) => R): Promise<(R & SagaMove) | undefined> {
+    const [row] = await lockInstances(tx, this.definition.name, [sagaId])
+    if (!row) return undefined
+    const instance = SagaInstance.load(this.definition, row)
+    const result = move(instance, row.now)
+    const messages = result.taken ? await this.#save(tx, [row.place], [instance]) : []
+    const { state, context } = instance.toRow()
+    return { ...result, state, context, messages }
   }
 
   async #handle(messages: Message[], tx: Tx): Promise<Message[]> {

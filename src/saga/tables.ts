@@ -1,4 +1,6 @@
+import type { Message } from '../messaging/message.ts'
 import { joinJson, jsonTexts, run, statement, write, type Tx } from '../messaging/sql.ts'
+import type { SagaEvent } from './step.ts'
 
 /** A delayed event, kept on the instance's row. */
 export interface PendingTimer {
@@ -6,6 +8,24 @@ export interface PendingTimer {
   event: string
   /** ISO 8601, by the database's clock. */
   dueAt: string
+  /** How often its own event has started it again. */
+  times?: number
+}
+
+/** An event that came too early, with what the messages that it will cause need of the one that brought it. */
+export interface DeferredEvent extends Partial<Pick<Message, 'conversationId' | 'correlationId'>> {
+  event: SagaEvent
+  messageId: string | null
+  headers: Message['headers']
+}
+
+/** What went wrong with something that an instance waits for. */
+export interface LastError {
+  /** ISO 8601. */
+  at: string
+  message: string
+  /** The message that could not be handled; null when the machine itself cannot move. */
+  type: string | null
 }
 
 export interface SagaRow {
@@ -17,6 +37,8 @@ export interface SagaRow {
   /** Number of recorded steps. */
   version: number
   timers: PendingTimer[]
+  deferred: DeferredEvent[] | null
+  stuck_since: Date | null
 }
 
 export interface HistoryRow {
@@ -28,9 +50,10 @@ export interface HistoryRow {
   from_state: string | null
   to_state: string
   sent: { type: string; messageId: string }[]
+  note: string | null
 }
 
-const COLUMNS = `saga_id, state, value, context, version, timers`
+const COLUMNS = `saga_id, state, value, context, version, timers, deferred, stuck_since`
 
 // In id order: two batches that share instances wait for each other instead of deadlocking.
 const LOCK = statement(`select ${COLUMNS}, ctid::text as place, now() as now from saga where saga = $1 and saga_id = any($2::uuid[]) order by saga_id for update`)
@@ -41,26 +64,40 @@ const LOCK_DUE = statement(`
   where saga = $1 and next_timer_at <= now() order by next_timer_at limit $2 for update skip locked`)
 
 // Timers of an instance that today's machine cannot move: they must not stand in the way of the others.
-const POSTPONE = statement(`update saga set next_timer_at = now() + interval '1 minute' where saga = $1 and saga_id = any($2::uuid[])`)
+const POSTPONE = statement(`
+  update saga set next_timer_at = now() + interval '1 minute', stuck_since = coalesce(stuck_since, date_trunc('milliseconds', now())), last_error = error
+  from unnest($2::uuid[], ${jsonTexts(3)}::jsonb[]) as failed (id, error)
+  where saga = $1 and saga_id = id`)
+
+// In id order, as the events of a batch lock them. What has ended waits for nothing.
+const FAIL = statement(`
+  update saga set last_error = failed.error
+  from (
+    select failed.error, found.place
+    from (select * from unnest($2::uuid[], ${jsonTexts(3)}::jsonb[]) as given (saga_id, error) order by saga_id) as failed,
+      lateral (select ctid as place from saga where saga = $1 and saga.saga_id = failed.saga_id and state <> all($4::text[]) for update) as found
+  ) as failed
+  where saga.ctid = failed.place`)
 
 const NEXT_TIMER = statement(`select extract(epoch from min(next_timer_at) - now()) * 1000 as ms from saga where saga = $1 and next_timer_at is not null`)
 
 const INSERT = statement(`
   insert into saga (saga, ${COLUMNS}, next_timer_at)
-  select $1, * from unnest($2::uuid[], $3::text[], ${jsonTexts(4)}::jsonb[], ${jsonTexts(5)}::jsonb[], $6::integer[], ${jsonTexts(7)}::jsonb[], $8::timestamptz[])`)
+  select $1, * from unnest($2::uuid[], $3::text[], ${jsonTexts(4)}::jsonb[], ${jsonTexts(5)}::jsonb[], $6::integer[], ${jsonTexts(7)}::jsonb[], $8::jsonb[], $9::timestamptz[], $10::timestamptz[])`)
 
 // Each row is found where it was locked: joined by key to a list of values, the same update took 8 ms instead of 2 whenever its
 // plan looked every key up in the list again.
 const UPDATE = statement(`
   update saga set state = moved.state, value = moved.value, context = moved.context, version = moved.version,
-    timers = moved.timers, next_timer_at = moved.next_timer_at, updated_at = now()
-  from unnest($1::tid[], $2::text[], ${jsonTexts(3)}::jsonb[], ${jsonTexts(4)}::jsonb[], $5::integer[], ${jsonTexts(6)}::jsonb[], $7::timestamptz[])
-    as moved (place, state, value, context, version, timers, next_timer_at)
+    timers = moved.timers, deferred = moved.deferred, stuck_since = moved.stuck_since, next_timer_at = moved.next_timer_at,
+    last_error = case when saga.state = moved.state then saga.last_error end, updated_at = now()
+  from unnest($1::tid[], $2::text[], ${jsonTexts(3)}::jsonb[], ${jsonTexts(4)}::jsonb[], $5::integer[], ${jsonTexts(6)}::jsonb[], $7::jsonb[], $8::timestamptz[], $9::timestamptz[])
+    as moved (place, state, value, context, version, timers, deferred, stuck_since, next_timer_at)
   where saga.ctid = moved.place`)
 
 const INSERT_HISTORY = statement(`
-  insert into saga_history (saga, saga_id, sequence, event, body, message_id, from_state, to_state, sent)
-  select $1, * from unnest($2::uuid[], $3::integer[], $4::text[], ${jsonTexts(5)}::jsonb[], $6::uuid[], $7::text[], $8::text[], ${jsonTexts(9)}::jsonb[])`)
+  insert into saga_history (saga, saga_id, sequence, event, body, message_id, from_state, to_state, sent, note)
+  select $1, * from unnest($2::uuid[], $3::integer[], $4::text[], ${jsonTexts(5)}::jsonb[], $6::uuid[], $7::text[], $8::text[], ${jsonTexts(9)}::jsonb[], $10::text[])`)
 
 export interface LockedRow extends SagaRow {
   /** Where the locked row is, until the transaction ends. */
@@ -76,8 +113,13 @@ export function lockDue(tx: Tx, saga: string, limit: number): Promise<LockedRow[
   return run<LockedRow>(tx, LOCK_DUE, [saga, limit])
 }
 
-export function postponeTimers(tx: Tx, saga: string, ids: readonly string[]): void {
-  void write(tx, POSTPONE, [saga, ids])
+export function postponeTimers(tx: Tx, saga: string, failed: readonly { sagaId: string; error: LastError }[]): void {
+  void write(tx, POSTPONE, [saga, failed.map(({ sagaId }) => sagaId), joinJson(failed.map(({ error }) => JSON.stringify(error)))])
+}
+
+/** @param ends states in which nothing is waited for */
+export function recordErrors(tx: Tx, saga: string, failed: readonly { sagaId: string; error: LastError }[], ends: readonly string[]): void {
+  void write(tx, FAIL, [saga, failed.map(({ sagaId }) => sagaId), joinJson(failed.map(({ error }) => JSON.stringify(error))), ends])
 }
 
 /** Milliseconds until the next timer is due, negative when overdue; undefined when none is pending. */
@@ -102,6 +144,9 @@ function columns(rows: readonly SagaRow[]): unknown[] {
     joinJson(rows.map((row) => JSON.stringify(row.context))),
     rows.map((row) => row.version),
     joinJson(rows.map((row) => JSON.stringify(row.timers))),
+    // Few have any: an array that is nearly all null costs less than joined texts.
+    rows.map((row) => (row.deferred ? JSON.stringify(row.deferred) : null)),
+    rows.map((row) => row.stuck_since),
     rows.map((row) => row.timers.map(({ dueAt }) => dueAt).toSorted()[0] ?? null)
   ]
 }
@@ -116,6 +161,7 @@ export function insertHistory(tx: Tx, saga: string, rows: readonly HistoryRow[])
     rows.map((row) => row.message_id),
     rows.map((row) => row.from_state),
     rows.map((row) => row.to_state),
-    joinJson(rows.map((row) => JSON.stringify(row.sent)))
+    joinJson(rows.map((row) => JSON.stringify(row.sent))),
+    rows.map((row) => row.note)
   ])
 }
