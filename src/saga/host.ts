@@ -5,7 +5,7 @@ import type { SagaDefinition } from './define.ts'
 import { endsOf } from './diagram.ts'
 import { SagaInstance, type Asked } from './instance.ts'
 import { statusOf, type SagaEvent } from './step.ts'
-import { insertHistory, insertInstances, lockDue, lockInstances, postponeTimers, recordErrors, updateInstances, type LastError } from './tables.ts'
+import { insertHistory, insertInstances, lockDue, lockInstances, postponeTimers, recordErrors, updateInstances, type LastError, type LockedRow } from './tables.ts'
 
 /** One instance after a call. */
 export interface SagaMove {
@@ -52,14 +52,14 @@ export class SagaHost {
   async fireDue(tx: Tx, limit: number): Promise<{ due: number; messages: Message[]; failed: { sagaId: string; error: unknown }[] }> {
     const rows = await lockDue(tx, this.definition.name, limit)
     const instances: SagaInstance[] = []
-    const places: string[] = []
+    const moved: LockedRow[] = []
     const failed: { sagaId: string; error: unknown }[] = []
     for (const row of rows) {
       try {
         const instance = SagaInstance.load(this.definition, row)
         instance.fire(row.now)
         instances.push(instance)
-        places.push(row.place)
+        moved.push(row)
       } catch (error) {
         failed.push({ sagaId: row.saga_id, error })
       }
@@ -68,7 +68,7 @@ export class SagaHost {
       const at = rows[0]!.now.toISOString()
       postponeTimers(tx, this.definition.name, failed.map(({ sagaId, error }) => ({ sagaId, error: { at, message: error instanceof Error ? error.message : String(error), type: null } })))
     }
-    return { due: rows.length, messages: await this.#save(tx, places, instances), failed }
+    return { due: rows.length, messages: await this.#save(tx, moved, instances), failed }
   }
 
   /**
@@ -98,7 +98,7 @@ export class SagaHost {
     if (!row) return undefined
     const instance = SagaInstance.load(this.definition, row)
     const result = move(instance, row.now)
-    const messages = result.taken ? await this.#save(tx, [row.place], [instance]) : []
+    const messages = result.taken ? await this.#save(tx, [row], [instance]) : []
     const { state, context } = instance.toRow()
     return { ...result, state, context, messages }
   }
@@ -115,12 +115,12 @@ export class SagaHost {
       if (!instance) throw new NotRetryable(`${message.contract.name}: no ${name} saga ${message.correlationId}`)
       instance.apply(message, now!)
     }
-    return this.#save(tx, rows.map((row) => row.place), [...instances.values()])
+    return this.#save(tx, rows, [...instances.values()])
   }
 
-  async #save(tx: Tx, places: readonly string[], instances: readonly SagaInstance[]): Promise<Message[]> {
+  async #save(tx: Tx, locked: readonly LockedRow[], instances: readonly SagaInstance[]): Promise<Message[]> {
     if (instances.length === 0) return []
-    updateInstances(tx, places, instances.map((instance) => instance.toRow()))
+    updateInstances(tx, this.definition.name, locked, instances.map((instance) => instance.toRow()))
     await this.#record(tx, instances)
     return instances.flatMap((instance) => instance.sent)
   }

@@ -8,7 +8,6 @@ import type { HistoryRow, LastError, SagaRow } from './tables.ts'
 interface StoredSaga extends SagaRow {
   created_at: Date
   updated_at: Date
-  last_error: LastError | null
 }
 
 /** What a list of stuck instances is read on from. */

@@ -2,7 +2,7 @@ import type { AnyMachineSnapshot } from 'xstate'
 import { message, type Message } from '../messaging/message.ts'
 import { RETRY, type SagaDefinition } from './define.ts'
 import { begin, isEnd, resend, restore, step, type SagaEvent, type Step, type TimerStart } from './step.ts'
-import type { DeferredEvent, HistoryRow, PendingTimer, SagaRow } from './tables.ts'
+import type { DeferredEvent, HistoryRow, LastError, PendingTimer, SagaRow } from './tables.ts'
 
 /** Notes of a history that replay reads. */
 export const DEFERRED = 'deferred'
@@ -39,6 +39,7 @@ export class SagaInstance {
   #timers: PendingTimer[]
   #deferred: DeferredEvent[]
   #stuckSince: Date | null
+  #lastError: LastError | null
   readonly #definition: SagaDefinition
 
   private constructor(definition: SagaDefinition, snapshot: AnyMachineSnapshot, row: Omit<SagaRow, 'value' | 'context'>) {
@@ -50,12 +51,13 @@ export class SagaInstance {
     this.#timers = row.timers
     this.#deferred = row.deferred ?? []
     this.#stuckSince = row.stuck_since
+    this.#lastError = row.last_error
   }
 
   /** @param now the database's time */
   static start(definition: SagaDefinition, started: Message, now: Date): SagaInstance {
     const first = begin(definition.machine, started.body)
-    const instance = new SagaInstance(definition, first.snapshot, { saga_id: started.correlationId!, state: first.to, version: 0, timers: [], deferred: null, stuck_since: null })
+    const instance = new SagaInstance(definition, first.snapshot, { saga_id: started.correlationId!, state: first.to, version: 0, timers: [], deferred: null, stuck_since: null, last_error: null })
     instance.#record({ ...started.body, type: started.contract.name }, started, first, now)
     return instance
   }
@@ -109,7 +111,8 @@ export class SagaInstance {
       version: this.#version,
       timers: this.#timers,
       deferred: this.#deferred.length > 0 ? this.#deferred : null,
-      stuck_since: this.#stuckSince
+      stuck_since: this.#stuckSince,
+      last_error: this.#lastError
     }
   }
 
@@ -143,7 +146,7 @@ export class SagaInstance {
     this.#snapshot = snapshot
     this.#state = to
     this.#version++
-    if (from !== to) this.#stuckSince = null
+    if (from !== to) this.#stuckSince = this.#lastError = null
     this.#timers = this.#timers.filter(({ id }) => !timersCancelled.includes(id) && !timersStarted.some((started) => started.id === id))
     for (const started of timersStarted) this.#timers.push(pending(started, fired, now))
     this.sent.push(...sent)
