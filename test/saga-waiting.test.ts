@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
@@ -162,6 +163,19 @@ t.test('a compensation that nobody answers is sent again, listed as stuck, and r
     t.equal(row.last_error, null)
     t.match(await api.call('POST', `/sagas/${first}/retry`), { status: 409, body: { detail: /waits for the answer to no command/ } })
   })
+})
+
+t.test('an order that began to wait before commands were sent again gets its timer by the migration', async (t) => {
+  const running = await startSystem(t, 'memory', { services: ['order'], settings: { deadlineSeconds: 0.1 } })
+  const { api, system } = running
+  const orderId = await api.placeOrder()
+  await inState(api, orderId, 'Failed.releasingStock')
+  const { dataSource } = system.service('order')
+  await dataSource.query(`update saga set timers = '[]', next_timer_at = null`)
+  await dataSource.query(readFileSync(new URL('../migrations/order/202611240910-resend-compensations.sql', import.meta.url), 'utf8'))
+  t.match(await api.get(`/sagas/${orderId}`), { timers: [{ event: 'after resend' }] })
+  await fire(running, orderId, 2)
+  t.match(await api.get(`/sagas/${orderId}/replay`), { consistent: true, steps: 3 })
 })
 
 t.test('an instance that the machine cannot load is stuck, with the reason', async (t) => {
