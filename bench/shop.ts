@@ -25,7 +25,10 @@ export async function createShop(databaseUrl: string, more: readonly string[] = 
   for (const [service, extra] of [['order', [...more, ...(more.length > 0 ? ['saga'] : [])]], ['stock', more], ['payment', more]] as const) {
     const sql = [...extra, service].flatMap((folder) => {
       const path = fileURLToPath(new URL(`../migrations/${folder}/`, import.meta.url))
-      return readdirSync(path).toSorted().map((file) => readFileSync(path + file, 'utf8'))
+      // Everything goes in one transaction here, and the tables are empty.
+      return readdirSync(path)
+        .toSorted()
+        .map((file) => readFileSync(path + file, 'utf8').replaceAll(/\bconcurrently /g, ''))
     })
     await query(databaseUrl, [`create schema ${service}_service`, `set search_path = ${service}_service`, ...sql].join(';\n'))
   }

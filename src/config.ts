@@ -16,7 +16,10 @@ const Config = Type.Object({
   rabbitmqUrl: Type.Optional(Type.String({ pattern: '^amqps?://.+', description: 'an amqp:// or amqps:// URL' })),
   dataDir: Type.String({ minLength: 1, description: 'a folder' }),
   logLevel: Type.Enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], { description: 'one of fatal, error, warn, info, debug, trace, silent' }),
-  orderDeadlineSeconds: Type.Number({ minimum: 0.1, maximum: 2_000_000, description: 'seconds from 0.1 to 2000000' })
+  orderDeadlineSeconds: Type.Number({ minimum: 0.1, maximum: 2_000_000, description: 'seconds from 0.1 to 2000000' }),
+  redeliverySeconds: Type.String({ pattern: '^(\\d{1,7}(\\.\\d{1,3})?(,(?=\\d)|$)){0,20}$', description: 'seconds separated by commas, such as 5,30,300, or nothing for no delayed redelivery' }),
+  inboxDays: Type.Number({ minimum: 0.01, maximum: 3650, description: 'days from 0.01 to 3650' }),
+  stopGraceSeconds: Type.Number({ minimum: 1, maximum: 3600, description: 'seconds from 1 to 3600' })
 })
 
 export type Config = Static<typeof Config>
@@ -24,6 +27,11 @@ export type Config = Static<typeof Config>
 /** A setting that cannot be used; the message names it and says what was expected. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError'
+}
+
+/** `5,30,300` as numbers. */
+export function redeliverySeconds({ redeliverySeconds: text }: Config): number[] {
+  return text === '' ? [] : text.split(',').map(Number)
 }
 
 /**

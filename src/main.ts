@@ -2,7 +2,7 @@ import { parseArgs } from 'node:util'
 import { resolve } from 'node:path'
 import { pino } from 'pino'
 import pretty from 'pino-pretty'
-import { ConfigError, loadConfig, type Config } from './config.ts'
+import { ConfigError, loadConfig, redeliverySeconds, type Config } from './config.ts'
 import { FolderInUseError } from './embedded-postgres-lock.ts'
 import { startEmbeddedPostgres, type EmbeddedPostgres } from './embedded-postgres.ts'
 import { seedProducts } from './seed.ts'
@@ -12,8 +12,6 @@ import type { Transport } from './messaging/transport.ts'
 import { sagaboxTopology, SERVICE_NAMES, type ServiceName } from './service.ts'
 import { System } from './system.ts'
 
-/** How long a clean stop may take, ms; then the process ends as it is. */
-const STOP_GRACE_MS = 20_000
 /** A terminal's Ctrl-C arrives twice under npm, from the terminal and from npm: this close together, ms, it is one. */
 const SAME_SIGNAL_MS = 500
 
@@ -48,7 +46,7 @@ async function run(config: Config, names: readonly ServiceName[], database: Embe
     services: names,
     databaseUrls: { order: config.orderDatabaseUrl ?? fallback, stock: config.stockDatabaseUrl ?? fallback, payment: config.paymentDatabaseUrl ?? fallback },
     transport: openTransport(config.rabbitmqUrl, names, log),
-    settings: { deadlineSeconds: config.orderDeadlineSeconds },
+    settings: { deadlineSeconds: config.orderDeadlineSeconds, redeliverySeconds: redeliverySeconds(config), inboxDays: config.inboxDays },
     host: config.host,
     port: config.port,
     log
@@ -60,9 +58,9 @@ async function run(config: Config, names: readonly ServiceName[], database: Embe
   const cause = await Promise.race([stop, ...(database ? [database.endedByItself.then((reason) => new Error(`${reason}. Start Sagabox again: it will recover its data`))] : [])])
   log.info(`${cause instanceof Error ? cause.message : cause}: stopping`)
   setTimeout(() => {
-    log.error(`Not stopped after ${STOP_GRACE_MS / 1000} s; ending as it is. Nothing is lost: what was not committed is redelivered`)
+    log.error(`Not stopped after ${config.stopGraceSeconds} s; ending as it is. Nothing is lost: what was not committed is redelivered`)
     process.exit(1)
-  }, STOP_GRACE_MS).unref()
+  }, config.stopGraceSeconds * 1000).unref()
   await system.stop()
   if (cause instanceof Error) throw cause
   log.info('Stopped')

@@ -1,10 +1,13 @@
 import type { FastifyPluginAsync } from 'fastify'
 import { fileURLToPath } from 'node:url'
 import type { DataSource, EntitySchema } from 'typeorm'
+import { deadLetterRoutes } from './http/dead-letters.ts'
 import { backoff, pause } from './messaging/batcher.ts'
 import type { ServiceContext, Worker } from './messaging/context.ts'
 import { connectDatabase, createDataSource, type DatabaseOptions } from './messaging/database.ts'
+import { DeadLetterOffice } from './messaging/dead-letter-retry.ts'
 import { Endpoint, type Handler } from './messaging/endpoint.ts'
+import { InboxCleaner } from './messaging/inbox-cleaner.ts'
 import type { Log } from './messaging/log.ts'
 import type { Contract } from './messaging/message.ts'
 import { Outbox } from './messaging/outbox.ts'
@@ -22,6 +25,10 @@ export type ServiceName = (typeof SERVICE_NAMES)[number]
 export interface Settings {
   /** How long an order may stay `Suspend`. */
   deadlineSeconds: number
+  /** When a message that keeps failing comes again; after the last of them it is a dead letter. */
+  redeliverySeconds: readonly number[]
+  /** How long an inbox remembers what was handled. */
+  inboxDays: number
 }
 
 interface ServiceParts {
@@ -63,10 +70,13 @@ export interface ServiceOptions {
 /** One service: schema, outbox and relay, endpoint, workers and routes. */
 export class Service {
   readonly name: ServiceName
+  readonly schema: string
   readonly dataSource: DataSource
   readonly outbox: Outbox
   readonly relay: Relay
   readonly parts: ServiceParts
+  readonly routes: readonly FastifyPluginAsync[]
+  readonly #workers: readonly Worker[]
   readonly #database: DatabaseOptions
   readonly #endpoint: Endpoint
   readonly #transport: Transport
@@ -78,13 +88,22 @@ export class Service {
     const definition = DEFINITIONS[name]
     const schema = `${name}_service`
     this.name = name
+    this.schema = schema
     this.#transport = transport
     this.#database = { url: databaseUrl, schema, migrations: definition.migrations.map(migrationFolder), entities: definition.entities, poolSize: POOL_SIZE, log }
     this.dataSource = createDataSource(this.#database)
     this.relay = new Relay({ url: databaseUrl, schema, transport, log })
     this.outbox = new Outbox({ dataSource: this.dataSource, address: transport.address, source: name, committed: (rows) => this.relay.offer(rows) })
     this.parts = definition.build({ dataSource: this.dataSource, outbox: this.outbox, log }, settings)
-    this.#endpoint = new Endpoint({ definition: { name, handlers: this.parts.handlers }, outbox: this.outbox, transport, log })
+    const office = new DeadLetterOffice(this.dataSource, this.outbox, log)
+    this.routes = [...this.parts.routes, deadLetterRoutes({ name, dataSource: this.dataSource, office, inboxDays: settings.inboxDays })]
+    this.#workers = [...this.parts.workers, office, new InboxCleaner(this.dataSource, settings.inboxDays, log)]
+    this.#endpoint = new Endpoint({
+      definition: { name, handlers: this.parts.handlers, retry: { redeliverySeconds: settings.redeliverySeconds } },
+      outbox: this.outbox,
+      transport,
+      log
+    })
   }
 
   /** Begins to start; a database that is away is tried for as long as it takes. */
@@ -126,7 +145,7 @@ export class Service {
     if (this.#stopping.signal.aborted) return
     this.relay.start()
     this.#endpoint.start()
-    for (const worker of this.parts.workers) worker.start()
+    for (const worker of this.#workers) worker.start()
   }
 
   /** First of two halves: see stopServices. */
@@ -139,7 +158,7 @@ export class Service {
 
   async stopReceiving(): Promise<void> {
     await this.#endpoint.stop()
-    for (const worker of this.parts.workers) await worker.stop()
+    for (const worker of this.#workers) await worker.stop()
     if (this.dataSource.isInitialized) await this.dataSource.destroy()
   }
 }

@@ -44,7 +44,7 @@ export class System {
     const app = await buildApp(log, (root) => {
       for (const service of services) mount(root, service)
       root.register(
-        operationRoutes(services.map((service) => ({ name: service.name, check: () => service.check(), outboxStatus: () => outboxStatus(service.dataSource) })))
+        operationRoutes(services.map((service) => ({ name: service.name, check: () => service.check(), outboxStatus: () => outboxStatus(service.dataSource, service.schema) })))
       )
     })
     await app.listen({ host, port })
@@ -89,6 +89,6 @@ function mount(app: FastifyInstance, service: Service): void {
       reply.header('retry-after', '1')
       throw new HttpProblem(503, `The ${service.name} service cannot use its database yet: ${service.databaseProblem}`)
     })
-    for (const routes of service.parts.routes) scope.register(routes)
+    for (const routes of service.routes) scope.register(routes)
   })
 }

@@ -426,7 +426,7 @@ t.test('the trace of a request is in every message that follows from it', async 
     wrap: (transport) =>
       changed(transport, {
         publish: (parcel) => {
-          parcels.push({ destination: parcel.destination, payload: JSON.parse(parcel.payload) })
+          parcels.push({ destination: parcel.destination, payload: JSON.parse(parcel.payload.toString()) })
           return transport.publish(parcel)
         }
       })

@@ -33,15 +33,19 @@ const TAKEN = [
   'Contracts:PaymentRefundedEvent -> exchange order'
 ]
 
+/** Of each message that somebody takes. */
+const FAULTS = [...new Set(TAKEN.map((name) => `MassTransit:Fault--${name.split(' ')[0]}--`))]
+
 t.test('the topology of order, stock and payment', async (t) => {
   const { exchanges, queues, bindings } = sagaboxTopology()
-  t.same(exchanges.toSorted(), [...TYPES, ...ENDPOINTS, ...ENDPOINTS.map((name) => `${name}_error`)].toSorted())
+  t.same(exchanges.toSorted(), [...TYPES, ...FAULTS, 'MassTransit:Fault', ...ENDPOINTS.flatMap((name) => [name, `${name}_error`, `${name}_skipped`])].toSorted())
   t.same(
     queues,
-    ENDPOINTS.flatMap((name) => [{ name, deadLetterExchange: `${name}_error` }, { name: `${name}_error` }])
+    ENDPOINTS.flatMap((name) => [{ name, deadLetterExchange: `${name}_error` }, { name: `${name}_error` }, { name: `${name}_skipped` }])
   )
-  const own = ENDPOINTS.flatMap((name) => [`${name} -> queue ${name}`, `${name}_error -> queue ${name}_error`])
-  t.same(bindings.map(({ source, destination, destinationType }) => `${source} -> ${destinationType} ${destination}`).toSorted(), [...TAKEN, ...own].toSorted())
+  const own = ENDPOINTS.flatMap((name) => [`${name} -> queue ${name}`, `${name}_error -> queue ${name}_error`, `${name}_skipped -> queue ${name}_skipped`])
+  const faults = FAULTS.map((fault) => `${fault} -> exchange MassTransit:Fault`)
+  t.same(bindings.map(({ source, destination, destinationType }) => `${source} -> ${destinationType} ${destination}`).toSorted(), [...TAKEN, ...own, ...faults].toSorted())
 })
 
 t.test('an exchange is declared for what nobody takes, so that publishing it closes no channel', async (t) => {
@@ -66,7 +70,14 @@ t.test("Rascal's configuration, whole, for one endpoint", async (t) => {
           socketOptions: { timeout: 10_000, noDelay: true, writableHighWaterMark: 1_048_576, clientProperties: { connection_name: 'sagabox stock' } }
         },
         publicationChannelPools: { regularPool: { min: 0, max: 1 }, confirmPool: { min: 0, max: 1 } },
-        exchanges: { 'Contracts:OrderCreatedEvent': fanout, stock: fanout, stock_error: fanout },
+        exchanges: {
+          'Contracts:OrderCreatedEvent': fanout,
+          stock: fanout,
+          stock_error: fanout,
+          stock_skipped: fanout,
+          'MassTransit:Fault--Contracts:OrderCreatedEvent--': fanout,
+          'MassTransit:Fault': fanout
+        },
         queues: {
           stock: {
             assert: true,
@@ -81,11 +92,19 @@ t.test("Rascal's configuration, whole, for one endpoint", async (t) => {
               }
             }
           },
-          stock_error: { assert: true, options: { durable: true, arguments: { 'x-queue-type': 'quorum' } } }
+          stock_error: { assert: true, options: { durable: true, arguments: { 'x-queue-type': 'quorum' } } },
+          stock_skipped: { assert: true, options: { durable: true, arguments: { 'x-queue-type': 'quorum' } } }
         },
         bindings: {
           'stock -> queue stock': { source: 'stock', destination: 'stock', destinationType: 'queue', bindingKey: '' },
           'stock_error -> queue stock_error': { source: 'stock_error', destination: 'stock_error', destinationType: 'queue', bindingKey: '' },
+          'stock_skipped -> queue stock_skipped': { source: 'stock_skipped', destination: 'stock_skipped', destinationType: 'queue', bindingKey: '' },
+          'MassTransit:Fault--Contracts:OrderCreatedEvent-- -> exchange MassTransit:Fault': {
+            source: 'MassTransit:Fault--Contracts:OrderCreatedEvent--',
+            destination: 'MassTransit:Fault',
+            destinationType: 'exchange',
+            bindingKey: ''
+          },
           'Contracts:OrderCreatedEvent -> exchange stock': { source: 'Contracts:OrderCreatedEvent', destination: 'stock', destinationType: 'exchange', bindingKey: '' }
         }
       }
@@ -96,8 +115,8 @@ t.test("Rascal's configuration, whole, for one endpoint", async (t) => {
 t.test('all three services: every exchange, queue and binding is there', async (t) => {
   const config = rascalConfig(sagaboxTopology(), 'amqp://localhost/', 'sagabox')
   const { exchanges, queues, bindings } = config.vhosts[VHOST]
-  t.equal(Object.keys(exchanges).length, TYPES.length + 2 * ENDPOINTS.length)
+  t.equal(Object.keys(exchanges).length, TYPES.length + FAULTS.length + 1 + 3 * ENDPOINTS.length)
   t.ok(TAKEN.every((name) => name in bindings))
-  t.equal(Object.keys(bindings).length, TAKEN.length + 2 * ENDPOINTS.length, 'no two bindings share a name')
-  t.same(Object.keys(queues), ['order', 'order_error', 'stock', 'stock_error', 'payment', 'payment_error'])
+  t.equal(Object.keys(bindings).length, TAKEN.length + FAULTS.length + 3 * ENDPOINTS.length, 'no two bindings share a name')
+  t.same(Object.keys(queues), ENDPOINTS.flatMap((name) => [name, `${name}_error`, `${name}_skipped`]))
 })

@@ -141,7 +141,7 @@ async function publish(transport: Transport, parcels: readonly Parcel[]): Promis
 async function handleByHand(parcels: readonly Parcel[], work: Work, client: pg.Client): Promise<number> {
   const tally = new Tally(parcels.length)
   for (let done = 0; done < parcels.length; done += 100) {
-    const batch = parcels.slice(done, done + 100).map(({ payload }) => payload)
+    const batch = parcels.slice(done, done + 100).map(({ payload }) => payload.toString())
     await transactByHand(batch, work, client)
     tally.add(batch.length)
   }

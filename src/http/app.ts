@@ -34,6 +34,7 @@ export async function buildApp(log: FastifyBaseLogger, register: (app: FastifyIn
         { name: 'saga', description: 'What happened to each order, step by step' },
         { name: 'stock', description: 'Products and reservations' },
         { name: 'payment', description: 'Charges and refunds' },
+        { name: 'dead letters', description: 'Messages that could not be handled' },
         { name: 'operations', description: 'Health and outboxes' }
       ]
     }

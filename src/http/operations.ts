@@ -1,6 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import type { OutboxStatus } from '../messaging/outbox.ts'
+import { nullable } from './nullable.ts'
 import { problemResponse } from './problem.ts'
 
 /** What an operator can ask about a service. */
@@ -40,7 +41,13 @@ export function operationRoutes(services: readonly Operated[]): FastifyPluginAsy
             tags,
             summary: `Messages that ${name} has committed and not yet sent`,
             response: {
-              200: Type.Object({ pending: Type.Integer(), postponed: Type.Integer({ description: 'Of these, waiting for a later attempt' }), oldestAgeSeconds: Type.Number(), lastError: Type.Union([Type.String(), Type.Null()]) }),
+              200: Type.Object({
+                pending: Type.Integer(),
+                postponed: Type.Integer({ description: 'Of these, not due yet' }),
+                oldestAgeSeconds: Type.Number(),
+                leader: nullable(Type.Object({ application: Type.String(), address: nullable(Type.String()), since: Type.String() }, { description: 'The database connection of the process that sends' })),
+                lastError: nullable(Type.String())
+              }),
               '5xx': problemResponse
             }
           }

@@ -7,7 +7,9 @@ export interface BatcherOptions<T> {
   /** Does a batch; throws when none of it took effect. */
   work(items: T[]): Promise<void>
   /** @param attempt how often this batch has failed, from 1 */
-  onError(error: unknown, attempt: number): BatchFailure
+  onError(error: unknown, attempt: number): BatchFailure | Promise<BatchFailure>
+  /** Items that are never worked on together with others. */
+  alone?(item: T): boolean
   /** Receives an item that failed for good, alone or with its batch. */
   failed(item: T, error: unknown): void
 }
@@ -48,9 +50,16 @@ export class Batcher<T> {
     // What arrives in the same turn of the event loop belongs to the first batch.
     await new Promise(setImmediate)
     while (this.#waiting.length > 0 && !this.#stopped.signal.aborted) {
-      await this.#run(this.#waiting.splice(0, this.#options.limit))
+      await this.#run(this.#waiting.splice(0, this.#batchSize()))
     }
     this.#running = undefined
+  }
+
+  #batchSize(): number {
+    const { limit, alone } = this.#options
+    if (!alone) return limit
+    const first = this.#waiting.findIndex((item) => alone(item))
+    return first < 0 ? limit : Math.min(limit, Math.max(1, first))
   }
 
   async #run(items: T[]): Promise<void> {
@@ -58,7 +67,7 @@ export class Batcher<T> {
       try {
         return await this.#options.work(items)
       } catch (error) {
-        const failure = this.#options.onError(error, attempt)
+        const failure = await this.#options.onError(error, attempt)
         if (failure === 'split' && items.length > 1) {
           const middle = items.length >> 1
           await this.#run(items.slice(0, middle))

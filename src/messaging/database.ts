@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { join } from 'node:path'
-import { Client, escapeIdentifier } from 'pg'
+import { Client, escapeIdentifier, type ClientBase, type QueryConfig } from 'pg'
 import { DataSource, type EntitySchema, type MigrationInterface, type QueryRunner } from 'typeorm'
 import type { Log } from './log.ts'
 
@@ -72,6 +72,9 @@ export async function connectDatabase(dataSource: DataSource, { url, schema, log
 /** A bigint column as a number: never beyond Number.MAX_SAFE_INTEGER, which contracts and routes see to. */
 export const bigintAsNumber = { from: (value: string | null) => (value === null ? null : Number(value)), to: (value: number | null) => value }
 
+/** A migration without an answer for so long, ms, means the same. */
+const MIGRATION_TIMEOUT_MS = 24 * 3_600_000
+
 /** A query without an answer for so long, ms, means a dead connection. */
 const QUERY_TIMEOUT_MS = 10_000
 
@@ -117,11 +120,23 @@ function sqlMigrations(folder: string): (new () => MigrationInterface)[] {
       const [, digits, title] = /^(\d{12})-(.+)\.sql$/.exec(file) ?? []
       if (!digits || !title) throw new Error(`${join(folder, file)}: expected a name like 202601311200-what-it-does.sql`)
       const sql = readFileSync(join(folder, file), 'utf8')
+      const concurrent = /\bconcurrently\b/.test(sql)
       return class {
         // TypeORM orders migrations by the last thirteen digits of their name.
         readonly name = `${title}-0${digits}`
+        /** What is built beside running work cannot be built in a transaction: a file of its own, safe to run again. */
+        readonly transaction = !concurrent
         async up(runner: QueryRunner): Promise<void> {
-          await runner.query(sql)
+          const client = (await runner.connect()) as ClientBase
+          // As long as it takes: a large table is no dead connection, and its lock no deadlock.
+          const run = (text: string) => client.query({ text, query_timeout: MIGRATION_TIMEOUT_MS } as QueryConfig)
+          if (!concurrent) return void (await run(sql))
+          await run('set lock_timeout = 0')
+          try {
+            for (const text of sql.split(/;\s*$/m).filter((part) => part.trim() !== '')) await run(text)
+          } finally {
+            await run('reset lock_timeout')
+          }
         }
         /** Migrations only go forward: to undo one, write the next. */
         async down(): Promise<void> {

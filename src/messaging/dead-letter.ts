@@ -1,44 +1,117 @@
-import { run, statement, type Tx } from './sql.ts'
-import type { Delivery } from './transport.ts'
+import { createHash } from 'node:crypto'
+import { attemptsIn, causeIn, withoutAttempts, type FailedAttempt } from './failure.ts'
+import { MAX_MESSAGE_BYTES, UUID } from './envelope.ts'
+import type { Message } from './message.ts'
+import { joinJson, jsonTexts, run, statement, storableJson, storableText, write, type Tx } from './sql.ts'
+import type { Delivery, Headers } from './transport.ts'
 
-const INSERT = statement(`
-  insert into dead_letter (endpoint, message_id, payload, content_type, exception, reason)
-  select * from unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::text[])`)
-
-/** A message that could not be handled, kept byte for byte until an operator decides. */
+/** A message that its endpoint could not handle (`error`) or has no handler for (`skipped`), byte for byte. */
 export interface DeadLetter {
   endpoint: string
-  messageId: string | undefined
+  kind: 'error' | 'skipped'
+  messageId: string | null
+  /** Contract name, or the first type its envelope names. */
+  type: string | null
+  correlationId: string | null
   payload: Buffer
-  contentType: string | undefined
+  contentType: string | null
+  headers: Headers
   exception: string
   reason: string
+  stack: string | null
+  attempts: readonly FailedAttempt[]
+  /** Of the payload, which holds the message's id when it can be read: the same bytes are the same letter. */
+  fingerprint: Buffer
 }
 
-export function deadLetterOf(endpoint: string, delivery: Delivery, error: Error): DeadLetter {
-  const { payload, contentType, messageId } = delivery
+// Handled after all, by a copy of the message or on an operator's retry: then this is what a crash has sent twice.
+const STORE = statement(`
+  insert into dead_letter (endpoint, kind, message_id, message_type, correlation_id, payload, content_type, headers, exception, reason, stack, attempts, fingerprint, seen, status)
+  select endpoint, kind, message_id, message_type, correlation_id, payload, content_type, headers, exception, reason, stack, attempts, fingerprint, seen,
+    case when exists (select from inbox where inbox.message_id = letter.uuid and inbox.endpoint = letter.endpoint) then 'handled' else 'waiting' end
+  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], ${jsonTexts(8)}::jsonb[], $9::text[], $10::text[], $11::text[], ${jsonTexts(12)}::jsonb[], $13::bytea[], $14::integer[], $15::uuid[])
+    as letter (endpoint, kind, message_id, message_type, correlation_id, payload, content_type, headers, exception, reason, stack, attempts, fingerprint, seen, uuid)
+  order by endpoint, fingerprint
+  on conflict (endpoint, fingerprint) do update set
+    kind = excluded.kind, headers = excluded.headers, exception = excluded.exception, reason = excluded.reason, stack = excluded.stack,
+    attempts = dead_letter.attempts || excluded.attempts, status = excluded.status, seen = dead_letter.seen + excluded.seen, last_seen_at = now()
+  returning fingerprint, status`)
+
+const MARK_HANDLED = statement(`
+  update dead_letter set status = 'handled' where id = any($1::bigint[]) and endpoint = $2 and status = 'retrying'`)
+
+/** @param message what the payload says, when it can be read */
+export function deadLetterOf(endpoint: string, kind: DeadLetter['kind'], delivery: Delivery, message: Message | undefined): DeadLetter {
+  const payload = typeof delivery.payload === 'string' ? Buffer.from(delivery.payload) : delivery.payload
+  const messageId = message?.messageId ?? shortText(delivery.messageId)
+  const { exception, reason, stack } = causeIn(delivery.headers)
   return {
     endpoint,
-    messageId: printable(messageId),
-    payload: typeof payload === 'string' ? Buffer.from(payload) : payload,
-    contentType: printable(contentType),
-    exception: error.name,
-    reason: printable(error.message) ?? ''
+    kind,
+    messageId,
+    type: message?.contract.name ?? shortText(typeNamedIn(payload)),
+    correlationId: message?.correlationId ?? null,
+    payload,
+    contentType: shortText(delivery.contentType),
+    headers: withoutAttempts(delivery.headers),
+    exception: storableText(exception),
+    reason: storableText(reason),
+    stack: stack === undefined ? null : storableText(stack),
+    attempts: attemptsIn(delivery.headers),
+    fingerprint: createHash('sha256').update(payload).digest()
   }
 }
 
-/** Postgres takes no NUL in text, and a hostile header must not keep its own dead letter from being written. */
-function printable(text: string | undefined): string | undefined {
-  return text?.replaceAll('\0', '\uFFFD').slice(0, 2000)
+/**
+ * Stores letters; one that is there already is brought up to date.
+ * @returns those that wait for an operator, as not every one does: a message may have been handled after all
+ */
+export async function storeDeadLetters(tx: Tx, letters: readonly DeadLetter[]): Promise<DeadLetter[]> {
+  // One statement cannot meet the same row twice.
+  const byFingerprint = new Map<string, DeadLetter[]>()
+  for (const letter of letters) byFingerprint.set(keyOf(letter), [...(byFingerprint.get(keyOf(letter)) ?? []), letter])
+  const distinct = [...byFingerprint.values()].map((copies) => copies.at(-1)!)
+  const rows = await run<{ fingerprint: Buffer; status: string }>(tx, STORE, [
+    distinct.map((letter) => letter.endpoint),
+    distinct.map((letter) => letter.kind),
+    distinct.map((letter) => letter.messageId),
+    distinct.map((letter) => letter.type),
+    distinct.map((letter) => letter.correlationId),
+    distinct.map((letter) => letter.payload),
+    distinct.map((letter) => letter.contentType),
+    joinJson(distinct.map((letter) => storableJson(letter.headers))),
+    distinct.map((letter) => letter.exception),
+    distinct.map((letter) => letter.reason),
+    distinct.map((letter) => letter.stack),
+    joinJson(distinct.map((letter) => storableJson(letter.attempts))),
+    distinct.map((letter) => letter.fingerprint),
+    distinct.map((letter) => byFingerprint.get(keyOf(letter))!.length),
+    distinct.map((letter) => (letter.messageId !== null && UUID.test(letter.messageId) ? letter.messageId : null))
+  ])
+  const waiting = new Set(rows.filter(({ status }) => status === 'waiting').map(keyOf))
+  return distinct.filter((letter) => waiting.has(keyOf(letter)))
 }
 
-export async function storeDeadLetters(tx: Tx, letters: readonly DeadLetter[]): Promise<void> {
-  await run(tx, INSERT, [
-    letters.map((letter) => letter.endpoint),
-    letters.map((letter) => letter.messageId),
-    letters.map((letter) => letter.payload),
-    letters.map((letter) => letter.contentType),
-    letters.map((letter) => letter.exception),
-    letters.map((letter) => letter.reason)
-  ])
+function keyOf({ fingerprint }: { fingerprint: Buffer }): string {
+  return fingerprint.toString('base64')
+}
+
+/** The endpoint has handled messages that operators had sent back. */
+export function markHandled(tx: Tx, endpoint: string, letterIds: readonly number[]): void {
+  void write(tx, MARK_HANDLED, [letterIds, endpoint])
+}
+
+/** What the sender of unread bytes calls their type. */
+function typeNamedIn(payload: Buffer): string | undefined {
+  if (payload.length > MAX_MESSAGE_BYTES) return undefined
+  try {
+    const { messageType } = JSON.parse(payload.toString()) as { messageType?: unknown }
+    return Array.isArray(messageType) && typeof messageType[0] === 'string' ? messageType[0].replace(/^urn:message:/, '') : undefined
+  } catch {
+    return undefined // bytes without a type
+  }
+}
+
+function shortText(text: string | undefined): string | null {
+  return typeof text === 'string' && text !== '' ? storableText(text.slice(0, 255)) : null
 }

@@ -1,19 +1,27 @@
-import { backoff, Batcher, pause } from './batcher.ts'
-import { deadLetterOf, storeDeadLetters, type DeadLetter } from './dead-letter.ts'
+import { backoff, Batcher, pause, type BatchFailure } from './batcher.ts'
+import { DeadLetterCollector } from './dead-letter-collector.ts'
+import { markHandled } from './dead-letter.ts'
+import { DeadLetterSender, type Failure } from './dead-letter-sender.ts'
 import { EnvelopeReader, UnreadableMessage } from './envelope.ts'
+import { attemptOf, attemptsIn, redeliveriesIn, redeliveryHeaders, replayedIn, type FailedAttempt } from './failure.ts'
 import { claim } from './inbox.ts'
 import type { Log } from './log.ts'
 import type { BodyOf, Contract, Message } from './message.ts'
 import type { Outbox } from './outbox.ts'
-import { isBadData, isConflict, isUnavailable, type Tx } from './sql.ts'
+import { DEFAULT_RETRY, isWorthRetrying, NotRetryable, type RetryPolicy } from './retry.ts'
+import { isConflict, isTimeout, isUnavailable, type Tx } from './sql.ts'
 import type { EndpointTopology } from './topology.ts'
 import type { Delivery, Subscription, Transport } from './transport.ts'
+import { DEADLY_STARTS, forgetStart, recordStart, unfinishedStarts } from './unfinished.ts'
 
 /**
  * Most messages in one transaction. Database time an order, measured: 2.8 ms alone, 0.42 in tens, 0.16 at a hundred,
  * 0.21 at four hundred.
  */
 const BATCH = 100
+/** A batch that meets this many conflicts or timeouts in a row, with a database that answers, has a fault of its own. */
+const MOST_CONFLICTS = 20
+const MOST_TIMEOUTS = 3
 
 /**
  * Handles messages of some contracts. `handle` gets only messages this endpoint has not handled before, in order of
@@ -24,11 +32,17 @@ export interface Handler {
   handle(messages: Message[], tx: Tx): Promise<Message[]>
   /** Called after the commit. It may be lost in a crash, so it may only hurry what happens anyway. */
   committed?(): void
+  /** Where it differs from the endpoint's. */
+  readonly retry?: Partial<RetryPolicy>
 }
 
 /** Declares a handler of one contract. */
-export function handle<C extends Contract>(contract: C, handler: (messages: Message<C>[], tx: Tx) => Promise<Message[]>, committed?: () => void): Handler {
-  return { contracts: [contract], handle: handler, committed }
+export function handle<C extends Contract>(
+  contract: C,
+  handler: (messages: Message<C>[], tx: Tx) => Promise<Message[]>,
+  options: Pick<Handler, 'committed' | 'retry'> = {}
+): Handler {
+  return { contracts: [contract], handle: handler, ...options }
 }
 
 /** Adapts code that handles one message at a time. */
@@ -40,14 +54,11 @@ export function each<C extends Contract>(handler: (body: BodyOf<C>, message: Mes
   }
 }
 
-/** A failure that no retry can mend: the message becomes a dead letter at once. */
-export class NotRetryable extends Error {
-  override readonly name = 'NotRetryable'
-}
-
 export interface EndpointDefinition {
   name: string
   handlers: readonly Handler[]
+  /** Where it differs from DEFAULT_RETRY. */
+  retry?: Partial<RetryPolicy>
 }
 
 export function endpointTopology({ name, handlers }: EndpointDefinition): EndpointTopology {
@@ -61,50 +72,71 @@ export interface EndpointOptions {
   log: Log
 }
 
+/** A message between its delivery and its end. */
 interface Received {
   delivery: Delivery
   message: Message
+  /** How it failed in this process. */
+  attempts: FailedAttempt[]
+  /** It has failed, or a process may have died of it: it gets transactions of its own. */
+  alone: boolean
+  /** It was handled, put off or buried. */
+  ended: boolean
+}
+
+interface PutOff {
+  received: Received
+  seconds: number
 }
 
 /**
  * Consumes one queue. What arrives while a handler is busy becomes its next batch: one transaction of inbox, handler and
  * outbox, and only after its commit the acknowledgements. A transaction holds one handler's messages, so that handlers
- * never mix their lock orders.
+ * never mix their lock orders. Every message ends handled, put off (in the outbox, until it is due) or as a dead letter.
  */
 export class Endpoint {
   readonly #options: EndpointOptions
   readonly #reader: EnvelopeReader
   readonly #batchers = new Map<Contract, Batcher<Received>>()
-  readonly #deadLetters: Batcher<{ delivery: Delivery; letter: DeadLetter }>
+  readonly #puttingOff: Batcher<PutOff>
+  readonly #deadLetters: DeadLetterSender
+  readonly #collector: DeadLetterCollector
+  /** Redelivered messages that this process has recorded as begun. */
+  readonly #begun = new Set<string>()
   readonly #stopping = new AbortController()
   #subscription: Subscription | undefined
 
   constructor(options: EndpointOptions) {
     this.#options = options
-    const { definition } = options
+    const { definition, transport, log } = options
     this.#reader = new EnvelopeReader(definition.handlers.flatMap((handler) => handler.contracts))
+    this.#deadLetters = new DeadLetterSender(definition.name, transport, log)
+    this.#collector = new DeadLetterCollector(definition.name, this.#reader, options)
     for (const handler of definition.handlers) {
-      const batcher = new Batcher<Received>({
+      const policy = { ...DEFAULT_RETRY, ...definition.retry, ...handler.retry }
+      const batcher: Batcher<Received> = new Batcher<Received>({
         limit: BATCH,
-        work: (batch) => this.#work(handler, batch),
+        alone: ({ alone }) => alone,
+        work: (batch) => this.#work(handler, batch, batcher),
         onError: (error, attempt) => this.#onError(error, attempt),
-        failed: ({ delivery, message }, error) => this.#failed(delivery, error, message)
+        failed: (received, error) => this.#failed(received, error, policy, batcher)
       })
       for (const contract of handler.contracts) {
         if (this.#batchers.has(contract)) throw new Error(`Endpoint ${definition.name} has two handlers for ${contract.name}`)
         this.#batchers.set(contract, batcher)
       }
     }
-    this.#deadLetters = new Batcher({
+    this.#puttingOff = new Batcher({
       limit: BATCH,
-      work: (batch) => this.#storeDeadLetters(batch),
+      work: (batch) => this.#putOff(batch),
       onError: (error, attempt) => this.#onError(error, attempt),
-      failed: ({ delivery }, error) => this.#giveBack(delivery, error)
+      failed: ({ received }, error) => this.#giveBack(received.delivery, error)
     })
   }
 
   start(): void {
     const { definition, transport } = this.#options
+    this.#collector.start()
     this.#subscription = transport.subscribe(definition.name, (delivery) => this.#receive(delivery))
   }
 
@@ -114,68 +146,164 @@ export class Endpoint {
     // Deliveries end at once; the cancel itself waits until all that was handed out is settled below.
     const cancelled = this.#subscription?.cancel()
     for (const batcher of new Set(this.#batchers.values())) for (const { delivery } of await batcher.stop()) delivery.requeue()
-    for (const { delivery } of await this.#deadLetters.stop()) delivery.requeue()
+    for (const { received } of await this.#puttingOff.stop()) received.delivery.requeue()
+    await this.#deadLetters.stop()
     await cancelled
+    await this.#collector.stop()
   }
 
   #receive(delivery: Delivery): void {
     if (this.#stopping.signal.aborted) return delivery.requeue()
     let message: Message
     try {
-      message = this.#reader.read(delivery.payload)
+      message = this.#reader.read(delivery.payload, delivery.contentType)
     } catch (error) {
-      return this.#bury(delivery, error)
+      return this.#sendToDeadLetters({ delivery, error, attempts: [attemptOf(error)] })
     }
-    this.#batchers.get(message.contract)!.push({ delivery, message })
+    this.#batchers.get(message.contract)!.push({ delivery, message, attempts: [], alone: false, ended: false })
   }
 
-  async #work(handler: Handler, batch: Received[]): Promise<void> {
+  async #work(handler: Handler, received: Received[], batcher: Batcher<Received>): Promise<void> {
     const { definition, outbox } = this.#options
+    const waiting = received.filter(({ ended }) => !ended)
+    const again = waiting.filter(({ delivery }) => delivery.redeliveries > 0)
+    const batch = again.length > 0 ? await this.#withoutSuspects(waiting, again, batcher) : waiting
+    if (batch.length === 0) return
     await outbox.transaction(async (tx) => {
       const fresh = await claim(tx, definition.name, batch.map(({ message }) => message.messageId))
       // `delete` says whether it was still there: the second copy of a message within one batch is dropped too.
       const messages = batch.map(({ message }) => message).filter((message) => fresh.delete(message.messageId))
       if (messages.length > 0) outbox.add(tx, await handler.handle(messages, tx))
+      if (again.length > 0) forgetStart(tx, definition.name, batch.map(({ message }) => message.messageId))
+      const letters = batch.flatMap(({ delivery }) => replayedIn(delivery.headers) ?? [])
+      if (letters.length > 0) markHandled(tx, definition.name, letters)
     })
-    for (const { delivery } of batch) delivery.ack()
+    for (const one of batch) this.#end(one).ack()
     handler.committed?.()
   }
 
-  #onError(error: unknown, attempt: number) {
-    const { definition, log } = this.#options
-    if (isConflict(error)) return { retryAfterMs: backoff(attempt, 20, 500) }
-    if (isUnavailable(error)) {
-      if (attempt === 1) log.warn({ err: error, endpoint: definition.name }, 'Database away; the endpoint waits for it')
-      return { retryAfterMs: backoff(attempt, 100, 5000) }
+  /**
+   * A process had these messages before and did not acknowledge them. Each is recorded as begun. Whichever was begun before and
+   * not finished is handled alone, and after several such ends becomes a dead letter: processes die of it.
+   * @returns the batch without those
+   */
+  async #withoutSuspects(batch: readonly Received[], again: readonly Received[], batcher: Batcher<Received>): Promise<Received[]> {
+    const { definition, outbox } = this.#options
+    const unknown = again.filter(({ message }) => !this.#begun.has(message.messageId))
+    if (unknown.length === 0) return [...batch]
+    const isAlone = batch.length === 1
+    const begins = await outbox.transaction(async (tx) => {
+      const starts = await unfinishedStarts(tx, definition.name, unknown.map(({ message }) => message.messageId))
+      const begun = unknown.filter(({ message }) => (starts.get(message.messageId) ?? 0) < (isAlone ? DEADLY_STARTS : 1))
+      await recordStart(tx, definition.name, begun.map(({ message }) => message.messageId))
+      return new Set(begun)
+    })
+    for (const { message } of begins) this.#begun.add(message.messageId)
+    const suspects = new Set(unknown.filter((one) => !begins.has(one)))
+    for (const suspect of suspects) {
+      if (isAlone) this.#bury(suspect, new DeadlyMessage())
+      else if (!suspect.alone) {
+        suspect.alone = true
+        batcher.push(suspect)
+      }
     }
-    return 'split'
+    return batch.filter((one) => !suspects.has(one))
   }
 
-  #failed(delivery: Delivery, error: unknown, message: Message): void {
-    if (error instanceof NotRetryable || isBadData(error)) return this.#bury(delivery, error)
+  /** It leaves this process; the caller settles its delivery. */
+  #end(received: Received): Delivery {
+    received.ended = true
+    this.#begun.delete(received.message.messageId)
+    return received.delivery
+  }
+
+  async #onError(error: unknown, attempt: number): Promise<BatchFailure> {
+    const { definition, log, outbox } = this.#options
+    if (isConflict(error) && attempt <= MOST_CONFLICTS) return { retryAfterMs: backoff(attempt, 20, 500) }
+    if (!isUnavailable(error)) return 'split'
+    // A statement that takes too long says the same as a database that is away.
+    if (isTimeout(error) && attempt > MOST_TIMEOUTS && (await answers(outbox))) return 'split'
+    if (attempt === 1) log.warn({ err: error, endpoint: definition.name }, 'Database away; the endpoint waits for it')
+    return { retryAfterMs: backoff(attempt, 100, 5000) }
+  }
+
+  #failed(received: Received, error: unknown, policy: RetryPolicy, batcher: Batcher<Received>): void {
     const { definition, log } = this.#options
-    const { messageId, correlationId, contract } = message
-    log.error({ err: error, endpoint: definition.name, messageId, correlationId, type: contract.name, redeliveries: delivery.redeliveries }, 'Handler failed; the message goes back to its queue')
-    this.#giveBack(delivery, error)
+    const { delivery, message, attempts } = received
+    if (this.#stopping.signal.aborted) return delivery.requeue()
+    attempts.push(attemptOf(error))
+    const redeliveries = redeliveriesIn(delivery.headers)
+    const seconds = replayedIn(delivery.headers) !== undefined ? undefined : policy.redeliverySeconds[redeliveries]
+    const details = { err: error, endpoint: definition.name, messageId: message.messageId, correlationId: message.correlationId, type: message.contract.name, redeliveries }
+    if (!isWorthRetrying(error, policy)) this.#bury(received, error)
+    else if (attempts.length <= policy.immediate.times) {
+      log.debug(details, 'Handler failed; trying again')
+      received.alone = true
+      void pause(backoff(attempts.length, policy.immediate.minMs, policy.immediate.maxMs), this.#stopping.signal).then(() => (this.#stopping.signal.aborted ? delivery.requeue() : batcher.push(received)))
+    } else if (seconds !== undefined) {
+      log.warn({ ...details, seconds }, 'Handler failed; the message comes again later')
+      this.#puttingOff.push({ received, seconds })
+    } else this.#bury(received, error)
   }
 
-  /** Back to the queue, later and later: a failing message must not spin. */
+  async #putOff(batch: readonly PutOff[]): Promise<void> {
+    const { definition, outbox } = this.#options
+    await outbox.transaction(async (tx) => {
+      outbox.sendBack(
+        tx,
+        batch.map(({ received, seconds }) => ({
+          messageId: received.message.messageId,
+          endpoint: definition.name,
+          // It was read as JSON, so it is text.
+          payload: received.delivery.payload.toString(),
+          contentType: received.delivery.contentType,
+          headers: redeliveryHeaders(received.delivery.headers, allAttempts(received)),
+          seconds
+        }))
+      )
+      forgetStart(tx, definition.name, batch.map(({ received }) => received.message.messageId))
+    })
+    for (const { received } of batch) this.#end(received).ack()
+  }
+
+  #bury(received: Received, error: unknown): void {
+    const attempts = received.attempts.length > 0 ? allAttempts(received) : [...allAttempts(received), attemptOf(error)]
+    this.#sendToDeadLetters({ delivery: this.#end(received), message: received.message, error, attempts })
+  }
+
+  #sendToDeadLetters(failure: Failure): void {
+    const { definition, log } = this.#options
+    const { delivery, message, error } = failure
+    const field = error instanceof UnreadableMessage ? error.field : undefined
+    log.error({ err: error, endpoint: definition.name, messageId: message?.messageId ?? delivery.messageId, correlationId: message?.correlationId, type: message?.contract.name, field }, 'Message cannot be handled; it becomes a dead letter')
+    this.#deadLetters.send(failure)
+  }
+
+  /** Back to the queue, later and later: what cannot even be put off must not spin. */
   #giveBack(delivery: Delivery, error: unknown): void {
     if (this.#stopping.signal.aborted) return delivery.requeue()
-    this.#options.log.debug({ err: error, messageId: delivery.messageId }, 'Message will be redelivered')
+    this.#options.log.error({ err: error, messageId: delivery.messageId }, 'Message could not be put off; it goes back to its queue')
     void pause(backoff(delivery.redeliveries + 1, 100, 5000), this.#stopping.signal).then(() => delivery.requeue())
   }
+}
 
-  /** Keeps what can never be handled as a dead letter, and takes it off the queue once that is committed. */
-  #bury(delivery: Delivery, error: unknown): void {
-    const { definition, log } = this.#options
-    const field = error instanceof UnreadableMessage ? error.field : undefined
-    log.error({ err: error, endpoint: definition.name, messageId: delivery.messageId, field }, 'Message cannot be handled; kept as a dead letter')
-    this.#deadLetters.push({ delivery, letter: deadLetterOf(definition.name, delivery, error as Error) })
+/** The process ended again and again while it handled this message. */
+class DeadlyMessage extends NotRetryable {
+  override readonly name = 'DeadlyMessage'
+  constructor() {
+    super(`the process ended ${DEADLY_STARTS + 1} times while this message was being handled`)
   }
+}
 
-  async #storeDeadLetters(batch: { delivery: Delivery; letter: DeadLetter }[]): Promise<void> {
-    await this.#options.outbox.transaction((tx) => storeDeadLetters(tx, batch.map(({ letter }) => letter)))
-    for (const { delivery } of batch) delivery.ack()
-  }
+/** All tries, those before this delivery included. */
+function allAttempts({ delivery, attempts }: Received): FailedAttempt[] {
+  return [...attemptsIn(delivery.headers), ...attempts]
+}
+
+/** Whether the database takes a transaction now. */
+async function answers(outbox: Outbox): Promise<boolean> {
+  return outbox.transaction(async () => {}).then(
+    () => true,
+    () => false
+  )
 }

@@ -1,8 +1,12 @@
+import { isUtf8 } from 'node:buffer'
 import { hostname, release } from 'node:os'
-import type { Contract, Message } from './message.ts'
+import { correlationOf, type Contract, type Message } from './message.ts'
 import { checker, type Checker } from './schema.ts'
 
 export const CONTENT_TYPE = 'application/vnd.masstransit+json'
+
+/** Other senders may name the envelope's format only. */
+const JSON_TYPE = /^application\/(vnd\.masstransit\+)?json\s*(;|$)/i
 
 /** Largest message accepted, in bytes: RabbitMQ 4 refuses 16 MiB, and a message that big is a file. */
 export const MAX_MESSAGE_BYTES = 1024 * 1024
@@ -22,7 +26,8 @@ export class UnknownMessageType extends UnreadableMessage {
   override readonly name = 'UnknownMessageType'
 }
 
-const HOST = JSON.stringify({
+/** This process, as MassTransit describes a sender. */
+export const HOST_INFO = {
   machineName: hostname(),
   processName: 'node',
   processId: process.pid,
@@ -31,7 +36,9 @@ const HOST = JSON.stringify({
   frameworkVersion: process.versions.node,
   massTransitVersion: '8.0.0.0',
   operatingSystemVersion: release()
-})
+}
+
+const HOST = JSON.stringify(HOST_INFO)
 
 /**
  * MassTransit's JSON envelope.
@@ -41,7 +48,11 @@ const HOST = JSON.stringify({
 export function encodeEnvelope(message: Message, address: string, source: string): string {
   const { contract, messageId, conversationId, correlationId, initiatorId } = message
   // Put together by hand, because the larger half is the same for every message of a contract.
-  return `{"messageId":"${messageId}",${optional('conversationId', conversationId)}${optional('correlationId', correlationId)}${optional('initiatorId', initiatorId)}"sourceAddress":"${address}${source}","destinationAddress":"${address}${destinationOf(contract)}","messageType":["${contract.urn}"],"message":${JSON.stringify(message.body)},"sentTime":"${new Date().toISOString()}","headers":${JSON.stringify(message.headers)},"host":${HOST}}`
+  return `{"messageId":"${messageId}",${optional('conversationId', conversationId)}${optional('correlationId', correlationId)}${optional('initiatorId', initiatorId)}"sourceAddress":"${address}${source}","destinationAddress":"${address}${destinationOf(contract)}","messageType":[${urnsOf(contract)}],"message":${JSON.stringify(message.body)},"sentTime":"${new Date().toISOString()}","headers":${JSON.stringify(message.headers)},"host":${HOST}}`
+}
+
+function urnsOf({ urn, alsoUrns }: Contract): string {
+  return alsoUrns ? [urn, ...alsoUrns].map((name) => JSON.stringify(name)).join(',') : `"${urn}"`
 }
 
 /** Ids may be a sender's or a body's: any text. */
@@ -67,10 +78,13 @@ export class EnvelopeReader {
 
   /**
    * @param payload the bytes as received: untrusted
+   * @param contentType as received; absent, the body alone must tell
    * @throws UnreadableMessage naming the field; UnknownMessageType when no handler wants it
    */
-  read(payload: Buffer | string): Message {
+  read(payload: Buffer | string, contentType?: string): Message {
+    if (contentType !== undefined && !JSON_TYPE.test(contentType)) throw new UnreadableMessage('contentType', `expected ${CONTENT_TYPE}, got ${contentType.slice(0, 100)}`)
     if (payload.length > MAX_MESSAGE_BYTES) throw new UnreadableMessage('body', `expected at most ${MAX_MESSAGE_BYTES} bytes, got ${payload.length}`)
+    if (typeof payload !== 'string' && !isUtf8(payload)) throw new UnreadableMessage('body', 'expected UTF-8')
     const envelope = parseObject(payload)
     const known = this.#contractOf(envelope.messageType)
     const messageId = guid(envelope, 'messageId')
@@ -84,7 +98,7 @@ export class EnvelopeReader {
       body: envelope.message as Message['body'],
       messageId,
       // The body decides: a sender may leave the envelope's correlationId out, and the saga must not depend on it.
-      correlationId: (envelope.message as Record<string, string>)[known.contract.correlateBy],
+      correlationId: correlationOf(known.contract, envelope.message),
       conversationId: guid(envelope, 'conversationId'),
       initiatorId: guid(envelope, 'initiatorId'),
       headers

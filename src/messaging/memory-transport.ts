@@ -48,7 +48,7 @@ export class MemoryTransport implements Transport {
       const done = () => {
         if (--missing === 0) resolve('accepted')
       }
-      for (const queue of queues) queue.push({ parcel, redeliveries: 0, done })
+      for (const queue of queues) queue.push({ parcel, redeliveries: parcel.again ? 1 : 0, done })
     })
   }
 
@@ -101,8 +101,9 @@ class MemoryQueue {
     // On a later turn of the event loop, as a network would: a publisher never runs a consumer's code.
     setImmediate(receive, {
       payload: parcel.payload,
-      contentType: undefined,
+      contentType: parcel.contentType ?? undefined,
       messageId: parcel.messageId,
+      headers: parcel.headers ?? {},
       redeliveries,
       ack: () => settle(queued.done),
       requeue: () => settle(() => this.push({ ...queued, redeliveries: redeliveries + 1 }))

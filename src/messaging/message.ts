@@ -8,12 +8,14 @@ export interface Contract<Name extends string = string, Body extends TObject = T
   /** Events: the service that publishes it. Commands: the endpoint that receives it. */
   readonly owner: string
   readonly schema: Body
-  /** The body property (a UUID) that names the business transaction the message belongs to. */
+  /** The body property (a UUID), or the path to it with dots, that names the business transaction the message belongs to. */
   readonly correlateBy: string
   /** An optional event may reach nobody; a required one stays in the outbox until a queue takes it. */
   readonly optional: boolean
   /** MassTransit's message type, `urn:message:<namespace>:<name>`. */
   readonly urn: string
+  /** More general types that the message is, too. */
+  readonly alsoUrns?: readonly string[]
   /** MassTransit's exchange of the message type, `<namespace>:<name>`. */
   readonly exchange: string
 }
@@ -57,6 +59,14 @@ function declare<Name extends string, Body extends TObject>(kind: Contract['kind
   return { kind, name, owner, schema, correlateBy, optional, urn: `urn:message:${NAMESPACE}:${name}`, exchange: `${NAMESPACE}:${name}` }
 }
 
+/** The business transaction that a body belongs to. */
+export function correlationOf({ correlateBy }: Contract, body: unknown): string | undefined {
+  const found: unknown = correlateBy.includes('.')
+    ? correlateBy.split('.').reduce<unknown>((value, key) => (value as Record<string, unknown> | undefined)?.[key], body)
+    : (body as Record<string, unknown>)[correlateBy]
+  return found as string | undefined
+}
+
 /** Headers that follow a conversation from message to message: W3C trace context. */
 const PROPAGATED = ['traceparent', 'tracestate']
 
@@ -72,7 +82,7 @@ export function message<C extends Contract>(contract: C, body: BodyOf<C>, cause?
     contract,
     body,
     messageId,
-    correlationId: (body as Record<string, string>)[contract.correlateBy],
+    correlationId: correlationOf(contract, body),
     conversationId: cause?.conversationId ?? messageId,
     initiatorId: cause?.correlationId,
     headers

@@ -1,12 +1,19 @@
 import type { DataSource } from 'typeorm'
 import { destinationOf, encodeEnvelope } from './envelope.ts'
 import type { Message } from './message.ts'
-import { joinJson, jsonTexts, statement, transaction, write, type Tx } from './sql.ts'
+import { joinJson, jsonTexts, statement, storableJson, transaction, write, type Tx } from './sql.ts'
+import type { Headers } from './transport.ts'
 
 const INSERT = statement(`
   insert into outbox (message_id, destination, required, payload)
   select * from unnest($1::uuid[], $2::text[], $3::boolean[], ${jsonTexts(4)})
   returning id, message_id`)
+
+const INSERT_SENT_BACK = statement(`
+  insert into outbox (message_id, destination, required, payload, body, headers, content_type, due_at)
+  select message_id, destination, true, coalesce(payload, ''), body, headers, content_type, now() + seconds * interval '1 second'
+  from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], ${jsonTexts(5)}::jsonb[], $6::text[], $7::float8[])
+    as back (message_id, destination, payload, body, headers, content_type, seconds)`)
 
 /** A stored message as the relay carries it. */
 export interface OutboxRow {
@@ -15,6 +22,23 @@ export interface OutboxRow {
   destination: string
   required: boolean
   payload: string
+  /** The payload where it is not text. */
+  body?: Buffer | null
+  headers?: Headers | null
+  content_type?: string | null
+}
+
+/** A received message on its way back to the endpoint that took it. */
+export interface SentBack {
+  /** A UUID. */
+  messageId: string
+  endpoint: string
+  /** Text travels as text; bytes that may not be text as they are. */
+  payload: string | Buffer
+  contentType: string | undefined
+  headers: Headers
+  /** From now; it waits in the outbox until then. */
+  seconds: number
 }
 
 export interface OutboxOptions {
@@ -23,7 +47,7 @@ export interface OutboxOptions {
   address: string
   /** Name of the sending service. */
   source: string
-  /** Called after a commit that stored messages, with what was stored. */
+  /** Called after a commit that stored messages, with those that have to leave at once; what the table alone knows is not among them. */
   committed(rows: readonly OutboxRow[]): void
 }
 
@@ -31,6 +55,7 @@ export interface OutboxOptions {
 export class Outbox {
   readonly #options: OutboxOptions
   readonly #stored = new WeakMap<Tx, Stored[]>()
+  readonly #sentBack = new WeakSet<Tx>()
 
   constructor(options: OutboxOptions) {
     this.#options = options
@@ -58,14 +83,32 @@ export class Outbox {
     this.#stored.set(tx, [...(this.#stored.get(tx) ?? []), { rows, inserted }])
   }
 
+  /** Stores received messages to be delivered once more, to one endpoint and under the same id. They leave when their time has come. */
+  sendBack(tx: Tx, messages: readonly SentBack[]): void {
+    if (messages.length === 0) return
+    this.#sentBack.add(tx)
+    void write(tx, INSERT_SENT_BACK, [
+      messages.map(({ messageId }) => messageId),
+      messages.map(({ endpoint }) => endpoint),
+      messages.map(({ payload }) => (typeof payload === 'string' ? payload : null)),
+      messages.map(({ payload }) => (typeof payload === 'string' ? null : payload)),
+      joinJson(messages.map(({ headers }) => storableJson(headers))),
+      messages.map(({ contentType }) => contentType ?? null),
+      messages.map(({ seconds }) => seconds)
+    ])
+  }
+
   /** Runs work in a transaction; once it has committed, the relay is given the messages stored in it. */
   async transaction<R>(work: (tx: Tx) => Promise<R>): Promise<R> {
     let stored: Stored[] = []
+    let sentBack = false
     const result = await transaction(this.#options.dataSource, async (tx) => {
       const value = await work(tx)
       stored = this.#stored.get(tx) ?? []
+      sentBack = this.#sentBack.has(tx)
       return value
     })
+    if (sentBack) this.#options.committed([])
     for (const { rows, inserted } of stored) {
       const ids = new Map((await inserted).map(({ id, message_id: messageId }) => [messageId, id]))
       this.#options.committed(rows.map((row) => ({ id: ids.get(row.message_id)!, ...row })))
@@ -82,18 +125,27 @@ interface Stored {
 
 export interface OutboxStatus {
   pending: number
-  /** Of these, waiting for a later attempt. */
+  /** Of these, not due yet: a message put off, or one that no queue took. */
   postponed: number
   oldestAgeSeconds: number
+  /** The process that sends; null when none does. */
+  leader: { application: string; address: string | null; since: string } | null
   lastError: string | null
 }
 
 /** What has been committed and not yet sent. */
-export async function outboxStatus(dataSource: DataSource): Promise<OutboxStatus> {
-  const [row]: [OutboxStatus] = await dataSource.query(`
+export async function outboxStatus(dataSource: DataSource, schema: string): Promise<OutboxStatus> {
+  const [row]: [OutboxStatus] = await dataSource.query(
+    `
     select count(*)::integer as pending, count(due_at)::integer as postponed,
       coalesce(extract(epoch from now() - min(created_at)), 0)::float8 as "oldestAgeSeconds",
-      (array_agg(last_error order by id desc) filter (where last_error is not null))[1] as "lastError"
-    from outbox`)
+      (array_agg(last_error order by id desc) filter (where last_error is not null))[1] as "lastError",
+      (select jsonb_build_object('application', application_name, 'address', host(client_addr), 'since', backend_start)
+        from pg_locks join pg_stat_activity using (pid)
+        where locktype = 'advisory' and granted and database = (select oid from pg_database where datname = current_database())
+          and classid = (hashtext('sagabox.relay')::bigint & 4294967295)::oid and objid = (hashtext($1)::bigint & 4294967295)::oid limit 1) as leader
+    from outbox`,
+    [schema]
+  )
   return row
 }

@@ -2,7 +2,7 @@ import type { Channel, Connection, Message as AmqpMessage } from 'amqplib/callba
 import type { Log } from './log.ts'
 import { Acknowledgements } from './rabbitmq-acknowledgements.ts'
 import { CLOSE_TIMEOUT_MS, closeConnection, keepAlive, openChannel, Unreachable, within } from './rabbitmq-connection.ts'
-import type { Delivery, Subscription } from './transport.ts'
+import type { Delivery, Headers, Subscription } from './transport.ts'
 
 /** Messages handed out and not yet acknowledged: one batch at work and one arriving behind it. */
 const PREFETCH = 200
@@ -95,16 +95,18 @@ export class RabbitSubscription implements Subscription {
   }
 
   #take(acks: Acknowledgements, message: AmqpMessage): void {
-    const { headers, contentType, messageId } = message.properties
-    // Headers are a sender's word: anything may be in them.
-    const count = headers && Object.hasOwn(headers, 'x-delivery-count') ? Number(headers['x-delivery-count']) : 0
+    const { contentType, messageId } = message.properties
+    const headers = (message.properties.headers ?? {}) as Headers
+    const count = Object.hasOwn(headers, 'x-delivery-count') ? Number(headers['x-delivery-count']) : 0
     const tag = message.fields.deliveryTag
     acks.handedOut(tag)
     this.#receive({
       payload: message.content,
       contentType: contentType as string | undefined,
       messageId: messageId as string | undefined,
-      redeliveries: Number.isSafeInteger(count) ? count : 0,
+      headers,
+      // Quorum queues count; the flag is there on any queue.
+      redeliveries: Math.max(Number.isSafeInteger(count) ? count : 0, message.fields.redelivered ? 1 : 0),
       ack: () => acks.ack(tag),
       requeue: () => acks.requeue(tag)
     })

@@ -66,16 +66,19 @@ export class RabbitTransport implements Transport {
     return this.#problem ?? this.#blocked ?? [...this.#subscriptions].map((subscription) => subscription.problem()).find((problem) => problem !== undefined)
   }
 
-  publish({ messageId, destination, required, payload }: Parcel): Promise<PublishOutcome> {
+  publish({ messageId, destination, required, payload, contentType, headers }: Parcel): Promise<PublishOutcome> {
     return new Promise((resolve, reject) => {
       const channel = this.#channel
       if (!channel) return reject(new Error(this.#problem ?? 'no channel to RabbitMQ'))
-      this.#unconfirmed.add(reject)
-      channel.publish(destination, '', Buffer.from(payload), { messageId, mandatory: required, persistent: true, contentType: CONTENT_TYPE }, (error: Error | null) => {
+      const bytes = typeof payload === 'string' ? Buffer.from(payload) : payload
+      const options = { messageId, mandatory: required, persistent: true, contentType: contentType ?? CONTENT_TYPE, headers: headers ?? {} }
+      channel.publish(destination, '', bytes, options, (error: Error | null) => {
         this.#unconfirmed.delete(reject)
         if (error) return reject(error)
         resolve(this.#returned.delete(messageId) ? 'returned' : 'accepted')
       })
+      // After it: headers that cannot be encoded make publish() throw, and no confirm will come.
+      this.#unconfirmed.add(reject)
     })
   }
 

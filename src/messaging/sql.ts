@@ -94,6 +94,20 @@ export function joinJson(texts: readonly string[]): string {
   return texts.join(SEPARATOR)
 }
 
+/** JSON that PostgreSQL takes: it stores neither NUL nor half a surrogate pair. Bytes are written as Node writes them. */
+export function storableJson(value: unknown): string {
+  return JSON.stringify(value, (_, part: unknown) => {
+    if (typeof part === 'string') return storableText(part)
+    if (part === null || typeof part !== 'object' || Array.isArray(part)) return part
+    return Object.fromEntries(Object.entries(part).map(([key, field]) => [storableText(key), field as unknown]))
+  })
+}
+
+/** Text that PostgreSQL takes. */
+export function storableText(text: string): string {
+  return text.replaceAll('\0', '\uFFFD').toWellFormed()
+}
+
 /** The SQL for parameter `$n`, written by joinJson, as `text[]`. */
 export function jsonTexts(n: number): string {
   return `string_to_array($${n}::text, U&'\\001E')`
@@ -122,6 +136,11 @@ const UNAVAILABLE_TEXTS = /Connection terminated|timeout exceeded when trying to
 /** The database is away, restarting, full, read-only or hangs: nothing is wrong with the work itself. */
 export function isUnavailable(error: unknown): boolean {
   return UNAVAILABLE_CODES.test(codeOf(error)) || (error instanceof Error && UNAVAILABLE_TEXTS.test(error.message))
+}
+
+/** The answer took longer than it may: the statement, or a network that swallows it. */
+export function isTimeout(error: unknown): boolean {
+  return codeOf(error) === '57014' || (error instanceof Error && /Query read timeout/.test(error.message))
 }
 
 /** The database cannot store these values (SQLSTATE class 22, such as a NUL in JSON): no retry will change that. */

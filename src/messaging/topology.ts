@@ -1,4 +1,5 @@
 import { destinationOf } from './envelope.ts'
+import { ANY_FAULT, faultOf, isFault } from './fault.ts'
 import type { Contract } from './message.ts'
 
 export interface EndpointTopology {
@@ -8,16 +9,21 @@ export interface EndpointTopology {
 }
 
 export interface Topology {
-  /** Durable fanout exchanges: one a message type, one an endpoint, one for each endpoint's dead letters. */
+  /** Durable fanout exchanges: one a message type and one for its faults, one a queue. */
   exchanges: string[]
   /** Quorum queues. */
   queues: { name: string; deadLetterExchange?: string }[]
   bindings: { source: string; destination: string; destinationType: 'exchange' | 'queue' }[]
 }
 
-/** Where the broker puts what an endpoint could not handle, named as MassTransit names it. */
+/** Where what an endpoint could not handle goes, named as MassTransit names it. */
 export function errorQueue(endpoint: string): string {
   return `${endpoint}_error`
+}
+
+/** Where what no handler of an endpoint takes goes. */
+export function skippedQueue(endpoint: string): string {
+  return `${endpoint}_skipped`
 }
 
 /**
@@ -34,15 +40,23 @@ export function topologyOf(endpoints: readonly EndpointTopology[], contracts: re
     exchanges.add(destinationOf(contract))
   }
   for (const { name, consumes } of endpoints) {
-    const errors = errorQueue(name)
-    exchanges.add(name)
-    exchanges.add(errors)
-    queues.push({ name, deadLetterExchange: errors }, { name: errors })
-    bindings.push({ source: name, destination: name, destinationType: 'queue' }, { source: errors, destination: errors, destinationType: 'queue' })
+    const [errors, skipped] = [errorQueue(name), skippedQueue(name)]
+    queues.push({ name, deadLetterExchange: errors }, { name: errors }, { name: skipped })
+    for (const queue of [name, errors, skipped]) {
+      exchanges.add(queue)
+      bindings.push({ source: queue, destination: queue, destinationType: 'queue' })
+    }
     for (const contract of consumes) {
       exchanges.add(contract.exchange)
       bindings.push({ source: contract.exchange, destination: name, destinationType: 'exchange' })
     }
+  }
+  for (const contract of new Set(endpoints.flatMap(({ consumes }) => consumes))) {
+    if (isFault(contract)) continue
+    const { exchange } = faultOf(contract)
+    exchanges.add(exchange)
+    exchanges.add(ANY_FAULT.exchange)
+    bindings.push({ source: exchange, destination: ANY_FAULT.exchange, destinationType: 'exchange' })
   }
   return { exchanges: [...exchanges], queues, bindings }
 }

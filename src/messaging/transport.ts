@@ -1,3 +1,6 @@
+/** What travels beside a payload. Received ones are a sender's word: anything may be in them. */
+export type Headers = Readonly<Record<string, unknown>>
+
 /** A message as a transport carries it: bytes and an address, nothing to interpret. */
 export interface Parcel {
   messageId: string
@@ -5,7 +8,12 @@ export interface Parcel {
   destination: string
   /** Must reach a queue: otherwise it comes back as `returned`. */
   required: boolean
-  payload: string
+  payload: string | Buffer
+  /** Null or absent: MassTransit's envelope. */
+  contentType?: string | null
+  headers?: Headers | null
+  /** A process that is gone may have handed it out before. Only a transport that keeps nothing itself needs to be told. */
+  again?: boolean
 }
 
 /**
@@ -20,6 +28,7 @@ export interface Delivery {
   readonly payload: Buffer | string
   readonly contentType: string | undefined
   readonly messageId: string | undefined
+  readonly headers: Headers
   /** How often it was handed out before without being acknowledged, as far as the transport knows. */
   readonly redeliveries: number
   /** The effects are committed: forget the message. */

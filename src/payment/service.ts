@@ -19,7 +19,7 @@ export const paymentService = {
   build({ dataSource, outbox, log }: ServiceContext) {
     const cashier = new Cashier(outbox, new SimulatedGateway(), log)
     return {
-      handlers: [takingPayments(cashier), handle(RefundPayment, refundPayments, () => cashier.wake())],
+      handlers: [takingPayments(cashier), handle(RefundPayment, refundPayments, { committed: () => cashier.wake() })],
       routes: [paymentRoutes(dataSource)],
       workers: [cashier]
     }

@@ -31,9 +31,11 @@ export function takingPayments(cashier: Cashier): Handler {
       claimed = taken.claimed
       return taken.answers
     },
-    () => {
-      if (claimed.length > 0) cashier.ask(claimed.splice(0), began)
-      else cashier.wake()
+    {
+      committed() {
+        if (claimed.length > 0) cashier.ask(claimed.splice(0), began)
+        else cashier.wake()
+      }
     }
   )
 }

@@ -1,5 +1,6 @@
-import { NotRetryable, type Handler } from '../messaging/endpoint.ts'
+import type { Handler } from '../messaging/endpoint.ts'
 import type { Message } from '../messaging/message.ts'
+import { NotRetryable } from '../messaging/retry.ts'
 import type { Tx } from '../messaging/sql.ts'
 import type { SagaDefinition } from './define.ts'
 import { endsOf } from './diagram.ts'

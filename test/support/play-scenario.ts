@@ -56,7 +56,7 @@ async function play(step: ScenarioStep, scenario: Scenario, orderIds: Map<string
     for (let time = 0; time < step.times; time++) {
       for (const parcel of sent) {
         const messageId = step.ids === 'same' ? parcel.messageId : randomUUID()
-        await gate.send({ ...parcel, messageId, payload: JSON.stringify({ ...JSON.parse(parcel.payload), messageId }) })
+        await gate.send({ ...parcel, messageId, payload: JSON.stringify({ ...JSON.parse(parcel.payload.toString()), messageId }) })
       }
     }
   }

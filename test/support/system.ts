@@ -11,7 +11,7 @@ import { Api } from './api.ts'
 
 export type TransportName = 'memory' | 'rabbitmq'
 
-const TEST_SETTINGS: Settings = { deadlineSeconds: 30 }
+const TEST_SETTINGS: Settings = { deadlineSeconds: 30, redeliverySeconds: [5, 30, 300], inboxDays: 7 }
 
 export interface TestSystem {
   system: System

@@ -1,0 +1,211 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { isUtf8 } from 'node:buffer'
+import Type from 'typebox'
+import type { DataSource } from 'typeorm'
+import { groupDeadLetters, listDeadLetters, readDeadLetter } from '../messaging/dead-letter-list.ts'
+import { NotAllowed, type DeadLetterOffice } from '../messaging/dead-letter-retry.ts'
+import { nullable } from './nullable.ts'
+import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './page.ts'
+import { HttpProblem, notFound, problemResponse } from './problem.ts'
+
+/** Of a payload in an answer; GET …/payload has all of it. */
+const SHOWN_BYTES = 64 * 1024
+/** Letters a second in a group retry, when the request does not say. */
+const PER_SECOND = 20
+
+const Text = Type.String({ minLength: 1, maxLength: 300 })
+const Time = Type.String({ format: 'date-time' })
+
+const Filter = {
+  kind: Type.Optional(Type.Enum(['error', 'skipped'], { description: 'error: could not be handled; skipped: no handler takes its type' })),
+  type: Type.Optional(Type.String({ minLength: 1, maxLength: 300, description: 'Contract name, such as OrderCreatedEvent' })),
+  exception: Type.Optional(Text),
+  reason: Type.Optional(Type.String({ minLength: 1, maxLength: 300, description: 'A part of the reason, in any case' })),
+  messageId: Type.Optional(Text),
+  correlationId: Type.Optional(Text),
+  from: Type.Optional({ ...Time, description: 'Last seen at this time or later' }),
+  to: Type.Optional({ ...Time, description: 'Last seen before this time' })
+}
+const Status = Type.Enum(['waiting', 'retrying', 'handled'], { description: 'waiting: for an operator; retrying: sent back, no outcome yet; handled: after all' })
+const ListFilter = { ...Filter, status: Type.Optional(Status) }
+
+const Summary = Type.Object({
+  id: Type.Integer(),
+  endpoint: Type.String(),
+  kind: Type.String(),
+  status: Type.String(),
+  messageId: nullable(Type.String()),
+  type: nullable(Type.String()),
+  correlationId: nullable(Type.String()),
+  exception: Type.String(),
+  reason: Type.String(),
+  seen: Type.Integer({ description: 'How often it became a dead letter' }),
+  firstSeenAt: Type.String(),
+  lastSeenAt: Type.String(),
+  bytes: Type.Integer()
+})
+
+const Detail = Type.Object({
+  ...Summary.properties,
+  stack: nullable(Type.String()),
+  attempts: Type.Array(Type.Object({ at: Type.String(), error: Type.String() }), { description: 'Every try to handle it' }),
+  headers: Type.Record(Type.String(), Type.Unknown()),
+  contentType: nullable(Type.String()),
+  payload: Type.String({ description: `At most ${SHOWN_BYTES} bytes; the route …/payload gives all of them` }),
+  payloadEncoding: Type.Enum(['utf8', 'base64'])
+})
+
+const Group = Type.Object({
+  kind: Type.String(),
+  status: Type.String(),
+  type: nullable(Type.String()),
+  exception: Type.String(),
+  count: Type.Integer(),
+  oldest: Type.String(),
+  newest: Type.String(),
+  reason: Type.String({ description: 'The newest of the reasons' })
+})
+
+const Retry = Type.Object({
+  id: Type.Integer(),
+  filter: Type.Object(Filter),
+  perSecond: Type.Integer(),
+  state: Type.Enum(['running', 'done', 'stopped']),
+  reason: nullable(Type.String({ description: 'Why it was stopped' })),
+  left: Type.Integer({ description: 'Letters that fit and were not sent' }),
+  sent: Type.Integer(),
+  handled: Type.Integer(),
+  failedAgain: Type.Integer(),
+  underWay: Type.Integer({ description: 'Sent, no outcome yet' }),
+  startedAt: Type.String(),
+  endedAt: nullable(Type.String())
+})
+
+const Retried = Type.Object({ id: Type.Integer(), messageId: nullable(Type.String()), status: Type.Literal('retrying'), warning: Type.Optional(Type.String()) })
+
+const ById = Type.Object({ id: Type.String({ pattern: '^[0-9]{1,15}$' }) })
+const tags = ['dead letters']
+
+export interface DeadLetterRouteOptions {
+  /** Name of the service. */
+  name: string
+  dataSource: DataSource
+  office: DeadLetterOffice
+  /** How long the service's inbox remembers what was handled. */
+  inboxDays: number
+}
+
+/** The dead letters of one service: to look at, to send back, to delete. */
+export function deadLetterRoutes({ name, dataSource, office, inboxDays }: DeadLetterRouteOptions): FastifyPluginAsyncTypebox {
+  const path = `/ops/${name}/dead-letters`
+  const missing = (id: string) => notFound(`dead letter ${id} in ${name}`)
+
+  return async (app) => {
+    app.get(
+      path,
+      {
+        schema: { tags, summary: `Messages that ${name} could not handle, newest first`, querystring: Type.Object({ ...ListFilter, ...PageQuery }, { additionalProperties: false }), response: { 200: Page(Summary), '4xx': problemResponse } }
+      },
+      async ({ query: { cursor, limit = DEFAULT_LIMIT, ...filter } }) => {
+        const before = decodeCursor(cursor, /^[0-9]{1,15}$/)
+        const letters = await listDeadLetters(dataSource, filter, limit + 1, before === undefined ? undefined : Number(before))
+        return toPage(letters, limit, ({ id }) => String(id))
+      }
+    )
+
+    app.get(
+      `${path}/groups`,
+      { schema: { tags, summary: 'How many, by type and exception', querystring: Type.Object(ListFilter, { additionalProperties: false }), response: { 200: Type.Object({ total: Type.Integer(), groups: Type.Array(Group) }), '4xx': problemResponse } } },
+      async ({ query }) => {
+        const groups = await groupDeadLetters(dataSource, query)
+        return { total: groups.reduce((sum, { count }) => sum + count, 0), groups }
+      }
+    )
+
+    app.get(`${path}/:id`, { schema: { tags, summary: 'One letter: payload, headers, cause, every attempt', params: ById, response: { 200: Detail, '4xx': problemResponse } } }, async ({ params: { id } }) => {
+      const letter = await readDeadLetter(dataSource, Number(id))
+      if (!letter) throw missing(id)
+      const shown = letter.payload.subarray(0, SHOWN_BYTES)
+      const isText = isUtf8(letter.payload)
+      return { ...letter, payload: isText ? shown.toString() : shown.toString('base64'), payloadEncoding: isText ? ('utf8' as const) : ('base64' as const) }
+    })
+
+    app.get(`${path}/:id/payload`, { schema: { tags, summary: 'The payload, byte for byte', params: ById, response: { 200: { description: 'The bytes', content: { 'application/octet-stream': { schema: Type.Any() } } }, '4xx': problemResponse } } }, async ({ params: { id } }, reply) => {
+      const letter = await readDeadLetter(dataSource, Number(id))
+      if (!letter) throw missing(id)
+      return reply.type('application/octet-stream').header('content-disposition', `attachment; filename="dead-letter-${id}"`).send(letter.payload)
+    })
+
+    app.post(
+      `${path}/:id/retry`,
+      {
+        schema: {
+          tags,
+          summary: 'Send it back to its endpoint, under its message id',
+          description: 'Whoever has handled the message already will not handle it again: the inbox remembers its id. It gets the immediate retries, and no delayed ones.',
+          params: ById,
+          response: { 202: Retried, '4xx': problemResponse }
+        }
+      },
+      async ({ params: { id } }, reply) => {
+        const sent = await allowed(office.retry(Number(id)))
+        if (!sent) throw missing(id)
+        const warning = olderThanInbox(sent.firstSeenAt, inboxDays) ? { warning: `The message is older than the ${inboxDays} days that the inbox remembers: if it was handled before, it is handled again` } : {}
+        return reply.code(202).send({ id: Number(id), messageId: sent.messageId, status: 'retrying', ...warning })
+      }
+    )
+
+    app.delete(
+      `${path}/:id`,
+      { schema: { tags, summary: 'Delete it; an audit row stays', params: ById, querystring: Type.Object({ why: Type.Optional(Type.String({ maxLength: 500 })) }, { additionalProperties: false }), response: { 204: Type.Null(), '4xx': problemResponse } } },
+      async ({ params: { id }, query: { why } }, reply) => {
+        if (!(await allowed(office.delete(Number(id), why)))) throw missing(id)
+        return reply.code(204).send(null)
+      }
+    )
+
+    app.post(
+      `${path}/retry`,
+      {
+        schema: {
+          tags,
+          summary: 'Send back all that wait and fit',
+          description: 'The first five go alone; when three letters have failed again, and more than were handled, it stops. Follow it under `Location`.',
+          body: Type.Object({ ...Filter, perSecond: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000, description: `Letters a second, ${PER_SECOND} when not given` })) }, { additionalProperties: false, examples: [{ type: 'StockReservedEvent', perSecond: 20 }] }),
+          response: { 202: { ...Retry, headers: { location: { type: 'string' } } }, '4xx': problemResponse }
+        }
+      },
+      async ({ body: { perSecond = PER_SECOND, ...filter } }, reply) => {
+        const id = await office.retryGroup(filter, perSecond)
+        return reply.code(202).header('location', `${path}/retries/${id}`).send((await office.groupRetry(id))!)
+      }
+    )
+
+    app.get(`${path}/retries`, { schema: { tags, summary: 'Group retries, newest first', response: { 200: Type.Object({ items: Type.Array(Retry) }), '4xx': problemResponse } } }, async () => ({ items: await office.groupRetries(DEFAULT_LIMIT) }))
+
+    app.get(`${path}/retries/:id`, { schema: { tags, summary: 'How a group retry goes', params: ById, response: { 200: Retry, '4xx': problemResponse } } }, async ({ params: { id } }) => {
+      const retry = await office.groupRetry(Number(id))
+      if (!retry) throw notFound(`group retry ${id} in ${name}`)
+      return retry
+    })
+
+    app.post(`${path}/retries/:id/stop`, { schema: { tags, summary: 'Stop a group retry; what is under way goes on', params: ById, response: { 200: Retry, '4xx': problemResponse } } }, async ({ params: { id } }) => {
+      const stopped = await office.stopGroup(Number(id))
+      const retry = await office.groupRetry(Number(id))
+      if (!retry) throw notFound(`group retry ${id} in ${name}`)
+      if (!stopped) throw new HttpProblem(409, `Group retry ${id} is ${retry.state} already`)
+      return retry
+    })
+  }
+}
+
+/** @throws HttpProblem 409 when the letter's state does not allow it */
+function allowed<R>(work: Promise<R>): Promise<R> {
+  return work.catch((error: unknown) => {
+    throw error instanceof NotAllowed ? new HttpProblem(409, error.message) : error
+  })
+}
+
+function olderThanInbox(time: string, inboxDays: number): boolean {
+  return Date.now() - Date.parse(time) > inboxDays * 86_400_000
+}

@@ -1,0 +1,238 @@
+import type { DataSource } from 'typeorm'
+import type { Worker } from './context.ts'
+import { filterCondition, type DeadLetterFilter } from './dead-letter-list.ts'
+import { UUID } from './envelope.ts'
+import { replayHeaders } from './failure.ts'
+import { newId } from './id.ts'
+import type { Log } from './log.ts'
+import type { Outbox, SentBack } from './outbox.ts'
+import { backoff } from './batcher.ts'
+import { Signal } from './signal.ts'
+import type { Tx } from './sql.ts'
+import type { Headers } from './transport.ts'
+
+/** Letters sent before any of them has shown how it ends. */
+const FIRST = 5
+/** A group retry stops when so many have failed again, and more than were handled. */
+const MOST_FAILURES = 3
+/** How often a running group retry is looked at, and how soon another process takes one over, ms. */
+const TICK_MS = 250
+const POLL_MS = 5000
+
+/** An operator's request that the letter's state does not allow. */
+export class NotAllowed extends Error {
+  override readonly name = 'NotAllowed'
+}
+
+export interface GroupRetry {
+  id: number
+  filter: DeadLetterFilter
+  perSecond: number
+  state: 'running' | 'done' | 'stopped'
+  reason: string | null
+  /** Letters that fit the filter and wait still. */
+  left: number
+  sent: number
+  handled: number
+  failedAgain: number
+  /** Sent, and not known yet how they end. */
+  underWay: number
+  startedAt: string
+  endedAt: string | null
+}
+
+type Counts = Pick<GroupRetry, 'sent' | 'handled' | 'failedAgain' | 'underWay'>
+type GroupRow = Omit<GroupRetry, 'left'> & { outcome: Counts | null }
+
+interface LockedLetter {
+  id: string
+  endpoint: string
+  status: string
+  message_id: string | null
+  payload: Buffer
+  content_type: string | null
+  headers: Headers
+  exception: string
+  reason: string
+  message_type: string | null
+  seen: number
+  first_seen_at: Date
+  last_seen_at: Date
+}
+
+const LETTER = 'id, endpoint, status, message_id, payload, content_type, headers, exception, reason, message_type, seen, first_seen_at, last_seen_at'
+
+const GROUP = `
+  select retry.id::float8 as id, filter, per_second as "perSecond", state, retry.reason, started_at as "startedAt", ended_at as "endedAt", outcome,
+    count(letter.id)::integer as sent, count(letter.id) filter (where letter.status = 'handled')::integer as handled,
+    count(letter.id) filter (where letter.status = 'waiting')::integer as "failedAgain", count(letter.id) filter (where letter.status = 'retrying')::integer as "underWay"
+  from dead_letter_retry as retry left join dead_letter as letter on letter.retry_id = retry.id`
+
+/** What operators do with dead letters. Everything is audited, and everything that is sent goes through the outbox. */
+export class DeadLetterOffice implements Worker {
+  readonly #dataSource: DataSource
+  readonly #outbox: Outbox
+  readonly #log: Log
+  readonly #wake = new Signal()
+  #stopping = false
+  #running: Promise<void> | undefined
+
+  constructor(dataSource: DataSource, outbox: Outbox, log: Log) {
+    this.#dataSource = dataSource
+    this.#outbox = outbox
+    this.#log = log
+  }
+
+  /**
+   * Sends one letter back to its endpoint, under its message id: the inbox protects whoever has handled it already.
+   * @returns undefined when there is no such letter
+   * @throws NotAllowed when it is under way or has been handled
+   */
+  async retry(id: number): Promise<{ messageId: string | null; firstSeenAt: string } | undefined> {
+    const sent = await this.#outbox.transaction(async (tx) => {
+      const [letter] = await lockLetters(tx, 'id = $1', [id], 1)
+      if (!letter) return undefined
+      if (letter.status !== 'waiting') throw new NotAllowed(letter.status === 'handled' ? 'It has been handled since' : 'It is being retried already')
+      await this.#sendBack(tx, [letter], null)
+      return { messageId: letter.message_id, firstSeenAt: new Date(letter.first_seen_at).toISOString() }
+    })
+    return sent
+  }
+
+  /** Begins to send back all letters that wait and fit, a few first. Returns the id to follow it by. */
+  async retryGroup(filter: DeadLetterFilter, perSecond: number): Promise<number> {
+    const [row]: { id: number }[] = await this.#dataSource.query('insert into dead_letter_retry (filter, per_second) values ($1, $2) returning id::float8 as id', [JSON.stringify(filter), perSecond])
+    this.#wake.give()
+    return row!.id
+  }
+
+  async groupRetry(id: number): Promise<GroupRetry | undefined> {
+    const [row]: GroupRow[] = await this.#dataSource.query(`${GROUP} where retry.id = $1 group by retry.id`, [id])
+    return row && this.#withRest(row)
+  }
+
+  /** Newest first. */
+  async groupRetries(limit: number): Promise<GroupRetry[]> {
+    const rows: GroupRow[] = await this.#dataSource.query(`${GROUP} where retry.id in (select id from dead_letter_retry order by id desc limit $1) group by retry.id order by retry.id desc`, [limit])
+    return Promise.all(rows.map((row) => this.#withRest(row)))
+  }
+
+  /** Ends a running group retry; what is under way goes on. Returns whether there was one. */
+  stopGroup(id: number): Promise<boolean> {
+    return this.#outbox.transaction(async (tx) => {
+      const running = await tx.query<unknown[]>(`select from dead_letter_retry where id = $1 and state = 'running' for update`, [id])
+      if (running.length === 0) return false
+      const [retry]: GroupRow[] = await tx.query(`${GROUP} where retry.id = $1 group by retry.id`, [id])
+      await endGroup(tx, retry!, 'stopped', 'stopped by an operator')
+      return true
+    })
+  }
+
+  /**
+   * Deletes a letter; an audit row keeps what it was.
+   * @returns whether there was one
+   * @throws NotAllowed while it is being retried
+   */
+  delete(id: number, why: string | undefined): Promise<boolean> {
+    return this.#outbox.transaction(async (tx) => {
+      const [letter] = await lockLetters(tx, 'id = $1', [id], 1)
+      if (!letter) return false
+      if (letter.status === 'retrying') throw new NotAllowed('It is being retried; wait until it is handled or has failed again')
+      await audit(tx, 'delete', [letter], { why: why ?? null })
+      await tx.query('delete from dead_letter where id = $1', [id])
+      return true
+    })
+  }
+
+  start(): void {
+    this.#running ??= this.#run()
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping = true
+    this.#wake.give()
+    await this.#running
+  }
+
+  /** Moves every running group retry on by one step. Returns whether there is one. */
+  async runOnce(): Promise<boolean> {
+    const running: { id: number }[] = await this.#dataSource.query(`select id::float8 as id from dead_letter_retry where state = 'running' order by id`)
+    for (const { id } of running) await this.#outbox.transaction((tx) => this.#step(tx, id))
+    return running.length > 0
+  }
+
+  async #run(): Promise<void> {
+    for (let failures = 0; !this.#stopping; ) {
+      try {
+        await this.#wake.wait((await this.runOnce()) ? TICK_MS : POLL_MS)
+        failures = 0
+      } catch (error) {
+        failures++
+        this.#log.warn({ err: error }, 'Dead letters could not be sent back; trying again')
+        if (!this.#stopping) await this.#wake.wait(backoff(failures, 500, 10_000))
+      }
+    }
+  }
+
+  async #step(tx: Tx, id: number): Promise<void> {
+    // Another process may be at it.
+    const [locked]: { sinceMs: number | null; startedAt: Date }[] = await tx.query(
+      `select extract(epoch from clock_timestamp() - sent_at)::float8 * 1000 as "sinceMs", started_at as "startedAt" from dead_letter_retry where id = $1 and state = 'running' for update skip locked`,
+      [id]
+    )
+    if (!locked) return
+    const [retry]: GroupRow[] = await tx.query(`${GROUP} where retry.id = $1 group by retry.id`, [id])
+    const { filter, perSecond, sent, handled, failedAgain, underWay } = retry!
+    if (failedAgain >= MOST_FAILURES && failedAgain > handled) return endGroup(tx, retry!, 'stopped', `${failedAgain} of the first ${sent} failed again`)
+    const room = sent < FIRST ? FIRST - sent : underWay > 0 && handled + failedAgain < FIRST ? 0 : Math.floor((perSecond * Math.min(locked.sinceMs ?? 1000, 1000)) / 1000)
+    if (room < 1) return
+    const letters = await lockLetters(tx, `status = 'waiting' and retry_id is distinct from $1 and last_seen_at <= $2 and ${filterCondition(3)}`, [id, locked.startedAt, JSON.stringify({ ...filter, status: 'waiting' })], room)
+    if (letters.length > 0) {
+      await this.#sendBack(tx, letters, id)
+      await tx.query('update dead_letter_retry set sent_at = clock_timestamp() where id = $1', [id])
+    } else if (underWay === 0) await endGroup(tx, retry!, 'done', null)
+  }
+
+  async #sendBack(tx: Tx, letters: readonly LockedLetter[], retryId: number | null): Promise<void> {
+    await tx.query(`update dead_letter set status = 'retrying', retry_id = $2 where id = any($1)`, [letters.map(({ id }) => id), retryId])
+    await audit(tx, 'retry', letters, { retryId })
+    this.#outbox.sendBack(
+      tx,
+      letters.map(
+        ({ id, endpoint, message_id: messageId, payload, content_type: contentType, headers }): SentBack => ({
+          messageId: messageId !== null && UUID.test(messageId) ? messageId : newId(),
+          endpoint,
+          payload,
+          contentType: contentType ?? undefined,
+          headers: replayHeaders(id, headers),
+          seconds: 0
+        })
+      )
+    )
+  }
+
+  async #withRest({ outcome, ...row }: GroupRow): Promise<GroupRetry> {
+    const [{ left }]: [{ left: number }] = await this.#dataSource.query(
+      `select count(*)::integer as left from dead_letter where status = 'waiting' and retry_id is distinct from $1 and last_seen_at <= $2 and ${filterCondition(3)}`,
+      [row.id, row.startedAt, JSON.stringify({ ...row.filter, status: 'waiting' })]
+    )
+    return { ...row, ...outcome, left: row.state === 'done' ? 0 : left, startedAt: new Date(row.startedAt).toISOString(), endedAt: row.endedAt === null ? null : new Date(row.endedAt).toISOString() }
+  }
+}
+
+function lockLetters(tx: Tx, condition: string, values: readonly unknown[], limit: number): Promise<LockedLetter[]> {
+  return tx.query(`select ${LETTER} from dead_letter where ${condition} order by id limit ${limit} for update`, [...values])
+}
+
+async function endGroup(tx: Tx, { id, sent, handled, failedAgain, underWay }: GroupRow, state: 'done' | 'stopped', reason: string | null): Promise<void> {
+  await tx.query('update dead_letter_retry set state = $2, reason = $3, outcome = $4, ended_at = now() where id = $1', [id, state, reason, JSON.stringify({ sent, handled, failedAgain, underWay })])
+}
+
+async function audit(tx: Tx, action: 'retry' | 'delete', letters: readonly LockedLetter[], more: object): Promise<void> {
+  await tx.query(`insert into dead_letter_audit (dead_letter_id, action, message_id, details) select * from unnest($1::bigint[], $2::text[], $3::text[], $4::jsonb[])`, [
+    letters.map(({ id }) => id),
+    letters.map(() => action),
+    letters.map((letter) => letter.message_id),
+    letters.map(({ endpoint, exception, reason, message_type: type, seen, first_seen_at: firstSeenAt, last_seen_at: lastSeenAt }) => JSON.stringify({ ...more, endpoint, type, exception, reason, seen, firstSeenAt, lastSeenAt }))
+  ])
+}

@@ -1,0 +1,70 @@
+import { backoff, pause } from './batcher.ts'
+import { UnknownMessageType } from './envelope.ts'
+import { deadLetterHeaders, type FailedAttempt } from './failure.ts'
+import { newId } from './id.ts'
+import type { Log } from './log.ts'
+import type { Message } from './message.ts'
+import { errorQueue, skippedQueue } from './topology.ts'
+import type { Delivery, Headers, Transport } from './transport.ts'
+
+/** How long stop() waits for letters under way, ms. What has not arrived by then stays in the endpoint's queue. */
+const STOP_GRACE_MS = 3000
+
+export interface Failure {
+  delivery: Delivery
+  /** Absent when it could not be read. */
+  message?: Message
+  error: unknown
+  attempts: readonly FailedAttempt[]
+}
+
+/**
+ * Moves what an endpoint could not handle to `<endpoint>_error`, and what it has no handler for to `<endpoint>_skipped`: the payload
+ * byte for byte, the cause in headers. The message leaves the endpoint's queue when it has arrived there.
+ */
+export class DeadLetterSender {
+  readonly #endpoint: string
+  readonly #transport: Transport
+  readonly #log: Log
+  readonly #stopping = new AbortController()
+  readonly #underWay = new Set<Promise<void>>()
+
+  constructor(endpoint: string, transport: Transport, log: Log) {
+    this.#endpoint = endpoint
+    this.#transport = transport
+    this.#log = log
+  }
+
+  send(failure: Failure): void {
+    const sending: Promise<void> = this.#send(failure).then(() => void this.#underWay.delete(sending))
+    this.#underWay.add(sending)
+  }
+
+  async stop(): Promise<void> {
+    const waited = new AbortController()
+    await Promise.race([Promise.all(this.#underWay), pause(STOP_GRACE_MS, waited.signal)])
+    waited.abort()
+    this.#stopping.abort()
+  }
+
+  async #send({ delivery, message, error, attempts }: Failure): Promise<void> {
+    const skipped = error instanceof UnknownMessageType
+    const queue = skipped ? skippedQueue(this.#endpoint) : errorQueue(this.#endpoint)
+    let headers: Headers = deadLetterHeaders(delivery.headers, skipped ? 'dead-letter' : 'fault', `${this.#transport.address}${this.#endpoint}`, message?.contract.urn, error, attempts)
+    for (let tries = 1; !this.#stopping.signal.aborted; tries++) {
+      try {
+        if (!this.#transport.canPublish) throw new Error(this.#transport.problem() ?? 'the transport takes no messages')
+        const { payload, contentType, messageId } = delivery
+        const outcome = await this.#transport.publish({ messageId: message?.messageId ?? (messageId || newId()), destination: queue, required: true, payload, contentType, headers })
+        if (outcome === 'accepted') return delivery.ack()
+        throw new Error(`no queue is bound to ${queue}`)
+      } catch (reason) {
+        // A header that AMQP cannot carry came from a sender. Without the sender's headers the letter is better than none.
+        if (reason instanceof RangeError || reason instanceof TypeError) headers = deadLetterHeaders({}, skipped ? 'dead-letter' : 'fault', '', undefined, error, attempts)
+        if (tries === 1) this.#log.warn({ err: reason, queue, messageId: delivery.messageId }, 'Dead letter not sent yet; trying again')
+        await pause(backoff(tries, 100, 5000), this.#stopping.signal)
+      }
+    }
+    delivery.requeue()
+  }
+}
