@@ -19,7 +19,7 @@ t.test('stock is away past the deadline', async (t) => {
   const orderIds = await Promise.all(Array.from({ length: 5 }, () => order.api.placeOrder()))
   for (const orderId of orderIds) {
     t.match(await failed(order.api, orderId), { failureReason: 'DeadlineExceeded', total: null })
-    t.match(await order.api.get(`/sagas/${orderId}`), { state: 'Failed.releasingStock', timers: [], history: [{ event: 'OrderCreatedEvent' }, { event: 'after deadline', messageId: null, sent: [{ type: 'OrderFailedEvent' }, { type: 'ReleaseStock' }] }] })
+    t.match(await order.api.get(`/sagas/${orderId}`), { state: 'Failed.releasingStock', timers: [{ event: 'after resend' }], history: [{ event: 'OrderCreatedEvent' }, { event: 'after deadline', messageId: null, sent: [{ type: 'OrderFailedEvent' }, { type: 'ReleaseStock' }] }] })
   }
 
   await t.test('then the release overtakes the order: it leaves a tombstone, and nothing is ever reserved', async (t) => {

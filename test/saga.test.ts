@@ -33,7 +33,8 @@ t.test('timers count from the given time, fire when due, and go when their state
   instance.fire(new Date('2026-01-01T00:00:29.999Z'))
   t.equal(instance.toRow().state, 'Suspend.reservingStock')
   instance.fire(new Date('2026-01-01T00:00:30Z'))
-  t.match(instance.toRow(), { state: 'Failed.releasingStock', timers: [] })
+  t.match(instance.toRow(), { state: 'Failed.releasingStock', timers: [{ id: 'xstate.after.resend.order.Failed.releasingStock', dueAt: '2026-01-01T00:01:00.000Z' }] })
+  t.equal(instance.toRow().timers.length, 1)
   t.same(instance.sent.map(({ contract }) => contract.name), ['OrderFailedEvent', 'ReleaseStock'])
   t.match(replay(saga, instance.history, instance.toRow()), { consistent: true, steps: 2 })
 })
@@ -68,7 +69,7 @@ t.test('the order machine describes itself', async (t) => {
   t.same(states, ['Suspend.reservingStock', 'Suspend.takingPayment', 'Completed', 'Failed.releasingStock', 'Failed.refunding', 'Failed.settled'])
   t.ok(events.includes('after deadline'))
   t.match(mermaid, /^stateDiagram-v2\n {2}\[\*\] --> Suspend\n/)
-  t.same(acceptedEvents(saga, 'Failed.refunding'), ['PaymentRefundedEvent'])
+  t.same(acceptedEvents(saga, 'Failed.refunding'), ['PaymentRefundedEvent', 'after resend'])
   t.same(acceptedEvents(saga, 'Completed'), [])
 })
 

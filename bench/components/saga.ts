@@ -116,7 +116,8 @@ async function* moveByHand({ outbox }: BenchService, stories: readonly Story[]):
     const locked = new Map((await lockInstances(tx, 'order', ids)).map((row) => [row.saga_id, row]))
     updateInstances(
       tx,
-      ids.map((id) => locked.get(id)!.place),
+      'order',
+      ids.map((id) => locked.get(id)!),
       stories.map(({ created, reserved: { body } }) => {
         const { timers } = locked.get(body.orderId)!
         return sagaRow(created, { state: 'Suspend.takingPayment', value: { Suspend: 'takingPayment' }, total: body.total, currency: body.currency, version: 2, timers })
@@ -128,7 +129,7 @@ async function* moveByHand({ outbox }: BenchService, stories: readonly Story[]):
   await outbox.transaction(async (tx) => {
     const locked = new Map((await lockInstances(tx, 'order', ids)).map((row) => [row.saga_id, row]))
     const ended = stories.map(({ created, paid: { body } }) => sagaRow(created, { state: 'Completed', value: 'Completed', total: body.amount, currency: body.currency, version: 3 }))
-    updateInstances(tx, ids.map((id) => locked.get(id)!.place), ended)
+    updateInstances(tx, 'order', ids.map((id) => locked.get(id)!), ended)
     insertHistory(tx, 'order', stories.map(({ paid }) => historyRow(paid, 3, 'Suspend.takingPayment', 'Completed', [{ type: 'OrderCompletedEvent', messageId: uuidv7() }])))
   })
   yield
@@ -136,12 +137,12 @@ async function* moveByHand({ outbox }: BenchService, stories: readonly Story[]):
 
 function sagaRow({ body: { orderId, customerId } }: Story['created'], changed: Partial<SagaRow> & { total?: number; currency?: string }): SagaRow {
   const { state = 'Suspend.reservingStock', value = { Suspend: 'reservingStock' }, version = 1, timers = [], total = null, currency = null } = changed
-  return { saga_id: orderId, state, value, context: { orderId, customerId, total, currency, failureReason: null, mayBePaid: false }, version, timers }
+  return { saga_id: orderId, state, value, context: { orderId, customerId, total, currency, failureReason: null, mayBePaid: false }, version, timers, deferred: null, stuck_since: null, last_error: null }
 }
 
 function historyRow({ contract, body, messageId }: Message, sequence: number, from: string | null, to: string, sent: HistoryRow['sent']): HistoryRow {
   const { orderId } = body as { orderId: string }
-  return { saga_id: orderId, sequence, event: contract.name, body, message_id: messageId, from_state: from, to_state: to, sent }
+  return { saga_id: orderId, sequence, event: contract.name, body, message_id: messageId, from_state: from, to_state: to, sent, note: null }
 }
 
 function stepByOurs({ created, reserved, paid }: Story): void {

@@ -2,7 +2,7 @@ import Type from 'typebox'
 import { setup } from 'xstate'
 import { each, handle } from '../../src/messaging/endpoint.ts'
 import { command, event, message, type BodyOf } from '../../src/messaging/message.ts'
-import { defineSaga, send, sendAction } from '../../src/saga/define.ts'
+import { defineSaga, ignore, sagaActions, send } from '../../src/saga/define.ts'
 
 // 1. Messages. Exchanges, queues, validation and types are derived from these.
 const Id = Type.String({ format: 'uuid' })
@@ -26,12 +26,26 @@ export const CourierBookedEvent = event('CourierBookedEvent', {
   schema: Type.Object({ parcelId: Id })
 })
 
-// 2. A handler. It works in `tx` and returns what to send. Both commit together; then the message is acknowledged.
+export const CancelCourier = command('CancelCourier', {
+  owner: 'courier',
+  correlateBy: 'parcelId',
+  schema: Type.Object({ parcelId: Id })
+})
+
+// 2. Handlers. One works in `tx` and returns what to send. Both commit together; then the message is acknowledged.
 export const bookCourier = handle(
   BookCourier,
   each(async ({ parcelId, address }, cause, tx) => {
     await tx.query('insert into bookings (parcel_id, address) values ($1, $2) on conflict do nothing', [parcelId, address])
     return [message(CourierBookedEvent, { parcelId }, cause)]
+  })
+)
+
+export const cancelCourier = handle(
+  CancelCourier,
+  each(async ({ parcelId }, _cause, tx) => {
+    await tx.query('delete from bookings where parcel_id = $1', [parcelId])
+    return []
   })
 )
 
@@ -44,9 +58,12 @@ export const parcelSaga = defineSaga({
   name: 'parcel',
   startedBy: ParcelRequestedEvent,
   handles: [CourierBookedEvent],
+  // For checkSaga: a parcel that is not Booked in the end must not keep its courier.
+  effects: [{ doneBy: CourierBookedEvent, undoneBy: CancelCourier }],
+  pointOfNoReturn: 'Booked',
   machine: setup({
     types,
-    actions: { send: sendAction }
+    actions: sagaActions
   }).createMachine({
     id: 'parcel',
     context: ({ input: { parcelId, address } }) => ({ parcelId, address }),
@@ -57,8 +74,15 @@ export const parcelSaga = defineSaga({
         on: { CourierBookedEvent: 'Booked' },
         after: { 60_000: 'GivenUp' }
       },
-      Booked: {},
-      GivenUp: {}
+      // An end is a state like any other: late events still reach it, and it decides about them too.
+      Booked: {
+        tags: 'end',
+        on: { CourierBookedEvent: ignore('booked before') }
+      },
+      GivenUp: {
+        tags: 'end',
+        on: { CourierBookedEvent: { actions: send(CancelCourier, ({ parcelId }: Parcel) => ({ parcelId })) } }
+      }
     }
   })
 })

@@ -16,7 +16,7 @@ import { topologyOf } from '../../src/messaging/topology.ts'
 import { SagaHost } from '../../src/saga/host.ts'
 import { SagaInspector } from '../../src/saga/inspect.ts'
 import { TimerLoop } from '../../src/saga/timers.ts'
-import { BookCourier, bookCourier, CourierBookedEvent, ParcelRequestedEvent, parcelSaga } from './parcel.ts'
+import { BookCourier, bookCourier, CancelCourier, cancelCourier, CourierBookedEvent, ParcelRequestedEvent, parcelSaga } from './parcel.ts'
 
 const log = pino({ level: 'error' })
 const dataDir = await mkdtemp(join(tmpdir(), 'parcel-'))
@@ -30,8 +30,8 @@ await connectDatabase(dataSource, database)
 
 const host = new SagaHost(parcelSaga)
 const shipping = { name: 'shipping', handlers: [host.handler()] }
-const courier = { name: 'courier', handlers: [bookCourier] }
-const transport = new MemoryTransport(topologyOf([shipping, courier].map(endpointTopology), [ParcelRequestedEvent, BookCourier, CourierBookedEvent]))
+const courier = { name: 'courier', handlers: [bookCourier, cancelCourier] }
+const transport = new MemoryTransport(topologyOf([shipping, courier].map(endpointTopology), [ParcelRequestedEvent, BookCourier, CourierBookedEvent, CancelCourier]))
 const relay = new Relay({ url: postgres.url, schema: 'shipping_service', transport, log })
 const outbox = new Outbox({ dataSource, address: transport.address, source: 'shipping', committed: () => relay.wake() })
 const endpoints = [shipping, courier].map((definition) => new Endpoint({ definition, outbox, transport, log }))

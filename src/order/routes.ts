@@ -23,6 +23,10 @@ const newOrder = (gateway: PaymentGatewayName) =>
 
 const Accepted = Type.Object({ orderId: Type.String(), status: Type.Literal('Suspend') })
 
+const Cancelled = Type.Object({ orderId: Type.String(), status: Type.Literal('Failed'), failureReason: Type.Literal('Cancelled') })
+
+const ById = Type.Object({ orderId: Type.String({ format: 'uuid' }) })
+
 const OrderView = Type.Object({
   orderId: Type.String(),
   customerId: Type.String(),
@@ -41,8 +45,11 @@ const IdempotencyKey = Type.String({ pattern: '^[\\x21-\\x7e]{1,255}$', descript
 
 const tags = ['order']
 
-/** @param gateway decides which payment methods an order may name */
-export function orderRoutes(dataSource: DataSource, intake: OrderIntake, gateway: PaymentGatewayName): FastifyPluginAsyncTypebox {
+/**
+ * @param gateway decides which payment methods an order may name
+ * @param cancel see cancelOrder
+ */
+export function orderRoutes(dataSource: DataSource, intake: OrderIntake, gateway: PaymentGatewayName, cancel: (orderId: string) => Promise<void>): FastifyPluginAsyncTypebox {
   const orders = () => dataSource.getRepository(OrderEntity)
 
   return async (app) => {
@@ -72,11 +79,28 @@ export function orderRoutes(dataSource: DataSource, intake: OrderIntake, gateway
 
     app.get(
       '/orders/:orderId',
-      { schema: { tags, summary: 'One order', params: Type.Object({ orderId: Type.String({ format: 'uuid' }) }), response: { 200: OrderView, '4xx': problemResponse } } },
+      { schema: { tags, summary: 'One order', params: ById, response: { 200: OrderView, '4xx': problemResponse } } },
       async ({ params: { orderId } }) => {
         const order = await orders().findOne({ where: { orderId }, relations: { lines: true }, order: { lines: { line: 'ASC' } } })
         if (!order) throw notFound(`order ${orderId}`)
         return toView(order)
+      }
+    )
+
+    app.post(
+      '/orders/:orderId/cancel',
+      {
+        schema: {
+          tags,
+          summary: 'Cancel an order',
+          description: 'While it is `Suspend`: it fails with `Cancelled`; stock goes back, and money that was taken, or yet will be. Once more, the answer is the same. 409 when the order has ended otherwise.',
+          params: ById,
+          response: { 202: Cancelled, '4xx': problemResponse, '5xx': problemResponse }
+        }
+      },
+      async ({ params: { orderId } }, reply) => {
+        await cancel(orderId)
+        return reply.code(202).send({ orderId, status: 'Failed', failureReason: 'Cancelled' })
       }
     )
 

@@ -1,7 +1,9 @@
 import { OrderCreatedEvent } from '../contracts/order.ts'
+import { PaymentCompletedEvent, PaymentFailedEvent, PaymentRefundedEvent, RefundPayment } from '../contracts/payment.ts'
+import { ReleaseStock, StockNotReservedEvent, StockReleasedEvent, StockReservedEvent } from '../contracts/stock.ts'
 import { statement, write, type Tx } from '../messaging/sql.ts'
 import { defineSaga, type SagaChange } from '../saga/define.ts'
-import { ORDER_EVENTS, orderMachine, type OrderContext } from './machine.ts'
+import { CANCEL_ORDER, ORDER_EVENTS, orderMachine, type OrderContext } from './machine.ts'
 
 // An order ends once: whatever the saga still undoes afterwards no longer changes the order's status. Each order is looked
 // up by its key, then updated where it was found: see saga/tables.ts.
@@ -21,6 +23,12 @@ export function orderSaga(deadlineSeconds: number) {
     machine: orderMachine(deadlineSeconds),
     startedBy: OrderCreatedEvent,
     handles: ORDER_EVENTS,
+    asks: [CANCEL_ORDER],
+    effects: [
+      { doneBy: StockReservedEvent, undoneBy: ReleaseStock, clearedBy: [StockReleasedEvent, StockNotReservedEvent] },
+      { doneBy: PaymentCompletedEvent, undoneBy: RefundPayment, clearedBy: [PaymentRefundedEvent, PaymentFailedEvent] }
+    ],
+    pointOfNoReturn: 'Completed',
     project: endOrders
   })
 }

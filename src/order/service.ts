@@ -7,6 +7,7 @@ import { SagaHost } from '../saga/host.ts'
 import { SagaInspector } from '../saga/inspect.ts'
 import { sagaRoutes } from '../saga/routes.ts'
 import { TimerLoop } from '../saga/timers.ts'
+import { cancelOrder } from './cancel-order.ts'
 import { ORDER_EVENTS } from './machine.ts'
 import { OrderIntake } from './place-orders.ts'
 import { orderRoutes } from './routes.ts'
@@ -26,7 +27,7 @@ export const orderService = {
     const intake = new OrderIntake(outbox, host)
     return {
       handlers: [host.handler()],
-      routes: [orderRoutes(dataSource, intake, paymentGateway), sagaRoutes(new SagaInspector(dataSource, host.definition))],
+      routes: [orderRoutes(dataSource, intake, paymentGateway, (orderId) => cancelOrder(outbox, host, orderId)), sagaRoutes(new SagaInspector(dataSource, host.definition), host, outbox)],
       workers: [new TimerLoop(host, outbox, log)],
       intake
     }

@@ -12,6 +12,22 @@ export interface SagaChange {
   context: Record<string, unknown>
 }
 
+/** Something that an instance must not leave behind unless it passes the point of no return. */
+export interface Effect {
+  /** The event that tells of it. */
+  readonly doneBy: Contract
+  /** The command that undoes it. */
+  readonly undoneBy: Contract
+  /** Events that say that nothing of it is there, or is there any more. */
+  readonly clearedBy?: readonly Contract[]
+}
+
+/** Tag of a state in which an instance waits for nothing: late events still reach it, which XState's `final` would end. */
+export const END = 'end'
+
+/** The event under which a history records that an operator had a state's commands sent again. */
+export const RETRY = 'retry'
+
 export interface SagaDefinition {
   /** Names the saga in its tables and URLs. */
   readonly name: string
@@ -21,6 +37,12 @@ export interface SagaDefinition {
   readonly startedBy: Contract
   /** The events that reach the machine, as `{ type: contract.name, ...body }`. */
   readonly handles: readonly Contract[]
+  /** Types of the events that come without a message: see SagaHost.ask. */
+  readonly asks?: readonly string[]
+  /** What is done elsewhere while an instance runs, and how it is undone; checkSaga holds the machine to it. */
+  readonly effects?: readonly Effect[]
+  /** A state, or a top-level state for all inside it, in and after which no effect is undone any more. */
+  readonly pointOfNoReturn?: string
   /** Brings the service's own tables up to date, in the transaction that moves the instances; ids come sorted. */
   project?(tx: Tx, changes: readonly SagaChange[]): Promise<void>
 }
@@ -33,6 +55,7 @@ export function defineSaga(definition: SagaDefinition): SagaDefinition {
   const refuse = (what: string, id: string) => {
     throw new Error(`Saga ${definition.name}: state ${id} ${what}`)
   }
+  if ([...definition.handles.map(({ name }) => name), ...(definition.asks ?? [])].includes(RETRY)) throw new Error(`Saga ${definition.name}: ${RETRY} is what histories call a retry; name the event otherwise`)
   for (const node of statesOf(definition.machine.root)) {
     if (node.type === 'parallel') refuse('is parallel; a saga is in one state at a time', node.id)
     if (node.invoke.length > 0) refuse('invokes an actor; send a command and wait for its event instead', node.id)
@@ -53,6 +76,13 @@ export interface Send {
 /** The implementation of the `send` action: nothing. The host reads its params and fills the outbox. */
 export function sendAction(_: unknown, _params: Send): void {}
 
+/** The actions that a machine's setup needs to `send`, `ignore` and `defer`: data for the host, like sendAction. */
+export const sagaActions = {
+  send: sendAction,
+  ignore(_: unknown, _params: { reason: string }): void {},
+  defer(): void {}
+}
+
 /**
  * An action of a machine that sends a message.
  * @param body composes the message's body from the machine's context
@@ -61,3 +91,16 @@ export function send<C extends Contract, Context>(contract: C, body: (context: C
   return { type: 'send' as const, params: ({ context }: { context: Context }): Send => ({ contract, body: body(context) }) }
 }
 
+
+/**
+ * A transition of an event that changes nothing here, on purpose.
+ * @param reason for people: the history shows it, and so does the answer to a request that comes to this
+ */
+export function ignore(reason: string) {
+  return { actions: { type: 'ignore' as const, params: { reason } } }
+}
+
+/** A transition of an event that came too early: it is kept, and comes again whenever the state has changed. */
+export function defer() {
+  return { actions: { type: 'defer' as const } }
+}

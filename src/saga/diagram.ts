@@ -1,5 +1,6 @@
 import type { AnyStateNode } from 'xstate'
-import { statesOf, type SagaDefinition } from './define.ts'
+import { decisionBy, decisionOf } from './decision.ts'
+import { END, statesOf, type SagaDefinition } from './define.ts'
 
 export interface TransitionDescription {
   from: string
@@ -28,10 +29,23 @@ export function describe({ machine }: SagaDefinition): MachineDescription {
   }
 }
 
-/** The events that a state, or a state around it, takes; timers by their short name. */
+/** The events that a state takes, alone or through a state around it, and does not just ignore or keep; timers by their short name. */
 export function acceptedEvents({ machine }: SagaDefinition, state: string): string[] {
-  const nodes = statesOf(machine.root).filter((node) => node === machine.root || state === pathOfNode(node) || state.startsWith(`${pathOfNode(node)}.`))
-  return [...new Set(nodes.flatMap((node) => node.ownEvents.map(eventName)))]
+  const leaf = statesOf(machine.root).find((node) => pathOfNode(node) === state)
+  const events = new Set<string>()
+  for (let node = leaf; node; node = node.parent) for (const event of node.ownEvents) events.add(event)
+  return [...new Set([...events].filter((event) => ['handled', 'guarded'].includes(decisionOf(leaf!, event))).map(eventName))]
+}
+
+/** Paths of the states in which an instance waits for nothing. */
+export function endsOf({ machine }: SagaDefinition): string[] {
+  return statesOf(machine.root)
+    .filter((node) => Object.keys(node.states).length === 0 && hasEndTag(node))
+    .map(pathOfNode)
+}
+
+function hasEndTag(node: AnyStateNode): boolean {
+  return node.tags.includes(END) || (node.parent !== undefined && hasEndTag(node.parent))
 }
 
 /** `xstate.after.deadline.order.Suspend` -> `after deadline` */
@@ -41,11 +55,10 @@ export function eventName(event: string): string {
 }
 
 function transitionsOf(node: AnyStateNode): TransitionDescription[] {
-  return [...node.transitions.values()].flat().map(({ eventType, target }) => ({
-    from: pathOfNode(node),
-    event: eventName(eventType),
-    to: pathOfNode(target?.[0] ?? node)
-  }))
+  return [...node.transitions.values()]
+    .flat()
+    .filter((transition) => decisionBy(transition) === 'handled')
+    .map(({ eventType, target }) => ({ from: pathOfNode(node), event: eventName(eventType), to: pathOfNode(target?.[0] ?? node) }))
 }
 
 function mermaidOf(node: AnyStateNode, depth: number): string[] {
@@ -64,6 +77,6 @@ function mermaidId(path: string): string {
   return path.replaceAll('.', '_')
 }
 
-function pathOfNode(node: AnyStateNode): string {
+export function pathOfNode(node: AnyStateNode): string {
   return node.path.join('.')
 }

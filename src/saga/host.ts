@@ -3,9 +3,23 @@ import type { Message } from '../messaging/message.ts'
 import { NotRetryable } from '../messaging/retry.ts'
 import type { Tx } from '../messaging/sql.ts'
 import type { SagaDefinition } from './define.ts'
-import { SagaInstance } from './instance.ts'
-import { statusOf } from './step.ts'
-import { insertHistory, insertInstances, lockDue, lockInstances, postponeTimers, updateInstances } from './tables.ts'
+import { endsOf } from './diagram.ts'
+import { SagaInstance, type Asked } from './instance.ts'
+import { statusOf, type SagaEvent } from './step.ts'
+import { insertHistory, insertInstances, lockDue, lockInstances, postponeTimers, recordErrors, updateInstances, type LastError, type LockedRow } from './tables.ts'
+
+/** One instance after a call. */
+export interface SagaMove {
+  /** Active state as a path. */
+  state: string
+  context: Record<string, unknown>
+  messages: Message[]
+}
+
+/** A message of an instance that could not be handled where it went. */
+export interface SagaFault extends LastError {
+  sagaId: string
+}
 
 /** Moves a saga's instances, always inside a transaction of the caller. */
 export class SagaHost {
@@ -39,20 +53,55 @@ export class SagaHost {
   async fireDue(tx: Tx, limit: number): Promise<{ due: number; messages: Message[]; failed: { sagaId: string; error: unknown }[] }> {
     const rows = await lockDue(tx, this.definition.name, limit)
     const instances: SagaInstance[] = []
-    const places: string[] = []
+    const moved: LockedRow[] = []
     const failed: { sagaId: string; error: unknown }[] = []
     for (const row of rows) {
       try {
         const instance = SagaInstance.load(this.definition, row)
         instance.fire(row.now)
         instances.push(instance)
-        places.push(row.place)
+        moved.push(row)
       } catch (error) {
         failed.push({ sagaId: row.saga_id, error })
       }
     }
-    if (failed.length > 0) postponeTimers(tx, this.definition.name, failed.map(({ sagaId }) => sagaId))
-    return { due: rows.length, messages: await this.#save(tx, places, instances), failed }
+    if (failed.length > 0) {
+      const at = rows[0]!.now.toISOString()
+      postponeTimers(tx, this.definition.name, failed.map(({ sagaId, error }) => ({ sagaId, error: { at, message: error instanceof Error ? error.message : String(error), type: null } })))
+    }
+    return { due: rows.length, messages: await this.#save(tx, moved, instances), failed }
+  }
+
+  /**
+   * Applies an event that no message carries, such as a request's, to one instance. One that the state does not take changes nothing.
+   * @returns the instance afterwards, and the messages to send; undefined when there is no such instance
+   */
+  async ask(tx: Tx, sagaId: string, event: SagaEvent): Promise<(Asked & SagaMove) | undefined> {
+    return this.#moveOne(tx, sagaId, (instance, now) => instance.ask(event, now))
+  }
+
+  /**
+   * Sends once more the commands whose answers an instance waits for, under new ids; the history has it as a step `retry`.
+   * @returns the instance, and the messages to send: none when it waits for no command's answer; undefined when there is no such instance
+   */
+  async retry(tx: Tx, sagaId: string): Promise<SagaMove | undefined> {
+    return this.#moveOne(tx, sagaId, (instance, now) => ({ taken: instance.retry(now) }))
+  }
+
+  /** Records on each instance why something that it waits for failed; it shows until the state changes. */
+  recordFaults(tx: Tx, faults: readonly SagaFault[]): void {
+    const last = new Map(faults.map(({ sagaId, ...error }) => [sagaId, { sagaId, error }]))
+    if (last.size > 0) recordErrors(tx, this.definition.name, [...last.values()], endsOf(this.definition))
+  }
+
+  async #moveOne<R extends { taken: boolean }>(tx: Tx, sagaId: string, move: (instance: SagaInstance, now: Date) => R): Promise<(R & SagaMove) | undefined> {
+    const [row] = await lockInstances(tx, this.definition.name, [sagaId])
+    if (!row) return undefined
+    const instance = SagaInstance.load(this.definition, row)
+    const result = move(instance, row.now)
+    const messages = result.taken ? await this.#save(tx, [row], [instance]) : []
+    const { state, context } = instance.toRow()
+    return { ...result, state, context, messages }
   }
 
   async #handle(messages: Message[], tx: Tx): Promise<Message[]> {
@@ -67,12 +116,12 @@ export class SagaHost {
       if (!instance) throw new NotRetryable(`${message.contract.name}: no ${name} saga ${message.correlationId}`)
       instance.apply(message, now!)
     }
-    return this.#save(tx, rows.map((row) => row.place), [...instances.values()])
+    return this.#save(tx, rows, [...instances.values()])
   }
 
-  async #save(tx: Tx, places: readonly string[], instances: readonly SagaInstance[]): Promise<Message[]> {
+  async #save(tx: Tx, locked: readonly LockedRow[], instances: readonly SagaInstance[]): Promise<Message[]> {
     if (instances.length === 0) return []
-    updateInstances(tx, places, instances.map((instance) => instance.toRow()))
+    updateInstances(tx, this.definition.name, locked, instances.map((instance) => instance.toRow()))
     await this.#record(tx, instances)
     return instances.flatMap((instance) => instance.sent)
   }

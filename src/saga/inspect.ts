@@ -1,18 +1,37 @@
 import type { DataSource } from 'typeorm'
 import type { SagaDefinition } from './define.ts'
-import { acceptedEvents, eventName } from './diagram.ts'
+import { acceptedEvents, endsOf, eventName } from './diagram.ts'
 import { replay, type Replay } from './replay.ts'
-import { statusOf } from './step.ts'
-import type { HistoryRow, SagaRow } from './tables.ts'
+import { awaitedCommands, restore, statusOf } from './step.ts'
+import type { HistoryRow, LastError, SagaRow } from './tables.ts'
 
 interface StoredSaga extends SagaRow {
   created_at: Date
   updated_at: Date
 }
 
+/** What a list of stuck instances is read on from. */
+export interface StuckCursor {
+  stuckSince: string
+  sagaId: string
+}
+
+/** What an instance needs to get on. */
+export interface WaitingFor {
+  /** Messages that would move it. */
+  events: string[]
+  /** Commands whose answers these are; a retry sends them again. */
+  commands: string[]
+  /** Since when it has been in its state. */
+  since: string
+  /** How often the commands were sent since then. */
+  attempts: number
+  lastError: LastError | null
+}
+
 type StoredHistory = HistoryRow & { recorded_at: Date }
 
-const COLUMNS = 'saga_id, state, value, context, version, timers, created_at, updated_at'
+const COLUMNS = 'saga_id, state, value, context, version, timers, deferred, stuck_since, last_error, created_at, updated_at'
 
 /** Reads a saga's instances for people: never locks, never changes anything. */
 export class SagaInspector {
@@ -34,6 +53,8 @@ export class SagaInspector {
       context: row.context,
       accepts: acceptedEvents(this.definition, row.state),
       timers: row.timers.map(({ event, dueAt }) => ({ event: eventName(event), dueAt })),
+      waitingFor: this.#waitingFor(row, history),
+      deferred: (row.deferred ?? []).map(({ event, messageId }) => ({ event: event.type, messageId })),
       history: history.map((step) => ({
         sequence: step.sequence,
         event: eventName(step.event),
@@ -41,6 +62,7 @@ export class SagaInspector {
         from: step.from_state,
         to: step.to_state,
         sent: step.sent,
+        note: step.note,
         at: step.recorded_at.toISOString()
       }))
     }
@@ -57,16 +79,50 @@ export class SagaInspector {
     return rows.map(summary)
   }
 
-  /** How many instances rest in each state. */
-  async countByState(): Promise<Record<string, number>> {
-    const rows: { state: string; count: string }[] = await this.#dataSource.query('select state, count(*) from saga where saga = $1 group by state order by state', [this.definition.name])
-    return Object.fromEntries(rows.map(({ state, count }) => [state, Number(count)]))
+  /** Those whose deadline passed without bringing another state, or that today's machine cannot move; stalest first. */
+  async listStuck({ state, limit, after }: { state?: string; limit: number; after?: StuckCursor }) {
+    const rows: StoredSaga[] = await this.#dataSource.query(
+      `select ${COLUMNS} from saga
+       where saga = $1 and stuck_since is not null and ($2::text is null or state = $2 or starts_with(state, $2 || '.'))
+         and ($3::timestamptz is null or (stuck_since, saga_id) > ($3, $4::uuid))
+       order by stuck_since, saga_id limit $5`,
+      [this.definition.name, state ?? null, after?.stuckSince ?? null, after?.sagaId ?? null, limit]
+    )
+    return rows.map(summary)
+  }
+
+  /** How many instances rest in each state, and how many are stuck. */
+  async count(): Promise<{ byState: Record<string, number>; stuck: number }> {
+    const rows: { state: string; count: number; stuck: number }[] = await this.#dataSource.query(
+      'select state, count(*)::integer, count(stuck_since)::integer as stuck from saga where saga = $1 group by state order by state',
+      [this.definition.name]
+    )
+    return { byState: Object.fromEntries(rows.map(({ state, count }) => [state, count])), stuck: rows.reduce((sum, { stuck }) => sum + stuck, 0) }
   }
 
   /** Folds the recorded events through today's machine; undefined when there is no such instance. */
   async replay(sagaId: string): Promise<Replay | undefined> {
     const found = await this.#read(sagaId)
     return found && replay(this.definition, found.history, found.row)
+  }
+
+  #waitingFor(row: StoredSaga, history: readonly StoredHistory[]): WaitingFor | null {
+    if (endsOf(this.definition).includes(row.state)) return null
+    const handled = new Set(this.definition.handles.map(({ name }) => name))
+    const events = acceptedEvents(this.definition, row.state).filter((event) => handled.has(event))
+    const commands = this.#commandsOf(row)
+    const entered = history.findLastIndex(({ from_state: from, to_state: to }) => from !== to)
+    const attempts = history.slice(Math.max(entered, 0)).filter(({ sent }) => sent.some(({ type }) => commands.includes(type))).length
+    return { events, commands, since: (history[entered]?.recorded_at ?? row.updated_at).toISOString(), attempts, lastError: row.last_error }
+  }
+
+  #commandsOf({ value, context }: StoredSaga): string[] {
+    try {
+      return awaitedCommands(restore(this.definition.machine, value, context)).map(({ contract }) => contract.name)
+    } catch {
+      // Today's machine has no such state; `lastError` says so once a timer was due.
+      return []
+    }
   }
 
   /** Instance and history as of one moment. */
@@ -81,6 +137,6 @@ export class SagaInspector {
   }
 }
 
-function summary({ saga_id: sagaId, state, version, created_at: createdAt, updated_at: updatedAt }: StoredSaga) {
-  return { sagaId, status: statusOf(state), state, version, createdAt: createdAt.toISOString(), updatedAt: updatedAt.toISOString() }
+function summary({ saga_id: sagaId, state, version, created_at: createdAt, updated_at: updatedAt, stuck_since: stuckSince }: StoredSaga) {
+  return { sagaId, status: statusOf(state), state, version, createdAt: createdAt.toISOString(), updatedAt: updatedAt.toISOString(), stuckSince: stuckSince?.toISOString() ?? null }
 }

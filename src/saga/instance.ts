@@ -1,8 +1,32 @@
 import type { AnyMachineSnapshot } from 'xstate'
 import { message, type Message } from '../messaging/message.ts'
-import type { SagaDefinition } from './define.ts'
-import { begin, restore, step, type SagaEvent, type Step } from './step.ts'
-import type { HistoryRow, PendingTimer, SagaRow } from './tables.ts'
+import { RETRY, type SagaDefinition } from './define.ts'
+import { begin, isEnd, resend, restore, step, type SagaEvent, type Step, type TimerStart } from './step.ts'
+import type { DeferredEvent, HistoryRow, LastError, PendingTimer, SagaRow } from './tables.ts'
+
+/** Notes of a history that replay reads. */
+export const DEFERRED = 'deferred'
+export const DEFERRED_EARLIER = 'deferred earlier'
+
+/** Longest interval, ms, to which the pauses of a timer that starts itself again grow. */
+const LONGEST_PAUSE_MS = 15 * 60_000
+
+/** What became of an event that no message carried. */
+export interface Asked {
+  /** It was handled, or kept for later; otherwise nothing happened. */
+  taken: boolean
+  /** Why it was not taken, when the machine says so. */
+  reason: string | undefined
+}
+
+/** What the history tells of a step beside the event itself. */
+interface Circumstances {
+  /** The event was deferred by an earlier step. */
+  earlier?: true
+  fired?: PendingTimer
+}
+
+type Cause = Pick<DeferredEvent, 'messageId' | 'conversationId' | 'correlationId' | 'headers'>
 
 /** One instance while a transaction moves it: folds events, collects history and messages. */
 export class SagaInstance {
@@ -13,33 +37,55 @@ export class SagaInstance {
   #state: string
   #version: number
   #timers: PendingTimer[]
+  #deferred: DeferredEvent[]
+  #stuckSince: Date | null
+  #lastError: LastError | null
   readonly #definition: SagaDefinition
 
-  private constructor(definition: SagaDefinition, sagaId: string, snapshot: AnyMachineSnapshot, state: string, version: number, timers: PendingTimer[]) {
+  private constructor(definition: SagaDefinition, snapshot: AnyMachineSnapshot, row: Omit<SagaRow, 'value' | 'context'>) {
     this.#definition = definition
-    this.sagaId = sagaId
+    this.sagaId = row.saga_id
     this.#snapshot = snapshot
-    this.#state = state
-    this.#version = version
-    this.#timers = timers
+    this.#state = row.state
+    this.#version = row.version
+    this.#timers = row.timers
+    this.#deferred = row.deferred ?? []
+    this.#stuckSince = row.stuck_since
+    this.#lastError = row.last_error
   }
 
   /** @param now the database's time */
   static start(definition: SagaDefinition, started: Message, now: Date): SagaInstance {
     const first = begin(definition.machine, started.body)
-    const instance = new SagaInstance(definition, started.correlationId!, first.snapshot, first.to, 0, [])
+    const instance = new SagaInstance(definition, first.snapshot, { saga_id: started.correlationId!, state: first.to, version: 0, timers: [], deferred: null, stuck_since: null, last_error: null })
     instance.#record({ ...started.body, type: started.contract.name }, started, first, now)
     return instance
   }
 
   static load(definition: SagaDefinition, row: SagaRow): SagaInstance {
-    return new SagaInstance(definition, row.saga_id, restore(definition.machine, row.value, row.context), row.state, row.version, row.timers)
+    return new SagaInstance(definition, restore(definition.machine, row.value, row.context), row)
   }
 
   /** Applies a received event. */
   apply(received: Message, now: Date): void {
     const event = { ...received.body, type: received.contract.name }
-    this.#record(event, received, step(this.#definition.machine, this.#snapshot, event), now)
+    this.#take(event, received, step(this.#definition.machine, this.#snapshot, event), now)
+  }
+
+  /** Applies an event that no message carries. One that the state does not take leaves no trace: whoever asks is told instead. */
+  ask(event: SagaEvent, now: Date): Asked {
+    const result = step(this.#definition.machine, this.#snapshot, event)
+    const taken = result.decision === 'handled' || result.decision === 'deferred'
+    if (taken) this.#take(event, undefined, result, now)
+    return { taken, reason: result.reason }
+  }
+
+  /** Sends once more what the state waits for. Returns whether it waits for the answer to any command. */
+  retry(now: Date): boolean {
+    const result = resend(this.#snapshot)
+    if (result.sends.length === 0) return false
+    this.#record({ type: RETRY }, undefined, result, now)
+    return true
   }
 
   /** Applies the timers that are due, in the order of their times. */
@@ -49,22 +95,60 @@ export class SagaInstance {
       if (!due) return
       this.#timers = this.#timers.filter((timer) => timer !== due)
       const event = { type: due.event }
-      this.#record(event, undefined, step(this.#definition.machine, this.#snapshot, event), now)
+      const result = step(this.#definition.machine, this.#snapshot, event)
+      this.#take(event, undefined, result, now, { fired: due })
+      if (result.from === result.to && !isEnd(result.snapshot)) this.#stuckSince ??= now
     }
   }
 
   toRow(): SagaRow {
     const { value, context } = this.#snapshot
-    return { saga_id: this.sagaId, state: this.#state, value, context: context as Record<string, unknown>, version: this.#version, timers: this.#timers }
+    return {
+      saga_id: this.sagaId,
+      state: this.#state,
+      value,
+      context: context as Record<string, unknown>,
+      version: this.#version,
+      timers: this.#timers,
+      deferred: this.#deferred.length > 0 ? this.#deferred : null,
+      stuck_since: this.#stuckSince,
+      last_error: this.#lastError
+    }
   }
 
-  #record({ type, ...body }: SagaEvent, cause: Message | undefined, { snapshot, from, to, sends, timersStarted, timersCancelled }: Step, now: Date): void {
+  #take(event: SagaEvent, cause: Cause | undefined, result: Step, now: Date, circumstances?: Circumstances): void {
+    this.#record(event, cause, result, now, circumstances)
+    if (result.decision === 'deferred') {
+      const { messageId = null, conversationId, correlationId, headers = {} } = cause ?? {}
+      this.#deferred.push({ event, messageId, conversationId, correlationId, headers })
+    }
+    if (result.from !== result.to) this.#takeDeferred(now)
+  }
+
+  /** Events that came too early, in the order they came; one that is deferred again stays, and is no step. */
+  #takeDeferred(now: Date): void {
+    for (let index = 0; index < this.#deferred.length; ) {
+      const { event, ...cause } = this.#deferred[index]!
+      const result = step(this.#definition.machine, this.#snapshot, event)
+      if (result.decision === 'deferred') {
+        index++
+        continue
+      }
+      this.#deferred = this.#deferred.toSpliced(index, 1)
+      this.#record(event, cause.messageId === null ? undefined : cause, result, now, { earlier: true })
+      if (result.from !== result.to) index = 0
+    }
+  }
+
+  #record({ type, ...body }: SagaEvent, cause: Cause | undefined, result: Step, now: Date, { earlier, fired }: Circumstances = {}): void {
+    const { snapshot, from, to, sends, timersStarted, timersCancelled } = result
     const sent = sends.map(({ contract, body: content }) => message(contract, content as Message['body'], cause ?? { correlationId: this.sagaId, headers: {} }))
     this.#snapshot = snapshot
     this.#state = to
     this.#version++
+    if (from !== to) this.#stuckSince = this.#lastError = null
     this.#timers = this.#timers.filter(({ id }) => !timersCancelled.includes(id) && !timersStarted.some((started) => started.id === id))
-    for (const { id, event, delayMs } of timersStarted) this.#timers.push({ id, event, dueAt: new Date(now.getTime() + delayMs).toISOString() })
+    for (const started of timersStarted) this.#timers.push(pending(started, fired, now))
     this.sent.push(...sent)
     this.history.push({
       saga_id: this.sagaId,
@@ -74,7 +158,28 @@ export class SagaInstance {
       message_id: cause?.messageId ?? null,
       from_state: from ?? null,
       to_state: to,
-      sent: sent.map(({ contract, messageId }) => ({ type: contract.name, messageId }))
+      sent: sent.map(({ contract, messageId }) => ({ type: contract.name, messageId })),
+      note: noteOf(type, result, earlier)
     })
   }
+}
+
+/** A timer that its own event starts again waits twice as long each time, so that an instance which waits in vain stays small. */
+function pending({ id, event, delayMs }: TimerStart, fired: PendingTimer | undefined, now: Date): PendingTimer {
+  if (fired?.id !== id) return { id, event, dueAt: later(now, delayMs) }
+  const times = (fired.times ?? 0) + 1
+  const grown = Math.max(delayMs, Math.min(Math.max(delayMs, 1000) * 2 ** times, LONGEST_PAUSE_MS))
+  return { id, event, dueAt: later(now, grown), times }
+}
+
+function later(now: Date, ms: number): string {
+  return new Date(now.getTime() + ms).toISOString()
+}
+
+function noteOf(type: string, { decision, reason, to }: Step, earlier: true | undefined): string | null {
+  const notes = earlier ? [DEFERRED_EARLIER] : []
+  if (decision === 'ignored') notes.push(`ignored: ${reason}`)
+  else if (decision === 'deferred') notes.push(DEFERRED)
+  else if (decision === 'undecided') notes.push(`undecided: ${to} says nothing about ${type}`)
+  return notes.length > 0 ? notes.join('; ') : null
 }

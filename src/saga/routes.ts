@@ -1,9 +1,12 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
+import { nullable } from '../http/nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from '../http/page.ts'
-import { notFound, problemResponse } from '../http/problem.ts'
+import { HttpProblem, notFound, problemResponse } from '../http/problem.ts'
 import { UUID } from '../messaging/envelope.ts'
+import type { Outbox } from '../messaging/outbox.ts'
 import { describe } from './diagram.ts'
+import type { SagaHost } from './host.ts'
 import type { SagaInspector } from './inspect.ts'
 import { statusOf } from './step.ts'
 
@@ -13,14 +16,30 @@ const Summary = Type.Object({
   state: Type.String({ description: 'The active state as a path' }),
   version: Type.Integer({ description: 'Recorded steps' }),
   createdAt: Type.String(),
-  updatedAt: Type.String()
+  updatedAt: Type.String(),
+  stuckSince: nullable(Type.String({ description: 'When a deadline passed without bringing another state' }))
 })
+
+const Waiting = Type.Object(
+  {
+    events: Type.Array(Type.String(), { description: 'Messages that would move it' }),
+    commands: Type.Array(Type.String(), { description: 'Commands whose answers these are; a retry sends them again' }),
+    since: Type.String(),
+    attempts: Type.Integer({ description: 'How often the commands were sent since then' }),
+    lastError: nullable(Type.Object({ at: Type.String(), message: Type.String(), type: nullable(Type.String()) }))
+  },
+  { description: 'null at an end' }
+)
+
+const Sent = Type.Array(Type.Object({ type: Type.String(), messageId: Type.String() }))
 
 const Detail = Type.Object({
   ...Summary.properties,
   context: Type.Record(Type.String(), Type.Unknown()),
   accepts: Type.Array(Type.String(), { description: 'Events that the current state takes' }),
   timers: Type.Array(Type.Object({ event: Type.String(), dueAt: Type.String() })),
+  waitingFor: nullable(Waiting),
+  deferred: Type.Array(Type.Object({ event: Type.String(), messageId: nullable(Type.String()) }), { description: 'Events that came too early and wait for another state' }),
   history: Type.Array(
     Type.Object({
       sequence: Type.Integer(),
@@ -28,7 +47,8 @@ const Detail = Type.Object({
       messageId: Type.Union([Type.String(), Type.Null()]),
       from: Type.Union([Type.String(), Type.Null()]),
       to: Type.String(),
-      sent: Type.Array(Type.Object({ type: Type.String(), messageId: Type.String() })),
+      sent: Sent,
+      note: nullable(Type.String({ description: 'What became of an event that was not handled at once, e.g. `ignored: already completed`' })),
       at: Type.String()
     })
   )
@@ -52,8 +72,11 @@ const Definition = Type.Object({
 const ById = { params: Type.Object({ sagaId: Type.String({ format: 'uuid' }) }) }
 const tags = ['saga']
 
-/** The inspection API of one saga. */
-export function sagaRoutes(inspector: SagaInspector): FastifyPluginAsyncTypebox {
+/** `stuckSince_sagaId`: what a list of stuck instances goes on after. */
+const STUCK_CURSOR = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
+
+/** The inspection API of one saga, and what an operator may do to an instance. */
+export function sagaRoutes(inspector: SagaInspector, host: SagaHost, outbox: Outbox): FastifyPluginAsyncTypebox {
   const { definition } = inspector
   const description = { name: definition.name, ...describe(definition) }
   const statuses = [...new Set(description.states.map(statusOf))]
@@ -65,11 +88,23 @@ export function sagaRoutes(inspector: SagaInspector): FastifyPluginAsyncTypebox 
         schema: {
           tags,
           summary: 'Saga instances, newest first',
-          querystring: Type.Object({ state: Type.Optional(Type.Enum([...statuses, ...description.states], { description: 'A state, or a top-level state for all inside it' })), ...PageQuery }, { additionalProperties: false }),
+          querystring: Type.Object(
+            {
+              state: Type.Optional(Type.Enum([...statuses, ...description.states], { description: 'A state, or a top-level state for all inside it' })),
+              stuck: Type.Optional(Type.Literal('true', { description: 'Only those that have waited longer than their deadline, stalest first' })),
+              ...PageQuery
+            },
+            { additionalProperties: false }
+          ),
           response: { 200: Page(Summary), '4xx': problemResponse }
         }
       },
-      async ({ query: { state, cursor, limit = DEFAULT_LIMIT } }) => {
+      async ({ query: { state, stuck, cursor, limit = DEFAULT_LIMIT } }) => {
+        if (stuck) {
+          const [stuckSince, sagaId] = decodeCursor(cursor, STUCK_CURSOR)?.split('_') ?? []
+          const found = await inspector.listStuck({ state, after: stuckSince && sagaId ? { stuckSince, sagaId } : undefined, limit: limit + 1 })
+          return toPage(found, limit, (row) => `${row.stuckSince}_${row.sagaId}`)
+        }
         const rows = await inspector.list({ state: state, before: decodeCursor(cursor, UUID), limit: limit + 1 })
         return toPage(rows, limit, (row) => row.sagaId)
       }
@@ -77,12 +112,12 @@ export function sagaRoutes(inspector: SagaInspector): FastifyPluginAsyncTypebox 
 
     app.get(
       '/sagas/summary',
-      { schema: { tags, summary: 'How many instances rest in each state', response: { 200: Type.Object({ byState: Type.Record(Type.String(), Type.Integer()) }, { additionalProperties: Type.Integer() }) } } },
+      { schema: { tags, summary: 'How many instances rest in each state, and how many are stuck', response: { 200: Type.Object({ stuck: Type.Integer(), byState: Type.Record(Type.String(), Type.Integer()) }, { additionalProperties: Type.Integer() }) } } },
       async () => {
-        const byState = await inspector.countByState()
+        const { byState, stuck } = await inspector.count()
         const counts = Object.fromEntries(statuses.map((status) => [status, 0]))
         for (const [state, count] of Object.entries(byState)) counts[statusOf(state)] = (counts[statusOf(state)] ?? 0) + count
-        return { ...counts, byState }
+        return { ...counts, stuck, byState }
       }
     )
 
@@ -101,6 +136,30 @@ export function sagaRoutes(inspector: SagaInspector): FastifyPluginAsyncTypebox 
         const result = await inspector.replay(sagaId)
         if (!result) throw notFound(`saga ${sagaId}`)
         return result
+      }
+    )
+
+    app.post(
+      '/sagas/:sagaId/retry',
+      {
+        schema: {
+          tags,
+          summary: 'Send again what an instance waits for',
+          description: 'The commands of its state leave once more, under new ids; the history has it as a step `retry`. 409 when it waits for no command’s answer.',
+          ...ById,
+          response: { 202: Type.Object({ sagaId: Type.String(), state: Type.String(), sent: Sent }), '4xx': problemResponse, '5xx': problemResponse }
+        }
+      },
+      async ({ params: { sagaId } }, reply) => {
+        const retried = await outbox.transaction(async (tx) => {
+          const result = await host.retry(tx, sagaId)
+          outbox.add(tx, result?.messages ?? [])
+          return result
+        })
+        if (!retried) throw notFound(`saga ${sagaId}`)
+        const { state, messages } = retried
+        if (messages.length === 0) throw new HttpProblem(409, `Saga ${sagaId} is in ${state} and waits for the answer to no command: there is nothing to send again`)
+        return reply.code(202).send({ sagaId, state, sent: messages.map(({ contract, messageId }) => ({ type: contract.name, messageId })) })
       }
     )
   }

@@ -1,5 +1,5 @@
-import { createActor, type AnyActorScope, type AnyMachineSnapshot, type AnyStateMachine, type StateValue } from 'xstate'
-import type { Send } from './define.ts'
+import { createActor, type AnyActorScope, type AnyMachineSnapshot, type AnyStateMachine, type AnyStateNode, type StateValue } from 'xstate'
+import { END, type Send, type send } from './define.ts'
 
 export interface TimerStart {
   id: string
@@ -8,8 +8,14 @@ export interface TimerStart {
   delayMs: number
 }
 
+/** `undecided`: the state says nothing about the event; it changes nothing. */
+export type Decision = 'handled' | 'ignored' | 'deferred' | 'undecided'
+
 /** What one event did to one instance: everything the host has to store or send. */
 export interface Step {
+  decision: Decision
+  /** Why it was ignored. */
+  reason?: string
   snapshot: AnyMachineSnapshot
   from: string | undefined
   to: string
@@ -30,7 +36,35 @@ export function begin(machine: AnyStateMachine, input: unknown): Step {
 
 /** Applies one event. An event that the state does not take changes nothing and is still a step. */
 export function step(machine: AnyStateMachine, before: AnyMachineSnapshot, event: SagaEvent): Step {
-  return collect(machine, pathOf(before.value), (scope) => machine.transition(before, event, scope))
+  const result = collect(machine, pathOf(before.value), (scope) => machine.transition(before, event, scope))
+  // XState gives back the very snapshot when no transition was enabled.
+  if (result.snapshot === before && result.decision === 'handled' && result.sends.length === 0) result.decision = 'undecided'
+  return result
+}
+
+/** Sends the commands once more with which the state was entered; nothing else changes. */
+export function resend(snapshot: AnyMachineSnapshot): Step {
+  const state = pathOf(snapshot.value)
+  return { decision: 'handled', snapshot, from: state, to: state, sends: awaitedCommands(snapshot), timersStarted: [], timersCancelled: [] }
+}
+
+/** Whether the instance waits for nothing. */
+export function isEnd(snapshot: AnyMachineSnapshot): boolean {
+  return snapshot.hasTag(END)
+}
+
+/** The commands that the active states send as they are entered: their answers are what the instance waits for. */
+export function awaitedCommands(snapshot: AnyMachineSnapshot): Send[] {
+  const { _nodes: nodes } = snapshot as { _nodes: AnyStateNode[] }
+  return nodes
+    .flatMap((node) => node.entry as readonly unknown[])
+    .filter(isSend)
+    .map(({ params }) => params({ context: snapshot.context }))
+    .filter(({ contract }) => contract.kind === 'command')
+}
+
+function isSend(action: unknown): action is ReturnType<typeof send> {
+  return typeof action === 'object' && (action as ActionData).type === 'send'
 }
 
 const templates = new WeakMap<AnyStateMachine, Map<string, AnyMachineSnapshot>>()
@@ -89,7 +123,7 @@ function inertScope(machine: AnyStateMachine): AnyActorScope {
 }
 
 function toStep(from: string | undefined, snapshot: AnyMachineSnapshot, actions: readonly ActionData[]): Step {
-  const result: Step = { snapshot, from, to: pathOf(snapshot.value), sends: [], timersStarted: [], timersCancelled: [] }
+  const result: Step = { decision: 'handled', snapshot, from, to: pathOf(snapshot.value), sends: [], timersStarted: [], timersCancelled: [] }
   for (const { type, params } of actions) {
     if (type === 'send') result.sends.push(params as Send)
     else if (type === 'xstate.raise') {
@@ -100,7 +134,10 @@ function toStep(from: string | undefined, snapshot: AnyMachineSnapshot, actions:
       const { sendId } = params as { sendId: string }
       result.timersStarted = result.timersStarted.filter(({ id }) => id !== sendId)
       result.timersCancelled.push(sendId)
-    }
+    } else if (type === 'ignore') {
+      result.decision = 'ignored'
+      result.reason = (params as { reason: string }).reason
+    } else if (type === 'defer') result.decision = 'deferred'
     // Anything else would be lost silently: the machine is data, and only what is data can be stored.
     else throw new Error(`Action ${type} has no meaning in a saga: send a message, assign to the context or use after`)
   }

@@ -1,4 +1,6 @@
+import type { Message } from '../messaging/message.ts'
 import { joinJson, jsonTexts, run, statement, write, type Tx } from '../messaging/sql.ts'
+import type { SagaEvent } from './step.ts'
 
 /** A delayed event, kept on the instance's row. */
 export interface PendingTimer {
@@ -6,6 +8,24 @@ export interface PendingTimer {
   event: string
   /** ISO 8601, by the database's clock. */
   dueAt: string
+  /** How often its own event has started it again. */
+  times?: number
+}
+
+/** An event that came too early, with what the messages that it will cause need of the one that brought it. */
+export interface DeferredEvent extends Partial<Pick<Message, 'conversationId' | 'correlationId'>> {
+  event: SagaEvent
+  messageId: string | null
+  headers: Message['headers']
+}
+
+/** What went wrong with something that an instance waits for. */
+export interface LastError {
+  /** ISO 8601. */
+  at: string
+  message: string
+  /** The message that could not be handled; null when the machine itself cannot move. */
+  type: string | null
 }
 
 export interface SagaRow {
@@ -17,6 +37,10 @@ export interface SagaRow {
   /** Number of recorded steps. */
   version: number
   timers: PendingTimer[]
+  deferred: DeferredEvent[] | null
+  /** When a deadline first passed without bringing another state. */
+  stuck_since: Date | null
+  last_error: LastError | null
 }
 
 export interface HistoryRow {
@@ -28,9 +52,11 @@ export interface HistoryRow {
   from_state: string | null
   to_state: string
   sent: { type: string; messageId: string }[]
+  note: string | null
 }
 
-const COLUMNS = `saga_id, state, value, context, version, timers`
+const MOVED = `saga_id, state, value, context, version, timers`
+const COLUMNS = `${MOVED}, deferred, stuck_since, last_error`
 
 // In id order: two batches that share instances wait for each other instead of deadlocking.
 const LOCK = statement(`select ${COLUMNS}, ctid::text as place, now() as now from saga where saga = $1 and saga_id = any($2::uuid[]) order by saga_id for update`)
@@ -41,12 +67,25 @@ const LOCK_DUE = statement(`
   where saga = $1 and next_timer_at <= now() order by next_timer_at limit $2 for update skip locked`)
 
 // Timers of an instance that today's machine cannot move: they must not stand in the way of the others.
-const POSTPONE = statement(`update saga set next_timer_at = now() + interval '1 minute' where saga = $1 and saga_id = any($2::uuid[])`)
+const POSTPONE = statement(`
+  update saga set next_timer_at = now() + interval '1 minute', stuck_since = coalesce(stuck_since, date_trunc('milliseconds', now())), last_error = error
+  from unnest($2::uuid[], ${jsonTexts(3)}::jsonb[]) as failed (id, error)
+  where saga = $1 and saga_id = id`)
+
+// In id order, as the events of a batch lock them. What has ended waits for nothing.
+const FAIL = statement(`
+  update saga set last_error = failed.error
+  from (
+    select failed.error, found.place
+    from (select * from unnest($2::uuid[], ${jsonTexts(3)}::jsonb[]) as given (saga_id, error) order by saga_id) as failed,
+      lateral (select ctid as place from saga where saga = $1 and saga.saga_id = failed.saga_id and state <> all($4::text[]) for update) as found
+  ) as failed
+  where saga.ctid = failed.place`)
 
 const NEXT_TIMER = statement(`select extract(epoch from min(next_timer_at) - now()) * 1000 as ms from saga where saga = $1 and next_timer_at is not null`)
 
 const INSERT = statement(`
-  insert into saga (saga, ${COLUMNS}, next_timer_at)
+  insert into saga (saga, ${MOVED}, next_timer_at)
   select $1, * from unnest($2::uuid[], $3::text[], ${jsonTexts(4)}::jsonb[], ${jsonTexts(5)}::jsonb[], $6::integer[], ${jsonTexts(7)}::jsonb[], $8::timestamptz[])`)
 
 // Each row is found where it was locked: joined by key to a list of values, the same update took 8 ms instead of 2 whenever its
@@ -58,9 +97,19 @@ const UPDATE = statement(`
     as moved (place, state, value, context, version, timers, next_timer_at)
   where saga.ctid = moved.place`)
 
+// What hardly any instance has: written with every move, it cost a tenth of the transitions a second.
+const UPDATE_TROUBLES = statement(`
+  update saga set deferred = troubled.deferred, stuck_since = troubled.stuck_since, last_error = troubled.last_error
+  from unnest($2::uuid[], $3::jsonb[], $4::timestamptz[], $5::jsonb[]) as troubled (saga_id, deferred, stuck_since, last_error)
+  where saga = $1 and saga.saga_id = troubled.saga_id`)
+
 const INSERT_HISTORY = statement(`
   insert into saga_history (saga, saga_id, sequence, event, body, message_id, from_state, to_state, sent)
   select $1, * from unnest($2::uuid[], $3::integer[], $4::text[], ${jsonTexts(5)}::jsonb[], $6::uuid[], $7::text[], $8::text[], ${jsonTexts(9)}::jsonb[])`)
+
+const INSERT_HISTORY_WITH_NOTES = statement(`
+  insert into saga_history (saga, saga_id, sequence, event, body, message_id, from_state, to_state, sent, note)
+  select $1, * from unnest($2::uuid[], $3::integer[], $4::text[], ${jsonTexts(5)}::jsonb[], $6::uuid[], $7::text[], $8::text[], ${jsonTexts(9)}::jsonb[], $10::text[])`)
 
 export interface LockedRow extends SagaRow {
   /** Where the locked row is, until the transaction ends. */
@@ -76,8 +125,13 @@ export function lockDue(tx: Tx, saga: string, limit: number): Promise<LockedRow[
   return run<LockedRow>(tx, LOCK_DUE, [saga, limit])
 }
 
-export function postponeTimers(tx: Tx, saga: string, ids: readonly string[]): void {
-  void write(tx, POSTPONE, [saga, ids])
+export function postponeTimers(tx: Tx, saga: string, failed: readonly { sagaId: string; error: LastError }[]): void {
+  void write(tx, POSTPONE, [saga, failed.map(({ sagaId }) => sagaId), joinJson(failed.map(({ error }) => JSON.stringify(error)))])
+}
+
+/** @param ends states in which nothing is waited for */
+export function recordErrors(tx: Tx, saga: string, failed: readonly { sagaId: string; error: LastError }[], ends: readonly string[]): void {
+  void write(tx, FAIL, [saga, failed.map(({ sagaId }) => sagaId), joinJson(failed.map(({ error }) => JSON.stringify(error))), ends])
 }
 
 /** Milliseconds until the next timer is due, negative when overdue; undefined when none is pending. */
@@ -90,9 +144,22 @@ export function insertInstances(tx: Tx, saga: string, rows: readonly SagaRow[]):
   void write(tx, INSERT, [saga, rows.map((row) => row.saga_id), ...columns(rows)])
 }
 
-/** @param places where each of the rows was locked */
-export function updateInstances(tx: Tx, places: readonly string[], rows: readonly SagaRow[]): void {
-  void write(tx, UPDATE, [places, ...columns(rows)])
+/** @param locked the same instances as they were locked, in the same order */
+export function updateInstances(tx: Tx, saga: string, locked: readonly LockedRow[], rows: readonly SagaRow[]): void {
+  void write(tx, UPDATE, [locked.map(({ place }) => place), ...columns(rows)])
+  const troubled = rows.filter((row, index) => isTroubled(row) || isTroubled(locked[index]!))
+  if (troubled.length === 0) return
+  void write(tx, UPDATE_TROUBLES, [
+    saga,
+    troubled.map((row) => row.saga_id),
+    troubled.map((row) => row.deferred && JSON.stringify(row.deferred)),
+    troubled.map((row) => row.stuck_since),
+    troubled.map((row) => row.last_error && JSON.stringify(row.last_error))
+  ])
+}
+
+function isTroubled({ deferred, stuck_since: stuckSince, last_error: lastError }: SagaRow): boolean {
+  return deferred !== null || stuckSince !== null || lastError !== null
 }
 
 function columns(rows: readonly SagaRow[]): unknown[] {
@@ -107,7 +174,7 @@ function columns(rows: readonly SagaRow[]): unknown[] {
 }
 
 export function insertHistory(tx: Tx, saga: string, rows: readonly HistoryRow[]): void {
-  void write(tx, INSERT_HISTORY, [
+  const values = [
     saga,
     rows.map((row) => row.saga_id),
     rows.map((row) => row.sequence),
@@ -117,5 +184,8 @@ export function insertHistory(tx: Tx, saga: string, rows: readonly HistoryRow[])
     rows.map((row) => row.from_state),
     rows.map((row) => row.to_state),
     joinJson(rows.map((row) => JSON.stringify(row.sent)))
-  ])
+  ]
+  const notes = rows.map((row) => row.note)
+  if (notes.every((note) => note === null)) void write(tx, INSERT_HISTORY, values)
+  else void write(tx, INSERT_HISTORY_WITH_NOTES, [...values, notes])
 }

@@ -33,7 +33,7 @@ async function play(step: ScenarioStep, scenario: Scenario, orderIds: Map<string
     await system
       .service('order')
       .dataSource.query(`update saga set next_timer_at = now(), timers = jsonb_set(timers, '{0,dueAt}', to_jsonb(now())) where saga_id = $1`, [idOf(step.deadline)])
-    await until('the deadline has fired', async () => (await api.get(`/sagas/${idOf(step.deadline)}`)).timers.length === 0)
+    await until('the deadline has fired', async () => (await api.get(`/sagas/${idOf(step.deadline)}`)).history.some(({ event }: { event: string }) => event === 'after deadline'))
   } else if ('state' in step) {
     await until(`order ${step.await} is in ${step.state}`, async () => (await api.get(`/sagas/${idOf(step.await)}`)).state === step.state)
   } else if ('payment' in step || 'reservation' in step) {
@@ -42,6 +42,9 @@ async function play(step: ScenarioStep, scenario: Scenario, orderIds: Map<string
       const { status, body } = await api.call('GET', `/${what}/${idOf(step.await)}`)
       return status === 200 && body.status === expected
     })
+  } else if ('cancel' in step) {
+    const answers = await Promise.all(Array.from({ length: step.times ?? 1 }, () => api.call('POST', `/orders/${idOf(step.cancel)}/cancel`)))
+    for (const { status, body } of answers) if (status !== step.status) throw new Error(`Cancelling ${step.cancel} answered ${status}, not ${step.status}: ${JSON.stringify(body)}`)
   } else if ('send' in step) {
     await until('messages can be sent', async () => gate.canPublish)
     const messageId = randomUUID()

@@ -15,6 +15,8 @@ export type ScenarioStep =
   | { await: string; reservation: string }
   /** Makes the order's deadline pass now. */
   | { deadline: string }
+  /** Asks to cancel the order, that many times at once (once when not given); every answer has the status. */
+  | { cancel: string; times?: number; status: number }
   /** Sends a message that no service sent. */
   | { send: string; to: string; order: string }
   /** Sends every message so far again, as a redelivery (same ids) or as another message (new ids). */
