@@ -80,6 +80,26 @@ t.test('payment breaks for a while: the operator sees the letters, mends the cau
   t.match((await api.get(`${LETTERS}/retries`)).items.map(({ state }: { state: string }) => state), ['done', 'stopped'])
 })
 
+t.test('a compensation that becomes a dead letter shows on the saga that waits for it', async (t) => {
+  const { api, databaseUrl } = await startSystem(t, 'memory', { settings: { redeliverySeconds: [] } })
+  const database = await connect(t, databaseUrl)
+  await api.putProduct('keyboard', 10)
+  // Reserving works, releasing does not.
+  await database.query(`
+    create function stock_service.refuse() returns trigger language plpgsql as $$ begin raise exception 'the warehouse is locked'; end $$;
+    create trigger refuse before update on stock_service.reservations for each row execute function stock_service.refuse()`)
+  const orderId = await api.placeOrder({ paymentMethod: 'pm_card_chargeDeclined' })
+  const saga = await until('the saga knows why it waits', async () => {
+    const found = await api.get(`/sagas/${orderId}`)
+    return found.waitingFor?.lastError ? found : undefined
+  })
+  t.match(saga, { state: 'Failed.releasingStock', waitingFor: { lastError: { message: /^Fault<ReleaseStock>: the warehouse is locked/, at: String } } })
+  await database.query('drop trigger refuse on stock_service.reservations')
+  const [letter] = (await api.get('/ops/stock/dead-letters?type=ReleaseStock')).items
+  t.match(await api.call('POST', `/ops/stock/dead-letters/${letter.id}/retry`), { status: 202 })
+  t.match(await api.settled(orderId), { state: 'Failed.settled' })
+})
+
 t.test('what an operator may get wrong, and what is kept of a deleted letter', async (t) => {
   const { api, databaseUrl, system } = await startSystem(t, 'memory', { settings: { inboxDays: 3 } })
   const database = await connect(t, databaseUrl)

@@ -1,0 +1,32 @@
+import type { Handler } from '../messaging/endpoint.ts'
+import { faultOf } from '../messaging/fault.ts'
+import type { Contract } from '../messaging/message.ts'
+import type { SagaDefinition } from './define.ts'
+import type { SagaHost } from './host.ts'
+
+interface FaultBody {
+  timestamp: string
+  exceptions: { exceptionType: string; message?: string }[]
+}
+
+/** The faults that say why a saga waits: of what starts it, of what its effects follow from, and of the commands that undo them. */
+export function faultsOf({ startedBy, effects = [] }: SagaDefinition): Contract[] {
+  return [...new Set([startedBy, ...effects.flatMap(({ doneBy, undoneBy }) => [doneBy, undoneBy])])].map(faultOf)
+}
+
+/** The endpoint's handler for messages that became dead letters on the saga's way: why shows on the instance until its state changes. */
+export function faultHandler(host: SagaHost): Handler {
+  return {
+    contracts: faultsOf(host.definition),
+    async handle(messages, tx) {
+      const faults = messages.map(({ contract, correlationId, body }) => {
+        const { timestamp, exceptions } = body as unknown as FaultBody
+        const { exceptionType = 'Fault', message = exceptionType } = exceptions[0] ?? {}
+        return { sagaId: correlationId!, at: timestamp, type: exceptionType, message: `${contract.name}: ${message}` }
+      })
+      // In one order for all transactions.
+      host.recordFaults(tx, faults.toSorted((a, b) => (a.sagaId < b.sagaId ? -1 : 1)))
+      return []
+    }
+  }
+}
