@@ -64,7 +64,8 @@ export function awaitedCommands(snapshot: AnyMachineSnapshot): Send[] {
 
 /** The state that an instance is in, and all around it. */
 export function activeNodes(snapshot: AnyMachineSnapshot): AnyStateNode[] {
-  return (snapshot as { _nodes: AnyStateNode[] })._nodes
+  const { _nodes: nodes } = snapshot as { _nodes: AnyStateNode[] }
+  return nodes
 }
 
 function isSend(action: unknown): action is ReturnType<typeof send> {

@@ -90,7 +90,7 @@ function carriedOver(machine: AnyStateMachine, snapshot: AnyMachineSnapshot, tim
 
 function delayMs(machine: AnyStateMachine, node: AnyStateNode, delay: AnyStateNode['after'][number]['delay'], { context }: AnyMachineSnapshot): number {
   const known = typeof delay === 'string' ? (machine.implementations.delays[delay] ?? Number(delay)) : delay
-  const ms = typeof known === 'function' ? known({ context, event: { type: 'xstate.init' } } as never, undefined as never) : known
+  const ms = typeof known === 'function' ? known({ context, event: { type: 'xstate.init' } } as never, undefined) : known
   if (typeof ms !== 'number' || !Number.isFinite(ms)) throw new Error(`the delay ${String(delay)} of ${node.id} is no number of milliseconds`)
   return ms
 }
