@@ -1,6 +1,8 @@
 import type { DataSource } from 'typeorm'
 import type { SagaDefinition } from './define.ts'
 import { acceptedEvents, endsOf, eventName } from './diagram.ts'
+import { recordings, type ExportFilter } from './export.ts'
+import type { Recording } from './recording.ts'
 import { replay, type Replay } from './replay.ts'
 import { awaitedCommands, restore, statusOf } from './step.ts'
 import type { HistoryRow, LastError, SagaRow } from './tables.ts'
@@ -106,6 +108,11 @@ export class SagaInspector {
   async replay(sagaId: string): Promise<Replay | undefined> {
     const found = await this.#read(sagaId)
     return found && replay(this.definition, found.history, found.row)
+  }
+
+  /** Instances with their histories, newest first, in pages that are read as they are asked for. */
+  export(filter: ExportFilter): AsyncGenerator<Recording[]> {
+    return recordings(this.#dataSource, this.definition.name, filter)
   }
 
   #waitingFor(row: StoredSaga, history: readonly StoredHistory[]): WaitingFor | null {

@@ -1,4 +1,5 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Readable } from 'node:stream'
 import Type from 'typebox'
 import { nullable } from '../http/nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from '../http/page.ts'
@@ -8,6 +9,7 @@ import type { Outbox } from '../messaging/outbox.ts'
 import { describe } from './diagram.ts'
 import type { SagaHost } from './host.ts'
 import type { SagaInspector } from './inspect.ts'
+import { Recording } from './recording.ts'
 import { statusOf } from './step.ts'
 import { allVersions, versionOf } from './versions.ts'
 
@@ -129,6 +131,32 @@ export function sagaRoutes(inspector: SagaInspector, host: SagaHost, outbox: Out
 
     app.get(`/sagas/definitions/${definition.name}`, { schema: { tags, summary: 'The machine: states, events and a Mermaid diagram', response: { 200: Definition } } }, async () => description)
 
+    app.get(
+      '/sagas/export',
+      {
+        schema: {
+          tags,
+          summary: 'Instances with their whole histories, newest first, one JSON object a line',
+          querystring: Type.Object(
+            {
+              state: Type.Optional(Type.Enum([...statuses, ...states], { description: 'A state, or a top-level state for all inside it' })),
+              since: Type.Optional(Type.String({ format: 'date-time', description: 'Only those that moved at this time or later' })),
+              limit: Type.Optional(Type.Integer({ minimum: 1, description: 'How many at most; all when not given' }))
+            },
+            { additionalProperties: false }
+          ),
+          response: { 200: { description: 'Streamed: it takes the memory of a page, here and there', content: { 'application/x-ndjson': { schema: Recording } } }, '4xx': problemResponse, '5xx': problemResponse }
+        }
+      },
+      async ({ query }, reply) => {
+        const pages = inspector.export(query)
+        // Before the first byte: an absent database can still be answered with a 503.
+        const first = await pages.next()
+        // The schema is that of one line.
+        return reply.type('application/x-ndjson').send(Readable.from(linesOf(first, pages)) as never)
+      }
+    )
+
     app.get('/sagas/:sagaId', { schema: { tags, summary: 'One instance with its whole history', ...ById, response: { 200: Detail, '4xx': problemResponse } } }, async ({ params: { sagaId } }) => {
       const found = await inspector.get(sagaId)
       if (!found) throw notFound(`saga ${sagaId}`)
@@ -169,4 +197,11 @@ export function sagaRoutes(inspector: SagaInspector, host: SagaHost, outbox: Out
       }
     )
   }
+}
+
+async function* linesOf(first: IteratorResult<Recording[]>, more: AsyncGenerator<Recording[]>): AsyncGenerator<string> {
+  const text = (page: readonly Recording[]) => page.map((recording) => `${JSON.stringify(recording)}\n`).join('')
+  if (first.done) return
+  yield text(first.value)
+  for await (const page of more) yield text(page)
 }

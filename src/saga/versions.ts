@@ -57,7 +57,7 @@ export function resume(definition: SagaDefinition, row: SagaRow, now: Date): Res
   try {
     return { machine, snapshot: restore(machine, value, context) }
   } catch (error) {
-    throw new Stranded(`${instance} is in ${state}, which version ${version} of its machine lacks: raise the version, and keep the machine that has it under previous or let migrate bring the instance over`, { cause: error })
+    throw new Stranded(`${instance} is in ${pathOf(value as StateValue)}, which version ${version} of its machine lacks: raise the version, and keep the machine that has it under previous or let migrate bring the instance over`, { cause: error })
   }
 }
 
