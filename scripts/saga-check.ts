@@ -89,10 +89,11 @@ function describe({ saga, version, instances, consistent, notReplayed, diverged,
     findings.length === 0 ? [] : ['', title, ...findings.map(({ what, count, samples }) => `  ${String(count).padStart(7)}  ${what}\n           e.g. ${samples.join(', ')}`)]
   return [
     `Saga ${saga}, version ${version}: ${instances} instances read from ${source}`,
-    `  ${String(consistent).padStart(7)}  replay as recorded${notReplayed > 0 ? `; ${notReplayed} of all with steps by versions that are not here, which were taken as recorded` : ''}`,
+    `  ${String(consistent).padStart(7)}  replay as recorded`,
+    ...(notReplayed > 0 ? [`  ${String(notReplayed).padStart(7)}  are taken as recorded, wholly or in part: by versions of the machine that are not here`] : []),
     `  ${String(sum(diverged)).padStart(7)}  diverge`,
     `  ${String(sum(stranded)).padStart(7)}  are stranded: under way, and no machine here can move them`,
-    ...(migrating.length > 0 ? [`  ${String(sum(migrating)).padStart(7)}  will be migrated`] : []),
+    ...(migrating.length > 0 ? [`  ${String(sum(migrating)).padStart(7)}  will be migrated by what happens to them next`] : []),
     ...part('Divergence, by the first difference', diverged),
     ...part('Stranded, by state', stranded),
     ...part('Migration, by state', migrating)

@@ -24,7 +24,7 @@ export interface RecordingsReport {
   instances: number
   /** Whose history replays as it was recorded. */
   consistent: number
-  /** Of these, with steps by versions that are not here, and that were taken as recorded. */
+  /** With steps by versions that are not here, which were taken as recorded; no difference in the others. */
   notReplayed: number
   /** By the kind of the first difference. */
   diverged: Finding[]
@@ -77,8 +77,8 @@ export class RecordingsCheck {
   #replay(row: SagaRow, history: HistoryRow[]): void {
     try {
       const { firstDifference, unknownVersions } = replay(this.#saga, history, row)
-      if (unknownVersions > 0) this.#notReplayed++
       if (firstDifference) note(this.#diverged, kindOf(firstDifference, history), `${row.saga_id} step ${firstDifference.sequence}`)
+      else if (unknownVersions > 0) this.#notReplayed++
       else this.#consistent++
     } catch (error) {
       note(this.#diverged, `the machine fails: ${(error as Error).message}`, row.saga_id)
