@@ -37,15 +37,17 @@ interface Told {
  * instance is the host's own code, and between two events it is stored and loaded as a row is.
  */
 export function tell(saga: SagaDefinition) {
+  const when = (first: Message): Story => {
+    if (first.contract !== saga.startedBy) throw new Error(`${saga.name} is started by ${saga.startedBy.name}, not by ${first.contract.name}: give that first`)
+    validate(first)
+    const instance = SagaInstance.start(saga, first, START)
+    return new Story(saga, stored(instance, { now: START, history: [], sent: [], handled: new Set([first.messageId]) }))
+  }
   return {
-    /** An instance after these events; the first starts it. */
-    given(first: Message, ...more: Happening[]): Story {
-      if (first.contract !== saga.startedBy) throw new Error(`${saga.name} is started by ${saga.startedBy.name}, not by ${first.contract.name}: give that first`)
-      validate(first)
-      const instance = SagaInstance.start(saga, first, START)
-      const begun = new Story(saga, stored(instance, { now: START, history: [], sent: [], handled: new Set([first.messageId]) }))
-      return more.reduce((story, happening) => story.when(happening), begun).forget()
-    }
+    /** An instance after these events; the first starts it. What it has sent until then is taken as it is. */
+    given: (first: Message, ...more: Happening[]): Story => more.reduce((story, happening) => story.when(happening), when(first)).forget(),
+    /** The event that starts an instance. */
+    when
   }
 }
 
