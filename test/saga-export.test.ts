@@ -13,8 +13,11 @@ import { orderMachine } from '../src/order/machine.ts'
 import { orderSaga } from '../src/order/saga.ts'
 import { SagaHost } from '../src/saga/host.ts'
 import { readRecording } from '../src/saga/recording.ts'
+import { sagaboxTopology } from '../src/service.ts'
+import { settled } from '../src/testing/settled.ts'
 import { renamedSaga, toCharging } from './fixtures/renamed-state.ts'
-import { startSystem, type TestSystem } from './support/system.ts'
+import { GatedTransport } from './support/gated-transport.ts'
+import { startSystem, watched, type TestSystem } from './support/system.ts'
 import { until } from './support/until.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
@@ -86,6 +89,26 @@ t.test('a deploy that renames a state', async (t) => {
     t.match(await api.get(`/sagas/${first}`), { accepts: [], waitingFor: null })
     t.match(await api.get(`/sagas/${first}/replay`), { consistent: true, unknownVersions: 2 })
   })
+})
+
+t.test('an event of an instance that no machine here can move is kept, and moves it once the deploy is mended', async (t) => {
+  let gate!: GatedTransport
+  const { api, system } = await startSystem(t, 'memory', { settings: { redeliverySeconds: [] }, wrap: (inner) => (gate = new GatedTransport(inner, sagaboxTopology())) })
+  const { dataSource } = system.service('order')
+  await api.putProduct('keyboard', 10)
+  gate.hold('order', 'PaymentCompletedEvent')
+  const [stranded, healthy] = [await api.placeOrder(), await api.placeOrder()]
+  for (const orderId of [stranded, healthy]) await until('payment has answered', async () => (await api.call('GET', `/payments/${orderId}`)).body.status === 'Completed')
+  // As if a copy of the next version had moved it, and been rolled back.
+  await dataSource.query('update saga set machine_version = 2 where saga_id = $1', [stranded])
+  gate.release('order', 'PaymentCompletedEvent')
+  t.match(await api.settled(healthy), { state: 'Completed' })
+  const letter = await until('it is a dead letter', async () => (await api.get('/ops/order/dead-letters')).items[0])
+  t.match(letter, { exception: 'Stranded', reason: new RegExp(`order saga ${stranded} is on version 2 of its machine, and this process has version 1: run version 2`) })
+  await dataSource.query('update saga set machine_version = 1 where saga_id = $1', [stranded])
+  t.match(await api.call('POST', `/ops/order/dead-letters/${letter.id}/retry`), { status: 202 })
+  t.match(await api.settled(stranded), { state: 'Completed' })
+  await settled(watched(system, gate))
 })
 
 t.test('GET /sagas/export: all, a state, a time, a number', async (t) => {
