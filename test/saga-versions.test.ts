@@ -6,7 +6,7 @@ import { ReleaseStock, StockReservedEvent } from '../src/contracts/stock.ts'
 import { message } from '../src/messaging/message.ts'
 import { orderMachine } from '../src/order/machine.ts'
 import { orderSaga } from '../src/order/saga.ts'
-import { defineSaga, type SagaDefinition } from '../src/saga/define.ts'
+import { defer, defineSaga, sagaActions, type SagaDefinition } from '../src/saga/define.ts'
 import { replay } from '../src/saga/replay.ts'
 import { tell } from '../src/testing/story.ts'
 import { renamedSaga, toCharging } from './fixtures/renamed-state.ts'
@@ -71,12 +71,62 @@ const confirming = createMachine({ id: 'travel', initial: 'Confirming', states: 
 
 t.test('timers of a migrated instance: one of the same delay goes on under its new name, one that is missing starts, others go', (t) => {
   const { timers, row } = tell(trip(1, booking)).given(created).advance('10s').with(trip(2, confirming, { migrate: ({ context }) => ({ value: 'Confirming', context }) })).when(message(StockReservedEvent, reserved.body))
-  t.match({ state: row.state, timers }, { state: 'Booked', timers: [] })
+  t.same({ state: row.state, timers }, { state: 'Booked', timers: [] })
   const moved = tell(trip(1, booking)).given(created).advance('10s').with(trip(2, createMachine({ ...confirming.config, states: { ...confirming.config.states, Confirming: { ...confirming.config.states!.Confirming, on: { StockReservedEvent: {} } } } }), { migrate: ({ context }) => ({ value: 'Confirming', context }) })).when(reserved)
   t.same(moved.timers, [{ event: 'after 60000', dueInMs: 50_000 }, { event: 'after 90000', dueInMs: 90_000 }])
   t.match(moved.row, { state: 'Confirming.asking', timers: [{ id: 'xstate.after.60000.travel.Confirming', event: 'xstate.after.60000.travel.Confirming' }, {}] })
   const rescheduled = tell(trip(1, booking)).given(created).with(trip(2, confirming, { migrate: ({ context }) => ({ value: 'Confirming', context, timers: [] }) }))
   t.equal(rescheduled.advance('60s').row.timers.length, 2, 'counted from the migration')
+  t.end()
+})
+
+t.test('timers of one delay on two levels are not mistaken for each other', (t) => {
+  const twice = (id: string, inner: string) => createMachine({ id, initial: 'Outer', states: { Outer: { initial: inner, after: { 60_000: 'Late' }, states: { [inner]: { on: { StockReservedEvent: 'next' } }, next: { after: { 60_000: '#' + id + '.Late' } } } }, Late: {} } })
+  const before = tell(trip(1, twice('trip', 'first'))).given(created).advance('10s').when(reserved)
+  t.same(before.timers.map(({ dueInMs }) => dueInMs), [50_000, 60_000])
+  const dues = (machine: SagaDefinition['machine']) => before.with(trip(2, machine, { migrate: ({ value, context, timers }) => ({ value, context, timers: timers.toReversed() }) })).when(message(StockReservedEvent, reserved.body)).row.timers
+  const of = (timers: ReturnType<typeof dues>, end: string) => timers.find(({ id }) => id.endsWith(end))!.dueAt
+  const same = dues(twice('trip', 'first'))
+  t.same([of(same, '.Outer'), of(same, '.next')], ['2026-01-01T00:01:00.000Z', '2026-01-01T00:01:10.000Z'])
+  t.equal(new Set(dues(twice('travel', 'first')).map(({ dueAt }) => dueAt)).size, 2, 'under other ids each is taken once')
+  t.end()
+})
+
+t.test('a timer that starts with the migration takes its delay from the machine', (t) => {
+  const saga = renamedSaga({ version: 2, migrate: (snapshot, from) => ({ ...toCharging!(snapshot, from)!, timers: [] }) }, 45)
+  t.same(waiting.advance('20s').with(saga).when(message(StockReservedEvent, reserved.body)).timers, [{ event: 'after deadline', dueInMs: 45_000 }])
+  t.end()
+})
+
+t.test('migrate is not asked about an instance of today', (t) => {
+  const saga = renamedSaga({
+    version: 2,
+    migrate() {
+      throw new Error('asked')
+    }
+  })
+  tell(saga).given(created, reserved).when(paid).then('Completed', [OrderCompletedEvent])
+  t.end()
+})
+
+t.test('what was deferred comes again, and what was stuck is not, once an instance was migrated', (t) => {
+  const machine = (early: object) => createMachine({ id: 'trip', initial: 'Waiting', states: { Waiting: { on: { StockReservedEvent: early, OrderFailedEvent: {} }, after: { 60_000: { target: 'Waiting', reenter: true } } }, Booked: {} } } as never).provide({ actions: sagaActions } as never) as SagaDefinition['machine']
+  const more = { handles: [StockReservedEvent, OrderFailedEvent] }
+  const kept = tell(trip(1, machine(defer()), more)).given(created, reserved).advance('61s')
+  t.match(kept.row, { state: 'Waiting', deferred: [{ event: { type: 'StockReservedEvent' } }], stuck_since: Date })
+  const saga = trip(2, machine({ target: 'Booked' }), { ...more, migrate: ({ value, context }) => ({ value, context }) })
+  const moved = kept.with(saga).advance('2m').then('Booked')
+  t.match(moved.history.slice(-2), [{ event: 'migrate', to_state: 'Waiting' }, { event: 'StockReservedEvent', note: 'deferred earlier', to_state: 'Booked' }])
+  t.same(moved.row.deferred, null)
+  const still = kept.with({ ...saga, machine: machine(defer()) }).when(message(StockReservedEvent, reserved.body))
+  t.match(still.row, { state: 'Waiting', stuck_since: null, machine_version: 2 })
+  t.end()
+})
+
+t.test('without a migration, steps after those of an unknown version cannot be folded', (t) => {
+  const { history, row } = waiting.when(paid)
+  const [first, ...others] = history
+  t.match(replay(orderSaga(30), [{ ...first!, machine_version: 7 }, ...others], row), { consistent: true, unknownVersions: 3, state: 'Completed' })
   t.end()
 })
 
