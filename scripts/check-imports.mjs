@@ -12,6 +12,7 @@ const layers = {
   http: ['messaging'],
   contracts: ['messaging/message.ts'],
   saga: ['messaging', 'http'],
+  testing: ['saga', 'messaging'],
   order: ['saga', 'messaging', 'http', 'contracts'],
   stock: ['saga', 'messaging', 'http', 'contracts'],
   payment: ['saga', 'messaging', 'http', 'contracts'],

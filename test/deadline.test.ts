@@ -3,7 +3,8 @@ import type { Transport } from '../src/messaging/transport.ts'
 import { postgresForTests } from './fixtures/postgres.ts'
 import { rabbitmqForTests } from './fixtures/rabbitmq.ts'
 import { Api } from './support/api.ts'
-import { startSystem, type TestSystem } from './support/system.ts'
+import { advance } from '../src/testing/advance.ts'
+import { orderSagas, startSystem, type TestSystem } from './support/system.ts'
 import { until } from './support/until.ts'
 
 /** Long enough for an order to begin, short enough to wait for. */
@@ -104,9 +105,10 @@ t.test('a deadline passes while no process runs', async (t) => {
 
 for (const transport of ['memory', 'rabbitmq'] as const) {
   t.test(`${transport}: a gateway that cannot be reached`, async (t) => {
-    const { api } = await startSystem(t, transport, DEADLINE)
+    const { api, system } = await startSystem(t, transport)
     await api.putProduct('keyboard', 10)
     const orderIds = await Promise.all(Array.from({ length: 5 }, () => api.placeOrder({ paymentMethod: 'pm_sim_unavailable' })))
+    await advance(orderSagas(system), '31s')
     for (const orderId of orderIds) {
       t.match(await api.settled(orderId), { state: 'Failed.settled', context: { failureReason: 'DeadlineExceeded', mayBePaid: false } })
       t.match(await api.get(`/orders/${orderId}`), { status: 'Failed', failureReason: 'DeadlineExceeded' })

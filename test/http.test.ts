@@ -176,7 +176,7 @@ t.test('what a client may get wrong', async (t) => {
     // Injected: over a socket the client may still be writing when the answer comes.
     for (const body of [payload, Readable.from([payload.slice(0, 100), payload.slice(100)])]) {
       const { statusCode, headers: answered, body: text } = await system.app.inject({ method: 'POST', url: '/orders', headers, payload: body })
-      isProblem(t, { status: statusCode, headers: new Headers({ 'content-type': String(answered['content-type']) }), body: JSON.parse(text) }, 413)
+      isProblem(t, { status: statusCode, headers: new Headers({ 'content-type': String(answered['content-type']) }), text, body: JSON.parse(text) }, 413)
     }
     t.same(await written(), before, 'nothing is written')
   })

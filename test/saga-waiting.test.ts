@@ -12,10 +12,12 @@ import { defer, defineSaga, ignore, sagaActions, send } from '../src/saga/define
 import { SagaHost } from '../src/saga/host.ts'
 import { SagaInspector } from '../src/saga/inspect.ts'
 import { sagaboxTopology } from '../src/service.ts'
+import { advance } from '../src/testing/advance.ts'
+import { settled } from '../src/testing/settled.ts'
 import { postgresForTests } from './fixtures/postgres.ts'
 import type { Api } from './support/api.ts'
 import { GatedTransport } from './support/gated-transport.ts'
-import { startSystem, testLog, type TestSystem } from './support/system.ts'
+import { orderSagas, startSystem, testLog, watched, type TestSystem } from './support/system.ts'
 import { until } from './support/until.ts'
 
 const schema = Type.Object({ id: Type.String({ format: 'uuid' }) })
@@ -153,7 +155,7 @@ t.test('a compensation that nobody answers is sent again, listed as stuck, and r
   await t.test('once it is answered all is well', async (t) => {
     gate.release('stock', 'ReleaseStock')
     for (const orderId of [first, second, healthy]) t.match(await api.settled(orderId), { stuckSince: null, waitingFor: null })
-    await gate.quiet(async () => (await api.get('/ops/order/outbox')).pending === 0)
+    await settled(watched(running.system, gate))
     t.match(await api.get('/products/keyboard'), { onHand: 10, reserved: 0 }, 'nine releases give back once')
     const { history } = await api.get(`/sagas/${first}`)
     t.same(history.slice(-8).map(({ note }: { note: string }) => note), Array.from({ length: 8 }, () => 'ignored: already released'))
@@ -235,6 +237,6 @@ function inState(api: Api, orderId: string, state: string) {
 
 /** Lets the order's timer be due, and waits until its command has been sent so many times. */
 async function fire({ api, system }: TestSystem, orderId: string, sends: number): Promise<void> {
-  await system.service('order').dataSource.query(`update saga set next_timer_at = now(), timers = jsonb_set(timers, '{0,dueAt}', to_jsonb(now())) where saga_id = $1`, [orderId])
+  await advance(orderSagas(system), '15m', [orderId])
   await until('the command is sent again', async () => (await api.get(`/sagas/${orderId}`)).waitingFor.attempts === sends)
 }

@@ -1,52 +1,46 @@
 import t from 'tap'
 import { createMachine, setup } from 'xstate'
 import Type from 'typebox'
-import { OrderCreatedEvent } from '../src/contracts/order.ts'
-import { StockReservedEvent } from '../src/contracts/stock.ts'
+import { OrderCreatedEvent, OrderFailedEvent } from '../src/contracts/order.ts'
+import { ReleaseStock, StockReservedEvent } from '../src/contracts/stock.ts'
 import { event, message } from '../src/messaging/message.ts'
 import { orderSaga } from '../src/order/saga.ts'
 import { defineSaga } from '../src/saga/define.ts'
 import { acceptedEvents, describe } from '../src/saga/diagram.ts'
-import { SagaInstance } from '../src/saga/instance.ts'
 import { replay } from '../src/saga/replay.ts'
 import { begin, step } from '../src/saga/step.ts'
+import { tell } from '../src/testing/story.ts'
 import { startSystem } from './support/system.ts'
 import { until } from './support/until.ts'
 
 const ORDER_ID = '01890000-0000-7000-8000-000000000001'
-const created = () => message(OrderCreatedEvent, { orderId: ORDER_ID, customerId: 'ada', items: [{ productId: 'keyboard', quantity: 1 }], paymentMethod: 'pm_card_visa' })
-const NOW = new Date('2026-01-01T00:00:00Z')
+const order = { orderId: ORDER_ID, customerId: 'ada', items: [{ productId: 'keyboard', quantity: 1 }], paymentMethod: 'pm_card_visa' }
+const saga = orderSaga(30)
+const placed = tell(saga).given(message(OrderCreatedEvent, order))
 
-t.test('a field named type in a body does not pass for another event', async (t) => {
-  const instance = SagaInstance.start(orderSaga(30), created(), NOW)
-  const body = { orderId: ORDER_ID, customerId: 'ada', items: [], total: 1, currency: 'EUR', paymentMethod: 'pm_card_visa', type: 'PaymentCompletedEvent' }
-  const reserved = message(StockReservedEvent, body)
-  instance.apply(reserved, NOW)
-  t.equal(instance.toRow().state, 'Suspend.takingPayment')
+t.test('a field named type in a body does not pass for another event', (t) => {
+  const body = { ...order, total: 1, currency: 'EUR', type: 'PaymentCompletedEvent' }
+  placed.when(message(StockReservedEvent, body)).then('Suspend.takingPayment')
   t.throws(() => event('TypedEvent', { owner: 'order', correlateBy: 'orderId', schema: Type.Object({ orderId: Type.String(), type: Type.String() }) }), /a field named type/)
+  t.end()
 })
 
-t.test('timers count from the given time, fire when due, and go when their state is left', async (t) => {
-  const saga = orderSaga(30)
-  const instance = SagaInstance.start(saga, created(), NOW)
-  t.match(instance.toRow().timers, [{ dueAt: '2026-01-01T00:00:30.000Z' }])
-  instance.fire(new Date('2026-01-01T00:00:29.999Z'))
-  t.equal(instance.toRow().state, 'Suspend.reservingStock')
-  instance.fire(new Date('2026-01-01T00:00:30Z'))
-  t.match(instance.toRow(), { state: 'Failed.releasingStock', timers: [{ id: 'xstate.after.resend.order.Failed.releasingStock', dueAt: '2026-01-01T00:01:00.000Z' }] })
-  t.equal(instance.toRow().timers.length, 1)
-  t.same(instance.sent.map(({ contract }) => contract.name), ['OrderFailedEvent', 'ReleaseStock'])
-  t.match(replay(saga, instance.history, instance.toRow()), { consistent: true, steps: 2 })
+t.test('timers count from the start, fire when due, and go when their state is left', (t) => {
+  t.same(placed.timers, [{ event: 'after deadline', dueInMs: 30_000 }])
+  const waiting = placed.advance('29.999s').then('Suspend.reservingStock')
+  const failed = waiting.advance('1ms').then('Failed.releasingStock', [OrderFailedEvent, ReleaseStock])
+  t.same(failed.timers, [{ event: 'after resend', dueInMs: 30_000 }])
+  t.match(replay(saga, failed.history, failed.row), { consistent: true, steps: 2 })
+  t.end()
 })
 
-t.test('replay names the first step at which the machine goes another way', async (t) => {
-  const saga = orderSaga(30)
-  const instance = SagaInstance.start(saga, created(), NOW)
-  instance.fire(new Date('2026-01-01T00:01:00Z'))
-  const [first, second] = instance.history
-  t.match(replay(saga, [first!, { ...second!, to_state: 'Failed.settled' }], instance.toRow()).firstDifference, { sequence: 2, what: 'state', recorded: 'Failed.settled', replayed: 'Failed.releasingStock' })
-  t.match(replay(saga, [first!, { ...second!, sent: [] }], instance.toRow()).firstDifference, { sequence: 2, what: 'messages' })
-  t.match(replay(saga, instance.history, { ...instance.toRow(), context: {} }).firstDifference, { what: 'context' })
+t.test('replay names the first step at which the machine goes another way', (t) => {
+  const { history, row } = placed.advance('30s')
+  const [first, second] = history
+  t.match(replay(saga, [first!, { ...second!, to_state: 'Failed.settled' }], row).firstDifference, { sequence: 2, what: 'state', recorded: 'Failed.settled', replayed: 'Failed.releasingStock' })
+  t.match(replay(saga, [first!, { ...second!, sent: [] }], row).firstDifference, { sequence: 2, what: 'messages' })
+  t.match(replay(saga, history, { ...row, context: {} }).firstDifference, { what: 'context' })
+  t.end()
 })
 
 t.test('what cannot survive a restart is refused when the saga is declared', async (t) => {
@@ -64,7 +58,6 @@ t.test('a timer that is started and left in one step, or an event raised at once
 })
 
 t.test('the order machine describes itself', async (t) => {
-  const saga = orderSaga(30)
   const { states, events, mermaid } = describe(saga)
   t.same(states, ['Suspend.reservingStock', 'Suspend.takingPayment', 'Completed', 'Failed.releasingStock', 'Failed.refunding', 'Failed.settled'])
   t.ok(events.includes('after deadline'))

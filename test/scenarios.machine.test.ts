@@ -1,30 +1,42 @@
 import t from 'tap'
-import { orderMachine, type OrderContext } from '../src/order/machine.ts'
-import { eventName } from '../src/saga/diagram.ts'
-import { begin, statusOf, step, type Step, type TimerStart } from '../src/saga/step.ts'
-import { scenarios, type ExpectedOrder, type Scenario } from './support/scenario.ts'
+import { ORDER_EVENTS } from '../src/order/machine.ts'
+import { orderSaga } from '../src/order/saga.ts'
+import { OrderCreatedEvent } from '../src/contracts/order.ts'
+import { message, type BodyOf, type Contract } from '../src/messaging/message.ts'
+import { statusOf } from '../src/saga/step.ts'
+import { tell, type Story } from '../src/testing/story.ts'
+import { scenarios, type ExpectedOrder, type ExpectedStep, type Scenario } from './support/scenario.ts'
 
 const ORDER_ID = '01890000-0000-7000-8000-000000000001'
+
+const saga = orderSaga(30)
 
 for (const [file, scenario] of scenarios()) {
   t.test(`${file}: ${scenario.title}`, (t) => {
     for (const [name, expected] of Object.entries(scenario.expect.orders)) {
-      const machine = orderMachine(30)
       const bodies = bodiesOf(scenario, expected)
-      let timers: TimerStart[] = []
-      let last: Step | undefined
-      for (const [index, { event, to, sent = [] }] of expected.history.entries()) {
-        const type = timers.find((timer) => eventName(timer.event) === event)?.event ?? event
-        last = last ? step(machine, last.snapshot, { ...bodies[event], type }) : begin(machine, bodies[event])
-        timers = [...timers.filter(({ id }) => !last!.timersCancelled.includes(id) && id !== type), ...last.timersStarted]
-        t.same({ to: last.to, sent: last.sends.map(({ contract }) => contract.name) }, { to, sent }, `${name}, step ${index + 1}: ${event}`)
+      const [, ...steps] = expected.history
+      let story = tell(saga).given(message(OrderCreatedEvent, bodies['OrderCreatedEvent'] as BodyOf<typeof OrderCreatedEvent>))
+      for (const { event, to, sent = [] } of steps) {
+        story = happens(story, event, bodies)
+        t.same({ to: story.state, sent: story.sent.map(({ contract }) => contract.name) }, { to, sent }, `${name}: ${event}`)
+        story = story.then(to, story.sent)
       }
-      t.equal(statusOf(last!.to), expected.status)
-      t.equal((last!.snapshot.context as OrderContext).failureReason, expected.failureReason ?? null)
-      t.same(timers, [], 'no timer is left')
+      t.equal(story.history.length, expected.history.length, 'no timer fired beside those expected')
+      t.equal(statusOf(story.state), expected.status)
+      t.equal(story.context['failureReason'], expected.failureReason ?? null)
+      t.same(story.timers, [], 'no timer is left')
     }
     t.end()
   })
+}
+
+/** A timer's event comes when its time has come, any other at once. */
+function happens(story: Story, event: ExpectedStep['event'], bodies: Record<string, Record<string, unknown>>): Story {
+  const timer = story.timers.find((pending) => pending.event === event)
+  if (timer) return story.advance(timer.dueInMs)
+  const contract = ORDER_EVENTS.find(({ name }) => name === event)
+  return story.when(contract ? message(contract as Contract, bodies[event] as BodyOf<Contract>) : { type: event })
 }
 
 /** What each event says, as the services would write it. */

@@ -137,12 +137,12 @@ async function* moveByHand({ outbox }: BenchService, stories: readonly Story[]):
 
 function sagaRow({ body: { orderId, customerId } }: Story['created'], changed: Partial<SagaRow> & { total?: number; currency?: string }): SagaRow {
   const { state = 'Suspend.reservingStock', value = { Suspend: 'reservingStock' }, version = 1, timers = [], total = null, currency = null } = changed
-  return { saga_id: orderId, state, value, context: { orderId, customerId, total, currency, failureReason: null, mayBePaid: false }, version, timers, deferred: null, stuck_since: null, last_error: null }
+  return { saga_id: orderId, state, value, context: { orderId, customerId, total, currency, failureReason: null, mayBePaid: false }, version, timers, machine_version: 1, deferred: null, stuck_since: null, last_error: null }
 }
 
 function historyRow({ contract, body, messageId }: Message, sequence: number, from: string | null, to: string, sent: HistoryRow['sent']): HistoryRow {
   const { orderId } = body as { orderId: string }
-  return { saga_id: orderId, sequence, event: contract.name, body, message_id: messageId, from_state: from, to_state: to, sent, note: null }
+  return { saga_id: orderId, sequence, event: contract.name, body, message_id: messageId, from_state: from, to_state: to, sent, note: null, machine_version: 1 }
 }
 
 function stepByOurs({ created, reserved, paid }: Story): void {

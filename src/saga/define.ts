@@ -1,4 +1,4 @@
-import type { AnyStateMachine, AnyStateNode } from 'xstate'
+import type { AnyStateMachine, AnyStateNode, StateValue } from 'xstate'
 import type { BodyOf, Contract } from '../messaging/message.ts'
 import type { Tx } from '../messaging/sql.ts'
 
@@ -28,11 +28,43 @@ export const END = 'end'
 /** The event under which a history records that an operator had a state's commands sent again. */
 export const RETRY = 'retry'
 
+/** The event under which a history records that `migrate` has brought an instance to another version of its machine. */
+export const MIGRATE = 'migrate'
+
+/** A delayed event, kept on the instance's row. */
+export interface PendingTimer {
+  id: string
+  event: string
+  /** ISO 8601, by the database's clock. */
+  dueAt: string
+  /** How often its own event has started it again. */
+  times?: number
+}
+
+/** Where an instance is, as plain data. */
+export interface SagaSnapshot {
+  /** The state as XState writes it: `{ Suspend: 'takingPayment' }`. */
+  value: StateValue
+  context: Record<string, unknown>
+  timers: readonly PendingTimer[]
+}
+
 export interface SagaDefinition {
   /** Names the saga in its tables and URLs. */
   readonly name: string
   /** A pure XState machine: it sends with `send()`, waits with `after`, and never invokes or spawns. */
   readonly machine: AnyStateMachine
+  /** Raised by one with every change that instances under way would notice; 1 when not given. */
+  readonly version?: number
+  /** Machines of other versions: each moves the instances that are on it, until these have ended. */
+  readonly previous?: Readonly<Record<number, AnyStateMachine>>
+  /**
+   * Brings an instance to today's version the next time that it is to move. A timer of the new state goes on when the snapshot has one
+   * of the same delay, and starts otherwise.
+   * @param from the version that the instance is on
+   * @returns undefined to leave it on its version
+   */
+  migrate?(snapshot: SagaSnapshot, from: number): (Pick<SagaSnapshot, 'value' | 'context'> & Partial<Pick<SagaSnapshot, 'timers'>>) | undefined
   /** The message whose body becomes the machine's input; its correlation id names the instance. */
   readonly startedBy: Contract
   /** The events that reach the machine, as `{ type: contract.name, ...body }`. */
@@ -49,16 +81,19 @@ export interface SagaDefinition {
 
 /**
  * Declares a saga.
- * @throws Error when the machine has parallel states or starts actors: neither survives a restart
+ * @throws Error when a machine has parallel states or starts actors, neither of which survives a restart, or the versions make no sense
  */
 export function defineSaga(definition: SagaDefinition): SagaDefinition {
-  const refuse = (what: string, id: string) => {
-    throw new Error(`Saga ${definition.name}: state ${id} ${what}`)
+  const { name, machine, version = 1, previous = {}, handles, asks = [] } = definition
+  const refuse = (what: string) => {
+    throw new Error(`Saga ${name}: ${what}`)
   }
-  if ([...definition.handles.map(({ name }) => name), ...(definition.asks ?? [])].includes(RETRY)) throw new Error(`Saga ${definition.name}: ${RETRY} is what histories call a retry; name the event otherwise`)
-  for (const node of statesOf(definition.machine.root)) {
-    if (node.type === 'parallel') refuse('is parallel; a saga is in one state at a time', node.id)
-    if (node.invoke.length > 0) refuse('invokes an actor; send a command and wait for its event instead', node.id)
+  for (const word of [RETRY, MIGRATE]) if ([...handles.map((contract) => contract.name), ...asks].includes(word)) refuse(`${word} is what histories call a ${word === RETRY ? 'retry' : 'migration'}; name the event otherwise`)
+  for (const number of [version, ...Object.keys(previous).map(Number)]) if (!Number.isSafeInteger(number) || number < 1) refuse(`a version must be a whole number from 1, not ${number}`)
+  if (Object.hasOwn(previous, version)) refuse(`version ${version} is machine itself; previous holds the others`)
+  for (const node of [machine, ...Object.values(previous)].flatMap(({ root }) => statesOf(root))) {
+    if (node.type === 'parallel') refuse(`state ${node.id} is parallel; a saga is in one state at a time`)
+    if (node.invoke.length > 0) refuse(`state ${node.id} invokes an actor; send a command and wait for its event instead`)
   }
   return definition
 }

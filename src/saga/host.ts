@@ -7,6 +7,7 @@ import { endsOf } from './diagram.ts'
 import { SagaInstance, type Asked } from './instance.ts'
 import { statusOf, type SagaEvent } from './step.ts'
 import { insertHistory, insertInstances, lockDue, lockInstances, postponeTimers, recordErrors, updateInstances, type LastError, type LockedRow } from './tables.ts'
+import { allVersions } from './versions.ts'
 
 /** One instance after a call. */
 export interface SagaMove {
@@ -57,7 +58,7 @@ export class SagaHost {
     const failed: { sagaId: string; error: unknown }[] = []
     for (const row of rows) {
       try {
-        const instance = SagaInstance.load(this.definition, row)
+        const instance = SagaInstance.load(this.definition, row, row.now)
         instance.fire(row.now)
         instances.push(instance)
         moved.push(row)
@@ -91,13 +92,13 @@ export class SagaHost {
   /** Records on each instance why something that it waits for failed; it shows until the state changes. */
   recordFaults(tx: Tx, faults: readonly SagaFault[]): void {
     const last = new Map(faults.map(({ sagaId, ...error }) => [sagaId, { sagaId, error }]))
-    if (last.size > 0) recordErrors(tx, this.definition.name, [...last.values()], endsOf(this.definition))
+    if (last.size > 0) recordErrors(tx, this.definition.name, [...last.values()], allVersions(this.definition).flatMap(endsOf))
   }
 
   async #moveOne<R extends { taken: boolean }>(tx: Tx, sagaId: string, move: (instance: SagaInstance, now: Date) => R): Promise<(R & SagaMove) | undefined> {
     const [row] = await lockInstances(tx, this.definition.name, [sagaId])
     if (!row) return undefined
-    const instance = SagaInstance.load(this.definition, row)
+    const instance = SagaInstance.load(this.definition, row, row.now)
     const result = move(instance, row.now)
     const messages = result.taken ? await this.#save(tx, [row], [instance]) : []
     const { state, context } = instance.toRow()
@@ -109,7 +110,7 @@ export class SagaHost {
     const ids = [...new Set(messages.map((message) => message.correlationId!))]
     const rows = await lockInstances(tx, name, ids)
     const now = rows[0]?.now
-    const instances = new Map(rows.map((row) => [row.saga_id, SagaInstance.load(this.definition, row)]))
+    const instances = new Map(rows.map((row) => [row.saga_id, SagaInstance.load(this.definition, row, row.now)]))
     for (const message of messages) {
       // The body's id may be written in capitals; Postgres answers in small letters.
       const instance = instances.get(message.correlationId!.toLowerCase())

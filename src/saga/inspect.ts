@@ -1,9 +1,12 @@
 import type { DataSource } from 'typeorm'
 import type { SagaDefinition } from './define.ts'
 import { acceptedEvents, endsOf, eventName } from './diagram.ts'
+import { recordings, type ExportFilter } from './export.ts'
+import type { Recording } from './recording.ts'
 import { replay, type Replay } from './replay.ts'
 import { awaitedCommands, restore, statusOf } from './step.ts'
 import type { HistoryRow, LastError, SagaRow } from './tables.ts'
+import { machineOf, ofVersion } from './versions.ts'
 
 interface StoredSaga extends SagaRow {
   created_at: Date
@@ -31,7 +34,7 @@ export interface WaitingFor {
 
 type StoredHistory = HistoryRow & { recorded_at: Date }
 
-const COLUMNS = 'saga_id, state, value, context, version, timers, deferred, stuck_since, last_error, created_at, updated_at'
+const COLUMNS = 'saga_id, state, value, context, version, timers, machine_version, deferred, stuck_since, last_error, created_at, updated_at'
 
 /** Reads a saga's instances for people: never locks, never changes anything. */
 export class SagaInspector {
@@ -51,7 +54,7 @@ export class SagaInspector {
     return {
       ...summary(row),
       context: row.context,
-      accepts: acceptedEvents(this.definition, row.state),
+      accepts: this.#accepts(row),
       timers: row.timers.map(({ event, dueAt }) => ({ event: eventName(event), dueAt })),
       waitingFor: this.#waitingFor(row, history),
       deferred: (row.deferred ?? []).map(({ event, messageId }) => ({ event: event.type, messageId })),
@@ -63,6 +66,7 @@ export class SagaInspector {
         to: step.to_state,
         sent: step.sent,
         note: step.note,
+        machineVersion: step.machine_version,
         at: step.recorded_at.toISOString()
       }))
     }
@@ -106,21 +110,33 @@ export class SagaInspector {
     return found && replay(this.definition, found.history, found.row)
   }
 
+  /** Instances with their histories, newest first, in pages that are read as they are asked for. */
+  export(filter: ExportFilter): AsyncGenerator<Recording[]> {
+    return recordings(this.#dataSource, this.definition.name, filter)
+  }
+
   #waitingFor(row: StoredSaga, history: readonly StoredHistory[]): WaitingFor | null {
-    if (endsOf(this.definition).includes(row.state)) return null
+    if (endsOf(ofVersion(this.definition, row.machine_version) ?? this.definition).includes(row.state)) return null
     const handled = new Set(this.definition.handles.map(({ name }) => name))
-    const events = acceptedEvents(this.definition, row.state).filter((event) => handled.has(event))
+    const events = this.#accepts(row).filter((event) => handled.has(event))
     const commands = this.#commandsOf(row)
     const entered = history.findLastIndex(({ from_state: from, to_state: to }) => from !== to)
     const attempts = history.slice(Math.max(entered, 0)).filter(({ sent }) => sent.some(({ type }) => commands.includes(type))).length
     return { events, commands, since: (history[entered]?.recorded_at ?? row.updated_at).toISOString(), attempts, lastError: row.last_error }
   }
 
-  #commandsOf({ value, context }: StoredSaga): string[] {
+  /** What its own version takes: it is migrated, if at all, only when something moves it. */
+  #accepts({ state, machine_version: version }: StoredSaga): string[] {
+    const definition = ofVersion(this.definition, version)
+    return definition ? acceptedEvents(definition, state) : []
+  }
+
+  #commandsOf({ value, context, machine_version: version }: StoredSaga): string[] {
+    const machine = machineOf(this.definition, version)
     try {
-      return awaitedCommands(restore(this.definition.machine, value, context)).map(({ contract }) => contract.name)
+      return machine ? awaitedCommands(restore(machine, value, context)).map(({ contract }) => contract.name) : []
     } catch {
-      // Today's machine has no such state; `lastError` says so once a timer was due.
+      // The machine has no such state; `lastError` says so once a timer was due.
       return []
     }
   }
@@ -137,6 +153,6 @@ export class SagaInspector {
   }
 }
 
-function summary({ saga_id: sagaId, state, version, created_at: createdAt, updated_at: updatedAt, stuck_since: stuckSince }: StoredSaga) {
-  return { sagaId, status: statusOf(state), state, version, createdAt: createdAt.toISOString(), updatedAt: updatedAt.toISOString(), stuckSince: stuckSince?.toISOString() ?? null }
+function summary({ saga_id: sagaId, state, version, machine_version: machineVersion, created_at: createdAt, updated_at: updatedAt, stuck_since: stuckSince }: StoredSaga) {
+  return { sagaId, status: statusOf(state), state, version, machineVersion, createdAt: createdAt.toISOString(), updatedAt: updatedAt.toISOString(), stuckSince: stuckSince?.toISOString() ?? null }
 }

@@ -1,8 +1,9 @@
-import type { AnyMachineSnapshot } from 'xstate'
+import type { AnyMachineSnapshot, AnyStateMachine } from 'xstate'
 import { message, type Message } from '../messaging/message.ts'
-import { RETRY, type SagaDefinition } from './define.ts'
-import { begin, isEnd, resend, restore, step, type SagaEvent, type Step, type TimerStart } from './step.ts'
-import type { DeferredEvent, HistoryRow, LastError, PendingTimer, SagaRow } from './tables.ts'
+import { MIGRATE, RETRY, type PendingTimer, type SagaDefinition } from './define.ts'
+import { begin, isEnd, pathOf, resend, step, type SagaEvent, type Step, type TimerStart } from './step.ts'
+import type { DeferredEvent, HistoryRow, LastError, SagaRow } from './tables.ts'
+import { resume, versionOf } from './versions.ts'
 
 /** Notes of a history that replay reads. */
 export const DEFERRED = 'deferred'
@@ -40,10 +41,12 @@ export class SagaInstance {
   #deferred: DeferredEvent[]
   #stuckSince: Date | null
   #lastError: LastError | null
-  readonly #definition: SagaDefinition
+  readonly #machine: AnyStateMachine
+  readonly #machineVersion: number
 
-  private constructor(definition: SagaDefinition, snapshot: AnyMachineSnapshot, row: Omit<SagaRow, 'value' | 'context'>) {
-    this.#definition = definition
+  private constructor(machine: AnyStateMachine, snapshot: AnyMachineSnapshot, row: Omit<SagaRow, 'value' | 'context'>) {
+    this.#machine = machine
+    this.#machineVersion = row.machine_version
     this.sagaId = row.saga_id
     this.#snapshot = snapshot
     this.#state = row.state
@@ -57,24 +60,33 @@ export class SagaInstance {
   /** @param now the database's time */
   static start(definition: SagaDefinition, started: Message, now: Date): SagaInstance {
     const first = begin(definition.machine, started.body)
-    const instance = new SagaInstance(definition, first.snapshot, { saga_id: started.correlationId!, state: first.to, version: 0, timers: [], deferred: null, stuck_since: null, last_error: null })
+    const instance = new SagaInstance(definition.machine, first.snapshot, { saga_id: started.correlationId!, state: first.to, version: 0, timers: [], machine_version: versionOf(definition), deferred: null, stuck_since: null, last_error: null })
     instance.#record({ ...started.body, type: started.contract.name }, started, first, now)
     return instance
   }
 
-  static load(definition: SagaDefinition, row: SagaRow): SagaInstance {
-    return new SagaInstance(definition, restore(definition.machine, row.value, row.context), row)
+  /**
+   * Loads an instance, and migrates it where its saga says so.
+   * @param now the database's time
+   * @throws Stranded when no machine of this process can move it
+   */
+  static load(definition: SagaDefinition, row: SagaRow, now: Date): SagaInstance {
+    const { machine, snapshot, migrated } = resume(definition, row, now)
+    if (!migrated) return new SagaInstance(machine, snapshot, row)
+    const instance = new SagaInstance(machine, snapshot, { ...row, ...migrated, stuck_since: null, last_error: null })
+    instance.#recordMigration(row, now)
+    return instance
   }
 
   /** Applies a received event. */
   apply(received: Message, now: Date): void {
     const event = { ...received.body, type: received.contract.name }
-    this.#take(event, received, step(this.#definition.machine, this.#snapshot, event), now)
+    this.#take(event, received, step(this.#machine, this.#snapshot, event), now)
   }
 
   /** Applies an event that no message carries. One that the state does not take leaves no trace: whoever asks is told instead. */
   ask(event: SagaEvent, now: Date): Asked {
-    const result = step(this.#definition.machine, this.#snapshot, event)
+    const result = step(this.#machine, this.#snapshot, event)
     const taken = result.decision === 'handled' || result.decision === 'deferred'
     if (taken) this.#take(event, undefined, result, now)
     return { taken, reason: result.reason }
@@ -95,7 +107,7 @@ export class SagaInstance {
       if (!due) return
       this.#timers = this.#timers.filter((timer) => timer !== due)
       const event = { type: due.event }
-      const result = step(this.#definition.machine, this.#snapshot, event)
+      const result = step(this.#machine, this.#snapshot, event)
       this.#take(event, undefined, result, now, { fired: due })
       if (result.from === result.to && !isEnd(result.snapshot)) this.#stuckSince ??= now
     }
@@ -110,10 +122,20 @@ export class SagaInstance {
       context: context as Record<string, unknown>,
       version: this.#version,
       timers: this.#timers,
+      machine_version: this.#machineVersion,
       deferred: this.#deferred.length > 0 ? this.#deferred : null,
       stuck_since: this.#stuckSince,
       last_error: this.#lastError
     }
+  }
+
+  #recordMigration({ state: from, machine_version: version }: SagaRow, now: Date): void {
+    const { value, context } = this.#snapshot
+    const to = pathOf(value)
+    const changed: Step = { decision: 'handled', snapshot: this.#snapshot, from, to, sends: [], timersStarted: [], timersCancelled: [] }
+    // The snapshot itself: a replay that has not the old machine goes on from here.
+    this.#record({ type: MIGRATE, from: version, value, context: context as unknown }, undefined, changed, now)
+    this.#takeDeferred(now)
   }
 
   #take(event: SagaEvent, cause: Cause | undefined, result: Step, now: Date, circumstances?: Circumstances): void {
@@ -129,7 +151,7 @@ export class SagaInstance {
   #takeDeferred(now: Date): void {
     for (let index = 0; index < this.#deferred.length; ) {
       const { event, ...cause } = this.#deferred[index]!
-      const result = step(this.#definition.machine, this.#snapshot, event)
+      const result = step(this.#machine, this.#snapshot, event)
       if (result.decision === 'deferred') {
         index++
         continue
@@ -159,7 +181,8 @@ export class SagaInstance {
       from_state: from ?? null,
       to_state: to,
       sent: sent.map(({ contract, messageId }) => ({ type: contract.name, messageId })),
-      note: noteOf(type, result, earlier)
+      note: noteOf(type, result, earlier),
+      machine_version: this.#machineVersion
     })
   }
 }

@@ -1,4 +1,5 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Readable } from 'node:stream'
 import Type from 'typebox'
 import { nullable } from '../http/nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from '../http/page.ts'
@@ -8,13 +9,16 @@ import type { Outbox } from '../messaging/outbox.ts'
 import { describe } from './diagram.ts'
 import type { SagaHost } from './host.ts'
 import type { SagaInspector } from './inspect.ts'
+import { Recording } from './recording.ts'
 import { statusOf } from './step.ts'
+import { allVersions, versionOf } from './versions.ts'
 
 const Summary = Type.Object({
   sagaId: Type.String(),
   status: Type.String({ description: 'The top-level state' }),
   state: Type.String({ description: 'The active state as a path' }),
   version: Type.Integer({ description: 'Recorded steps' }),
+  machineVersion: Type.Integer({ description: 'Version of the machine that moves it' }),
   createdAt: Type.String(),
   updatedAt: Type.String(),
   stuckSince: nullable(Type.String({ description: 'When a deadline passed without bringing another state' }))
@@ -48,6 +52,7 @@ const Detail = Type.Object({
       from: Type.Union([Type.String(), Type.Null()]),
       to: Type.String(),
       sent: Sent,
+      machineVersion: Type.Integer({ description: 'Version of the machine that made the step' }),
       note: nullable(Type.String({ description: 'What became of an event that was not handled at once, e.g. `ignored: already completed`' })),
       at: Type.String()
     })
@@ -57,12 +62,14 @@ const Detail = Type.Object({
 const ReplayResult = Type.Object({
   consistent: Type.Boolean({ description: 'Today’s machine arrives where the instance is stored' }),
   steps: Type.Integer(),
+  unknownVersions: Type.Integer({ description: 'Steps made by versions of the machine that are not here, and taken as recorded' }),
   state: Type.String(),
   firstDifference: Type.Union([Type.Object({ sequence: Type.Integer(), what: Type.String(), recorded: Type.Unknown(), replayed: Type.Unknown() }), Type.Null()])
 })
 
 const Definition = Type.Object({
   name: Type.String(),
+  version: Type.Integer({ description: 'Of the machine; that of a new instance' }),
   states: Type.Array(Type.String()),
   events: Type.Array(Type.String()),
   transitions: Type.Array(Type.Object({ from: Type.String(), event: Type.String(), to: Type.String() })),
@@ -78,8 +85,9 @@ const STUCK_CURSOR = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z_[0-9a-f]{8}(-[0-9a
 /** The inspection API of one saga, and what an operator may do to an instance. */
 export function sagaRoutes(inspector: SagaInspector, host: SagaHost, outbox: Outbox): FastifyPluginAsyncTypebox {
   const { definition } = inspector
-  const description = { name: definition.name, ...describe(definition) }
-  const statuses = [...new Set(description.states.map(statusOf))]
+  const description = { name: definition.name, version: versionOf(definition), ...describe(definition) }
+  const states = [...new Set(allVersions(definition).flatMap((version) => describe(version).states))]
+  const statuses = [...new Set(states.map(statusOf))]
 
   return async (app) => {
     app.get(
@@ -90,7 +98,7 @@ export function sagaRoutes(inspector: SagaInspector, host: SagaHost, outbox: Out
           summary: 'Saga instances, newest first',
           querystring: Type.Object(
             {
-              state: Type.Optional(Type.Enum([...statuses, ...description.states], { description: 'A state, or a top-level state for all inside it' })),
+              state: Type.Optional(Type.Enum([...statuses, ...states], { description: 'A state, or a top-level state for all inside it' })),
               stuck: Type.Optional(Type.Literal('true', { description: 'Only those that have waited longer than their deadline, stalest first' })),
               ...PageQuery
             },
@@ -122,6 +130,32 @@ export function sagaRoutes(inspector: SagaInspector, host: SagaHost, outbox: Out
     )
 
     app.get(`/sagas/definitions/${definition.name}`, { schema: { tags, summary: 'The machine: states, events and a Mermaid diagram', response: { 200: Definition } } }, async () => description)
+
+    app.get(
+      '/sagas/export',
+      {
+        schema: {
+          tags,
+          summary: 'Instances with their whole histories, newest first, one JSON object a line',
+          querystring: Type.Object(
+            {
+              state: Type.Optional(Type.Enum([...statuses, ...states], { description: 'A state, or a top-level state for all inside it' })),
+              since: Type.Optional(Type.String({ format: 'date-time', description: 'Only those that moved at this time or later' })),
+              limit: Type.Optional(Type.Integer({ minimum: 1, description: 'How many at most; all when not given' }))
+            },
+            { additionalProperties: false }
+          ),
+          response: { 200: { description: 'Streamed: it takes the memory of a page, here and there', content: { 'application/x-ndjson': { schema: Recording } } }, '4xx': problemResponse, '5xx': problemResponse }
+        }
+      },
+      async ({ query }, reply) => {
+        const pages = inspector.export(query)
+        // Before the first byte: an absent database can still be answered with a 503.
+        const first = await pages.next()
+        // The schema is that of one line.
+        return reply.type('application/x-ndjson').send(Readable.from(linesOf(first, pages)) as never)
+      }
+    )
 
     app.get('/sagas/:sagaId', { schema: { tags, summary: 'One instance with its whole history', ...ById, response: { 200: Detail, '4xx': problemResponse } } }, async ({ params: { sagaId } }) => {
       const found = await inspector.get(sagaId)
@@ -163,4 +197,11 @@ export function sagaRoutes(inspector: SagaInspector, host: SagaHost, outbox: Out
       }
     )
   }
+}
+
+async function* linesOf(first: IteratorResult<Recording[]>, more: AsyncGenerator<Recording[]>): AsyncGenerator<string> {
+  const text = (page: readonly Recording[]) => page.map((recording) => `${JSON.stringify(recording)}\n`).join('')
+  if (first.done) return
+  yield text(first.value)
+  for await (const page of more) yield text(page)
 }

@@ -55,12 +55,17 @@ export function isEnd(snapshot: AnyMachineSnapshot): boolean {
 
 /** The commands that the active states send as they are entered: their answers are what the instance waits for. */
 export function awaitedCommands(snapshot: AnyMachineSnapshot): Send[] {
-  const { _nodes: nodes } = snapshot as { _nodes: AnyStateNode[] }
-  return nodes
+  return activeNodes(snapshot)
     .flatMap((node) => node.entry as readonly unknown[])
     .filter(isSend)
     .map(({ params }) => params({ context: snapshot.context }))
     .filter(({ contract }) => contract.kind === 'command')
+}
+
+/** The state that an instance is in, and all around it. */
+export function activeNodes(snapshot: AnyMachineSnapshot): AnyStateNode[] {
+  const { _nodes: nodes } = snapshot as { _nodes: AnyStateNode[] }
+  return nodes
 }
 
 function isSend(action: unknown): action is ReturnType<typeof send> {
@@ -79,7 +84,12 @@ export function restore(machine: AnyStateMachine, value: unknown, context: unkno
   const path = pathOf(value as StateValue)
   let template = known.get(path)
   // Finding a state's nodes costs as much as a step, and they are the same for every instance in it.
-  if (!template) known.set(path, (template = machine.resolveState({ value: value as StateValue, context: {} })))
+  if (!template) {
+    template = machine.resolveState({ value: value as StateValue, context: {} })
+    // XState would go on in the first of the states inside it.
+    if (pathOf(template.value) !== path) throw new Error(`${path} is not a state to rest in: it holds others`)
+    known.set(path, template)
+  }
   return { ...template, context } as AnyMachineSnapshot
 }
 

@@ -1,16 +1,7 @@
 import type { Message } from '../messaging/message.ts'
 import { joinJson, jsonTexts, run, statement, write, type Tx } from '../messaging/sql.ts'
+import type { PendingTimer } from './define.ts'
 import type { SagaEvent } from './step.ts'
-
-/** A delayed event, kept on the instance's row. */
-export interface PendingTimer {
-  id: string
-  event: string
-  /** ISO 8601, by the database's clock. */
-  dueAt: string
-  /** How often its own event has started it again. */
-  times?: number
-}
 
 /** An event that came too early, with what the messages that it will cause need of the one that brought it. */
 export interface DeferredEvent extends Partial<Pick<Message, 'conversationId' | 'correlationId'>> {
@@ -37,6 +28,8 @@ export interface SagaRow {
   /** Number of recorded steps. */
   version: number
   timers: PendingTimer[]
+  /** Version of the machine that moves it. */
+  machine_version: number
   deferred: DeferredEvent[] | null
   /** When a deadline first passed without bringing another state. */
   stuck_since: Date | null
@@ -53,10 +46,12 @@ export interface HistoryRow {
   to_state: string
   sent: { type: string; messageId: string }[]
   note: string | null
+  /** Version of the machine that made the step. */
+  machine_version: number
 }
 
 const MOVED = `saga_id, state, value, context, version, timers`
-const COLUMNS = `${MOVED}, deferred, stuck_since, last_error`
+const COLUMNS = `${MOVED}, machine_version, deferred, stuck_since, last_error`
 
 // In id order: two batches that share instances wait for each other instead of deadlocking.
 const LOCK = statement(`select ${COLUMNS}, ctid::text as place, now() as now from saga where saga = $1 and saga_id = any($2::uuid[]) order by saga_id for update`)
@@ -85,8 +80,8 @@ const FAIL = statement(`
 const NEXT_TIMER = statement(`select extract(epoch from min(next_timer_at) - now()) * 1000 as ms from saga where saga = $1 and next_timer_at is not null`)
 
 const INSERT = statement(`
-  insert into saga (saga, ${MOVED}, next_timer_at)
-  select $1, * from unnest($2::uuid[], $3::text[], ${jsonTexts(4)}::jsonb[], ${jsonTexts(5)}::jsonb[], $6::integer[], ${jsonTexts(7)}::jsonb[], $8::timestamptz[])`)
+  insert into saga (saga, ${MOVED}, next_timer_at, machine_version)
+  select $1, *, $9 from unnest($2::uuid[], $3::text[], ${jsonTexts(4)}::jsonb[], ${jsonTexts(5)}::jsonb[], $6::integer[], ${jsonTexts(7)}::jsonb[], $8::timestamptz[])`)
 
 // Each row is found where it was locked: joined by key to a list of values, the same update took 8 ms instead of 2 whenever its
 // plan looked every key up in the list again.
@@ -103,13 +98,15 @@ const UPDATE_TROUBLES = statement(`
   from unnest($2::uuid[], $3::jsonb[], $4::timestamptz[], $5::jsonb[]) as troubled (saga_id, deferred, stuck_since, last_error)
   where saga = $1 and saga.saga_id = troubled.saga_id`)
 
+const UPDATE_MACHINE_VERSION = statement(`update saga set machine_version = $3 where saga = $1 and saga_id = any($2::uuid[])`)
+
 const INSERT_HISTORY = statement(`
-  insert into saga_history (saga, saga_id, sequence, event, body, message_id, from_state, to_state, sent)
-  select $1, * from unnest($2::uuid[], $3::integer[], $4::text[], ${jsonTexts(5)}::jsonb[], $6::uuid[], $7::text[], $8::text[], ${jsonTexts(9)}::jsonb[])`)
+  insert into saga_history (saga, saga_id, sequence, event, body, message_id, from_state, to_state, sent, machine_version)
+  select $1, *, $10 from unnest($2::uuid[], $3::integer[], $4::text[], ${jsonTexts(5)}::jsonb[], $6::uuid[], $7::text[], $8::text[], ${jsonTexts(9)}::jsonb[])`)
 
 const INSERT_HISTORY_WITH_NOTES = statement(`
-  insert into saga_history (saga, saga_id, sequence, event, body, message_id, from_state, to_state, sent, note)
-  select $1, * from unnest($2::uuid[], $3::integer[], $4::text[], ${jsonTexts(5)}::jsonb[], $6::uuid[], $7::text[], $8::text[], ${jsonTexts(9)}::jsonb[], $10::text[])`)
+  insert into saga_history (saga, saga_id, sequence, event, body, message_id, from_state, to_state, sent, note, machine_version)
+  select $1, *, $10 from unnest($2::uuid[], $3::integer[], $4::text[], ${jsonTexts(5)}::jsonb[], $6::uuid[], $7::text[], $8::text[], ${jsonTexts(9)}::jsonb[], $11::text[])`)
 
 export interface LockedRow extends SagaRow {
   /** Where the locked row is, until the transaction ends. */
@@ -140,13 +137,18 @@ export async function untilNextTimer(tx: Tx, saga: string): Promise<number | und
   return row?.ms == null ? undefined : Number(row.ms)
 }
 
+/** Rows of one version of the machine. */
 export function insertInstances(tx: Tx, saga: string, rows: readonly SagaRow[]): void {
-  void write(tx, INSERT, [saga, rows.map((row) => row.saga_id), ...columns(rows)])
+  if (rows.length === 0) return
+  void write(tx, INSERT, [saga, rows.map((row) => row.saga_id), ...columns(rows), rows[0]!.machine_version])
 }
 
 /** @param locked the same instances as they were locked, in the same order */
 export function updateInstances(tx: Tx, saga: string, locked: readonly LockedRow[], rows: readonly SagaRow[]): void {
   void write(tx, UPDATE, [locked.map(({ place }) => place), ...columns(rows)])
+  const migrated = rows.filter((row, index) => row.machine_version !== locked[index]!.machine_version)
+  // All to the same one: today's.
+  if (migrated.length > 0) void write(tx, UPDATE_MACHINE_VERSION, [saga, migrated.map((row) => row.saga_id), migrated[0]!.machine_version])
   const troubled = rows.filter((row, index) => isTroubled(row) || isTroubled(locked[index]!))
   if (troubled.length === 0) return
   void write(tx, UPDATE_TROUBLES, [
@@ -174,6 +176,12 @@ function columns(rows: readonly SagaRow[]): unknown[] {
 }
 
 export function insertHistory(tx: Tx, saga: string, rows: readonly HistoryRow[]): void {
+  // Hardly ever more than one.
+  const versions = new Set(rows.map((row) => row.machine_version))
+  for (const version of versions) insertHistoryOf(tx, saga, version, versions.size === 1 ? rows : rows.filter((row) => row.machine_version === version))
+}
+
+function insertHistoryOf(tx: Tx, saga: string, version: number, rows: readonly HistoryRow[]): void {
   const values = [
     saga,
     rows.map((row) => row.saga_id),
@@ -183,7 +191,8 @@ export function insertHistory(tx: Tx, saga: string, rows: readonly HistoryRow[])
     rows.map((row) => row.message_id),
     rows.map((row) => row.from_state),
     rows.map((row) => row.to_state),
-    joinJson(rows.map((row) => JSON.stringify(row.sent)))
+    joinJson(rows.map((row) => JSON.stringify(row.sent))),
+    version
   ]
   const notes = rows.map((row) => row.note)
   if (notes.every((note) => note === null)) void write(tx, INSERT_HISTORY, values)

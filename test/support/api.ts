@@ -3,6 +3,7 @@ import { until } from './until.ts'
 export interface Answer {
   status: number
   headers: Headers
+  text: string
   // oxlint-disable-next-line typescript/no-explicit-any -- what a server answers is looked at, not trusted
   body: any
 }
@@ -30,7 +31,8 @@ export class Api {
       body: body === undefined || typeof body === 'string' ? (body) : JSON.stringify(body)
     })
     const text = await response.text()
-    return { status: response.status, headers: response.headers, body: /json/.test(response.headers.get('content-type') ?? '') ? JSON.parse(text) : text }
+    const isJson = /[/+]json\b/.test(response.headers.get('content-type') ?? '')
+    return { status: response.status, headers: response.headers, text, body: isJson ? JSON.parse(text) : text }
   }
 
   async get(path: string): Promise<Answer['body']> {

@@ -1,14 +1,16 @@
 import { randomUUID } from 'node:crypto'
 import type { Test } from 'tap'
 import { sagaboxTopology } from '../../src/service.ts'
+import { advance } from '../../src/testing/advance.ts'
+import { settled } from '../../src/testing/settled.ts'
 import { GatedTransport } from './gated-transport.ts'
 import type { Api } from './api.ts'
 import type { ExpectedOrder, Scenario, ScenarioStep } from './scenario.ts'
-import { startSystem, type TestSystem, type TransportName } from './system.ts'
+import { orderSagas, startSystem, watched, type TestSystem, type TransportName } from './system.ts'
 import { until } from './until.ts'
 
-/** Plays a scenario on the whole system and checks everything it expects. */
-export async function playScenario(t: Test, scenario: Scenario, transport: TransportName): Promise<void> {
+/** Plays a scenario on the whole system and checks everything it expects. Returns what happened to its sagas, as exported. */
+export async function playScenario(t: Test, scenario: Scenario, transport: TransportName): Promise<string> {
   let gate!: GatedTransport
   const running = await startSystem(t, transport, { wrap: (inner) => (gate = new GatedTransport(inner, sagaboxTopology())) })
   const { api } = running
@@ -17,10 +19,11 @@ export async function playScenario(t: Test, scenario: Scenario, transport: Trans
   const orderIds = new Map<string, string>()
   for (const step of scenario.steps) await play(step, scenario, orderIds, gate, running)
   for (const orderId of orderIds.values()) await api.settled(orderId)
-  await gate.quiet(() => outboxesAreEmpty(api))
+  await settled(watched(running.system, gate))
 
   for (const [name, orderId] of await namesOf(scenario, orderIds, api)) await checkOrder(t, api, name, orderId, scenario.expect.orders[name]!)
   for (const [productId, expected] of Object.entries(scenario.expect.products)) t.match(await api.get(`/products/${productId}`), expected, `stock of ${productId}`)
+  return (await api.call('GET', '/sagas/export')).text
 }
 
 async function play(step: ScenarioStep, scenario: Scenario, orderIds: Map<string, string>, gate: GatedTransport, { api, system }: TestSystem): Promise<void> {
@@ -30,9 +33,7 @@ async function play(step: ScenarioStep, scenario: Scenario, orderIds: Map<string
   } else if ('hold' in step) gate.hold(step.at, step.hold)
   else if ('release' in step) gate.release(step.at, step.release)
   else if ('deadline' in step) {
-    await system
-      .service('order')
-      .dataSource.query(`update saga set next_timer_at = now(), timers = jsonb_set(timers, '{0,dueAt}', to_jsonb(now())) where saga_id = $1`, [idOf(step.deadline)])
+    await advance(orderSagas(system), '30s', [idOf(step.deadline)])
     await until('the deadline has fired', async () => (await api.get(`/sagas/${idOf(step.deadline)}`)).history.some(({ event }: { event: string }) => event === 'after deadline'))
   } else if ('state' in step) {
     await until(`order ${step.await} is in ${step.state}`, async () => (await api.get(`/sagas/${idOf(step.await)}`)).state === step.state)
@@ -51,7 +52,7 @@ async function play(step: ScenarioStep, scenario: Scenario, orderIds: Map<string
     const payload = JSON.stringify({ messageId, messageType: [`urn:message:Contracts:${step.send}`], message: { orderId: idOf(step.order) } })
     await gate.send({ messageId, destination: step.to, required: true, payload })
   } else {
-    await gate.quiet(() => outboxesAreEmpty(api))
+    await settled(watched(system, gate))
     const sent = [...gate.published]
     for (let time = 0; time < step.times; time++) {
       for (const parcel of sent) {
@@ -88,9 +89,4 @@ async function namesOf({ expect }: Scenario, orderIds: Map<string, string>, api:
   const byStatus = new Map<string, string>()
   for (const orderId of orderIds.values()) byStatus.set((await api.get(`/orders/${orderId}`)).status, orderId)
   return Object.entries(expect.orders).map(([name, { status }]) => [name, byStatus.get(status)!])
-}
-
-async function outboxesAreEmpty(api: Api): Promise<boolean> {
-  const outboxes = await Promise.all(['order', 'stock', 'payment'].map((service) => api.get(`/ops/${service}/outbox`)))
-  return outboxes.every(({ pending }) => pending === 0)
 }

@@ -5,6 +5,8 @@ import { RabbitTransport } from '../../src/messaging/rabbitmq-transport.ts'
 import type { Transport } from '../../src/messaging/transport.ts'
 import { sagaboxTopology, type ServiceName, type Settings } from '../../src/service.ts'
 import { System } from '../../src/system.ts'
+import type { StoredSaga, Watched } from '../../src/testing/settled.ts'
+import type { WatchedTransport } from '../../src/testing/watched-transport.ts'
 import { postgresForTests } from '../fixtures/postgres.ts'
 import { rabbitmqForTests } from '../fixtures/rabbitmq.ts'
 import { Api } from './api.ts'
@@ -48,6 +50,16 @@ export async function startSystem(t: Test, transportName: TransportName, options
   t.teardown(() => system.stop())
   await system.started()
   return { system, api: new Api(system.url), databaseUrl }
+}
+
+/** Where the sagas of orders are kept. */
+export function orderSagas(system: System): StoredSaga {
+  return { dataSource: system.service('order').dataSource, name: 'order' }
+}
+
+/** All that has to be quiet before a system has settled. */
+export function watched(system: System, transport: WatchedTransport): Watched {
+  return { transport, outboxes: system.services.map(({ dataSource }) => dataSource), sagas: [orderSagas(system)] }
 }
 
 async function openTransport(name: TransportName, rabbitmqUrl?: string): Promise<Transport> {

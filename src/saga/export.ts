@@ -1,0 +1,39 @@
+import type { DataSource } from 'typeorm'
+import type { Recording } from './recording.ts'
+
+/** Instances read at once, with their histories. */
+const PAGE = 100
+
+// One statement sees one moment: an instance and its history always fit each other.
+const READ = `
+  select saga, saga_id as "sagaId", state, value, context, version, machine_version as "machineVersion", timers, deferred,
+    created_at as "createdAt", updated_at as "updatedAt",
+    coalesce((
+      select jsonb_agg(jsonb_build_object('sequence', sequence, 'event', event, 'body', body, 'messageId', message_id, 'from', from_state, 'to', to_state,
+        'sent', sent, 'note', note, 'machineVersion', step.machine_version, 'at', recorded_at) order by sequence)
+      from saga_history step where step.saga = saga.saga and step.saga_id = saga.saga_id), '[]') as history
+  from saga
+  where saga = $1 and ($2::uuid is null or saga_id < $2) and ($3::text is null or state = $3 or starts_with(state, $3 || '.')) and ($4::timestamptz is null or updated_at >= $4)
+  order by saga_id desc limit $5`
+
+export interface ExportFilter {
+  /** A state, or a top-level state for all inside it. */
+  state?: string
+  /** Only instances that moved at this time or later; ISO 8601. */
+  since?: string
+  /** How many at most; all when not given. */
+  limit?: number
+}
+
+/** Instances with their histories, newest first, page by page: the next is read when it is asked for. */
+export async function* recordings(dataSource: DataSource, saga: string, { state, since, limit = Infinity }: ExportFilter): AsyncGenerator<Recording[]> {
+  let left = limit
+  for (let before: string | undefined; left > 0; ) {
+    const asked = Math.min(PAGE, left)
+    const page: Recording[] = await dataSource.query(READ, [saga, before ?? null, state ?? null, since ?? null, asked])
+    if (page.length > 0) yield page
+    if (page.length < asked) return
+    left -= page.length
+    before = page.at(-1)!.sagaId
+  }
+}
