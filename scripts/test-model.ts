@@ -1,0 +1,59 @@
+// `npm run test:model -- [--runs N] [--seed S] [--replay file]`: random cases on the whole system, held to a reference. Exit code
+// 0 when all is well, 1 when a case went wrong, 2 when it could not be run.
+import { readFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { startPostgres } from '../test/fixtures/postgres.ts'
+import type { ModelCase } from '../test/model/case.ts'
+import { describe, search } from '../test/model/search.ts'
+import { World } from '../test/model/world.ts'
+
+/** Between two words on how far it is, ms. */
+const PROGRESS_MS = 5000
+
+try {
+  process.exitCode = await main()
+} catch (error) {
+  console.error((error as Error).message)
+  process.exitCode = 2
+}
+
+async function main(): Promise<number> {
+  const { values: { runs, seed, replay } } = parseArgs({ options: { runs: { type: 'string', default: '2000' }, seed: { type: 'string', default: String(Math.floor(Math.random() * 2 ** 30)) }, replay: { type: 'string' } } })
+  const played = replay === undefined ? undefined : (JSON.parse(readFileSync(replay, 'utf8')) as ModelCase)
+  const postgres = await startPostgres()
+  try {
+    const world = await World.open(postgres.url)
+    try {
+      return await (played ? replayed(world, played) : searched(world, whole('--runs', runs), whole('--seed', seed)))
+    } finally {
+      await world.close()
+    }
+  } finally {
+    await postgres.stop()
+  }
+}
+
+async function replayed(world: World, played: ModelCase): Promise<number> {
+  const faults = await world.play(played)
+  console.log(faults.length > 0 ? faults.join('\n') : 'Every order ended as it should')
+  return faults.length > 0 ? 1 : 0
+}
+
+async function searched(world: World, runs: number, seed: number): Promise<number> {
+  console.log(`Seed ${seed}`)
+  const began = Date.now()
+  let told = began
+  const found = await search(world, runs, seed, (done) => {
+    if (Date.now() - told < PROGRESS_MS) return
+    told = Date.now()
+    console.log(`${done} runs, ${((told - began) / 1000).toFixed(0)} s`)
+  })
+  console.log(found ? describe(found) : `${runs} runs in ${((Date.now() - began) / 1000).toFixed(0)} s: every order ended as it should`)
+  return found ? 1 : 0
+}
+
+function whole(name: string, text: string): number {
+  const number = Number(text)
+  if (!Number.isSafeInteger(number) || number < 1) throw new Error(`${name} must be a whole number from 1, not ${text}`)
+  return number
+}
