@@ -9,8 +9,8 @@ export interface Rest {
   status: string
   reservation: string | undefined
   payment: { status: string; amount: number; refunded: number } | undefined
-  /** Times that the gateway took money, by the events of payment. */
-  charges: number
+  /** Money that the gateway holds for it. */
+  held: number
   replays: boolean
 }
 
@@ -36,19 +36,18 @@ export class Reference {
   }
 
   /** What is wrong with an order that was placed. */
-  order(index: number, { saga, status, reservation, payment, charges, replays }: Rest): string[] {
+  order(index: number, { saga, status, reservation, payment, held, replays }: Rest): string[] {
     const allowed = [...this.#ends[index]!]
     const kept = payment && ['Completed', 'Refunding', 'Pending'].includes(payment.status) ? payment.amount - payment.refunded : 0
     const rules: [boolean, string][] = [
       [saga === 'Completed' || saga === 'Failed.settled', `ends, and is ${saga}`],
       [allowed.includes(status as End), `ends as one of ${allowed.join(', ')}, and is ${status}`],
       [saga.split('.')[0] === status, `is the same everywhere, and is ${status} with a saga that is ${saga}`],
-      [charges <= 1, `is charged once at most, and was charged ${charges} times`],
       [status !== 'Completed' || reservation === 'Reserved', `is completed with its stock, and the reservation is ${reservation}`],
-      [status !== 'Completed' || (payment?.status === 'Completed' && payment.refunded === 0 && charges === 1), `is completed when paid, and the payment is ${JSON.stringify(payment)}, charged ${charges} times`],
+      [status !== 'Completed' || (payment?.status === 'Completed' && payment.refunded === 0 && held === payment.amount), `is completed when paid, and the payment is ${JSON.stringify(payment)}, and the gateway holds ${held}`],
       [status !== 'Failed' || reservation !== 'Reserved', 'has failed and gives its stock back'],
       [status !== 'Failed' || kept === 0, `has failed and keeps no money, and the payment is ${JSON.stringify(payment)}`],
-      [status !== 'Failed' || charges === 0 || payment?.refunded === payment?.amount, `has failed and gives all money back, and the payment is ${JSON.stringify(payment)}`],
+      [status !== 'Failed' || held === 0, `has failed and gives all money back, and the payment is ${JSON.stringify(payment)}, and the gateway holds ${held}`],
       [replays, 'has a history that leads to where it is']
     ]
     return rules.filter(([holds]) => !holds).map(([, rule]) => `order ${index} ${rule}`)

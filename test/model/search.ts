@@ -20,17 +20,25 @@ export interface Found {
  */
 export async function search(world: World, runs: number, seed: number, progress: (done: number) => void): Promise<Found | undefined> {
   let done = 0
+  let failing: number | undefined
   let found: Found | undefined
   await Promise.all(
     Array.from({ length: Math.min(LANES, runs) }, async (_, lane) => {
       const property = fc.asyncProperty(modelCase, async (played) => {
+        // The lane that has found something makes it smaller; the others end.
+        if (failing !== undefined && failing !== lane) return
         const faults = await world.play(played)
         progress(++done)
-        if (faults.length > 0) throw new Error(faults.join('\n'))
+        if (faults.length === 0) return
+        if (failing === undefined) {
+          save(seed + lane, played, faults)
+          console.error(`A case of seed ${seed + lane} went wrong, and is made smaller: ${faults.join('; ')}`)
+        }
+        failing ??= lane
+        throw new Error(faults.join('\n'))
       })
-      // A lane whose neighbour has found something stops before its next run.
       const numRuns = Math.floor(runs / LANES) + (lane < runs % LANES ? 1 : 0)
-      const details = await fc.check(property, { seed: seed + lane, numRuns, interruptAfterTimeLimit: undefined, endOnFailure: false, includeErrorInReport: true })
+      const details = await fc.check(property, { seed: seed + lane, numRuns, includeErrorInReport: true })
       if (details.failed && details.counterexample && !found) {
         const played = details.counterexample[0]
         const faults = (details.errorInstance instanceof Error ? details.errorInstance.message : String(details.errorInstance)).split('\n')

@@ -9,6 +9,7 @@ import { orderSagas, testLog } from '../support/system.ts'
 import type { ModelCase, ModelEvent } from './case.ts'
 import { Journal, ModelTransport } from './model-transport.ts'
 import { Reference, type Rest } from './reference.ts'
+import { till } from './till.ts'
 
 const SERVICES: ServiceName[] = ['order', 'stock', 'payment']
 /** Longer than any run: deadlines pass when the model says so. */
@@ -148,9 +149,8 @@ export class World {
     const sold: number[] = []
     for (const [order, orderId] of run.placed) {
       const { saga, status, reservation, payment, amount, refunded } = rows.find(({ id }) => id === orderId)!
-      const charges = this.#journal.of(orderId).filter(({ type }) => type === 'PaymentCompletedEvent').length
       const { consistent } = (await this.#use(() => this.#api.get(`/sagas/${orderId}/replay`))) as { consistent: boolean }
-      const rest: Rest = { saga, status, reservation, payment: payment ? { status: payment, amount, refunded } : undefined, charges, replays: consistent }
+      const rest: Rest = { saga, status, reservation, payment: payment ? { status: payment, amount, refunded } : undefined, held: till.get(orderId) ?? 0, replays: consistent }
       faults.push(...run.reference.order(order, rest))
       if (status === 'Completed') sold.push(order)
     }
