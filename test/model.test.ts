@@ -5,7 +5,7 @@ import type { ModelCase } from './model/case.ts'
 import { describe, search } from './model/search.ts'
 import { World } from './model/world.ts'
 
-const RUNS = 120
+const RUNS = 100
 
 t.setTimeout(240_000)
 

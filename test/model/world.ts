@@ -104,7 +104,10 @@ export class World {
       await this.#use(() => advance(orderSagas(this.#system), DEADLINE_SECONDS * 1000, [orderId]))
     } else {
       const path = event.do === 'cancel' ? `/orders/${orderId}/cancel` : `/sagas/${orderId}/retry`
-      const { status, body } = await this.#use(() => this.#api.call('POST', path))
+      const ask = () => this.#use(() => this.#api.call('POST', path))
+      const first = await ask()
+      // Its transaction was rolled back: who asks asks again.
+      const { status, body } = first.status >= 500 ? await ask() : first
       if (![200, 202, 409].includes(status)) throw new Error(`POST ${path} answered ${status}: ${JSON.stringify(body)}`)
       if (event.do === 'cancel') run.reference.cancelled(order, status === 202)
     }
