@@ -59,8 +59,8 @@ export class DeadLetterSender {
         if (outcome === 'accepted') return delivery.ack()
         throw new Error(`no queue is bound to ${queue}`)
       } catch (reason) {
-        // A header that AMQP cannot carry came from a sender. Without the sender's headers the letter is better than none.
-        if (reason instanceof RangeError || reason instanceof TypeError) headers = deadLetterHeaders({}, skipped ? 'dead-letter' : 'fault', '', undefined, error, attempts)
+        // Not the broker's fault, so a header's: without the sender's headers the letter is better than none.
+        if (tries > 1 && this.#transport.canPublish) headers = deadLetterHeaders({}, skipped ? 'dead-letter' : 'fault', '', undefined, error, attempts)
         if (tries === 1) this.#log.warn({ err: reason, queue, messageId: delivery.messageId }, 'Dead letter not sent yet; trying again')
         await pause(backoff(tries, 100, 5000), this.#stopping.signal)
       }

@@ -5,6 +5,9 @@ import { backoff, pause } from './batcher.ts'
 /** A blocked or half-open connection never answers a close; after this many ms the process goes on without the answer. */
 export const CLOSE_TIMEOUT_MS = 3000
 
+/** For each step on the way to a working channel, ms; longer than a socket's own limit for connecting. */
+export const SETUP_TIMEOUT_MS = 12_000
+
 /** Shortest time between two attempts to open a connection, ms. */
 const RETRY_MIN_MS = 250
 const RETRY_MAX_MS = 5000
@@ -27,12 +30,13 @@ export async function openChannel(connection: Connection, kind: 'confirm'): Prom
 export async function openChannel(connection: Connection, kind: 'consume'): Promise<OpenChannel<Channel>>
 export async function openChannel(connection: Connection, kind: 'confirm' | 'consume'): Promise<OpenChannel<Channel>> {
   const connectionClosed = closedOrFailed(connection)
-  const channel = await new Promise<Channel>((resolve, reject) => {
+  const opening = new Promise<Channel>((resolve, reject) => {
     const opened = (error: Error | null, made: Channel) => (error ? reject(error) : resolve(made))
     if (kind === 'confirm') connection.createConfirmChannel(opened)
     else connection.createChannel(opened)
     void connectionClosed.then((error) => reject(error ?? new Error('The connection closed before the channel was open')))
   })
+  const channel = await answerWithin(SETUP_TIMEOUT_MS, 'RabbitMQ opened no channel', opening)
   return { connection, channel, closed: Promise.race([connectionClosed, closedOrFailed(channel)]) }
 }
 
@@ -91,6 +95,26 @@ export async function keepAlive(session: () => Promise<void>, signal: AbortSigna
     }
     if (Date.now() - began > RETRY_MAX_MS) failures = 1
     await pause(backoff(failures, RETRY_MIN_MS, RETRY_MAX_MS), signal)
+  }
+}
+
+/**
+ * Waits for an answer that may never come.
+ * @param late what to do with one that comes too late
+ * @throws Error when it does not come in time
+ */
+export async function answerWithin<T>(ms: number, complaint: string, answer: Promise<T>, late: (value: T) => unknown = () => {}): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const tooLate = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      answer.then(late, () => {})
+      reject(new Error(`${complaint} within ${ms / 1000} s`))
+    }, ms)
+  })
+  try {
+    return await Promise.race([answer, tooLate])
+  } finally {
+    clearTimeout(timer)
   }
 }
 
