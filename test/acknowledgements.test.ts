@@ -7,7 +7,7 @@ function books(handedOut: number) {
   const open = new Set(Array.from({ length: handedOut }, (_, index) => index + 1))
   const acked: number[] = []
   const settle = (tag: number, upTo: boolean) => {
-    for (const one of [...open]) {
+    for (const one of open) {
       if (one !== tag && !(upTo && one < tag)) continue
       open.delete(one)
       acked.push(one)
