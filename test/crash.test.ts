@@ -29,7 +29,7 @@ const QUICK = 10_000
 const prepared = spawnSync(process.execPath, ['scripts/prepare.mjs', 'build'], { cwd: ROOT, stdio: 'inherit' })
 if (prepared.status !== 0) throw new Error('The product could not be built')
 
-t.setTimeout(240_000)
+t.setTimeout(600_000)
 // Most of what follows is waiting: for claims of dead processes to run out, for a broker to start.
 t.jobs = 2
 
