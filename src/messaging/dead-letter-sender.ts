@@ -6,6 +6,7 @@ import type { Log } from './log.ts'
 import type { Message } from './message.ts'
 import { errorQueue, skippedQueue } from './topology.ts'
 import type { Delivery, Headers, Transport } from './transport.ts'
+import { within } from './within.ts'
 
 /** How long stop() waits for letters under way, ms. What has not arrived by then stays in the endpoint's queue. */
 const STOP_GRACE_MS = 3000
@@ -41,9 +42,7 @@ export class DeadLetterSender {
   }
 
   async stop(): Promise<void> {
-    const waited = new AbortController()
-    await Promise.race([Promise.all(this.#underWay), pause(STOP_GRACE_MS, waited.signal)])
-    waited.abort()
+    await within(STOP_GRACE_MS, Promise.all(this.#underWay))
     this.#stopping.abort()
   }
 

@@ -1,6 +1,7 @@
 import type { Channel, ConfirmChannel, Connection } from 'amqplib/callback_api.js'
 import type { Duplex } from 'node:stream'
 import { backoff, pause } from './batcher.ts'
+import { answerWithin, within } from './within.ts'
 
 /** A blocked or half-open connection never answers a close; after this many ms the process goes on without the answer. */
 export const CLOSE_TIMEOUT_MS = 3000
@@ -96,36 +97,4 @@ export async function keepAlive(session: () => Promise<void>, signal: AbortSigna
     if (Date.now() - began > RETRY_MAX_MS) failures = 1
     await pause(backoff(failures, RETRY_MIN_MS, RETRY_MAX_MS), signal)
   }
-}
-
-/**
- * Waits for an answer that may never come.
- * @param late what to do with one that comes too late
- * @throws Error when it does not come in time
- */
-export async function answerWithin<T>(ms: number, complaint: string, answer: Promise<T>, late: (value: T) => unknown = () => {}): Promise<T> {
-  let timer: NodeJS.Timeout | undefined
-  const tooLate = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => {
-      answer.then(late, () => {})
-      reject(new Error(`${complaint} within ${ms / 1000} s`))
-    }, ms)
-  })
-  try {
-    return await Promise.race([answer, tooLate])
-  } finally {
-    clearTimeout(timer)
-  }
-}
-
-/** Waits for work, but not longer than `ms`. */
-export function within(ms: number, work: Promise<unknown> | undefined): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms)
-    const done = () => {
-      clearTimeout(timer)
-      resolve()
-    }
-    Promise.resolve(work).then(done, done)
-  })
 }

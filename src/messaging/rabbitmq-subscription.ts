@@ -2,8 +2,9 @@ import type { Channel, Connection, Message as AmqpMessage } from 'amqplib/callba
 import { numberIn } from './failure.ts'
 import type { Log } from './log.ts'
 import { Acknowledgements } from './rabbitmq-acknowledgements.ts'
-import { answerWithin, CLOSE_TIMEOUT_MS, closeConnection, keepAlive, openChannel, SETUP_TIMEOUT_MS, Unreachable, within } from './rabbitmq-connection.ts'
+import { CLOSE_TIMEOUT_MS, closeConnection, keepAlive, openChannel, SETUP_TIMEOUT_MS, Unreachable } from './rabbitmq-connection.ts'
 import type { Delivery, Headers, Subscription } from './transport.ts'
+import { answerWithin, within } from './within.ts'
 
 /** Messages handed out and not yet acknowledged: one batch at work and one arriving behind it. */
 const PREFETCH = 200

@@ -2,11 +2,12 @@ import type { ConfirmChannel, Connection, Message as AmqpMessage } from 'amqplib
 import rascal, { type BrokerAsPromised, type BrokerConfig } from 'rascal'
 import { CONTENT_TYPE } from './envelope.ts'
 import type { Log } from './log.ts'
-import { answerWithin, CLOSE_TIMEOUT_MS, closeConnection, keepAlive, openChannel, packWrites, SETUP_TIMEOUT_MS, Unreachable, within } from './rabbitmq-connection.ts'
+import { CLOSE_TIMEOUT_MS, closeConnection, keepAlive, openChannel, packWrites, SETUP_TIMEOUT_MS, Unreachable } from './rabbitmq-connection.ts'
 import { RabbitSubscription } from './rabbitmq-subscription.ts'
 import { rascalConfig, VHOST } from './rascal-config.ts'
 import type { Topology } from './topology.ts'
 import type { Delivery, Parcel, PublishOutcome, Subscription, Transport } from './transport.ts'
+import { answerWithin, within } from './within.ts'
 
 export interface RabbitTransportOptions {
   /** `amqp://user:password@host:port/vhost` */

@@ -1,11 +1,12 @@
 import { setMaxListeners } from 'node:events'
 import { PaymentCompletedEvent, PaymentFailedEvent, PaymentRefundedEvent } from '../contracts/payment.ts'
-import { backoff, Batcher, pause } from '../messaging/batcher.ts'
+import { backoff, Batcher } from '../messaging/batcher.ts'
 import type { Log } from '../messaging/log.ts'
 import { message, type Message } from '../messaging/message.ts'
 import type { Outbox } from '../messaging/outbox.ts'
 import { Signal } from '../messaging/signal.ts'
 import { isConflict, isUnavailable, run, statement, write, type Tx } from '../messaging/sql.ts'
+import { within } from '../messaging/within.ts'
 import { claimDue, GATEWAY_TIMEOUT_MS, type Claimed } from './claim.ts'
 import type { PaymentGateway } from './gateway.ts'
 import type { PaymentStatus } from './tables.ts'
@@ -91,9 +92,7 @@ export class Cashier {
     await this.#running
     await Promise.all(this.#asking)
     // Bounded: without a database the answers cannot be recorded, and will be asked for again.
-    const recorded = new AbortController()
-    await Promise.race([this.#answers.idle(), pause(STOP_GRACE_MS, recorded.signal)])
-    recorded.abort()
+    await within(STOP_GRACE_MS, this.#answers.idle())
     await this.#answers.stop()
   }
 
