@@ -5,9 +5,8 @@ import { UUID } from './envelope.ts'
 import { replayHeaders } from './failure.ts'
 import { newId } from './id.ts'
 import type { Log } from './log.ts'
+import { Loop } from './loop.ts'
 import type { Outbox, SentBack } from './outbox.ts'
-import { backoff } from './batcher.ts'
-import { Signal } from './signal.ts'
 import { isConflict, isUnavailable, storableText, type Tx } from './sql.ts'
 import type { Headers } from './transport.ts'
 import { forgetStart } from './unfinished.ts'
@@ -74,14 +73,18 @@ export class DeadLetterOffice implements Worker {
   readonly #dataSource: DataSource
   readonly #outbox: Outbox
   readonly #log: Log
-  readonly #wake = new Signal()
-  #stopping = false
-  #running: Promise<void> | undefined
+  readonly #loop: Loop
 
   constructor(dataSource: DataSource, outbox: Outbox, log: Log) {
     this.#dataSource = dataSource
     this.#outbox = outbox
     this.#log = log
+    this.#loop = new Loop({
+      round: async () => ((await this.runOnce()) ? TICK_MS : POLL_MS),
+      failed: (error) => log.warn({ err: error }, 'Dead letters could not be sent back; trying again'),
+      minMs: 500,
+      maxMs: 10_000
+    })
   }
 
   /**
@@ -89,15 +92,14 @@ export class DeadLetterOffice implements Worker {
    * @returns undefined when there is no such letter
    * @throws NotAllowed when it is under way or has been handled
    */
-  async retry(id: number): Promise<{ messageId: string | null; firstSeenAt: string } | undefined> {
-    const sent = await this.#outbox.transaction(async (tx) => {
+  retry(id: number): Promise<{ messageId: string | null; firstSeenAt: string } | undefined> {
+    return this.#outbox.transaction(async (tx) => {
       const [letter] = await lockLetters(tx, { sql: 'id = $1', values: [id] }, 1)
       if (!letter) return undefined
       if (letter.status !== 'waiting') throw new NotAllowed(letter.status === 'handled' ? 'It has been handled since' : 'It is being retried already')
       await this.#sendBack(tx, [letter], null)
       return { messageId: letter.message_id, firstSeenAt: new Date(letter.first_seen_at).toISOString() }
     })
-    return sent
   }
 
   /** When the oldest letter that waits and fits was first seen, ISO 8601; undefined when none does. */
@@ -110,12 +112,12 @@ export class DeadLetterOffice implements Worker {
   /** Begins to send back all letters that wait and fit, a few first. Returns the id to follow it by. */
   async retryGroup(filter: DeadLetterFilter, perSecond: number): Promise<number> {
     const [row]: { id: number }[] = await this.#dataSource.query('insert into dead_letter_retry (filter, per_second) values ($1, $2) returning id::float8 as id', [JSON.stringify(filter), perSecond])
-    this.#wake.give()
+    this.#loop.wake()
     return row!.id
   }
 
   async groupRetry(id: number): Promise<GroupRetry | undefined> {
-    const [row]: GroupRow[] = await this.#dataSource.query(`${GROUP} where retry.id = $1 group by retry.id`, [id])
+    const row = await readGroup(this.#dataSource, id)
     return row && this.#withRest(row)
   }
 
@@ -133,8 +135,7 @@ export class DeadLetterOffice implements Worker {
     return this.#outbox.transaction(async (tx) => {
       const running = await tx.query<unknown[]>(`select from dead_letter_retry where id = $1 and state = 'running' for update`, [id])
       if (running.length === 0) return false
-      const [retry]: GroupRow[] = await tx.query(`${GROUP} where retry.id = $1 group by retry.id`, [id])
-      await endGroup(tx, retry!, 'stopped', 'stopped by an operator')
+      await endGroup(tx, (await readGroup(tx, id))!, 'stopped', 'stopped by an operator')
       return true
     })
   }
@@ -156,13 +157,11 @@ export class DeadLetterOffice implements Worker {
   }
 
   start(): void {
-    this.#running ??= this.#run()
+    this.#loop.start()
   }
 
-  async stop(): Promise<void> {
-    this.#stopping = true
-    this.#wake.give()
-    await this.#running
+  stop(): Promise<void> {
+    return this.#loop.stop()
   }
 
   /** Moves every running group retry on by one step. Returns whether there is one. */
@@ -181,19 +180,6 @@ export class DeadLetterOffice implements Worker {
     return running.length > 0
   }
 
-  async #run(): Promise<void> {
-    for (let failures = 0; !this.#stopping; ) {
-      try {
-        await this.#wake.wait((await this.runOnce()) ? TICK_MS : POLL_MS)
-        failures = 0
-      } catch (error) {
-        failures++
-        this.#log.warn({ err: error }, 'Dead letters could not be sent back; trying again')
-        if (!this.#stopping) await this.#wake.wait(backoff(failures, 500, 10_000))
-      }
-    }
-  }
-
   async #step(tx: Tx, id: number): Promise<void> {
     // Another process may be at it.
     const [locked]: { sinceMs: number | null; startedAt: Date }[] = await tx.query(
@@ -201,16 +187,16 @@ export class DeadLetterOffice implements Worker {
       [id]
     )
     if (!locked) return
-    const [retry]: GroupRow[] = await tx.query(`${GROUP} where retry.id = $1 group by retry.id`, [id])
-    const { filter, perSecond, sent, handled, failedAgain, underWay } = retry!
-    if (failedAgain >= MOST_FAILURES && failedAgain > handled) return endGroup(tx, retry!, 'stopped', `${failedAgain} of the first ${sent} failed again`)
+    const retry = (await readGroup(tx, id))!
+    const { filter, perSecond, sent, handled, failedAgain, underWay } = retry
+    if (failedAgain >= MOST_FAILURES && failedAgain > handled) return endGroup(tx, retry, 'stopped', `${failedAgain} of the first ${sent} failed again`)
     const room = sent < FIRST ? FIRST - sent : underWay > 0 && handled + failedAgain < FIRST ? 0 : Math.floor((perSecond * Math.min(locked.sinceMs ?? 1000, 1000)) / 1000)
     if (room < 1) return
     const letters = await lockLetters(tx, leftOf(id, locked.startedAt, filter), room)
     if (letters.length > 0) {
       await this.#sendBack(tx, letters, id)
       await tx.query('update dead_letter_retry set sent_at = clock_timestamp() where id = $1', [id])
-    } else if (underWay === 0) await endGroup(tx, retry!, 'done', null)
+    } else if (underWay === 0) await endGroup(tx, retry, 'done', null)
   }
 
   async #sendBack(tx: Tx, letters: readonly LockedLetter[], retryId: number | null): Promise<void> {
@@ -238,6 +224,12 @@ export class DeadLetterOffice implements Worker {
     const [{ left }]: [{ left: number }] = row.state === 'done' ? [{ left: 0 }] : await this.#dataSource.query(`select count(*)::integer as left from dead_letter where ${sql}`, values)
     return { ...row, ...outcome, left, startedAt: new Date(row.startedAt).toISOString(), endedAt: row.endedAt === null ? null : new Date(row.endedAt).toISOString() }
   }
+}
+
+/** A group retry as it stands. */
+async function readGroup(database: DataSource | Tx, id: number): Promise<GroupRow | undefined> {
+  const [row]: GroupRow[] = await database.query(`${GROUP} where retry.id = $1 group by retry.id`, [id])
+  return row
 }
 
 function lockLetters(tx: Tx, { sql, values }: Condition, limit: number): Promise<LockedLetter[]> {
