@@ -9,6 +9,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import t, { type Test } from 'tap'
+import { sagaboxTopology } from '../src/service.ts'
 import { postgresForTests } from './fixtures/postgres.ts'
 import { rabbitmqForTests, startRabbitMQ } from './fixtures/rabbitmq.ts'
 import { Api } from './support/api.ts'
@@ -20,8 +21,6 @@ const PRODUCTS = ['keyboard', 'monitor', 'mouse']
 /** Of each product: enough for most, not for all. */
 const PUT_IN = 250
 const METHODS = ['pm_card_visa', 'pm_card_visa', 'pm_card_visa', 'pm_card_chargeDeclined', 'pm_sim_lost_response']
-/** After which RabbitMQ has surely written down a queue that was declared, ms. */
-const REGISTERED_MS = 5000
 /** What a stop may take, ms: far below the 20 s after which a process gives up. */
 const QUICK = 10_000
 
@@ -76,9 +75,7 @@ t.test('the broker goes away while orders come in', async (t) => {
   await program.ready()
   await api.putProduct('keyboard', 1000)
   const orderIds = await Promise.all(Array.from({ length: 20 }, () => api.placeOrder()))
-  // RabbitMQ 3.10 writes down a new quorum queue seconds after it has confirmed it, and nobody can see when. Killed before
-  // that, it has a queue that never delivers again: what this test is not about.
-  await new Promise((resolve) => setTimeout(resolve, REGISTERED_MS))
+  for (const { name } of sagaboxTopology().queues) await until(`the queue ${name} is on disk`, () => broker.hasRegistered(name))
   await broker.kill()
   for (let index = 0; index < 5; index++) orderIds.push(...(await Promise.all(Array.from({ length: 20 }, () => api.placeOrder()))))
   const notReady = await until('the broker is missed', async () => {
