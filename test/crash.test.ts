@@ -9,6 +9,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import t, { type Test } from 'tap'
+import { sagaboxTopology } from '../src/service.ts'
 import { postgresForTests } from './fixtures/postgres.ts'
 import { rabbitmqForTests, startRabbitMQ } from './fixtures/rabbitmq.ts'
 import { Api } from './support/api.ts'
@@ -27,7 +28,7 @@ const QUICK = 10_000
 const prepared = spawnSync(process.execPath, ['scripts/prepare.mjs', 'build'], { cwd: ROOT, stdio: 'inherit' })
 if (prepared.status !== 0) throw new Error('The product could not be built')
 
-t.setTimeout(240_000)
+t.setTimeout(600_000)
 // Most of what follows is waiting: for claims of dead processes to run out, for a broker to start.
 t.jobs = 2
 
@@ -74,6 +75,7 @@ t.test('the broker goes away while orders come in', async (t) => {
   await program.ready()
   await api.putProduct('keyboard', 1000)
   const orderIds = await Promise.all(Array.from({ length: 20 }, () => api.placeOrder()))
+  for (const { name } of sagaboxTopology().queues) await until(`the queue ${name} is on disk`, () => broker.hasRegistered(name))
   await broker.kill()
   for (let index = 0; index < 5; index++) orderIds.push(...(await Promise.all(Array.from({ length: 20 }, () => api.placeOrder()))))
   const notReady = await until('the broker is missed', async () => {

@@ -93,7 +93,7 @@ t.test('a compensation that becomes a dead letter shows on the saga that waits f
     const found = await api.get(`/sagas/${orderId}`)
     return found.waitingFor?.lastError ? found : undefined
   })
-  t.match(saga, { state: 'Failed.releasingStock', waitingFor: { lastError: { message: /^Fault<ReleaseStock>: the warehouse is locked/, at: String } } })
+  t.match(saga, { state: 'Failed.releasingStock', waitingFor: { lastError: { message: /^Fault<ReleaseStock>: the warehouse is locked/, type: 'ReleaseStock', at: String } } })
   await database.query('drop trigger refuse on stock_service.reservations')
   const [letter] = (await api.get('/ops/stock/dead-letters?type=ReleaseStock')).items
   t.match(await api.call('POST', `/ops/stock/dead-letters/${letter.id}/retry`), { status: 202 })

@@ -108,6 +108,7 @@ for (const transport of ['memory', 'rabbitmq'] as const) {
     const { api, system } = await startSystem(t, transport)
     await api.putProduct('keyboard', 10)
     const orderIds = await Promise.all(Array.from({ length: 5 }, () => api.placeOrder({ paymentMethod: 'pm_sim_unavailable' })))
+    for (const orderId of orderIds) await until('payment has the order', async () => (await api.call('GET', `/payments/${orderId}`)).status === 200)
     await advance(orderSagas(system), '31s')
     for (const orderId of orderIds) {
       t.match(await api.settled(orderId), { state: 'Failed.settled', context: { failureReason: 'DeadlineExceeded', mayBePaid: false } })

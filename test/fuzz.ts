@@ -20,6 +20,12 @@ export interface Hostile {
 
 const RANDOM = 150
 
+function nested(levels: number): object {
+  let value: object = {}
+  for (let level = 0; level < levels; level++) value = { a: value }
+  return value
+}
+
 /** Envelopes that are wrong in ways that were once thought of. */
 function handPicked(): Hostile[] {
   const envelope = () => ({ ...(JSON.parse(encodeEnvelope(ship(DockShip), 'test://localhost/', 'port')) as Record<string, unknown>) })
@@ -59,6 +65,9 @@ function handPicked(): Hostile[] {
     { what: 'headers that lie', payload: text('no'), headers: { 'MT-Redelivery-Count': '99999999999999999999', 'sagabox-attempts': JSON.stringify([{ at: 'x', error: 'y' }]), 'sagabox-replayed': '1', 'MT-Fault-Message': 'a lie' } },
     { what: 'a NUL in a header', payload: text('no'), headers: { note: 'a\0b', 'a\0b': 'c' } },
     { what: 'long headers', payload: text('no'), headers: { note: 'x'.repeat(40_000) } },
+    { what: 'tables where numbers are expected', payload: text('no'), headers: { 'MT-Redelivery-Count': { toString: 1, valueOf: 1 }, 'sagabox-replayed': { valueOf: 1 }, 'x-delivery-count': { toString: 1 } } },
+    { what: 'deep headers', payload: text('no'), headers: { deep: nested(2000) } },
+    { what: 'deep trace context', payload: text(`{"headers":{"traceparent":${'{"a":'.repeat(7000)}1${'}'.repeat(7000)}},${JSON.stringify({ ...envelope(), headers: undefined }).slice(1)}`) },
     { what: "the broker's headers", payload: text('no'), headers: { 'x-death': 'boo', 'x-delivery-count': 'many', 'x-first-death-reason': 5 } }
   ]
 }

@@ -67,3 +67,10 @@ comment on column dead_letter_retry.outcome is 'at its end: {sent, handled, fail
 
 -- Rows leave it in large numbers, all at its old end.
 alter table inbox set (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
+
+create index dead_letter_waiting on dead_letter (id) where status = 'waiting';
+create index dead_letter_retried on dead_letter (retry_id) where retry_id is not null;
+create index dead_letter_message on dead_letter (message_id);
+create index dead_letter_correlation on dead_letter (correlation_id);
+create index dead_letter_type on dead_letter (message_type, id);
+create index dead_letter_last_seen on dead_letter (last_seen_at);

@@ -108,7 +108,7 @@ export function deadLetterRoutes({ name, dataSource, office, inboxDays }: DeadLe
       },
       async ({ query: { cursor, limit = DEFAULT_LIMIT, ...filter } }) => {
         const before = decodeCursor(cursor, /^[0-9]{1,15}$/)
-        const letters = await listDeadLetters(dataSource, filter, limit + 1, before === undefined ? undefined : Number(before))
+        const letters = await listDeadLetters(dataSource, withTimes(filter), limit + 1, before === undefined ? undefined : Number(before))
         return toPage(letters, limit, ({ id }) => String(id))
       }
     )
@@ -117,7 +117,7 @@ export function deadLetterRoutes({ name, dataSource, office, inboxDays }: DeadLe
       `${path}/groups`,
       { schema: { tags, summary: 'How many, by type and exception', querystring: Type.Object(ListFilter, { additionalProperties: false }), response: { 200: Type.Object({ total: Type.Integer(), groups: Type.Array(Group) }), '4xx': problemResponse } } },
       async ({ query }) => {
-        const groups = await groupDeadLetters(dataSource, query)
+        const groups = await groupDeadLetters(dataSource, withTimes(query))
         return { total: groups.reduce((sum, { count }) => sum + count, 0), groups }
       }
     )
@@ -172,12 +172,15 @@ export function deadLetterRoutes({ name, dataSource, office, inboxDays }: DeadLe
           summary: 'Send back all that wait and fit',
           description: 'The first five go alone; when three letters have failed again, and more than were handled, it stops. Follow it under `Location`.',
           body: Type.Object({ ...Filter, perSecond: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000, description: `Letters a second, ${PER_SECOND} when not given` })) }, { additionalProperties: false, examples: [{ type: 'StockReservedEvent', perSecond: 20 }] }),
-          response: { 202: { ...Retry, headers: { location: { type: 'string' } } }, '4xx': problemResponse }
+          response: { 202: { ...Type.Object({ ...Retry.properties, warning: Type.Optional(Type.String()) }), headers: { location: { type: 'string' } } }, '4xx': problemResponse }
         }
       },
-      async ({ body: { perSecond = PER_SECOND, ...filter } }, reply) => {
+      async ({ body: { perSecond = PER_SECOND, ...given } }, reply) => {
+        const filter = withTimes(given)
+        const oldest = await office.oldest(filter)
         const id = await office.retryGroup(filter, perSecond)
-        return reply.code(202).header('location', `${path}/retries/${id}`).send((await office.groupRetry(id))!)
+        const warning = oldest !== undefined && olderThanInbox(oldest, inboxDays) ? { warning: `The oldest is older than the ${inboxDays} days that the inbox remembers: what was handled before is handled again` } : {}
+        return reply.code(202).header('location', `${path}/retries/${id}`).send({ ...(await office.groupRetry(id))!, ...warning })
       }
     )
 
@@ -197,6 +200,18 @@ export function deadLetterRoutes({ name, dataSource, office, inboxDays }: DeadLe
       return retry
     })
   }
+}
+
+/** Times as PostgreSQL takes them: RFC 3339 allows years and offsets that it does not. */
+function withTimes<F extends { from?: string; to?: string }>(filter: F): F {
+  const normal = { ...filter }
+  for (const field of ['from', 'to'] as const) {
+    if (filter[field] === undefined) continue
+    const time = new Date(filter[field])
+    if (Number.isNaN(time.getTime()) || time.getUTCFullYear() < 1970) throw new HttpProblem(400, `${field} is not a time that can be looked up`, [{ field, expected: 'must be a date-time from 1970 on' }])
+    normal[field] = time.toISOString()
+  }
+  return normal
 }
 
 /** @throws HttpProblem 409 when the letter's state does not allow it */

@@ -1,3 +1,5 @@
+import { setMaxListeners } from 'node:events'
+
 /** What to do with a batch that failed: give each item up, halve it to find the guilty item, or run it again later. */
 export type BatchFailure = 'fail' | 'split' | { retryAfterMs: number }
 
@@ -87,6 +89,8 @@ export class Batcher<T> {
 export function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted) return resolve()
+    // Any number may wait for one signal: Node would take more than ten for a leak.
+    setMaxListeners(0, signal)
     const done = () => {
       clearTimeout(timer)
       signal.removeEventListener('abort', done)

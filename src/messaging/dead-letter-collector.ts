@@ -5,7 +5,7 @@ import { faultMessage, isFault } from './fault.ts'
 import type { Log } from './log.ts'
 import type { Message } from './message.ts'
 import type { Outbox } from './outbox.ts'
-import { isConflict, isUnavailable } from './sql.ts'
+import { waitOrSplit } from './retry.ts'
 import { errorQueue, skippedQueue } from './topology.ts'
 import type { Delivery, Subscription, Transport } from './transport.ts'
 
@@ -43,7 +43,7 @@ export class DeadLetterCollector {
     this.#batcher = new Batcher({
       limit: BATCH,
       work: (batch) => this.#work(batch),
-      onError: (error, attempt) => (isConflict(error) || isUnavailable(error) ? { retryAfterMs: backoff(attempt, 100, 5000) } : 'split'),
+      onError: (error, attempt) => waitOrSplit(error, attempt, options.outbox),
       failed: ({ delivery }, error) => this.#failed(delivery, error)
     })
   }

@@ -55,39 +55,50 @@ export interface DeadLetterGroup {
 const SUMMARY = `id::float8 as id, endpoint, kind, status, message_id as "messageId", message_type as type, correlation_id as "correlationId",
   exception, reason, seen, first_seen_at as "firstSeenAt", last_seen_at as "lastSeenAt", octet_length(payload) as bytes`
 
-/** The SQL condition of a filter given as JSON in parameter `$n`. */
-export function filterCondition(n: number): string {
-  const field = (name: string) => `($${n}::jsonb ->> '${name}')`
-  const equal = (column: string, name: string) => `(${field(name)} is null or ${column} = ${field(name)})`
-  return [
-    equal('kind', 'kind'),
-    equal('status', 'status'),
-    equal('message_type', 'type'),
-    equal('exception', 'exception'),
-    equal('message_id', 'messageId'),
-    equal('correlation_id', 'correlationId'),
-    `(${field('reason')} is null or strpos(lower(reason), lower(${field('reason')})) > 0)`,
-    `(${field('from')} is null or last_seen_at >= ${field('from')}::timestamptz)`,
-    `(${field('to')} is null or last_seen_at < ${field('to')}::timestamptz)`
-  ].join(' and ')
+const CONDITIONS: Record<keyof DeadLetterFilter, (parameter: string) => string> = {
+  kind: (parameter) => `kind = ${parameter}`,
+  status: (parameter) => `status = ${parameter}`,
+  type: (parameter) => `message_type = ${parameter}`,
+  exception: (parameter) => `exception = ${parameter}`,
+  reason: (parameter) => `strpos(lower(reason), lower(${parameter})) > 0`,
+  messageId: (parameter) => `message_id = ${parameter}`,
+  correlationId: (parameter) => `correlation_id = ${parameter}`,
+  from: (parameter) => `last_seen_at >= ${parameter}::timestamptz`,
+  to: (parameter) => `last_seen_at < ${parameter}::timestamptz`
+}
+
+/** A condition and its values. Only what is asked for is in it: an index cannot serve `$1 is null or …`. */
+export interface Condition {
+  sql: string
+  values: unknown[]
+}
+
+/** The condition of a filter, and of more that has to hold; `?` stands for the value of each of those. */
+export function conditionOf(filter: DeadLetterFilter, ...more: [sql: string, value: unknown][]): Condition {
+  const values: unknown[] = []
+  const parameter = (value: unknown) => `$${values.push(value)}`
+  const parts = [
+    ...(Object.keys(CONDITIONS) as (keyof DeadLetterFilter)[]).flatMap((key) => (filter[key] === undefined ? [] : [CONDITIONS[key](parameter(filter[key]))])),
+    ...more.map(([sql, value]) => sql.replace('?', () => parameter(value)))
+  ]
+  return { sql: parts.length > 0 ? parts.join(' and ') : 'true', values }
 }
 
 /** Newest first. @param before only letters with a smaller id */
 export async function listDeadLetters(dataSource: DataSource, filter: DeadLetterFilter, limit: number, before?: number): Promise<DeadLetterSummary[]> {
-  const rows: DeadLetterSummary[] = await dataSource.query(
-    `select ${SUMMARY} from dead_letter where ${filterCondition(1)} and ($2::bigint is null or id < $2) order by id desc limit $3`,
-    [JSON.stringify(filter), before ?? null, limit]
-  )
+  const { sql, values } = conditionOf(filter, ...(before === undefined ? [] : [['id < ?', before] as [string, unknown]]))
+  const rows: DeadLetterSummary[] = await dataSource.query(`select ${SUMMARY} from dead_letter where ${sql} order by dead_letter.id desc limit ${limit}`, values)
   return rows.map(withTexts)
 }
 
 /** Letters counted by what they are and why they failed, most first. */
 export async function groupDeadLetters(dataSource: DataSource, filter: DeadLetterFilter): Promise<DeadLetterGroup[]> {
+  const { sql, values } = conditionOf(filter)
   const rows: (DeadLetterGroup & { oldest: Date | string; newest: Date | string })[] = await dataSource.query(
     `select kind, status, message_type as type, exception, count(*)::integer as count, min(first_seen_at) as oldest, max(last_seen_at) as newest,
        (array_agg(reason order by id desc))[1] as reason
-     from dead_letter where ${filterCondition(1)} group by kind, status, message_type, exception order by count desc, exception limit 200`,
-    [JSON.stringify(filter)]
+     from dead_letter where ${sql} group by kind, status, message_type, exception order by count desc, exception limit 200`,
+    values
   )
   return rows.map((row) => ({ ...row, oldest: isoTime(row.oldest), newest: isoTime(row.newest) }))
 }

@@ -1,15 +1,15 @@
 import type { DataSource } from 'typeorm'
 import type { Worker } from './context.ts'
-import { filterCondition, type DeadLetterFilter } from './dead-letter-list.ts'
+import { conditionOf, type Condition, type DeadLetterFilter } from './dead-letter-list.ts'
 import { UUID } from './envelope.ts'
 import { replayHeaders } from './failure.ts'
 import { newId } from './id.ts'
 import type { Log } from './log.ts'
+import { Loop } from './loop.ts'
 import type { Outbox, SentBack } from './outbox.ts'
-import { backoff } from './batcher.ts'
-import { Signal } from './signal.ts'
-import type { Tx } from './sql.ts'
+import { isConflict, isUnavailable, storableText, type Tx } from './sql.ts'
 import type { Headers } from './transport.ts'
+import { forgetStart } from './unfinished.ts'
 
 /** Letters sent before any of them has shown how it ends. */
 const FIRST = 5
@@ -73,14 +73,18 @@ export class DeadLetterOffice implements Worker {
   readonly #dataSource: DataSource
   readonly #outbox: Outbox
   readonly #log: Log
-  readonly #wake = new Signal()
-  #stopping = false
-  #running: Promise<void> | undefined
+  readonly #loop: Loop
 
   constructor(dataSource: DataSource, outbox: Outbox, log: Log) {
     this.#dataSource = dataSource
     this.#outbox = outbox
     this.#log = log
+    this.#loop = new Loop({
+      round: async () => ((await this.runOnce()) ? TICK_MS : POLL_MS),
+      failed: (error) => log.warn({ err: error }, 'Dead letters could not be sent back; trying again'),
+      minMs: 500,
+      maxMs: 10_000
+    })
   }
 
   /**
@@ -88,33 +92,42 @@ export class DeadLetterOffice implements Worker {
    * @returns undefined when there is no such letter
    * @throws NotAllowed when it is under way or has been handled
    */
-  async retry(id: number): Promise<{ messageId: string | null; firstSeenAt: string } | undefined> {
-    const sent = await this.#outbox.transaction(async (tx) => {
-      const [letter] = await lockLetters(tx, 'id = $1', [id], 1)
+  retry(id: number): Promise<{ messageId: string | null; firstSeenAt: string } | undefined> {
+    return this.#outbox.transaction(async (tx) => {
+      const [letter] = await lockLetters(tx, { sql: 'id = $1', values: [id] }, 1)
       if (!letter) return undefined
       if (letter.status !== 'waiting') throw new NotAllowed(letter.status === 'handled' ? 'It has been handled since' : 'It is being retried already')
       await this.#sendBack(tx, [letter], null)
       return { messageId: letter.message_id, firstSeenAt: new Date(letter.first_seen_at).toISOString() }
     })
-    return sent
+  }
+
+  /** When the oldest letter that waits and fits was first seen, ISO 8601; undefined when none does. */
+  async oldest(filter: DeadLetterFilter): Promise<string | undefined> {
+    const { sql, values } = conditionOf({ ...filter, status: 'waiting' })
+    const [row]: { oldest: Date | null }[] = await this.#dataSource.query(`select min(first_seen_at) as oldest from dead_letter where ${sql}`, values)
+    return row?.oldest ? new Date(row.oldest).toISOString() : undefined
   }
 
   /** Begins to send back all letters that wait and fit, a few first. Returns the id to follow it by. */
   async retryGroup(filter: DeadLetterFilter, perSecond: number): Promise<number> {
     const [row]: { id: number }[] = await this.#dataSource.query('insert into dead_letter_retry (filter, per_second) values ($1, $2) returning id::float8 as id', [JSON.stringify(filter), perSecond])
-    this.#wake.give()
+    this.#loop.wake()
     return row!.id
   }
 
   async groupRetry(id: number): Promise<GroupRetry | undefined> {
-    const [row]: GroupRow[] = await this.#dataSource.query(`${GROUP} where retry.id = $1 group by retry.id`, [id])
+    const row = await readGroup(this.#dataSource, id)
     return row && this.#withRest(row)
   }
 
   /** Newest first. */
   async groupRetries(limit: number): Promise<GroupRetry[]> {
     const rows: GroupRow[] = await this.#dataSource.query(`${GROUP} where retry.id in (select id from dead_letter_retry order by id desc limit $1) group by retry.id order by retry.id desc`, [limit])
-    return Promise.all(rows.map((row) => this.#withRest(row)))
+    const retries: GroupRetry[] = []
+    // One after the other: each may count many letters, and the pool is the handlers' too.
+    for (const row of rows) retries.push(await this.#withRest(row))
+    return retries
   }
 
   /** Ends a running group retry; what is under way goes on. Returns whether there was one. */
@@ -122,8 +135,7 @@ export class DeadLetterOffice implements Worker {
     return this.#outbox.transaction(async (tx) => {
       const running = await tx.query<unknown[]>(`select from dead_letter_retry where id = $1 and state = 'running' for update`, [id])
       if (running.length === 0) return false
-      const [retry]: GroupRow[] = await tx.query(`${GROUP} where retry.id = $1 group by retry.id`, [id])
-      await endGroup(tx, retry!, 'stopped', 'stopped by an operator')
+      await endGroup(tx, (await readGroup(tx, id))!, 'stopped', 'stopped by an operator')
       return true
     })
   }
@@ -135,7 +147,7 @@ export class DeadLetterOffice implements Worker {
    */
   delete(id: number, why: string | undefined): Promise<boolean> {
     return this.#outbox.transaction(async (tx) => {
-      const [letter] = await lockLetters(tx, 'id = $1', [id], 1)
+      const [letter] = await lockLetters(tx, { sql: 'id = $1', values: [id] }, 1)
       if (!letter) return false
       if (letter.status === 'retrying') throw new NotAllowed('It is being retried; wait until it is handled or has failed again')
       await audit(tx, 'delete', [letter], { why: why ?? null })
@@ -145,33 +157,27 @@ export class DeadLetterOffice implements Worker {
   }
 
   start(): void {
-    this.#running ??= this.#run()
+    this.#loop.start()
   }
 
-  async stop(): Promise<void> {
-    this.#stopping = true
-    this.#wake.give()
-    await this.#running
+  stop(): Promise<void> {
+    return this.#loop.stop()
   }
 
   /** Moves every running group retry on by one step. Returns whether there is one. */
   async runOnce(): Promise<boolean> {
     const running: { id: number }[] = await this.#dataSource.query(`select id::float8 as id from dead_letter_retry where state = 'running' order by id`)
-    for (const { id } of running) await this.#outbox.transaction((tx) => this.#step(tx, id))
-    return running.length > 0
-  }
-
-  async #run(): Promise<void> {
-    for (let failures = 0; !this.#stopping; ) {
+    for (const { id } of running) {
       try {
-        await this.#wake.wait((await this.runOnce()) ? TICK_MS : POLL_MS)
-        failures = 0
+        await this.#outbox.transaction((tx) => this.#step(tx, id))
       } catch (error) {
-        failures++
-        this.#log.warn({ err: error }, 'Dead letters could not be sent back; trying again')
-        if (!this.#stopping) await this.#wake.wait(backoff(failures, 500, 10_000))
+        if (isConflict(error) || isUnavailable(error)) throw error
+        // What fails by itself must not keep the others from going on.
+        this.#log.error({ err: error, retryId: id }, 'Group retry stopped: it cannot be carried out')
+        await this.#dataSource.query(`update dead_letter_retry set state = 'stopped', reason = $2, ended_at = now() where id = $1`, [id, storableText((error as Error).message)])
       }
     }
+    return running.length > 0
   }
 
   async #step(tx: Tx, id: number): Promise<void> {
@@ -181,21 +187,23 @@ export class DeadLetterOffice implements Worker {
       [id]
     )
     if (!locked) return
-    const [retry]: GroupRow[] = await tx.query(`${GROUP} where retry.id = $1 group by retry.id`, [id])
-    const { filter, perSecond, sent, handled, failedAgain, underWay } = retry!
-    if (failedAgain >= MOST_FAILURES && failedAgain > handled) return endGroup(tx, retry!, 'stopped', `${failedAgain} of the first ${sent} failed again`)
+    const retry = (await readGroup(tx, id))!
+    const { filter, perSecond, sent, handled, failedAgain, underWay } = retry
+    if (failedAgain >= MOST_FAILURES && failedAgain > handled) return endGroup(tx, retry, 'stopped', `${failedAgain} of the first ${sent} failed again`)
     const room = sent < FIRST ? FIRST - sent : underWay > 0 && handled + failedAgain < FIRST ? 0 : Math.floor((perSecond * Math.min(locked.sinceMs ?? 1000, 1000)) / 1000)
     if (room < 1) return
-    const letters = await lockLetters(tx, `status = 'waiting' and retry_id is distinct from $1 and last_seen_at <= $2 and ${filterCondition(3)}`, [id, locked.startedAt, JSON.stringify({ ...filter, status: 'waiting' })], room)
+    const letters = await lockLetters(tx, leftOf(id, locked.startedAt, filter), room)
     if (letters.length > 0) {
       await this.#sendBack(tx, letters, id)
       await tx.query('update dead_letter_retry set sent_at = clock_timestamp() where id = $1', [id])
-    } else if (underWay === 0) await endGroup(tx, retry!, 'done', null)
+    } else if (underWay === 0) await endGroup(tx, retry, 'done', null)
   }
 
   async #sendBack(tx: Tx, letters: readonly LockedLetter[], retryId: number | null): Promise<void> {
-    await tx.query(`update dead_letter set status = 'retrying', retry_id = $2 where id = any($1)`, [letters.map(({ id }) => id), retryId])
+    await tx.query(`update dead_letter set status = 'retrying', retry_id = coalesce($2, retry_id) where id = any($1)`, [letters.map(({ id }) => id), retryId])
     await audit(tx, 'retry', letters, { retryId })
+    // A new beginning: the starts that made it a dead letter do not count against it.
+    for (const { endpoint, message_id: messageId } of letters) if (messageId !== null && UUID.test(messageId)) forgetStart(tx, endpoint, [messageId])
     this.#outbox.sendBack(
       tx,
       letters.map(
@@ -212,16 +220,26 @@ export class DeadLetterOffice implements Worker {
   }
 
   async #withRest({ outcome, ...row }: GroupRow): Promise<GroupRetry> {
-    const [{ left }]: [{ left: number }] = await this.#dataSource.query(
-      `select count(*)::integer as left from dead_letter where status = 'waiting' and retry_id is distinct from $1 and last_seen_at <= $2 and ${filterCondition(3)}`,
-      [row.id, row.startedAt, JSON.stringify({ ...row.filter, status: 'waiting' })]
-    )
-    return { ...row, ...outcome, left: row.state === 'done' ? 0 : left, startedAt: new Date(row.startedAt).toISOString(), endedAt: row.endedAt === null ? null : new Date(row.endedAt).toISOString() }
+    const { sql, values } = leftOf(row.id, row.startedAt, row.filter)
+    const [{ left }]: [{ left: number }] = row.state === 'done' ? [{ left: 0 }] : await this.#dataSource.query(`select count(*)::integer as left from dead_letter where ${sql}`, values)
+    return { ...row, ...outcome, left, startedAt: new Date(row.startedAt).toISOString(), endedAt: row.endedAt === null ? null : new Date(row.endedAt).toISOString() }
   }
 }
 
-function lockLetters(tx: Tx, condition: string, values: readonly unknown[], limit: number): Promise<LockedLetter[]> {
-  return tx.query(`select ${LETTER} from dead_letter where ${condition} order by id limit ${limit} for update`, [...values])
+/** A group retry as it stands. */
+async function readGroup(database: DataSource | Tx, id: number): Promise<GroupRow | undefined> {
+  const [row]: GroupRow[] = await database.query(`${GROUP} where retry.id = $1 group by retry.id`, [id])
+  return row
+}
+
+function lockLetters(tx: Tx, { sql, values }: Condition, limit: number): Promise<LockedLetter[]> {
+  return tx.query(`select ${LETTER} from dead_letter where ${sql} order by id limit ${limit} for update`, values)
+}
+
+/** The letters that a group retry has still to send: what failed again since it began is not among them. */
+function leftOf(retryId: number, startedAt: Date | string, filter: DeadLetterFilter): Condition {
+  const { sql, values } = conditionOf({ ...filter, status: undefined }, ['retry_id is distinct from ?', retryId], ['last_seen_at <= ?', startedAt])
+  return { sql: `status = 'waiting' and ${sql}`, values }
 }
 
 async function endGroup(tx: Tx, { id, sent, handled, failedAgain, underWay }: GroupRow, state: 'done' | 'stopped', reason: string | null): Promise<void> {

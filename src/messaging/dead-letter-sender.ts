@@ -6,6 +6,7 @@ import type { Log } from './log.ts'
 import type { Message } from './message.ts'
 import { errorQueue, skippedQueue } from './topology.ts'
 import type { Delivery, Headers, Transport } from './transport.ts'
+import { within } from './within.ts'
 
 /** How long stop() waits for letters under way, ms. What has not arrived by then stays in the endpoint's queue. */
 const STOP_GRACE_MS = 3000
@@ -41,9 +42,7 @@ export class DeadLetterSender {
   }
 
   async stop(): Promise<void> {
-    const waited = new AbortController()
-    await Promise.race([Promise.all(this.#underWay), pause(STOP_GRACE_MS, waited.signal)])
-    waited.abort()
+    await within(STOP_GRACE_MS, Promise.all(this.#underWay))
     this.#stopping.abort()
   }
 
@@ -59,8 +58,8 @@ export class DeadLetterSender {
         if (outcome === 'accepted') return delivery.ack()
         throw new Error(`no queue is bound to ${queue}`)
       } catch (reason) {
-        // A header that AMQP cannot carry came from a sender. Without the sender's headers the letter is better than none.
-        if (reason instanceof RangeError || reason instanceof TypeError) headers = deadLetterHeaders({}, skipped ? 'dead-letter' : 'fault', '', undefined, error, attempts)
+        // Not the broker's fault, so a header's: without the sender's headers the letter is better than none.
+        if (tries > 1 && this.#transport.canPublish) headers = deadLetterHeaders({}, skipped ? 'dead-letter' : 'fault', '', undefined, error, attempts)
         if (tries === 1) this.#log.warn({ err: reason, queue, messageId: delivery.messageId }, 'Dead letter not sent yet; trying again')
         await pause(backoff(tries, 100, 5000), this.#stopping.signal)
       }

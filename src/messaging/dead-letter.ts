@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { attemptsIn, causeIn, withoutAttempts, type FailedAttempt } from './failure.ts'
-import { MAX_MESSAGE_BYTES, UUID } from './envelope.ts'
+import { MAX_MESSAGE_BYTES } from './envelope.ts'
 import type { Message } from './message.ts'
 import { joinJson, jsonTexts, run, statement, storableJson, storableText, write, type Tx } from './sql.ts'
 import type { Delivery, Headers } from './transport.ts'
@@ -20,6 +20,8 @@ export interface DeadLetter {
   reason: string
   stack: string | null
   attempts: readonly FailedAttempt[]
+  /** The id under which the inbox would know it; null when it cannot be read. */
+  handledAs: string | null
   /** Of the payload, which holds the message's id when it can be read: the same bytes are the same letter. */
   fingerprint: Buffer
 }
@@ -38,7 +40,7 @@ const STORE = statement(`
   returning fingerprint, status`)
 
 const MARK_HANDLED = statement(`
-  update dead_letter set status = 'handled' where id = any($1::bigint[]) and endpoint = $2 and status = 'retrying'`)
+  update dead_letter set status = 'handled' where endpoint = $2 and fingerprint = any($1::bytea[])`)
 
 /** @param message what the payload says, when it can be read */
 export function deadLetterOf(endpoint: string, kind: DeadLetter['kind'], delivery: Delivery, message: Message | undefined): DeadLetter {
@@ -58,7 +60,8 @@ export function deadLetterOf(endpoint: string, kind: DeadLetter['kind'], deliver
     reason: storableText(reason),
     stack: stack === undefined ? null : storableText(stack),
     attempts: attemptsIn(delivery.headers),
-    fingerprint: createHash('sha256').update(payload).digest()
+    handledAs: message?.messageId ?? null,
+    fingerprint: fingerprintOf(payload)
   }
 }
 
@@ -79,14 +82,14 @@ export async function storeDeadLetters(tx: Tx, letters: readonly DeadLetter[]): 
     distinct.map((letter) => letter.correlationId),
     distinct.map((letter) => letter.payload),
     distinct.map((letter) => letter.contentType),
-    joinJson(distinct.map((letter) => storableJson(letter.headers))),
+    joinJson(distinct.map((letter) => storableHeaders(letter.headers))),
     distinct.map((letter) => letter.exception),
     distinct.map((letter) => letter.reason),
     distinct.map((letter) => letter.stack),
     joinJson(distinct.map((letter) => storableJson(letter.attempts))),
     distinct.map((letter) => letter.fingerprint),
     distinct.map((letter) => byFingerprint.get(keyOf(letter))!.length),
-    distinct.map((letter) => (letter.messageId !== null && UUID.test(letter.messageId) ? letter.messageId : null))
+    distinct.map((letter) => letter.handledAs)
   ])
   const waiting = new Set(rows.filter(({ status }) => status === 'waiting').map(keyOf))
   return distinct.filter((letter) => waiting.has(keyOf(letter)))
@@ -97,8 +100,12 @@ function keyOf({ fingerprint }: { fingerprint: Buffer }): string {
 }
 
 /** The endpoint has handled messages that operators had sent back. */
-export function markHandled(tx: Tx, endpoint: string, letterIds: readonly number[]): void {
-  void write(tx, MARK_HANDLED, [letterIds, endpoint])
+export function markHandled(tx: Tx, endpoint: string, payloads: readonly (Buffer | string)[]): void {
+  void write(tx, MARK_HANDLED, [payloads.map(fingerprintOf), endpoint])
+}
+
+function fingerprintOf(payload: Buffer | string): Buffer {
+  return createHash('sha256').update(payload).digest()
 }
 
 /** What the sender of unread bytes calls their type. */
@@ -114,4 +121,13 @@ function typeNamedIn(payload: Buffer): string | undefined {
 
 function shortText(text: string | undefined): string | null {
   return typeof text === 'string' && text !== '' ? storableText(text.slice(0, 255)) : null
+}
+
+/** Whoever put the letter there may have nested its headers deeper than they can be written. */
+function storableHeaders(headers: Headers): string {
+  try {
+    return storableJson(headers)
+  } catch (error) {
+    return JSON.stringify({ 'sagabox-headers-dropped': `not to be written as JSON: ${(error as Error).message}` })
+  }
 }

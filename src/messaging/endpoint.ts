@@ -8,20 +8,21 @@ import { claim } from './inbox.ts'
 import type { Log } from './log.ts'
 import type { BodyOf, Contract, Message } from './message.ts'
 import type { Outbox } from './outbox.ts'
-import { DEFAULT_RETRY, isWorthRetrying, NotRetryable, type RetryPolicy } from './retry.ts'
-import { isConflict, isTimeout, isUnavailable, type Tx } from './sql.ts'
+import { DEFAULT_RETRY, isWorthRetrying, NotRetryable, waitOrSplit, type RetryPolicy } from './retry.ts'
+import { isUnavailable, type Tx } from './sql.ts'
 import type { EndpointTopology } from './topology.ts'
 import type { Delivery, Subscription, Transport } from './transport.ts'
 import { DEADLY_STARTS, forgetStart, recordStart, unfinishedStarts } from './unfinished.ts'
+import { within } from './within.ts'
 
 /**
  * Most messages in one transaction. Database time an order, measured: 2.8 ms alone, 0.42 in tens, 0.16 at a hundred,
  * 0.21 at four hundred.
  */
 const BATCH = 100
-/** A batch that meets this many conflicts or timeouts in a row, with a database that answers, has a fault of its own. */
-const MOST_CONFLICTS = 20
-const MOST_TIMEOUTS = 3
+
+/** How long a stop may take to record what it gives back, ms. */
+const FORGET_MS = 2000
 
 /**
  * Handles messages of some contracts. `handle` gets only messages this endpoint has not handled before, in order of
@@ -148,8 +149,15 @@ export class Endpoint {
     for (const batcher of new Set(this.#batchers.values())) for (const { delivery } of await batcher.stop()) delivery.requeue()
     for (const { received } of await this.#puttingOff.stop()) received.delivery.requeue()
     await this.#deadLetters.stop()
-    await cancelled
-    await this.#collector.stop()
+    await Promise.all([this.#forgetBegun(), cancelled, this.#collector.stop()])
+  }
+
+  /** What is given back was not finished, but nobody died of it. Bounded: it can do without. */
+  async #forgetBegun(): Promise<void> {
+    if (this.#begun.size === 0) return
+    const { definition, outbox, log } = this.#options
+    const forgotten = outbox.transaction(async (tx) => forgetStart(tx, definition.name, [...this.#begun])).catch((error: unknown) => log.debug({ err: error }, 'Messages given back stay recorded as begun'))
+    await within(FORGET_MS, forgotten)
   }
 
   #receive(delivery: Delivery): void {
@@ -175,8 +183,8 @@ export class Endpoint {
       const messages = batch.map(({ message }) => message).filter((message) => fresh.delete(message.messageId))
       if (messages.length > 0) outbox.add(tx, await handler.handle(messages, tx))
       if (again.length > 0) forgetStart(tx, definition.name, batch.map(({ message }) => message.messageId))
-      const letters = batch.flatMap(({ delivery }) => replayedIn(delivery.headers) ?? [])
-      if (letters.length > 0) markHandled(tx, definition.name, letters)
+      const letters = batch.filter(({ delivery }) => replayedIn(delivery.headers) !== undefined)
+      if (letters.length > 0) markHandled(tx, definition.name, letters.map(({ delivery }) => delivery.payload))
     })
     for (const one of batch) this.#end(one).ack()
     handler.committed?.()
@@ -219,12 +227,8 @@ export class Endpoint {
 
   async #onError(error: unknown, attempt: number): Promise<BatchFailure> {
     const { definition, log, outbox } = this.#options
-    if (isConflict(error) && attempt <= MOST_CONFLICTS) return { retryAfterMs: backoff(attempt, 20, 500) }
-    if (!isUnavailable(error)) return 'split'
-    // A statement that takes too long says the same as a database that is away.
-    if (isTimeout(error) && attempt > MOST_TIMEOUTS && (await answers(outbox))) return 'split'
-    if (attempt === 1) log.warn({ err: error, endpoint: definition.name }, 'Database away; the endpoint waits for it')
-    return { retryAfterMs: backoff(attempt, 100, 5000) }
+    if (attempt === 1 && isUnavailable(error)) log.warn({ err: error, endpoint: definition.name }, 'Database away; the endpoint waits for it')
+    return waitOrSplit(error, attempt, outbox)
   }
 
   #failed(received: Received, error: unknown, policy: RetryPolicy, batcher: Batcher<Received>): void {
@@ -300,10 +304,3 @@ function allAttempts({ delivery, attempts }: Received): FailedAttempt[] {
   return [...attemptsIn(delivery.headers), ...attempts]
 }
 
-/** Whether the database takes a transaction now. */
-async function answers(outbox: Outbox): Promise<boolean> {
-  return outbox.transaction(async () => {}).then(
-    () => true,
-    () => false
-  )
-}

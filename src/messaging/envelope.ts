@@ -11,6 +11,11 @@ const JSON_TYPE = /^application\/(vnd\.masstransit\+)?json\s*(;|$)/i
 /** Largest message accepted, in bytes: RabbitMQ 4 refuses 16 MiB, and a message that big is a file. */
 export const MAX_MESSAGE_BYTES = 1024 * 1024
 
+/** JSON that is read may have to be written again, which ends in a stack overflow from about 5,000 levels on. */
+const MAX_DEPTH = 200
+/** Shorter texts cannot be that deep: they need not be looked at. */
+const SHALLOW_CHARACTERS = 4000
+
 /** A received message that no handler may see. `field` names what was wrong, the message says what was expected. */
 export class UnreadableMessage extends Error {
   override readonly name: string = 'UnreadableMessage'
@@ -85,7 +90,9 @@ export class EnvelopeReader {
     if (contentType !== undefined && !JSON_TYPE.test(contentType)) throw new UnreadableMessage('contentType', `expected ${CONTENT_TYPE}, got ${contentType.slice(0, 100)}`)
     if (payload.length > MAX_MESSAGE_BYTES) throw new UnreadableMessage('body', `expected at most ${MAX_MESSAGE_BYTES} bytes, got ${payload.length}`)
     if (typeof payload !== 'string' && !isUtf8(payload)) throw new UnreadableMessage('body', 'expected UTF-8')
-    const envelope = parseObject(payload)
+    const text = payload.toString()
+    if (text.length > SHALLOW_CHARACTERS && isTooDeep(text)) throw new UnreadableMessage('body', `expected at most ${MAX_DEPTH} levels of nesting`)
+    const envelope = parseObject(text)
     const known = this.#contractOf(envelope.messageType)
     const messageId = guid(envelope, 'messageId')
     if (!messageId) throw new UnreadableMessage('messageId', 'expected a UUID, got nothing')
@@ -117,16 +124,34 @@ export class EnvelopeReader {
   }
 }
 
-function parseObject(payload: Buffer | string): Record<string, unknown> {
+function parseObject(payload: string): Record<string, unknown> {
   let value: unknown
   try {
-    value = JSON.parse(payload.toString())
+    value = JSON.parse(payload)
   } catch (error) {
     throw new UnreadableMessage('body', `expected a JSON envelope: ${(error as Error).message}`)
   }
   if (!isObject(value)) throw new UnreadableMessage('body', 'expected a JSON object')
   return value
 }
+
+function isTooDeep(text: string): boolean {
+  let depth = 0
+  let quoted = false
+  for (let index = 0; index < text.length; index++) {
+    const code = text.charCodeAt(index)
+    if (quoted) {
+      if (code === BACKSLASH) index++
+      else if (code === QUOTE) quoted = false
+    } else if (code === QUOTE) quoted = true
+    else if (code === OPEN_BRACE || code === OPEN_BRACKET) {
+      if (++depth > MAX_DEPTH) return true
+    } else if (code === CLOSE_BRACE || code === CLOSE_BRACKET) depth--
+  }
+  return false
+}
+
+const [QUOTE, BACKSLASH, OPEN_BRACE, CLOSE_BRACE, OPEN_BRACKET, CLOSE_BRACKET] = ['"', '\\', '{', '}', '[', ']'].map((character) => character.charCodeAt(0))
 
 function guid(envelope: Record<string, unknown>, field: string): string | undefined {
   const value = envelope[field]

@@ -61,14 +61,13 @@ export function withoutAttempts(headers: Headers): Headers {
 
 /** How often the message was put off before this delivery. */
 export function redeliveriesIn(headers: Headers): number {
-  const count = Number(own(headers, REDELIVERIES) ?? 0)
-  return Number.isSafeInteger(count) && count > 0 ? count : 0
+  const count = numberIn(headers, REDELIVERIES) ?? 0
+  return count > 0 ? count : 0
 }
 
 /** The letter that an operator sent back. It gets no delayed redeliveries, so that the operator soon sees how it ends. */
 export function replayedIn(headers: Headers): number | undefined {
-  const id = Number(own(headers, REPLAYED) ?? Number.NaN)
-  return Number.isSafeInteger(id) ? id : undefined
+  return numberIn(headers, REPLAYED)
 }
 
 /** The headers of a dead letter that is sent back: what its sender wrote, and nothing of its failures. */
@@ -119,8 +118,11 @@ export function causeIn(headers: Headers): { exception: string; reason: string; 
   }
 }
 
+/** Only plain values: a nested table may be too deep to write, or one that AMQP cannot carry a second time. */
 function sendersOwn(headers: Headers): Record<string, unknown> {
-  const kept = Object.fromEntries(Object.entries(headers).filter(([name]) => !BROKERS_OWN.test(name) && !name.startsWith('MT-Fault-') && name !== 'MT-Reason' && name !== ATTEMPTS && name !== REDELIVERIES && name !== REPLAYED))
+  const isPlain = (value: unknown) => typeof value === 'string' || typeof value === 'boolean' || (typeof value === 'number' && Number.isFinite(value))
+  const isOurs = (name: string) => BROKERS_OWN.test(name) || name.startsWith('MT-Fault-') || name === 'MT-Reason' || name === ATTEMPTS || name === REDELIVERIES || name === REPLAYED
+  const kept = Object.fromEntries(Object.entries(headers).filter(([name, value]) => !isOurs(name) && isPlain(value)))
   const size = JSON.stringify(kept).length
   return size <= LONGEST_HEADERS ? kept : { 'sagabox-headers-dropped': `the sender's headers were too long to be kept: ${size} characters` }
 }
@@ -128,6 +130,13 @@ function sendersOwn(headers: Headers): Record<string, unknown> {
 function isAttempt(value: unknown): value is FailedAttempt {
   const { at, error } = (value ?? {}) as Partial<FailedAttempt>
   return typeof at === 'string' && typeof error === 'string' && at.length <= 40 && error.length <= 300
+}
+
+/** A whole number, written as one or as text. */
+export function numberIn(headers: Headers, name: string): number | undefined {
+  const value = own(headers, name)
+  const number = typeof value === 'number' || (typeof value === 'string' && value !== '') ? Number(value) : Number.NaN
+  return Number.isSafeInteger(number) ? number : undefined
 }
 
 function own(headers: Headers, name: string): unknown {

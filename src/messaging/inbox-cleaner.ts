@@ -1,8 +1,7 @@
 import type { DataSource } from 'typeorm'
-import { backoff } from './batcher.ts'
 import type { Worker } from './context.ts'
 import type { Log } from './log.ts'
-import { Signal } from './signal.ts'
+import { Loop } from './loop.ts'
 
 /** Rows deleted in one statement: few enough that nobody waits for it. */
 const BATCH = 2000
@@ -25,51 +24,43 @@ export class InboxCleaner implements Worker {
   readonly #dataSource: DataSource
   readonly #days: number
   readonly #log: Log
-  readonly #wake = new Signal()
-  #stopping = false
-  #running: Promise<void> | undefined
+  readonly #loop: Loop
 
   /** @param days how long the inbox remembers a message */
   constructor(dataSource: DataSource, days: number, log: Log) {
     this.#dataSource = dataSource
     this.#days = days
     this.#log = log
+    this.#loop = new Loop({
+      round: async () => {
+        await this.runOnce()
+        return ROUND_MS
+      },
+      failed: (error) => log.warn({ err: error }, 'Inbox could not be cleaned; trying again'),
+      minMs: 1000,
+      maxMs: ROUND_MS,
+      firstMs: FIRST_MS
+    })
   }
 
   start(): void {
-    this.#running ??= this.#run()
+    this.#loop.start()
   }
 
-  async stop(): Promise<void> {
-    this.#stopping = true
-    this.#wake.give()
-    await this.#running
+  stop(): Promise<void> {
+    return this.#loop.stop()
   }
 
   /** Deletes what is too old, a batch at a time. Returns how many rows. */
   async runOnce(): Promise<number> {
     let deleted = 0
-    for (let last = BATCH; last === BATCH && !this.#stopping; ) {
+    for (let last = BATCH; last === BATCH && !this.#loop.stopping; ) {
       ;[, last] = await this.#dataSource.query<[unknown, number]>(DELETE, [this.#days])
       deleted += last
-      if (last === BATCH) await this.#wake.wait(PAUSE_MS)
+      if (last === BATCH) await this.#loop.rest(PAUSE_MS)
     }
     await this.#dataSource.query(DELETE_UNFINISHED, [this.#days])
     if (deleted > 0) this.#log.info({ deleted, days: this.#days }, 'Inbox cleaned')
     return deleted
-  }
-
-  async #run(): Promise<void> {
-    await this.#wake.wait(FIRST_MS)
-    for (let failures = 0; !this.#stopping; ) {
-      try {
-        await this.runOnce()
-        failures = 0
-      } catch (error) {
-        failures++
-        this.#log.warn({ err: error }, 'Inbox could not be cleaned; trying again')
-      }
-      if (!this.#stopping) await this.#wake.wait(failures > 0 ? backoff(failures, 1000, ROUND_MS) : ROUND_MS)
-    }
   }
 }

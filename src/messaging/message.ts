@@ -77,7 +77,7 @@ const PROPAGATED = ['traceparent', 'tracestate']
 export function message<C extends Contract>(contract: C, body: BodyOf<C>, cause?: Pick<Message, 'conversationId' | 'correlationId' | 'headers'>): Message<C> {
   const messageId = newId()
   const headers: Record<string, unknown> = {}
-  for (const name of PROPAGATED) if (cause && Object.hasOwn(cause.headers, name)) headers[name] = cause.headers[name]
+  for (const name of PROPAGATED) if (cause && Object.hasOwn(cause.headers, name) && typeof cause.headers[name] === 'string') headers[name] = cause.headers[name]
   return {
     contract,
     body,

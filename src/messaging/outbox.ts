@@ -1,7 +1,7 @@
 import type { DataSource } from 'typeorm'
 import { destinationOf, encodeEnvelope } from './envelope.ts'
 import type { Message } from './message.ts'
-import { joinJson, jsonTexts, statement, storableJson, transaction, write, type Tx } from './sql.ts'
+import { joinJson, jsonTexts, statement, storableJson, storableText, transaction, write, type Tx } from './sql.ts'
 import type { Headers } from './transport.ts'
 
 const INSERT = statement(`
@@ -93,7 +93,7 @@ export class Outbox {
       messages.map(({ payload }) => (typeof payload === 'string' ? payload : null)),
       messages.map(({ payload }) => (typeof payload === 'string' ? null : payload)),
       joinJson(messages.map(({ headers }) => storableJson(headers))),
-      messages.map(({ contentType }) => contentType ?? null),
+      messages.map(({ contentType }) => (contentType === undefined ? null : storableText(contentType))),
       messages.map(({ seconds }) => seconds)
     ])
   }
@@ -137,7 +137,7 @@ export interface OutboxStatus {
 export async function outboxStatus(dataSource: DataSource, schema: string): Promise<OutboxStatus> {
   const [row]: [OutboxStatus] = await dataSource.query(
     `
-    select count(*)::integer as pending, count(due_at)::integer as postponed,
+    select count(*)::integer as pending, count(*) filter (where due_at > now())::integer as postponed,
       coalesce(extract(epoch from now() - min(created_at)), 0)::float8 as "oldestAgeSeconds",
       (array_agg(last_error order by id desc) filter (where last_error is not null))[1] as "lastError",
       (select jsonb_build_object('application', application_name, 'address', host(client_addr), 'since', backend_start)

@@ -12,6 +12,8 @@ export class Acknowledgements {
   #acked = new Set<number>()
   #settled: (() => void) | undefined
   #ending = false
+  /** The lowest tag given back while ending. No frame says so, and an acknowledgement of many must not reach past it. */
+  #givenBack = Infinity
   /** False once the channel is gone: there is nothing to tell then, the broker has taken the messages back. */
   open = true
 
@@ -33,7 +35,8 @@ export class Acknowledgements {
   requeue(tag: number): void {
     if (!this.open || this.#acked.has(tag) || !this.#unsettled.delete(tag)) return
     // About to close, the channel gives everything back by itself; a frame each would only delay the acknowledgements.
-    if (!this.#ending) this.#channel.nack(delivery(tag), false, true)
+    if (this.#ending) this.#givenBack = Math.min(this.#givenBack, tag)
+    else this.#channel.nack(delivery(tag), false, true)
     this.#whenSettled()
   }
 
@@ -54,7 +57,7 @@ export class Acknowledgements {
     if (!this.open) return
     let upTo = 0
     for (const tag of this.#unsettled) {
-      if (!this.#acked.has(tag)) break
+      if (!this.#acked.has(tag) || tag > this.#givenBack) break
       upTo = tag
       this.#unsettled.delete(tag)
       this.#acked.delete(tag)

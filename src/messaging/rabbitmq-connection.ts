@@ -1,9 +1,13 @@
 import type { Channel, ConfirmChannel, Connection } from 'amqplib/callback_api.js'
 import type { Duplex } from 'node:stream'
 import { backoff, pause } from './batcher.ts'
+import { answerWithin, within } from './within.ts'
 
 /** A blocked or half-open connection never answers a close; after this many ms the process goes on without the answer. */
 export const CLOSE_TIMEOUT_MS = 3000
+
+/** For each step on the way to a working channel, ms; longer than a socket's own limit for connecting. */
+export const SETUP_TIMEOUT_MS = 12_000
 
 /** Shortest time between two attempts to open a connection, ms. */
 const RETRY_MIN_MS = 250
@@ -27,12 +31,13 @@ export async function openChannel(connection: Connection, kind: 'confirm'): Prom
 export async function openChannel(connection: Connection, kind: 'consume'): Promise<OpenChannel<Channel>>
 export async function openChannel(connection: Connection, kind: 'confirm' | 'consume'): Promise<OpenChannel<Channel>> {
   const connectionClosed = closedOrFailed(connection)
-  const channel = await new Promise<Channel>((resolve, reject) => {
+  const opening = new Promise<Channel>((resolve, reject) => {
     const opened = (error: Error | null, made: Channel) => (error ? reject(error) : resolve(made))
     if (kind === 'confirm') connection.createConfirmChannel(opened)
     else connection.createChannel(opened)
     void connectionClosed.then((error) => reject(error ?? new Error('The connection closed before the channel was open')))
   })
+  const channel = await answerWithin(SETUP_TIMEOUT_MS, 'RabbitMQ opened no channel', opening)
   return { connection, channel, closed: Promise.race([connectionClosed, closedOrFailed(channel)]) }
 }
 
@@ -92,16 +97,4 @@ export async function keepAlive(session: () => Promise<void>, signal: AbortSigna
     if (Date.now() - began > RETRY_MAX_MS) failures = 1
     await pause(backoff(failures, RETRY_MIN_MS, RETRY_MAX_MS), signal)
   }
-}
-
-/** Waits for work, but not longer than `ms`. */
-export function within(ms: number, work: Promise<unknown> | undefined): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms)
-    const done = () => {
-      clearTimeout(timer)
-      resolve()
-    }
-    Promise.resolve(work).then(done, done)
-  })
 }

@@ -1,8 +1,10 @@
 import type { Channel, Connection, Message as AmqpMessage } from 'amqplib/callback_api.js'
+import { numberIn } from './failure.ts'
 import type { Log } from './log.ts'
 import { Acknowledgements } from './rabbitmq-acknowledgements.ts'
-import { CLOSE_TIMEOUT_MS, closeConnection, keepAlive, openChannel, Unreachable, within } from './rabbitmq-connection.ts'
+import { CLOSE_TIMEOUT_MS, closeConnection, keepAlive, openChannel, SETUP_TIMEOUT_MS, Unreachable } from './rabbitmq-connection.ts'
 import type { Delivery, Headers, Subscription } from './transport.ts'
+import { answerWithin, within } from './within.ts'
 
 /** Messages handed out and not yet acknowledged: one batch at work and one arriving behind it. */
 const PREFETCH = 200
@@ -76,7 +78,7 @@ export class RabbitSubscription implements Subscription {
         (error: Error | null, { consumerTag } = { consumerTag: '' }) => (error ? reject(error) : resolve(consumerTag))
       )
     })
-    const consumerTag = await consuming
+    const consumerTag = await answerWithin(SETUP_TIMEOUT_MS, `RabbitMQ did not begin to deliver ${this.#endpoint}`, consuming)
     this.#problem = undefined
     this.#log.info({ endpoint: this.#endpoint }, 'Consuming from RabbitMQ')
     const stopped = new Promise<undefined>((resolve) => {
@@ -97,7 +99,6 @@ export class RabbitSubscription implements Subscription {
   #take(acks: Acknowledgements, message: AmqpMessage): void {
     const { contentType, messageId } = message.properties
     const headers = (message.properties.headers ?? {}) as Headers
-    const count = Object.hasOwn(headers, 'x-delivery-count') ? Number(headers['x-delivery-count']) : 0
     const tag = message.fields.deliveryTag
     acks.handedOut(tag)
     this.#receive({
@@ -106,7 +107,7 @@ export class RabbitSubscription implements Subscription {
       messageId: messageId as string | undefined,
       headers,
       // Quorum queues count; the flag is there on any queue.
-      redeliveries: Math.max(Number.isSafeInteger(count) ? count : 0, message.fields.redelivered ? 1 : 0),
+      redeliveries: Math.max(numberIn(headers, 'x-delivery-count') ?? 0, message.fields.redelivered ? 1 : 0),
       ack: () => acks.ack(tag),
       requeue: () => acks.requeue(tag)
     })

@@ -2,11 +2,12 @@ import type { ConfirmChannel, Connection, Message as AmqpMessage } from 'amqplib
 import rascal, { type BrokerAsPromised, type BrokerConfig } from 'rascal'
 import { CONTENT_TYPE } from './envelope.ts'
 import type { Log } from './log.ts'
-import { CLOSE_TIMEOUT_MS, closeConnection, keepAlive, openChannel, packWrites, Unreachable, within } from './rabbitmq-connection.ts'
+import { CLOSE_TIMEOUT_MS, closeConnection, keepAlive, openChannel, packWrites, SETUP_TIMEOUT_MS, Unreachable } from './rabbitmq-connection.ts'
 import { RabbitSubscription } from './rabbitmq-subscription.ts'
 import { rascalConfig, VHOST } from './rascal-config.ts'
 import type { Topology } from './topology.ts'
 import type { Delivery, Parcel, PublishOutcome, Subscription, Transport } from './transport.ts'
+import { answerWithin, within } from './within.ts'
 
 export interface RabbitTransportOptions {
   /** `amqp://user:password@host:port/vhost` */
@@ -108,7 +109,9 @@ export class RabbitTransport implements Transport {
     try {
       if (this.#undeclared) this.#declaring ??= this.#declare().finally(() => (this.#declaring = undefined))
       const broker = (await this.#declaring) ?? this.#broker!
-      const connection = (await broker.connect(VHOST)) as unknown as Connection
+      // A Rascal broker that is shut down meanwhile, because another session has declared the topology anew, never answers.
+      const connecting = broker.connect(VHOST) as unknown as Promise<Connection>
+      const connection = await answerWithin(SETUP_TIMEOUT_MS, 'RabbitMQ gave no connection', connecting, closeConnection)
       connection.once('close', () => (this.#undeclared = true))
       packWrites(connection)
       this.#complaint = undefined

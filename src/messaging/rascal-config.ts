@@ -7,6 +7,9 @@ import type { Topology } from './topology.ts'
  */
 const DELIVERY_LIMIT = 100
 
+/** Behind a queue of dead letters there is nothing: past its limit, RabbitMQ would drop them. */
+const LETTER_DELIVERY_LIMIT = 1_000_000
+
 /** The one virtual host of the config; which one it is on the broker, the URL says. */
 export const VHOST = '/'
 
@@ -44,7 +47,7 @@ export function rascalConfig(topology: Topology, url: string, clientName: string
 }
 
 function queueArguments(deadLetterExchange: string | undefined): Record<string, unknown> {
-  if (!deadLetterExchange) return { 'x-queue-type': 'quorum' }
+  if (!deadLetterExchange) return { 'x-queue-type': 'quorum', 'x-delivery-limit': LETTER_DELIVERY_LIMIT }
   return {
     'x-queue-type': 'quorum',
     'x-delivery-limit': DELIVERY_LIMIT,

@@ -73,6 +73,8 @@ export class Relay {
   /** Id of the row published last. */
   #latest = '0'
   #stopping = false
+  #stop!: () => void
+  readonly #stopped = new Promise<undefined>((resolve) => (this.#stop = () => resolve(undefined)))
   #leading = false
   #problem: string | undefined = 'not connected yet'
   #running: Promise<void> | undefined
@@ -114,6 +116,7 @@ export class Relay {
   /** Finishes what is in flight and gives the lead away. */
   async stop(): Promise<void> {
     this.#stopping = true
+    this.#stop()
     this.#wake.give()
     await this.#running
   }
@@ -218,7 +221,9 @@ export class Relay {
     for (const row of rows) {
       if (this.#inHand.has(row.id)) continue
       if (this.#stopping || !this.#options.transport.canPublish) return
-      const error = await this.#publish(row)
+      // A broker that blocks confirms nothing, and a stop must not wait for that.
+      const error = await Promise.race([this.#publish(row), this.#stopped])
+      if (this.#stopping) return
       // Alone, and failed: this row is put off, whether it was the guilty one or the connection went.
       if (error) {
         this.#inHand.add(row.id)

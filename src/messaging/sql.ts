@@ -138,9 +138,12 @@ export function isUnavailable(error: unknown): boolean {
   return UNAVAILABLE_CODES.test(codeOf(error)) || (error instanceof Error && UNAVAILABLE_TEXTS.test(error.message))
 }
 
-/** The answer took longer than it may: the statement, or a network that swallows it. */
-export function isTimeout(error: unknown): boolean {
-  return codeOf(error) === '57014' || (error instanceof Error && /Query read timeout/.test(error.message))
+/**
+ * It looks like a database that is away, and may as well be the work: a statement that takes too long or is too large, an
+ * internal error.
+ */
+export function isAmbiguous(error: unknown): boolean {
+  return /^(57014|08P01|XX...|54...)$/.test(codeOf(error)) || (error instanceof Error && /Query read timeout/.test(error.message))
 }
 
 /** The database cannot store these values (SQLSTATE class 22, such as a NUL in JSON): no retry will change that. */

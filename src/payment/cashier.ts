@@ -1,11 +1,12 @@
 import { setMaxListeners } from 'node:events'
 import { PaymentCompletedEvent, PaymentFailedEvent, PaymentRefundedEvent } from '../contracts/payment.ts'
-import { backoff, Batcher, pause } from '../messaging/batcher.ts'
+import { backoff, Batcher } from '../messaging/batcher.ts'
 import type { Log } from '../messaging/log.ts'
+import { Loop } from '../messaging/loop.ts'
 import { message, type Message } from '../messaging/message.ts'
 import type { Outbox } from '../messaging/outbox.ts'
-import { Signal } from '../messaging/signal.ts'
 import { isConflict, isUnavailable, run, statement, write, type Tx } from '../messaging/sql.ts'
+import { within } from '../messaging/within.ts'
 import { claimDue, GATEWAY_TIMEOUT_MS, type Claimed } from './claim.ts'
 import type { PaymentGateway } from './gateway.ts'
 import type { PaymentStatus } from './tables.ts'
@@ -57,11 +58,9 @@ export class Cashier {
   readonly #outbox: Outbox
   readonly #gateway: PaymentGateway
   readonly #log: Log
-  readonly #wake = new Signal()
+  readonly #loop: Loop
   readonly #answers: Batcher<Answered>
   readonly #asking = new Set<Promise<void>>()
-  #stopping = false
-  #running: Promise<void> | undefined
 
   constructor(outbox: Outbox, gateway: PaymentGateway, log: Log) {
     this.#outbox = outbox
@@ -74,26 +73,28 @@ export class Cashier {
       // The claim runs out and the gateway is asked again under the same key.
       failed: ({ payment }, error) => this.#log.error({ err: error, orderId: payment.orderId }, 'The gateway answered, and the answer could not be recorded; it will be asked again')
     })
+    this.#loop = new Loop({
+      round: () => this.#round(),
+      failed: (error) => log.warn({ err: error }, 'Payments could not be claimed; trying again'),
+      minMs: 200,
+      maxMs: 5000
+    })
   }
 
   start(): void {
-    this.#running ??= this.#run()
+    this.#loop.start()
   }
 
   wake(): void {
-    this.#wake.give()
+    this.#loop.wake()
   }
 
   /** Claims nothing new, waits for the answers under way, records them. */
   async stop(): Promise<void> {
-    this.#stopping = true
-    this.#wake.give()
-    await this.#running
+    await this.#loop.stop()
     await Promise.all(this.#asking)
     // Bounded: without a database the answers cannot be recorded, and will be asked for again.
-    const recorded = new AbortController()
-    await Promise.race([this.#answers.idle(), pause(STOP_GRACE_MS, recorded.signal)])
-    recorded.abort()
+    await within(STOP_GRACE_MS, this.#answers.idle())
     await this.#answers.stop()
   }
 
@@ -107,7 +108,7 @@ export class Cashier {
 
   /** Few enough payments are being asked for to claim another batch. */
   get hasRoom(): boolean {
-    return !this.#stopping && this.#asking.size <= MAX_IN_FLIGHT - BATCH
+    return !this.#loop.stopping && this.#asking.size <= MAX_IN_FLIGHT - BATCH
   }
 
   /**
@@ -121,12 +122,12 @@ export class Cashier {
     setMaxListeners(0, signal)
     for (const payment of claimed) {
       const again = (answer: Outcome) => {
-        if (!this.#stopping) this.#answers.push({ payment, answer })
+        if (!this.#loop.stopping) this.#answers.push({ payment, answer })
       }
       const asking: Promise<void> = this.#ask(payment, signal, again).then((answer) => {
         this.#asking.delete(asking)
         this.#answers.push({ payment, answer })
-        if (this.#asking.size === MAX_IN_FLIGHT - BATCH) this.#wake.give()
+        if (this.#asking.size === MAX_IN_FLIGHT - BATCH) this.#loop.wake()
       })
       this.#asking.add(asking)
     }
@@ -139,23 +140,15 @@ export class Cashier {
       return made
     })
     const soonest = Math.min(...changes.map(({ retryMs }) => retryMs ?? POLL_MS))
-    if (soonest < POLL_MS) setTimeout(() => this.#wake.give(), soonest).unref()
+    if (soonest < POLL_MS) setTimeout(() => this.#loop.wake(), soonest).unref()
   }
 
-  async #run(): Promise<void> {
-    for (let failures = 0; !this.#stopping; ) {
-      try {
-        const began = performance.now()
-        const claimed = this.hasRoom ? await this.runOnce() : 0
-        failures = 0
-        // A look gets slow while somebody's open transaction keeps dead rows: then it is repeated less often.
-        if (claimed < BATCH) await this.#wake.wait(Math.max(POLL_MS, 20 * (performance.now() - began)))
-      } catch (error) {
-        failures++
-        this.#log.warn({ err: error }, 'Payments could not be claimed; trying again')
-        await this.#wake.wait(backoff(failures, 200, 5000))
-      }
-    }
+  /** Returns how many ms to rest. */
+  async #round(): Promise<number> {
+    const began = performance.now()
+    const claimed = this.hasRoom ? await this.runOnce() : 0
+    // A look gets slow while somebody's open transaction keeps dead rows: then it is repeated less often.
+    return claimed < BATCH ? Math.max(POLL_MS, 20 * (performance.now() - began)) : 0
   }
 
   async #ask({ orderId: key, status, amount, currency, paymentMethod: method, attempts, refundRequested: refund, reference, ageMs }: Claimed, signal: AbortSignal, again: (answer: Outcome) => void): Promise<Outcome> {

@@ -10,19 +10,24 @@ interface FaultBody {
 }
 
 /** The faults that say why a saga waits: of what starts it, of what its effects follow from, and of the commands that undo them. */
-export function faultsOf({ startedBy, effects = [] }: SagaDefinition): Contract[] {
-  return [...new Set([startedBy, ...effects.flatMap(({ doneBy, undoneBy }) => [doneBy, undoneBy])])].map(faultOf)
+export function faultsOf(definition: SagaDefinition): Contract[] {
+  return faultedBy(definition).map(faultOf)
+}
+
+function faultedBy({ startedBy, effects = [] }: SagaDefinition): Contract[] {
+  return [...new Set([startedBy, ...effects.flatMap(({ doneBy, undoneBy }) => [doneBy, undoneBy])])]
 }
 
 /** The endpoint's handler for messages that became dead letters on the saga's way: why shows on the instance until its state changes. */
 export function faultHandler(host: SagaHost): Handler {
+  const failed = new Map(faultedBy(host.definition).map((contract) => [faultOf(contract), contract.name]))
   return {
-    contracts: faultsOf(host.definition),
+    contracts: [...failed.keys()],
     async handle(messages, tx) {
       const faults = messages.map(({ contract, correlationId, body }) => {
         const { timestamp, exceptions } = body as unknown as FaultBody
         const { exceptionType = 'Fault', message = exceptionType } = exceptions[0] ?? {}
-        return { sagaId: correlationId!, at: timestamp, type: exceptionType, message: `${contract.name}: ${message}` }
+        return { sagaId: correlationId!, at: timestamp, type: failed.get(contract)!, message: `${contract.name}: ${message}` }
       })
       // In one order for all transactions.
       host.recordFaults(tx, faults.toSorted((a, b) => (a.sagaId < b.sagaId ? -1 : 1)))

@@ -1,7 +1,6 @@
-import { backoff } from '../messaging/batcher.ts'
 import type { Log } from '../messaging/log.ts'
+import { Loop } from '../messaging/loop.ts'
 import type { Outbox } from '../messaging/outbox.ts'
-import { Signal } from '../messaging/signal.ts'
 import type { SagaHost } from './host.ts'
 import { untilNextTimer } from './tables.ts'
 
@@ -17,24 +16,26 @@ export class TimerLoop {
   readonly #host: SagaHost
   readonly #outbox: Outbox
   readonly #log: Log
-  readonly #wake = new Signal()
-  #stopping = false
-  #running: Promise<void> | undefined
+  readonly #loop: Loop
 
   constructor(host: SagaHost, outbox: Outbox, log: Log) {
     this.#host = host
     this.#outbox = outbox
     this.#log = log
+    this.#loop = new Loop({
+      round: () => this.runOnce(),
+      failed: (error) => log.warn({ err: error, saga: host.definition.name }, 'Timers could not be fired; trying again'),
+      minMs: 200,
+      maxMs: 5000
+    })
   }
 
   start(): void {
-    this.#running ??= this.#run()
+    this.#loop.start()
   }
 
-  async stop(): Promise<void> {
-    this.#stopping = true
-    this.#wake.give()
-    await this.#running
+  stop(): Promise<void> {
+    return this.#loop.stop()
   }
 
   /** Fires what is due. Returns how many ms may pass before the next look. */
@@ -49,18 +50,5 @@ export class TimerLoop {
       const rest = due === 0 ? REST * (performance.now() - began) : 0
       return Math.max(Math.min(POLL_MS, next ?? POLL_MS), rest, 10)
     })
-  }
-
-  async #run(): Promise<void> {
-    for (let failures = 0; !this.#stopping; ) {
-      try {
-        await this.#wake.wait(await this.runOnce())
-        failures = 0
-      } catch (error) {
-        failures++
-        this.#log.warn({ err: error, saga: this.#host.definition.name }, 'Timers could not be fired; trying again')
-        if (!this.#stopping) await this.#wake.wait(backoff(failures, 200, 5000))
-      }
-    }
   }
 }

@@ -46,7 +46,8 @@ const ReservationView = Type.Object({
 const ById = Type.Object({ productId: Name })
 const tags = ['stock']
 
-// No key keeps two requests from making the same product: its versions have keys of their own.
+// No key keeps two requests from making the same product: its versions have keys of their own. The samples of a first start come
+// without the lock, with the same first version: hence the conflict clause.
 const LOCK_NAME = `select pg_advisory_xact_lock(hashtext('sagabox.product'), hashtext($1))`
 
 const VIEW = `product_id as "productId", name, unit_price::float8 as "unitPrice", currency, on_hand::float8 as "onHand", reserved::float8 as reserved`
@@ -56,9 +57,12 @@ const UPSERT = `
     update products set name = $2, unit_price = $3, currency = $4, on_hand = $5, updated_at = now() where product_id = $1 returning *
   ), made as (
     insert into products (product_id, name, unit_price, currency, on_hand)
-    select $1, $2, $3, $4, $5 where not exists (select from replaced) returning *
+    select $1, $2, $3, $4, $5 where not exists (select from replaced)
+    on conflict (product_id, version) do update
+      set name = excluded.name, unit_price = excluded.unit_price, currency = excluded.currency, on_hand = excluded.on_hand, updated_at = now()
+    returning *, xmax = 0 as created
   )
-  select ${VIEW}, false as created from replaced union all select ${VIEW}, true from made`
+  select ${VIEW}, false as created from replaced union all select ${VIEW}, created from made`
 
 const RESTOCK = `
   update products set on_hand = on_hand + $2, updated_at = now() where product_id = $1 and on_hand + $2 <= ${MAX_UNITS} returning product_id`

@@ -1,0 +1,65 @@
+import { backoff } from './batcher.ts'
+import type { Worker } from './context.ts'
+import { Signal } from './signal.ts'
+
+export interface LoopOptions {
+  /** Does what is to be done now. Returns how long to rest, ms: 0 when there is more. */
+  round(): Promise<number>
+  /** Told why a round failed; it is done again after a pause that grows from `minMs` to `maxMs`. */
+  failed(error: unknown): void
+  minMs: number
+  maxMs: number
+  /** Rest before the first round, ms. */
+  firstMs?: number
+}
+
+/** Does rounds until it is stopped, with a rest between them that ends when there is a reason to look. */
+export class Loop implements Worker {
+  readonly #options: LoopOptions
+  readonly #wake = new Signal()
+  #stopping = false
+  #running: Promise<void> | undefined
+
+  constructor(options: LoopOptions) {
+    this.#options = options
+  }
+
+  get stopping(): boolean {
+    return this.#stopping
+  }
+
+  start(): void {
+    this.#running ??= this.#run()
+  }
+
+  wake(): void {
+    this.#wake.give()
+  }
+
+  /** Resolves when the round that runs has ended. */
+  async stop(): Promise<void> {
+    this.#stopping = true
+    this.#wake.give()
+    await this.#running
+  }
+
+  /** A rest within a round, which a stop ends. */
+  async rest(ms: number): Promise<void> {
+    if (ms > 0 && !this.#stopping) await this.#wake.wait(ms)
+  }
+
+  async #run(): Promise<void> {
+    const { round, failed, minMs, maxMs, firstMs = 0 } = this.#options
+    await this.rest(firstMs)
+    for (let failures = 0; !this.#stopping; ) {
+      try {
+        await this.rest(await round())
+        failures = 0
+      } catch (error) {
+        failures++
+        failed(error)
+        await this.rest(backoff(failures, minMs, maxMs))
+      }
+    }
+  }
+}
