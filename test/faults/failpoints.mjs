@@ -1,0 +1,107 @@
+// Preloaded into the product's process: ends it by SIGKILL, or stops it, at a named point, and brings messages late or twice.
+// It wraps what the product is made of (transports, the database client) and the product knows nothing of it.
+// Plain Node, like the product it runs in.
+//   FAILPOINT=commit-ack:5        the fifth time
+//   FAILPOINT=order-commit:1:STOP SIGSTOP instead of SIGKILL
+//   LATE=order:3000:StockReservedEvent,PaymentCompletedEvent   brings these to the endpoint so many ms late
+//   TWICE=1                       hands every message out twice
+import pg from 'pg'
+import { MemoryTransport } from '../../dist/messaging/memory-transport.js'
+import { RabbitTransport } from '../../dist/messaging/rabbitmq-transport.js'
+
+/** What is on its way gets there, ms; nothing more is done meanwhile. */
+const UNDER_WAY_MS = 50
+
+const [point, nth = '1', action = 'KILL'] = (process.env.FAILPOINT ?? '').split(':')
+const [lateAt, lateMs, lateTypes = ''] = (process.env.LATE ?? '').split(':')
+const never = new Promise(() => {})
+let passed = 0
+let frozen = false
+
+/** True at the point that was named, the nth time it's passed. */
+function reached(name) {
+  return name === point && ++passed === Number(nth)
+}
+
+function die() {
+  process.kill(process.pid, `SIG${action}`)
+}
+
+/** From here on nothing is sent or learned; what was sent arrives. */
+function freezeThenDie() {
+  frozen = true
+  setTimeout(die, UNDER_WAY_MS)
+  return never
+}
+
+/** What was sent arrives first. After SIGSTOP it goes on with what it was about to do. */
+async function dieBefore(work) {
+  await new Promise((resolve) => setTimeout(resolve, UNDER_WAY_MS))
+  die()
+  return work()
+}
+
+for (const { prototype } of [MemoryTransport, RabbitTransport]) {
+  const { publish, subscribe } = prototype
+
+  prototype.publish = async function (parcel) {
+    const outcome = publish.call(this, parcel)
+    if (reached('publish-confirm')) return freezeThenDie()
+    await outcome
+    if (frozen) return never
+    if (reached('confirm-delete')) die()
+    return outcome
+  }
+
+  prototype.subscribe = function (endpoint, receive) {
+    return subscribe.call(this, endpoint, (delivery) => {
+      const observed = {
+        ...delivery,
+        ack() {
+          if (reached('commit-ack')) die()
+          delivery.ack()
+        }
+      }
+      deliver(endpoint, receive, observed)
+      if (process.env.TWICE) receive({ ...delivery, ack() {}, requeue() {} })
+    })
+  }
+}
+
+function deliver(endpoint, receive, delivery) {
+  const late = endpoint === lateAt && lateTypes.split(',').some((type) => delivery.payload.toString().includes(`:${type}"`))
+  if (late) setTimeout(() => receive(delivery), Number(lateMs))
+  else receive(delivery)
+}
+
+/** What a connection's open transaction has sent. */
+const sent = new WeakMap()
+const { query } = pg.Client.prototype
+
+pg.Client.prototype.query = function (...args) {
+  const text = typeof args[0] === 'string' ? args[0] : (args[0]?.text ?? '')
+  const send = () => query.apply(this, args)
+  if (frozen) return never
+  if (/^(start transaction|begin)/i.test(text)) sent.set(this, [])
+  const before = sent.get(this) ?? []
+  const holds = (pattern) => before.some((statement) => pattern.test(statement))
+
+  if (/^commit/i.test(text)) {
+    sent.delete(this)
+    const of = holds(/insert into orders/) ? 'order' : holds(/next_timer_at <= now\(\)/) && holds(/update saga set state/) ? 'timer' : 'other'
+    if (reached(`${of}-commit`)) return dieBefore(send)
+    return send().then((result) => {
+      if (reached(`${of}-answer`)) die()
+      return result
+    })
+  }
+  if (/update payments set status = outcome/.test(text) && reached('charge-record')) die()
+  if (/^INSERT INTO .*"migrations"/.test(text) && reached('migration')) die()
+  before.push(text)
+  // Its inbox row has been written, the first of its effects is sent, and nothing more will be.
+  if (/insert into inbox/.test(before.at(-2) ?? '') && reached('mid-batch')) {
+    send()
+    return freezeThenDie()
+  }
+  return send()
+}

@@ -1,0 +1,93 @@
+import { Api, type Answer } from './api.ts'
+import { until } from './until.ts'
+
+export interface ShopOptions {
+  /** Waits while a program is started again, as a client does that backs off. */
+  api: () => Promise<Api>
+  products: readonly string[]
+  /** Of each product. */
+  putIn: number
+  /** Payment methods, in turn. */
+  methods: readonly string[]
+  /** Customers who order at the same time. */
+  customers: number
+}
+
+/** Customers who retry like real clients: under one Idempotency-Key, until they have an answer. Every tenth gives up. */
+export class Shop {
+  /** Orders that were answered with 202. */
+  readonly accepted = new Set<string>()
+  readonly #options: ShopOptions
+  /** By key, the orders that were answered. */
+  readonly #byKey = new Map<string, Set<string>>()
+  #placed = 0
+  #answered = 0
+
+  constructor(options: ShopOptions) {
+    this.#options = options
+  }
+
+  /** What the customers know. */
+  evidence() {
+    const { products, putIn } = this.#options
+    return { products, putIn, accepted: this.accepted, byKey: this.#byKey }
+  }
+
+  async open(): Promise<void> {
+    const { products, putIn } = this.#options
+    for (const productId of products) await until(`${productId} is on the shelf`, () => this.#try('PUT', `/products/${productId}`, { name: productId, unitPrice: 1000, currency: 'EUR', onHand: putIn }))
+  }
+
+  /** Places orders, at least so many, and until it is enough. */
+  async placeOrders(atLeast: number, enough = () => true): Promise<void> {
+    const last = this.#placed + atLeast
+    const customer = async () => {
+      while (this.#placed < last || !enough()) await this.#place(this.#placed++)
+    }
+    await Promise.all(Array.from({ length: this.#options.customers }, customer))
+  }
+
+  /** Places one order that goes through, and returns its id. */
+  async placeOne(): Promise<string> {
+    const index = this.#placed++
+    return (await until(`order ${index} is answered`, () => this.#order(index, `order-${index}`))).orderId
+  }
+
+  answered(count: number): Promise<unknown> {
+    return until(`${count} orders are answered`, async () => this.#answered >= count)
+  }
+
+  async #place(index: number): Promise<void> {
+    if (index % 10 === 0) await this.#order(index)
+    else await until(`order ${index} is answered`, () => this.#order(index, `order-${index}`))
+    this.#answered++
+  }
+
+  async #order(index: number, key?: string): Promise<Answer['body']> {
+    const { products, methods } = this.#options
+    const [first, second] = [products[index % products.length]!, products[(index + 1) % products.length]!]
+    const order = {
+      customerId: `customer-${index}`,
+      items: [{ productId: first, quantity: 1 + (index % 2) }, { productId: second, quantity: 1 }],
+      paymentMethod: methods[index % methods.length]
+    }
+    const body = await this.#try('POST', '/orders', order, key === undefined ? {} : { 'idempotency-key': key })
+    if (!body) return undefined
+    this.accepted.add(body.orderId)
+    if (key !== undefined) this.#byKey.set(key, (this.#byKey.get(key) ?? new Set()).add(body.orderId))
+    return body
+  }
+
+  /** The answer, or nothing when the connection was cut or the service is not there. */
+  async #try(method: string, path: string, body: unknown, headers?: Record<string, string>): Promise<Answer['body']> {
+    try {
+      const api = await this.#options.api()
+      const answer = await api.call(method, path, body, headers)
+      if (answer.status < 300) return answer.body
+      if (answer.status !== 503) throw new Error(`${method} ${path} answered ${answer.status}: ${JSON.stringify(answer.body)}`)
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error
+    }
+    return undefined
+  }
+}
