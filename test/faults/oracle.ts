@@ -39,12 +39,19 @@ const RULES: Record<string, string> = {
     union all select saga_id from order_service.saga_history where event in ('OrderCreatedEvent', 'StockReservedEvent', 'StockNotReservedEvent', 'PaymentCompletedEvent', 'PaymentFailedEvent')
       group by saga_id, event having count(*) > 1`,
   'no deadlocks': `select deadlocks from pg_stat_database where datname = current_database() and deadlocks > 0`,
-  'outboxes empty': each('outbox'),
-  'no dead letters': each('dead_letter')
+  'outboxes empty': each('outbox', 'id::text'),
+  'no dead letters': each('dead_letter', 'id::text'),
+  'nothing counts as begun': each('unfinished', 'message_id::text')
 }
 
-function each(table: string): string {
-  return SERVICES.map((service) => `select id::text from ${service}_service.${table}`).join(' union all ')
+/** Rules that take more than the database to judge. */
+const FURTHER_RULES = ['stock conserved', 'what was answered is kept', 'one order a key', 'queues empty', 'each history replays'] as const
+
+export const RULE_NAMES: readonly string[] = [...Object.keys(RULES), ...FURTHER_RULES]
+
+/** From that table of each service. */
+function each(table: string, what: string): string {
+  return SERVICES.map((service) => `select ${what} from ${service}_service.${table}`).join(' union all ')
 }
 
 /** Everything that moves when something happens; equal twice, nothing happened in between. */
@@ -52,7 +59,7 @@ const PROGRESS = `
   select (select count(*) from order_service.saga_history) + (select sum(version) from order_service.saga) as moves,
     (select count(*) from order_service.saga where state not in ('Completed', 'Failed.settled')) as open,
     (select count(*) from payment_service.payments where next_attempt_at is not null) as asking,
-    (select count(*) from (${each('outbox')}) as rows) as sending,
+    (select count(*) from (${each('outbox', 'id')}) as rows) as sending,
     (select count(*) from order_service.saga where next_timer_at < now() + interval '15 seconds') as timers`
 
 export interface Evidence {
@@ -122,7 +129,7 @@ async function quiet(client: pg.Client, { queues, patience }: Evidence): Promise
   }
 }
 
-async function furtherRules(client: pg.Client, { api, queues, products, putIn, accepted, byKey }: Evidence): Promise<Record<string, string[]>> {
+async function furtherRules(client: pg.Client, { api, queues, products, putIn, accepted, byKey }: Evidence): Promise<Record<(typeof FURTHER_RULES)[number], string[]>> {
   const ids = async (sql: string, values: unknown[] = []) => (await client.query<{ id: string }>(sql, values)).rows.map(({ id }) => id)
   return {
     'stock conserved': await ids('select product_id as id from stock_service.products where on_hand + reserved <> $1 and product_id = any($2)', [putIn, products]),

@@ -1,28 +1,83 @@
-// `npm run test:faults`: injects each fault into the running product, and prints what held.
+// `npm run test:faults`: does everything to the running product that must not hurt it, and prints what held; then breaks
+// the product on purpose, and prints what told.
+//   --only killed,broker   faults and mutants whose names hold one of these
+//   --seed 7               the same random choices again
+import { spawnSync } from 'node:child_process'
 import { parseArgs } from 'node:util'
 import { startPostgres } from '../fixtures/postgres.ts'
 import { startRabbitMQ } from '../fixtures/rabbitmq.ts'
+import { ROOT, type Scope } from '../support/program.ts'
 import { play, randomBy } from './fault.ts'
-import { allCrashPoints, crashPoints } from './crash-points.ts'
-import { deadServers, messageFaults, networkFaults, processFaults } from './outages.ts'
+import { faults } from './faults.ts'
+import { hunt, mutants } from './mutants.ts'
+
+/** How long all that a fault has held up may take, ms. */
+const PATIENCE = 120_000
 
 const { values } = parseArgs({ options: { only: { type: 'string' }, seed: { type: 'string' } } })
 const seed = Number(values.seed ?? Date.now() % 1_000_000)
-const wanted = values.only?.split(',').map((name) => name.trim())
-const chosen = ({ name }: { name: string }) => !wanted || wanted.some((part) => name.includes(part))
+const wanted = (values.only ?? '').split(',').map((part) => part.trim())
+const chosen = <T extends { name: string }>(all: readonly T[]) => all.filter(({ name }) => wanted.some((part) => name.includes(part)))
 
+const prepared = spawnSync(process.execPath, ['scripts/prepare.mjs', 'build'], { cwd: ROOT, stdio: 'inherit' })
+if (prepared.status !== 0) throw new Error('The product could not be built')
+
+const began = Date.now()
 const postgres = await startPostgres()
 const rabbitmq = await startRabbitMQ()
 process.env.TEST_DATABASE_URL = postgres.url
 process.env.TEST_RABBITMQ_URL = rabbitmq.url
 process.env.TEST_RABBITMQ_MANAGEMENT_URL = rabbitmq.managementUrl
 
-for (const fault of [...crashPoints, allCrashPoints, ...deadServers, ...networkFaults, ...processFaults, ...messageFaults].filter(chosen)) for (const transport of fault.transports) {
-  const scope: (() => unknown)[] = []
-  try {
-    const o = await play({ teardown: (c) => scope.push(c) }, fault, { transport, random: randomBy(seed), patience: 60_000 })
-    console.log(fault.name, transport, o)
-  } catch (error) { console.log(fault.name, transport, error) }
-  for (const c of scope.toReversed()) await c()
+let bad = 0
+const lines: string[] = []
+console.log(`seed ${seed}`)
+for (const fault of chosen(faults)) {
+  for (const transport of fault.transports) {
+    const title = `${fault.name} (${transport})`
+    const outcome = await scoped((scope) => play(scope, fault, { transport, random: randomBy(seed), patience: PATIENCE }))
+    if (outcome instanceof Error) report(false, title, outcome.message, [fault.name, transport, '', '', '', `the run failed: ${outcome.message}`])
+    else {
+      const { times, orders, seconds, broken } = outcome
+      const verdict = broken.length === 0 ? 'all hold' : broken.join('; ')
+      report(broken.length === 0, title, verdict, [fault.name, transport, times, orders, seconds.toFixed(1), verdict])
+    }
+  }
 }
-await rabbitmq.stop(); await postgres.stop(); process.exit(0)
+table(['fault', 'transport', 'times', 'orders', 'seconds', 'invariants'])
+
+for (const mutant of chosen(mutants)) {
+  const caught = await scoped((scope) => hunt(scope, mutant, randomBy(seed)))
+  const verdict = caught instanceof Error ? `the run failed: ${caught.message}` : (caught.by ?? `SURVIVED; broken: ${caught.broken.join('; ') || 'nothing'}`)
+  const good = !(caught instanceof Error) && caught.by !== undefined
+  report(good, `mutant that ${mutant.name}`, verdict, [mutant.name, mutant.fault, mutant.transport, caught instanceof Error ? '' : caught.seconds.toFixed(1), verdict])
+}
+table(['mutant', 'fault', 'transport', 'seconds', 'caught by'])
+
+await rabbitmq.stop()
+await postgres.stop()
+console.log(`\n${((Date.now() - began) / 1000).toFixed(0)} s in all, seed ${seed}: ${bad === 0 ? 'everything held, and every mutant was caught' : `${bad} went wrong`}`)
+process.exit(bad > 0 ? 1 : 0)
+
+/** Runs work and tears down what it has set up, in the opposite order. */
+async function scoped<R>(work: (scope: Scope) => Promise<R>): Promise<R | Error> {
+  const cleanups: (() => unknown)[] = []
+  try {
+    return await work({ teardown: (cleanup) => cleanups.push(cleanup) })
+  } catch (error) {
+    return error as Error
+  } finally {
+    for (const cleanup of cleanups.toReversed()) await cleanup()
+  }
+}
+
+function report(good: boolean, title: string, verdict: string, cells: readonly (string | number)[]): void {
+  if (!good) bad++
+  lines.push(`| ${cells.join(' | ')} |`.replaceAll('\n', ' '))
+  console.log(`${good ? 'ok  ' : 'FAIL'} ${((Date.now() - began) / 1000).toFixed(0).padStart(4)} s  ${title}: ${verdict}`)
+}
+
+function table(columns: readonly string[]): void {
+  if (lines.length > 0) console.log(`\n| ${columns.join(' | ')} |\n|${columns.map(() => '---|').join('')}\n${lines.join('\n')}\n`)
+  lines.length = 0
+}

@@ -160,6 +160,8 @@ export class Site {
       const { url } = await this.program(name)
       return fetch(`${url}/health/ready`).then(({ status }) => status === 200, () => false)
     })
+    const { errors } = await this.program(name)
+    for (const { file } of this.options.edits ?? []) if (!errors.includes(`mutated ${file}\n`)) throw new Error(`${file} was not loaded, so nothing is broken in it`)
   }
 
   /** Ends a process. */
