@@ -218,7 +218,7 @@ t.test('a setting that cannot be used', async (t) => {
 })
 
 function shopAt(api: () => Promise<Api>): Shop {
-  return new Shop({ api, products: PRODUCTS, putIn: PUT_IN, methods: METHODS, customers: 20 })
+  return new Shop({ api, products: PRODUCTS, putIn: PUT_IN, lines: 2, methods: METHODS, customers: 20 })
 }
 
 /** Every order has ended, and order, stock and payment tell the same story of each. */

@@ -55,6 +55,7 @@ const CORRUPTIONS: [rule: string, what: string, sql: string][] = [
 const OTHER_EVIDENCE: [rule: string, evidence: Partial<Evidence>][] = [
   ['what was answered is kept', { accepted: new Set([randomUUID()]) }],
   ['one order a key', { byKey: new Map([['key', new Set([randomUUID(), randomUUID()])]]) }],
+  ['the gateway took money once, for what was sold', { ledger: () => [{ kind: 'charge', orderId: randomUUID(), reference: 'pi_1', amount: 1, currency: 'EUR', at: '' }] }],
   ['queues empty', { queues: async () => [{ name: 'stock', type: 'quorum', messages: 1, ready: 1, unacknowledged: 0, consumers: 1 }] }]
 ]
 

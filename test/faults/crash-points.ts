@@ -44,7 +44,7 @@ export const crashPoints: Fault[] = [
   ...points.map((point) => crashPoint(point)),
   crashPoint(
     { name: 'in a timer’s transaction', memory: ['timer-commit:1', 'timer-answer:2'], rabbitmq: { order: ['timer-commit:1', 'timer-answer:2'] } },
-    { site: { env: { ORDER_DEADLINE_SECONDS: '2' } }, shop: { methods: ['pm_card_visa', 'pm_sim_unavailable'] }, orders: 40 }
+    { site: { env: { ORDER_DEADLINE_SECONDS: '2' } }, shop: { methods: ['pm_card_visa', 'pm_slow'] }, orders: 40 }
   )
 ]
 

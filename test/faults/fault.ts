@@ -1,11 +1,12 @@
 import type { Scope } from '../support/program.ts'
 import { Shop, type ShopOptions } from '../support/shop.ts'
 import { until } from '../support/until.ts'
+import type { Bank } from './bank.ts'
 import { judge, type Verdict } from './oracle.ts'
 import { Site, type Edit, type SiteOptions, type TransportName } from './site.ts'
 
 const PRODUCTS = ['keyboard', 'monitor', 'mouse']
-const METHODS = ['pm_card_visa', 'pm_card_visa', 'pm_card_visa', 'pm_card_chargeDeclined', 'pm_sim_lost_response']
+const METHODS = ['pm_card_visa', 'pm_card_visa', 'pm_card_visa', 'pm_card_chargeDeclined', 'pm_lost_response']
 /** Orders after everything works again. */
 const AFTERMATH = 20
 
@@ -14,6 +15,8 @@ export interface Scene {
   scope: Scope
   site: Site
   shop: Shop
+  /** What was found broken on the way. */
+  broken: string[]
   /** 0 to 1, by the run's seed. */
   random(): number
 }
@@ -26,7 +29,7 @@ export interface Fault {
   servers?(scope: Scope): Promise<Partial<Pick<SiteOptions, 'database' | 'broker'>>>
   /** Where processes kill themselves, by their names. */
   failpoints?(transport: TransportName): Record<string, string[]>
-  shop?: Partial<Pick<ShopOptions, 'putIn' | 'methods' | 'customers'>>
+  shop?: Partial<Pick<ShopOptions, 'products' | 'putIn' | 'lines' | 'methods' | 'customers'>>
   /** Fewest orders while it lasts. */
   orders?: number
   /** Injects, heals, and says how often it was injected. Without it: waits for the failpoints. */
@@ -41,6 +44,7 @@ export interface Outcome extends Verdict {
 }
 
 export interface PlayOptions {
+  bank: Bank
   transport: TransportName
   edits?: readonly Edit[]
   random(): number
@@ -50,15 +54,17 @@ export interface PlayOptions {
 }
 
 /** Opens a shop, injects the fault while customers order, heals it, has 20 more orders end, and judges. */
-export async function play(scope: Scope, fault: Fault, { transport, edits, random, patience, orders = fault.orders ?? 100 }: PlayOptions): Promise<Outcome> {
+export async function play(scope: Scope, fault: Fault, { bank, transport, edits, random, patience, orders = fault.orders ?? 100 }: PlayOptions): Promise<Outcome> {
   const began = Date.now()
   const failpoints = fault.failpoints?.(transport) ?? {}
-  const site = await Site.open(scope, { ...fault.site, ...(await fault.servers?.(scope)), transport, edits })
-  const shop = new Shop({ api: () => site.api(), products: PRODUCTS, putIn: 100_000, methods: METHODS, customers: 10, ...fault.shop })
+  const { environment, ledger } = await bank.open(scope)
+  const site = await Site.open(scope, { ...fault.site, ...(await fault.servers?.(scope)), transport, edits, env: { ...environment, ...fault.site?.env } })
+  const shop = new Shop({ api: () => site.api(), products: PRODUCTS, putIn: 100_000, methods: METHODS, lines: 2, customers: 10, ...fault.shop })
 
   await site.start(failpoints)
   await shop.open()
 
+  const broken: string[] = []
   let over = false
   const placing = shop.placeOrders(orders, () => over)
   placing.catch(() => {})
@@ -67,11 +73,10 @@ export async function play(scope: Scope, fault: Fault, { transport, edits, rando
     await until(`${fault.name}: it happened ${expected} times`, async () => site.killed === expected)
     return expected
   })
-  const times = await Promise.race([inject({ scope, site, shop, random }), placing.then(() => new Promise<never>(() => {}))]).finally(() => (over = true))
+  const times = await Promise.race([inject({ scope, site, shop, broken, random }), placing.then(() => new Promise<never>(() => {}))]).finally(() => (over = true))
   await placing
   for (const name of site.names) await site.ready(name)
 
-  const broken: string[] = []
   const api = await site.api()
   const late = await Promise.all(Array.from({ length: AFTERMATH }, () => shop.placeOne()))
   const ended = await Promise.allSettled(late.map((orderId) => api.settled(orderId, patience)))
@@ -79,7 +84,7 @@ export async function play(scope: Scope, fault: Fault, { transport, edits, rando
   if (stuck > 0) broken.push(`the next ${AFTERMATH} orders end: not so for ${stuck}`)
 
   const { databaseUrl, queues } = site
-  const verdict = await judge({ databaseUrl, api, queues, ...shop.evidence(), patience, rules: fault.rules })
+  const verdict = await judge({ databaseUrl, api, queues, ledger, ...shop.evidence(), patience, rules: fault.rules })
   broken.push(...verdict.broken)
   if (site.accidents.length > 0) broken.push(`no process ends by itself: not so for ${site.accidents.length}, e.g. ${site.accidents[0]}`)
   return { ...verdict, broken, times, seconds: (Date.now() - began) / 1000 }

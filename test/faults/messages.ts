@@ -5,6 +5,7 @@ import pg from 'pg'
 import { Api } from '../support/api.ts'
 import { until } from '../support/until.ts'
 import type { Fault } from './fault.ts'
+import { whileLocked } from './lock.ts'
 import { Repeater } from './repeater.ts'
 
 export const messageFaults: Fault[] = [
@@ -56,6 +57,8 @@ export const messageFaults: Fault[] = [
       await until('an order is stopped before its commit', async () => /^\S+ \(.*\) T/.test(await readFile(`/proc/${program.pid}/stat`, 'utf8')))
       const others = new Api((await site.program('all')).url)
       for (let index = 1; index <= 5; index++) shop.accepted.add(await others.placeOrder({ customerId: `other-${index}` }))
+      // Meanwhile the leader reads on from there.
+      await sleep(2500)
       program.send('SIGCONT')
       return 1
     }
@@ -84,9 +87,16 @@ export const messageFaults: Fault[] = [
     name: 'few products, many buyers, two copies',
     transports: ['rabbitmq'],
     site: { parts: ['all'], copies: 2 },
-    shop: { putIn: 150, customers: 40, methods: ['pm_card_visa'] },
+    shop: { products: Array.from({ length: 60 }, (_, index) => `product-${index}`), lines: 40, putIn: 150, customers: 40, methods: ['pm_card_visa'] },
     orders: 300,
-    inject: ({ shop }) => shop.answered(300).then(() => 1)
+    async inject({ site, shop, random }) {
+      // Whoever has locked the products before this one keeps them locked for a moment.
+      for (let time = 1; time <= 5; time++) {
+        await shop.answered(50 * time)
+        await whileLocked(site.databaseUrl, `select from stock_service.products where product_id = 'product-${Math.floor(60 * random())}' for update`, () => sleep(200))
+      }
+      return 5
+    }
   }
 ]
 

@@ -1,10 +1,12 @@
 import type { Scope } from '../support/program.ts'
+import type { Bank } from './bank.ts'
 import { play } from './fault.ts'
+import { COMES_TO_REST } from './oracle.ts'
 import { faultNamed } from './faults.ts'
 import type { Edit } from './site.ts'
 
-/** How long what is under way may take in a broken product, ms: some of it never ends. */
-const PATIENCE = 8000
+/** How long what is under way may take, ms: longer than the claim of a payment. */
+const PATIENCE = 20_000
 
 /** The product with one of its promises broken on purpose, and the fault and rule that must tell. */
 export interface Mutant {
@@ -15,9 +17,12 @@ export interface Mutant {
   transport: 'memory' | 'rabbitmq'
   /** One of these rules must not hold. */
   caughtBy: readonly string[]
+  /** How long to wait for what never comes, ms. */
+  patience?: number
 }
 
-const LOST = ['every order ended', 'the next 20 orders end']
+/** Nothing is on its way any more, and yet an order has not ended. */
+const LOST = ['every order ended']
 
 export const mutants: Mutant[] = [
   {
@@ -88,7 +93,8 @@ export const mutants: Mutant[] = [
     edits: [{ file: 'messaging/relay.js', from: "all ? '0' : this.#lowest]", to: 'this.#lowest]' }],
     fault: 'a smaller id that commits later',
     transport: 'rabbitmq',
-    caughtBy: ['outboxes empty']
+    caughtBy: ['outboxes empty'],
+    patience: 5000
   },
   {
     name: 'leaves no tombstone for a reservation',
@@ -107,7 +113,7 @@ export const mutants: Mutant[] = [
   {
     name: 'acknowledges what it gives back as it stops',
     edits: [{ file: 'messaging/endpoint.js', from: 'for (const { delivery } of await batcher.stop())\n                delivery.requeue();', to: 'for (const { delivery } of await batcher.stop())\n                delivery.ack();' }],
-    fault: 'asked to stop again and again',
+    fault: 'asked to stop while messages wait behind a batch',
     transport: 'rabbitmq',
     caughtBy: LOST
   },
@@ -124,6 +130,13 @@ export const mutants: Mutant[] = [
     fault: 'killed after the commit of POST /orders, before its answer',
     transport: 'memory',
     caughtBy: ['one order a key']
+  },
+  {
+    name: 'asks the gateway under another key each time',
+    edits: [{ file: 'payment/stripe-gateway.js', from: '{ idempotencyKey: key }', to: '{ idempotencyKey: crypto.randomUUID() }' }],
+    fault: 'killed between a charge and its record',
+    transport: 'memory',
+    caughtBy: ['the gateway took money once, for what was sold']
   }
 ]
 
@@ -136,7 +149,10 @@ export interface Caught {
 }
 
 /** Plays the mutant's fault on the mutant. */
-export async function hunt(scope: Scope, { edits, fault, transport, caughtBy }: Mutant, random: () => number): Promise<Caught> {
-  const { broken, seconds } = await play(scope, faultNamed(fault), { transport, edits, random, patience: PATIENCE })
-  return { by: broken.find((rule) => caughtBy.some((name) => rule.startsWith(`${name}:`))), broken, seconds }
+export async function hunt(scope: Scope, bank: Bank, { edits, fault, transport, caughtBy, patience = PATIENCE }: Mutant, random: () => number): Promise<Caught> {
+  const { broken, seconds } = await play(scope, faultNamed(fault), { bank, transport, edits, random, patience })
+  const by = broken.find((rule) => caughtBy.some((name) => rule.startsWith(`${name}:`)))
+  // What is only late has not been lost.
+  const late = caughtBy === LOST && broken.some((rule) => rule.startsWith(`${COMES_TO_REST}:`))
+  return { by: late ? undefined : by, broken, seconds }
 }

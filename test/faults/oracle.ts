@@ -4,6 +4,7 @@ import pg from 'pg'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { QueueState } from '../fixtures/rabbitmq.ts'
 import type { Api } from '../support/api.ts'
+import { ledgerFaults, type LedgerEntry } from '../support/stripe-stand-in.ts'
 
 const SERVICES = ['order', 'stock', 'payment']
 /** Between two looks, ms. */
@@ -45,7 +46,10 @@ const RULES: Record<string, string> = {
 }
 
 /** Rules that take more than the database to judge. */
-const FURTHER_RULES = ['stock conserved', 'what was answered is kept', 'one order a key', 'queues empty', 'each history replays'] as const
+const FURTHER_RULES = ['stock conserved', 'what was answered is kept', 'one order a key', 'queues empty', 'each history replays', 'the gateway took money once, for what was sold'] as const
+
+/** Not a rule about what is, but about when. */
+export const COMES_TO_REST = 'everything comes to rest'
 
 export const RULE_NAMES: readonly string[] = [...Object.keys(RULES), ...FURTHER_RULES]
 
@@ -74,6 +78,8 @@ export interface Evidence {
   accepted: ReadonlySet<string>
   /** What was answered to each idempotency key. */
   byKey: ReadonlyMap<string, ReadonlySet<string>>
+  /** What the payment gateway says it did; absent: it was not asked. */
+  ledger?: () => LedgerEntry[]
   /** How long what is under way may take, ms. */
   patience: number
   /** Rules of this fault beside those of all. */
@@ -92,8 +98,7 @@ export async function judge(evidence: Evidence): Promise<Verdict> {
   const client = new pg.Client({ connectionString: evidence.databaseUrl })
   await client.connect()
   try {
-    await quiet(client, evidence)
-    const broken: string[] = []
+    const broken = await quiet(client, evidence)
     for (const [rule, sql] of Object.entries({ ...RULES, ...evidence.rules })) {
       const { rows } = await client.query<Record<string, unknown>>(sql)
       expectNone(broken, rule, rows.map((row) => String(Object.values(row)[0])))
@@ -112,35 +117,38 @@ function expectNone(broken: string[], rule: string, wrong: readonly string[]): v
   if (wrong.length > 0) broken.push(`${rule}: not so for ${wrong.length}, e.g. ${wrong[0]}`)
 }
 
-/** Returns when all has ended, or when what has not ended no longer moves, or when patience has. */
-async function quiet(client: pg.Client, { queues, patience }: Evidence): Promise<void> {
+/** Waits until all has ended, or what has not ended no longer moves. Returns what is wrong when patience ends first. */
+async function quiet(client: pg.Client, { queues, patience }: Evidence): Promise<string[]> {
   const deadline = Date.now() + patience
   let last = ''
-  for (let since = Date.now(); Date.now() < deadline; await sleep(LOOK_MS)) {
+  for (let since = Date.now(); ; await sleep(LOOK_MS)) {
     const { rows } = await client.query<Record<'moves' | 'open' | 'asking' | 'sending' | 'timers', string>>(PROGRESS)
     const { open, asking, sending, timers } = rows[0]!
     const queued = (await queues?.())?.reduce((sum, { messages }) => sum + messages, 0) ?? 0
     const onTheWay = Number(asking) + Number(sending) + queued
-    if (onTheWay + Number(open) === 0) return
+    if (onTheWay + Number(open) === 0) return []
     const picture = JSON.stringify([rows[0], queued])
     if (picture !== last || onTheWay + Number(timers) > 0) since = Date.now()
     last = picture
-    if (Date.now() - since > STUCK_MS) return
+    if (Date.now() - since > STUCK_MS) return []
+    if (Date.now() > deadline) return [`${COMES_TO_REST}: not so within ${patience} ms, there are ${queued} messages in queues and ${JSON.stringify(rows[0])}`]
   }
 }
 
-async function furtherRules(client: pg.Client, { api, queues, products, putIn, accepted, byKey }: Evidence): Promise<Record<(typeof FURTHER_RULES)[number], string[]>> {
+async function furtherRules(client: pg.Client, { api, queues, products, putIn, accepted, byKey, ledger }: Evidence): Promise<Record<(typeof FURTHER_RULES)[number], string[]>> {
+  const orders = await client.query<{ orderId: string; status: string; total: number | null }>('select order_id as "orderId", status, total::float8 as total from order_service.orders')
   const ids = async (sql: string, values: unknown[] = []) => (await client.query<{ id: string }>(sql, values)).rows.map(({ id }) => id)
   return {
     'stock conserved': await ids('select product_id as id from stock_service.products where on_hand + reserved <> $1 and product_id = any($2)', [putIn, products]),
     'what was answered is kept': await ids('select id from unnest($1::uuid[]) as id where id not in (select order_id from order_service.orders)', [[...accepted]]),
     'one order a key': [
-      ...[...byKey].flatMap(([key, orders]) => (orders.size === 1 ? [] : [key])),
+      ...[...byKey].flatMap(([key, answered]) => (answered.size === 1 ? [] : [key])),
       // Each order here is a customer's only one.
       ...(await ids('select customer_id as id from order_service.orders group by 1 having count(*) > 1'))
     ],
     'queues empty': ((await queues?.()) ?? []).filter(({ messages }) => messages > 0).map(({ name, messages }) => `${name} (${messages})`),
-    'each history replays': await unfaithful(api, await ids('select saga_id as id from order_service.saga'))
+    'each history replays': await unfaithful(api, await ids('select saga_id as id from order_service.saga')),
+    'the gateway took money once, for what was sold': ledger ? ledgerFaults(ledger(), orders.rows) : []
   }
 }
 

@@ -7,9 +7,10 @@ import { parseArgs } from 'node:util'
 import { startPostgres } from '../fixtures/postgres.ts'
 import { startRabbitMQ } from '../fixtures/rabbitmq.ts'
 import { ROOT, type Scope } from '../support/program.ts'
+import { Bank } from './bank.ts'
 import { play, randomBy } from './fault.ts'
 import { faults } from './faults.ts'
-import { hunt, mutants } from './mutants.ts'
+import { hunt, mutants, type Mutant } from './mutants.ts'
 
 /** How long all that a fault has held up may take, ms. */
 const PATIENCE = 120_000
@@ -17,7 +18,7 @@ const PATIENCE = 120_000
 const { values } = parseArgs({ options: { only: { type: 'string' }, seed: { type: 'string' } } })
 const seed = Number(values.seed ?? Date.now() % 1_000_000)
 const wanted = (values.only ?? '').split(',').map((part) => part.trim())
-const chosen = <T extends { name: string }>(all: readonly T[]) => all.filter(({ name }) => wanted.some((part) => name.includes(part)))
+const chosen = <T extends { name: string }>(all: readonly T[], titleOf = ({ name }: T) => name) => all.filter((one) => wanted.some((part) => titleOf(one).includes(part)))
 
 const prepared = spawnSync(process.execPath, ['scripts/prepare.mjs', 'build'], { cwd: ROOT, stdio: 'inherit' })
 if (prepared.status !== 0) throw new Error('The product could not be built')
@@ -29,13 +30,14 @@ process.env.TEST_DATABASE_URL = postgres.url
 process.env.TEST_RABBITMQ_URL = rabbitmq.url
 process.env.TEST_RABBITMQ_MANAGEMENT_URL = rabbitmq.managementUrl
 
+const bank = new Bank({ teardown: (cleanup) => process.once('exit', cleanup) })
 let bad = 0
 const lines: string[] = []
 console.log(`seed ${seed}`)
 for (const fault of chosen(faults)) {
   for (const transport of fault.transports) {
     const title = `${fault.name} (${transport})`
-    const outcome = await scoped((scope) => play(scope, fault, { transport, random: randomBy(seed), patience: PATIENCE }))
+    const outcome = await scoped((scope) => play(scope, fault, { bank, transport, random: randomBy(seed), patience: PATIENCE }))
     if (outcome instanceof Error) report(false, title, outcome.message, [fault.name, transport, '', '', '', `the run failed: ${outcome.message}`])
     else {
       const { times, orders, seconds, broken } = outcome
@@ -46,11 +48,11 @@ for (const fault of chosen(faults)) {
 }
 table(['fault', 'transport', 'times', 'orders', 'seconds', 'invariants'])
 
-for (const mutant of chosen(mutants)) {
-  const caught = await scoped((scope) => hunt(scope, mutant, randomBy(seed)))
+for (const mutant of chosen(mutants, titleOf)) {
+  const caught = await scoped((scope) => hunt(scope, bank, mutant, randomBy(seed)))
   const verdict = caught instanceof Error ? `the run failed: ${caught.message}` : (caught.by ?? `SURVIVED; broken: ${caught.broken.join('; ') || 'nothing'}`)
   const good = !(caught instanceof Error) && caught.by !== undefined
-  report(good, `mutant that ${mutant.name}`, verdict, [mutant.name, mutant.fault, mutant.transport, caught instanceof Error ? '' : caught.seconds.toFixed(1), verdict])
+  report(good, titleOf(mutant), verdict, [mutant.name, mutant.fault, mutant.transport, caught instanceof Error ? '' : caught.seconds.toFixed(1), verdict])
 }
 table(['mutant', 'fault', 'transport', 'seconds', 'caught by'])
 
@@ -58,6 +60,10 @@ await rabbitmq.stop()
 await postgres.stop()
 console.log(`\n${((Date.now() - began) / 1000).toFixed(0)} s in all, seed ${seed}: ${bad === 0 ? 'everything held, and every mutant was caught' : `${bad} went wrong`}`)
 process.exit(bad > 0 ? 1 : 0)
+
+function titleOf({ name }: Mutant): string {
+  return `mutant that ${name}`
+}
 
 /** Runs work and tears down what it has set up, in the opposite order. */
 async function scoped<R>(work: (scope: Scope) => Promise<R>): Promise<R | Error> {

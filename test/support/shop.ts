@@ -7,6 +7,8 @@ export interface ShopOptions {
   products: readonly string[]
   /** Of each product. */
   putIn: number
+  /** Of an order: so many products in a row, every other time backwards. */
+  lines: number
   /** Payment methods, in turn. */
   methods: readonly string[]
   /** Customers who order at the same time. */
@@ -64,11 +66,11 @@ export class Shop {
   }
 
   async #order(index: number, key?: string): Promise<Answer['body']> {
-    const { products, methods } = this.#options
-    const [first, second] = [products[index % products.length]!, products[(index + 1) % products.length]!]
+    const { products, lines, methods } = this.#options
+    const items = Array.from({ length: lines }, (_, line) => ({ productId: products[(index + line) % products.length]!, quantity: line === 0 ? 1 + (index % 2) : 1 }))
     const order = {
       customerId: `customer-${index}`,
-      items: [{ productId: first, quantity: 1 + (index % 2) }, { productId: second, quantity: 1 }],
+      items: index % 2 === 0 ? items : items.toReversed(),
       paymentMethod: methods[index % methods.length]
     }
     const body = await this.#try('POST', '/orders', order, key === undefined ? {} : { 'idempotency-key': key })
