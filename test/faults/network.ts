@@ -32,6 +32,8 @@ export const networkFaults: Fault[] = [
     await sleep(15_000)
     proxy.cut()
   }),
+  // Only a timeout tells.
+  ...onTheNetwork('connections that fall silent for ever', 1, (proxy) => proxy.abandon()),
   ...onTheNetwork('connections reset', 10, async (proxy, { random }) => {
     proxy.cut()
     await sleep(100 + 500 * random())

@@ -3,8 +3,9 @@
 import pg from 'pg'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { QueueState } from '../fixtures/rabbitmq.ts'
-import type { Api } from '../support/api.ts'
+import type { Answer, Api } from '../support/api.ts'
 import { ledgerFaults, type LedgerEntry } from '../support/stripe-stand-in.ts'
+import { until } from '../support/until.ts'
 
 const SERVICES = ['order', 'stock', 'payment']
 /** Between two looks, ms. */
@@ -152,14 +153,22 @@ async function furtherRules(client: pg.Client, { api, queues, products, putIn, a
   }
 }
 
+/** Asks again while the service says that it cannot answer now: one of its connections may still have to find out that it's dead. */
+function answer(api: Api, path: string): Promise<Answer> {
+  return until(`${path} is answered`, async () => {
+    const found = await api.call('GET', path)
+    return found.status !== 503 && found
+  })
+}
+
 /** Sagas whose recorded events, told again to the machine, lead elsewhere. */
 async function unfaithful(api: Api, sagaIds: readonly string[]): Promise<string[]> {
   const waiting = [...sagaIds]
   const found: string[] = []
   const reader = async () => {
     for (let id = waiting.pop(); id; id = waiting.pop()) {
-      const { status, body } = await api.call('GET', `/sagas/${id}/replay`)
-      if (status !== 200 || body.consistent !== true) found.push(id)
+      const { status, body } = await answer(api, `/sagas/${id}/replay`)
+      if (status !== 200 || body.consistent !== true) found.push(`${id} (${status} ${JSON.stringify(body)})`)
     }
   }
   await Promise.all(Array.from({ length: 8 }, reader))

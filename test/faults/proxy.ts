@@ -1,9 +1,13 @@
 import { once } from 'node:events'
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Scope } from '../support/program.ts'
 
 /** How long a peer waits for a lost answer before its connection is reset, ms. */
 const LOST_ANSWER_MS = 300
+
+/** When a server closes a connection whose peer has fallen silent, ms. */
+const KEEPALIVE_MS = 5000
 
 /** One connection through the proxy. */
 interface Line {
@@ -20,6 +24,7 @@ export class Proxy {
   readonly #server: Server
   readonly #target: URL
   readonly #lines = new Set<Line>()
+  readonly #abandoned = new Set<Line>()
   #stalled = false
   #deaf = false
   #delay: () => number = () => 0
@@ -48,6 +53,17 @@ export class Proxy {
   stall(): void {
     this.#stalled = true
     for (const { client, upstream } of this.#lines) for (const socket of [client, upstream]) socket.pause()
+  }
+
+  /** The connections of now fall silent, for ever; new ones work. The server's keepalive notices, the service's is too slow. */
+  async abandon(): Promise<void> {
+    const lines = [...this.#lines]
+    this.stall()
+    this.#stalled = false
+    this.#lines.clear()
+    for (const line of lines) this.#abandoned.add(line)
+    await sleep(KEEPALIVE_MS)
+    for (const { upstream } of lines) upstream.destroy()
   }
 
   /** Requests arrive, and their answers are lost. */
@@ -95,7 +111,7 @@ export class Proxy {
       from.setNoDelay(true)
       from.on('error', () => {}).on('close', () => {
         this.#lines.delete(line)
-        to.destroy()
+        if (!this.#abandoned.has(line)) to.destroy()
       })
       from.on('data', (data) => this.#carry(line, from, to, data))
       // Also what has been delayed arrives before the end.
@@ -126,5 +142,6 @@ export class Proxy {
   #close(): void {
     this.#server.close()
     this.cut()
+    for (const { client, upstream } of this.#abandoned) for (const socket of [client, upstream]) socket.destroy()
   }
 }

@@ -58,7 +58,7 @@ table(['mutant', 'fault', 'transport', 'seconds', 'caught by'])
 
 await rabbitmq.stop()
 await postgres.stop()
-console.log(`\n${((Date.now() - began) / 1000).toFixed(0)} s in all, seed ${seed}: ${bad === 0 ? 'everything held, and every mutant was caught' : `${bad} went wrong`}`)
+console.log(`\n${((Date.now() - began) / 1000).toFixed(0)} s in all, seed ${seed}: ${bad === 0 ? 'all as it must be' : `${bad} not as it must be`}`)
 process.exit(bad > 0 ? 1 : 0)
 
 function titleOf({ name }: Mutant): string {
