@@ -6,8 +6,10 @@
 //   LATE=order:3000:StockReservedEvent,PaymentCompletedEvent   brings these to the endpoint so many ms late
 //   TWICE=1                       hands every message out twice
 import pg from 'pg'
-import { MemoryTransport } from '../../dist/messaging/memory-transport.js'
-import { RabbitTransport } from '../../dist/messaging/rabbitmq-transport.js'
+
+// Of the build that is run.
+const { MemoryTransport } = await import(`${process.env.DIST}/messaging/memory-transport.js`)
+const { RabbitTransport } = await import(`${process.env.DIST}/messaging/rabbitmq-transport.js`)
 
 /** What is on its way gets there, ms; nothing more is done meanwhile. */
 const UNDER_WAY_MS = 50

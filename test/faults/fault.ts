@@ -2,8 +2,9 @@ import type { Scope } from '../support/program.ts'
 import { Shop, type ShopOptions } from '../support/shop.ts'
 import { until } from '../support/until.ts'
 import type { Bank } from './bank.ts'
+import type { Edit } from './broken-build.ts'
 import { judge, type Verdict } from './oracle.ts'
-import { Site, type Edit, type SiteOptions, type TransportName } from './site.ts'
+import { Site, type SiteOptions, type TransportName } from './site.ts'
 
 const PRODUCTS = ['keyboard', 'monitor', 'mouse']
 const METHODS = ['pm_card_visa', 'pm_card_visa', 'pm_card_visa', 'pm_card_chargeDeclined', 'pm_lost_response']
@@ -27,8 +28,8 @@ export interface Fault {
   site?: Partial<Omit<SiteOptions, 'transport' | 'edits'>>
   /** Servers of its own, which may be killed. */
   servers?(scope: Scope): Promise<Partial<Pick<SiteOptions, 'database' | 'broker'>>>
-  /** Where processes kill themselves, by their names. */
-  failpoints?(transport: TransportName): Record<string, string[]>
+  /** Where processes kill themselves, by their names: of those that are there. */
+  failpoints?: Readonly<Record<string, readonly string[]>>
   shop?: Partial<Pick<ShopOptions, 'products' | 'putIn' | 'lines' | 'methods' | 'customers'>>
   /** Fewest orders while it lasts. */
   orders?: number
@@ -50,15 +51,17 @@ export interface PlayOptions {
   random(): number
   /** How long all that is under way may take to end, ms. */
   patience: number
+  /** All services in one process, whatever the transport: it starts in a third of the time. */
+  together?: boolean
   orders?: number
 }
 
 /** Opens a shop, injects the fault while customers order, heals it, has 20 more orders end, and judges. */
-export async function play(scope: Scope, fault: Fault, { bank, transport, edits, random, patience, orders = fault.orders ?? 100 }: PlayOptions): Promise<Outcome> {
+export async function play(scope: Scope, fault: Fault, { bank, transport, edits, random, patience, together = false, orders = fault.orders ?? 100 }: PlayOptions): Promise<Outcome> {
   const began = Date.now()
-  const failpoints = fault.failpoints?.(transport) ?? {}
   const { environment, ledger } = await bank.open(scope)
-  const site = await Site.open(scope, { ...fault.site, ...(await fault.servers?.(scope)), transport, edits, env: { ...environment, ...fault.site?.env } })
+  const site = await Site.open(scope, { ...fault.site, ...(await fault.servers?.(scope)), transport, edits, ...(together && { parts: ['all'] }), env: { ...environment, ...fault.site?.env } })
+  const failpoints = Object.fromEntries(site.names.map((name) => [name, fault.failpoints?.[name] ?? []]))
   const shop = new Shop({ api: () => site.api(), products: PRODUCTS, putIn: 100_000, methods: METHODS, lines: 2, customers: 10, ...fault.shop })
 
   await site.start(failpoints)

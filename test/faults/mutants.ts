@@ -3,7 +3,7 @@ import type { Bank } from './bank.ts'
 import { play } from './fault.ts'
 import { COMES_TO_REST } from './oracle.ts'
 import { faultNamed } from './faults.ts'
-import type { Edit } from './site.ts'
+import type { Edit } from './broken-build.ts'
 
 /** How long what is under way may take, ms: longer than the claim of a payment. */
 const PATIENCE = 20_000
@@ -134,7 +134,7 @@ export const mutants: Mutant[] = [
   {
     name: 'asks the gateway under another key each time',
     edits: [{ file: 'payment/stripe-gateway.js', from: '{ idempotencyKey: key }', to: '{ idempotencyKey: crypto.randomUUID() }' }],
-    fault: 'killed between a charge and its record',
+    fault: 'every message twice in one batch',
     transport: 'memory',
     caughtBy: ['the gateway took money once, for what was sold']
   }
@@ -150,7 +150,7 @@ export interface Caught {
 
 /** Plays the mutant's fault on the mutant. */
 export async function hunt(scope: Scope, bank: Bank, { edits, fault, transport, caughtBy, patience = PATIENCE }: Mutant, random: () => number): Promise<Caught> {
-  const { broken, seconds } = await play(scope, faultNamed(fault), { bank, transport, edits, random, patience })
+  const { broken, seconds } = await play(scope, faultNamed(fault), { bank, transport, edits, random, patience, together: true, orders: 40 })
   const by = broken.find((rule) => caughtBy.some((name) => rule.startsWith(`${name}:`)))
   // What is only late has not been lost.
   const late = caughtBy === LOST && broken.some((rule) => rule.startsWith(`${COMES_TO_REST}:`))

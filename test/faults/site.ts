@@ -1,23 +1,17 @@
+import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { postgresForTests } from '../fixtures/postgres.ts'
 import { rabbitmqForTests, type Broker, type QueueState } from '../fixtures/rabbitmq.ts'
 import { Api } from '../support/api.ts'
 import { Program, ROOT, type Scope } from '../support/program.ts'
 import { until } from '../support/until.ts'
+import { brokenBuild, type Edit } from './broken-build.ts'
 import { Proxy } from './proxy.ts'
 
 /** memory: all services in one process, without a broker. rabbitmq: a process each. */
 export type TransportName = 'memory' | 'rabbitmq'
 
 export type Part = 'all' | 'order' | 'stock' | 'payment'
-
-/** One text of a file of the product, exchanged as the file is loaded. */
-export interface Edit {
-  /** Compiled, inside dist/. */
-  file: string
-  from: string
-  to: string
-}
 
 export interface SiteOptions {
   transport: TransportName
@@ -43,8 +37,7 @@ interface Running {
   failpoints: string[]
 }
 
-const preload = (file: string) => `--import=${pathToFileURL(`${ROOT}test/faults/${file}`).href}`
-const OPTIONS = `${preload('mutate.mjs')} ${preload('failpoints.mjs')}`
+const FAILPOINTS = pathToFileURL(`${ROOT}test/faults/failpoints.mjs`).href
 
 /** The product, in processes that are killed and started again. */
 export class Site {
@@ -59,19 +52,21 @@ export class Site {
   /** Processes that ended without being told to, with their last words. */
   readonly accidents: string[] = []
   readonly #scope: Scope
+  readonly #dist: string
   readonly options: SiteOptions
   readonly #broker: Broker | undefined
   readonly #running = new Map<string, Running>()
   #turn = 0
 
-  private constructor(scope: Scope, options: SiteOptions, databaseUrl: string, databaseProxy: Proxy | undefined, broker: Broker | undefined, brokerUrl: string | undefined, brokerProxy: Proxy | undefined) {
+  private constructor(scope: Scope, options: SiteOptions, dist: string, databaseUrl: string, broker: Broker | undefined, brokerUrl: string | undefined, proxies: { database: Proxy | undefined; broker: Proxy | undefined }) {
     this.#scope = scope
     this.options = options
+    this.#dist = dist
     this.databaseUrl = databaseUrl
-    this.databaseProxy = databaseProxy
+    this.databaseProxy = proxies.database
     this.#broker = broker
     this.brokerUrl = brokerUrl
-    this.brokerProxy = brokerProxy
+    this.brokerProxy = proxies.broker
     this.parts = options.parts ?? (options.transport === 'memory' ? ['all'] : ['order', 'stock', 'payment'])
     scope.teardown(() => {
       for (const running of this.#running.values()) running.ending = true
@@ -80,11 +75,13 @@ export class Site {
 
   /** A database and a virtual host of its own; nothing runs yet. */
   static async open(scope: Scope, options: SiteOptions): Promise<Site> {
-    const databaseUrl = await (options.database ?? (await postgresForTests())).createDatabase('faults')
+    const { edits, database = await postgresForTests(), proxied } = options
+    const dist = edits ? await brokenBuild(scope, edits) : join(ROOT, 'dist')
+    const databaseUrl = await database.createDatabase('faults')
     const broker = options.transport === 'rabbitmq' ? (options.broker ?? (await rabbitmqForTests())) : undefined
     const brokerUrl = await broker?.createVhost()
-    const proxyTo = (url: string | undefined) => (url && options.proxied ? Proxy.open(scope, url) : undefined)
-    return new Site(scope, options, databaseUrl, await proxyTo(databaseUrl), broker, brokerUrl, await proxyTo(brokerUrl))
+    const proxyTo = (url: string | undefined) => (url && proxied ? Proxy.open(scope, url) : undefined)
+    return new Site(scope, options, dist, databaseUrl, broker, brokerUrl, { database: await proxyTo(databaseUrl), broker: await proxyTo(brokerUrl) })
   }
 
   /** Names of the processes: parts, with a number when there are copies. */
@@ -109,7 +106,7 @@ export class Site {
 
   #spawn(name: string, running: Running, env: Readonly<Record<string, string>>): void {
     const failpoint = running.failpoints.shift()
-    const program = new Program(this.#scope, { ...this.#env(), ...env, ...(failpoint && { FAILPOINT: failpoint }) }, this.#argsOf(name))
+    const program = new Program(this.#scope, { ...this.#env(), ...env, ...(failpoint && { FAILPOINT: failpoint }) }, this.#argsOf(name), this.#dist)
     running.program = program.listening().then(() => program)
     running.program.catch(() => {})
     void program.exited.then(({ code, signal }) => {
@@ -123,14 +120,14 @@ export class Site {
   }
 
   #env(): Record<string, string> {
-    const { env = {}, edits = [] } = this.options
+    const { env = {} } = this.options
     return {
-      NODE_OPTIONS: OPTIONS,
+      NODE_OPTIONS: `--import=${FAILPOINTS}`,
+      DIST: pathToFileURL(this.#dist).href,
       DATABASE_URL: this.databaseProxy?.url ?? this.databaseUrl,
       ...(this.brokerUrl && { RABBITMQ_URL: this.brokerProxy?.url ?? this.brokerUrl }),
       // Longer than any fault: what is lost shows as an order that never ends.
       ORDER_DEADLINE_SECONDS: '600',
-      ...(edits.length > 0 && { MUTANT: JSON.stringify(edits) }),
       ...env
     }
   }
@@ -160,8 +157,6 @@ export class Site {
       const { url } = await this.program(name)
       return fetch(`${url}/health/ready`).then(({ status }) => status === 200, () => false)
     })
-    const { errors } = await this.program(name)
-    for (const { file } of this.options.edits ?? []) if (!errors.includes(`mutated ${file}\n`)) throw new Error(`${file} was not loaded, so nothing is broken in it`)
   }
 
   /** Ends a process. */

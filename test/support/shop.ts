@@ -1,5 +1,9 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Api, type Answer } from './api.ts'
 import { until } from './until.ts'
+
+/** How long a customer thinks before another order, when enough have been placed, ms. */
+const TRICKLE_MS = 200
 
 export interface ShopOptions {
   /** Waits while a program is started again, as a client does that backs off. */
@@ -40,11 +44,14 @@ export class Shop {
     for (const productId of products) await until(`${productId} is on the shelf`, () => this.#try('PUT', `/products/${productId}`, { name: productId, unitPrice: 1000, currency: 'EUR', onHand: putIn }))
   }
 
-  /** Places orders, at least so many, and until it is enough. */
+  /** Places orders: so many as fast as can be, then a trickle until it is enough. */
   async placeOrders(atLeast: number, enough = () => true): Promise<void> {
     const last = this.#placed + atLeast
     const customer = async () => {
-      while (this.#placed < last || !enough()) await this.#place(this.#placed++)
+      while (this.#placed < last || !enough()) {
+        if (this.#placed >= last) await sleep(TRICKLE_MS)
+        await this.#place(this.#placed++)
+      }
     }
     await Promise.all(Array.from({ length: this.#options.customers }, customer))
   }
