@@ -20,6 +20,7 @@ const CORRUPTIONS: [rule: string, what: string, sql: string][] = [
   ['every order ended', 'an order in progress', `update order_service.orders set status = 'Suspend' where order_id = ${COMPLETED}`],
   ['every order ended', 'undoing that never ended', `update order_service.saga set state = 'Failed.refunding' where saga_id = ${FAILED}`],
   ['every order ended', 'an order without a saga', `delete from order_service.saga where saga_id = ${COMPLETED}`],
+  ['the next orders end', 'a late order in progress', `update order_service.saga set state = 'Suspend.takingPayment'`],
   ['saga and order agree', 'a saga that ended otherwise', `update order_service.saga set state = 'Failed.settled' where saga_id = ${COMPLETED}`],
   ['Completed: reserved, paid once, nothing given back', 'a sale without a reservation', `delete from stock_service.reservations where order_id = ${COMPLETED}`],
   ['Completed: reserved, paid once, nothing given back', 'a sale without a payment', `delete from payment_service.payments where order_id = ${COMPLETED}`],
@@ -64,7 +65,8 @@ t.test('finds nothing where all is well, and each kind of damage', async (t) => 
   await api.putProduct('keyboard', 100)
   const accepted = new Set<string>()
   for (const [index, paymentMethod] of ['pm_card_visa', 'pm_card_chargeDeclined', 'pm_card_visa'].entries()) accepted.add(await api.placeOrder({ customerId: `customer-${index}`, paymentMethod }))
-  const sound: Evidence = { databaseUrl, api, products: ['keyboard'], putIn: 100, accepted, byKey: new Map([['key', new Set([[...accepted][0]!])]]), patience: 60_000 }
+  const late = [...accepted].slice(1)
+  const sound: Evidence = { databaseUrl, api, products: ['keyboard'], putIn: 100, accepted, late, byKey: new Map([['key', new Set([[...accepted][0]!])]]), patience: 60_000 }
   t.match(await judge(sound), { orders: 3, completed: 2, broken: [] })
 
   const client = new pg.Client({ connectionString: databaseUrl })

@@ -3,7 +3,8 @@
 // Plain Node, like the product it runs in.
 //   FAILPOINT=commit-ack:5        the fifth time
 //   FAILPOINT=order-commit:1:STOP SIGSTOP instead of SIGKILL
-//   LATE=order:3000:StockReservedEvent,PaymentCompletedEvent   brings these to the endpoint so many ms late
+//   LATE=order:StockReleasedEvent:StockReservedEvent,PaymentCompletedEvent
+//                                 brings these to the endpoint only when it has handled the first for the same order
 //   TWICE=1                       hands every message out twice
 import pg from 'pg'
 
@@ -15,10 +16,17 @@ const { RabbitTransport } = await import(`${process.env.DIST}/messaging/rabbitmq
 const UNDER_WAY_MS = 50
 
 const [point, nth = '1', action = 'KILL'] = (process.env.FAILPOINT ?? '').split(':')
-const [lateAt, lateMs, lateTypes = ''] = (process.env.LATE ?? '').split(':')
+const [lateAt, first, lateTypes = ''] = (process.env.LATE ?? '').split(':')
+// Whoever has started this process may be killed too: it must not stay behind.
+const parent = process.ppid
+setInterval(() => {
+  if (process.ppid !== parent) process.kill(process.pid, 'SIGKILL')
+}, 1000).unref()
+
 const never = new Promise(() => {})
 let passed = 0
-let frozen = false
+/** Nothing that was published is confirmed any more. */
+let deaf = false
 
 /** True at the point that was named, the nth time it's passed. */
 function reached(name) {
@@ -29,9 +37,8 @@ function die() {
   process.kill(process.pid, `SIG${action}`)
 }
 
-/** From here on nothing is sent or learned; what was sent arrives. */
-function freezeThenDie() {
-  frozen = true
+/** What was sent arrives; the caller goes no further. */
+function dieSoon() {
   setTimeout(die, UNDER_WAY_MS)
   return never
 }
@@ -48,9 +55,12 @@ for (const { prototype } of [MemoryTransport, RabbitTransport]) {
 
   prototype.publish = async function (parcel) {
     const outcome = publish.call(this, parcel)
-    if (reached('publish-confirm')) return freezeThenDie()
+    if (reached('publish-confirm')) {
+      deaf = true
+      return dieSoon()
+    }
     await outcome
-    if (frozen) return never
+    if (deaf) return never
     if (reached('confirm-delete')) die()
     return outcome
   }
@@ -62,28 +72,52 @@ for (const { prototype } of [MemoryTransport, RabbitTransport]) {
         ack() {
           if (reached('commit-ack')) die()
           delivery.ack()
+          if (endpoint === lateAt) bringLate(delivery)
         }
       }
-      deliver(endpoint, receive, observed)
+      if (endpoint === lateAt && isTooEarly(delivery)) held.push({ order: orderOf(delivery), deliver: () => receive(observed) })
+      else receive(observed)
       if (process.env.TWICE) receive({ ...delivery, ack() {}, requeue() {} })
     })
   }
 }
 
-function deliver(endpoint, receive, delivery) {
-  const late = endpoint === lateAt && lateTypes.split(',').some((type) => delivery.payload.toString().includes(`:${type}"`))
-  if (late) setTimeout(() => receive(delivery), Number(lateMs))
-  else receive(delivery)
+/** Messages that wait for another of their order. */
+let held = []
+/** Orders for which that other message has been handled. */
+const handled = new Set()
+
+function isTooEarly(delivery) {
+  return lateTypes.split(',').some((type) => isOf(type, delivery)) && !handled.has(orderOf(delivery))
+}
+
+function bringLate(delivery) {
+  if (!isOf(first, delivery)) return
+  const order = orderOf(delivery)
+  handled.add(order)
+  const due = held.filter((one) => one.order === order)
+  held = held.filter((one) => one.order !== order)
+  for (const { deliver } of due) deliver()
+}
+
+function isOf(type, { payload }) {
+  return payload.toString().includes(`:${type}"`)
+}
+
+function orderOf({ payload }) {
+  return JSON.parse(payload.toString()).message.orderId
 }
 
 /** What a connection's open transaction has sent. */
 const sent = new WeakMap()
+/** Connections over which nothing more is sent. */
+const dying = new WeakSet()
 const { query } = pg.Client.prototype
 
 pg.Client.prototype.query = function (...args) {
   const text = typeof args[0] === 'string' ? args[0] : (args[0]?.text ?? '')
   const send = () => query.apply(this, args)
-  if (frozen) return never
+  if (dying.has(this)) return never
   if (/^(start transaction|begin)/i.test(text)) sent.set(this, [])
   const before = sent.get(this) ?? []
   const holds = (pattern) => before.some((statement) => pattern.test(statement))
@@ -102,8 +136,9 @@ pg.Client.prototype.query = function (...args) {
   before.push(text)
   // Its inbox row has been written, the first of its effects is sent, and nothing more will be.
   if (/insert into inbox/.test(before.at(-2) ?? '') && reached('mid-batch')) {
+    dying.add(this)
     send()
-    return freezeThenDie()
+    return dieSoon()
   }
   return send()
 }

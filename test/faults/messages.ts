@@ -66,7 +66,7 @@ export const messageFaults: Fault[] = [
   {
     name: 'events that come after the deadline',
     transports: ['memory', 'rabbitmq'],
-    site: { parts: ['all'], env: { ORDER_DEADLINE_SECONDS: '1', LATE: 'order:2500:StockReservedEvent,PaymentCompletedEvent' } },
+    site: { parts: ['all'], env: { ORDER_DEADLINE_SECONDS: '1', LATE: 'order:StockReleasedEvent:StockReservedEvent,PaymentCompletedEvent' } },
     shop: { methods: ['pm_card_visa'] },
     orders: 30,
     inject: ({ shop }) => shop.answered(30).then(() => 30)
@@ -74,7 +74,7 @@ export const messageFaults: Fault[] = [
   {
     name: 'a release that overtakes its order',
     transports: ['memory', 'rabbitmq'],
-    site: { parts: ['all'], env: { ORDER_DEADLINE_SECONDS: '1', LATE: 'stock:2500:OrderCreatedEvent' } },
+    site: { parts: ['all'], env: { ORDER_DEADLINE_SECONDS: '1', LATE: 'stock:ReleaseStock:OrderCreatedEvent' } },
     shop: { methods: ['pm_card_visa'] },
     orders: 30,
     inject: ({ shop }) => shop.answered(30).then(() => 30),

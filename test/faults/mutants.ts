@@ -150,7 +150,7 @@ export interface Caught {
 
 /** Plays the mutant's fault on the mutant. */
 export async function hunt(scope: Scope, bank: Bank, { edits, fault, transport, caughtBy, patience = PATIENCE }: Mutant, random: () => number): Promise<Caught> {
-  const { broken, seconds } = await play(scope, faultNamed(fault), { bank, transport, edits, random, patience, together: true, orders: 40 })
+  const { broken, seconds } = await play(scope, faultNamed(fault), { bank, transport, edits, random, patience, short: true })
   const by = broken.find((rule) => caughtBy.some((name) => rule.startsWith(`${name}:`)))
   // What is only late has not been lost.
   const late = caughtBy === LOST && broken.some((rule) => rule.startsWith(`${COMES_TO_REST}:`))

@@ -48,21 +48,19 @@ export const processFaults: Fault[] = [
     transports: ['memory', 'rabbitmq'],
     async inject({ site, shop, broken }) {
       const name = site.names.find((one) => one === 'stock' || one === 'all')!
-      for (let time = 1; time <= 2; time++) {
-        await shop.answered(20 * time)
-        let ended!: Promise<void>
-        await whileLocked(site.databaseUrl, 'select from stock_service.products for update', async () => {
-          // The first of these are in a batch that waits for the products.
-          await shop.answered(20 * time + 40)
-          ended = site.end(name, 'SIGTERM')
-          await sleep(500)
-        })
-        await ended
-        if (site.brokerUrl) broken.push(...(await handledAndWaiting(site.brokerUrl, site.databaseUrl)))
-        site.run(name)
-        await site.ready(name)
-      }
-      return 2
+      await shop.answered(20)
+      let ended!: Promise<void>
+      await whileLocked(site.databaseUrl, 'select from stock_service.products for update', async () => {
+        // The first of these are in a batch that waits for the products.
+        await shop.answered(60)
+        ended = site.end(name, 'SIGTERM')
+        await sleep(500)
+      })
+      await ended
+      if (site.brokerUrl) broken.push(...(await handledAndWaiting(site.brokerUrl, site.databaseUrl)))
+      site.run(name)
+      await site.ready(name)
+      return 1
     }
   }
 ]

@@ -18,7 +18,7 @@ const PATIENCE = 120_000
 const { values } = parseArgs({ options: { only: { type: 'string' }, seed: { type: 'string' } } })
 const seed = Number(values.seed ?? Date.now() % 1_000_000)
 const wanted = (values.only ?? '').split(',').map((part) => part.trim())
-const chosen = <T extends { name: string }>(all: readonly T[], titleOf = ({ name }: T) => name) => all.filter((one) => wanted.some((part) => titleOf(one).includes(part)))
+const chosen = <T extends { name: string }>(all: readonly T[], describe = ({ name }: T) => name) => all.filter((one) => wanted.some((part) => describe(one).includes(part)))
 
 const prepared = spawnSync(process.execPath, ['scripts/prepare.mjs', 'build'], { cwd: ROOT, stdio: 'inherit' })
 if (prepared.status !== 0) throw new Error('The product could not be built')

@@ -54,11 +54,11 @@ export class Api {
   }
 
   /** Waits until the order has ended and nothing is left to undo. Returns its saga. */
-  settled(orderId: string, limitMs?: number): Promise<Answer['body']> {
+  settled(orderId: string): Promise<Answer['body']> {
     return until(`order ${orderId} has settled`, async () => {
       const saga = await this.get(`/sagas/${orderId}`)
       return (saga.state === 'Completed' || saga.state === 'Failed.settled') && saga
-    }, limitMs)
+    })
   }
 
   #baseOf(path: string): string {
