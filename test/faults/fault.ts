@@ -11,6 +11,8 @@ const METHODS = ['pm_card_visa', 'pm_card_visa', 'pm_card_visa', 'pm_card_charge
 /** Fewest orders while a fault lasts. */
 const ORDERS = 100
 const SHORT_ORDERS = 40
+/** How long processes may take to reach their failpoints, one after another, ms. */
+const FAILPOINTS_MS = 240_000
 /** Orders after everything works again. */
 const AFTERMATH = 20
 
@@ -75,7 +77,7 @@ export async function play(scope: Scope, fault: Fault, { bank, transport, edits,
   placing.catch(() => {})
   const expected = Object.values(failpoints).flat().length
   const inject = fault.inject ?? (async () => {
-    await until(`${fault.name}: it happened ${expected} times`, async () => site.killed === expected)
+    await until(`${fault.name}: it happened ${expected} times`, async () => site.killed === expected, FAILPOINTS_MS)
     return expected
   })
   const times = await Promise.race([inject({ scope, site, shop, broken, random }), placing.then(() => new Promise<never>(() => {}))]).finally(() => (over = true))
