@@ -2,11 +2,10 @@
 // the product on purpose, and prints what told.
 //   --only killed,broker   faults and mutants whose names hold one of these
 //   --seed 7               the same random choices again
-import { spawnSync } from 'node:child_process'
 import { parseArgs } from 'node:util'
 import { startPostgres } from '../fixtures/postgres.ts'
 import { startRabbitMQ } from '../fixtures/rabbitmq.ts'
-import { ROOT, type Scope } from '../support/program.ts'
+import type { Scope } from '../support/program.ts'
 import { Bank } from './bank.ts'
 import { play, randomBy } from './fault.ts'
 import { faults } from './faults.ts'
@@ -19,9 +18,6 @@ const { values } = parseArgs({ options: { only: { type: 'string' }, seed: { type
 const seed = Number(values.seed ?? Date.now() % 1_000_000)
 const wanted = (values.only ?? '').split(',').map((part) => part.trim())
 const chosen = <T extends { name: string }>(all: readonly T[], describe = ({ name }: T) => name) => all.filter((one) => wanted.some((part) => describe(one).includes(part)))
-
-const prepared = spawnSync(process.execPath, ['scripts/prepare.mjs', 'build'], { cwd: ROOT, stdio: 'inherit' })
-if (prepared.status !== 0) throw new Error('The product could not be built')
 
 const began = Date.now()
 const postgres = await startPostgres()
