@@ -1,5 +1,4 @@
 import { connect } from 'amqplib'
-import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { Api } from '../support/api.ts'
@@ -51,10 +50,10 @@ export const messageFaults: Fault[] = [
     async inject({ site, shop }) {
       // The other copy leads the outbox.
       await site.end('all 2', 'SIGKILL')
-      await untilLed(site.databaseUrl)
+      await untilFound('the outbox is led', site.databaseUrl, LEADS)
       site.run('all 2', ['order-commit:1:STOP'])
       const program = await site.program('all 2')
-      await until('an order is stopped before its commit', async () => /^\S+ \(.*\) T/.test(await readFile(`/proc/${program.pid}/stat`, 'utf8')))
+      await untilFound('an order is stopped before its commit', site.databaseUrl, STANDS_STILL)
       const others = new Api((await site.program('all')).url)
       for (let index = 1; index <= 5; index++) shop.accepted.add(await others.placeOrder({ customerId: `other-${index}` }))
       // Meanwhile the leader reads on from there.
@@ -100,17 +99,21 @@ export const messageFaults: Fault[] = [
   }
 ]
 
-/** Waits until somebody leads the outbox of the order service. */
-async function untilLed(databaseUrl: string): Promise<void> {
+/** Somebody leads the outbox of the order service. */
+const LEADS = `
+  select from pg_locks join pg_stat_activity using (pid)
+  where locktype = 'advisory' and granted and application_name = 'sagabox relay order_service' and datname = current_database()`
+
+/** A transaction of the order service has begun and goes no further. */
+const STANDS_STILL = `
+  select from pg_stat_activity
+  where application_name = 'sagabox order_service' and datname = current_database() and state = 'idle in transaction' and state_change < now() - interval '0.3 seconds'`
+
+async function untilFound(what: string, databaseUrl: string, sql: string): Promise<void> {
   const client = new pg.Client({ connectionString: databaseUrl })
   await client.connect()
   try {
-    await until('the outbox is led', async () => {
-      const { rowCount } = await client.query(`
-        select from pg_locks join pg_stat_activity using (pid)
-        where locktype = 'advisory' and granted and application_name = 'sagabox relay order_service' and datname = current_database()`)
-      return rowCount === 1
-    })
+    await until(what, async () => (await client.query(sql)).rowCount === 1)
   } finally {
     await client.end()
   }

@@ -41,6 +41,7 @@ const FAILPOINTS = pathToFileURL(`${ROOT}test/faults/failpoints.mjs`).href
 
 /** The product, in processes that are killed and started again. */
 export class Site {
+  readonly options: SiteOptions
   readonly databaseUrl: string
   readonly parts: readonly Part[]
   /** Between the services and their servers, when there is one. */
@@ -53,7 +54,6 @@ export class Site {
   readonly accidents: string[] = []
   readonly #scope: Scope
   readonly #dist: string
-  readonly options: SiteOptions
   readonly #broker: Broker | undefined
   readonly #running = new Map<string, Running>()
   #turn = 0
@@ -68,9 +68,6 @@ export class Site {
     this.brokerUrl = brokerUrl
     this.brokerProxy = proxies.broker
     this.parts = options.parts ?? (options.transport === 'memory' ? ['all'] : ['order', 'stock', 'payment'])
-    scope.teardown(() => {
-      for (const running of this.#running.values()) running.ending = true
-    })
   }
 
   /** A database and a virtual host of its own; nothing runs yet. */
@@ -97,23 +94,31 @@ export class Site {
   }
 
   /** Starts a process. Each time it kills itself at a failpoint it is started again, with the next. */
-  run(name: string, failpoints: readonly string[] = [], env: Readonly<Record<string, string>> = {}): void {
+  run(name: string, failpoints: readonly string[] = []): void {
     const running: Running = { program: Promise.reject(new Error('not started')), ending: false, failpoints: [...failpoints] }
     running.program.catch(() => {})
     this.#running.set(name, running)
-    this.#spawn(name, running, env)
+    this.#spawn(name, running)
   }
 
-  #spawn(name: string, running: Running, env: Readonly<Record<string, string>>): void {
+  #spawn(name: string, running: Running): void {
     const failpoint = running.failpoints.shift()
-    const program = new Program(this.#scope, { ...this.#env(), ...env, ...(failpoint && { FAILPOINT: failpoint }) }, this.#argsOf(name), this.#dist)
+    // Killed at the end, it must not be started again.
+    const scope: Scope = {
+      teardown: (kill) =>
+        this.#scope.teardown(() => {
+          running.ending = true
+          return kill()
+        })
+    }
+    const program = new Program(scope, { ...this.#env(), ...(failpoint && { FAILPOINT: failpoint }) }, this.#argsOf(name), this.#dist)
     running.program = program.listening().then(() => program)
     running.program.catch(() => {})
     void program.exited.then(({ code, signal }) => {
       if (running.ending) return
       if (signal === 'SIGKILL' && failpoint) {
         this.killed++
-        return this.#spawn(name, running, env)
+        return this.#spawn(name, running)
       }
       this.accidents.push(`${name} ended with ${code ?? signal}: ${program.lastWords}`)
     })

@@ -77,10 +77,6 @@ export class Program {
     return `${this.#lines.slice(-20).join('\n')}\n${this.errors}`
   }
 
-  get pid(): number {
-    return this.#child.pid!
-  }
-
   send(signal: NodeJS.Signals): void {
     this.#child.kill(signal)
   }
