@@ -139,7 +139,9 @@ export const mutants: Mutant[] = [
     edits: [{ file: 'payment/stripe-gateway.js', from: '{ idempotencyKey: key }', to: '{ idempotencyKey: crypto.randomUUID() }' }],
     fault: 'every message twice in one batch',
     transport: 'memory',
-    caughtBy: ['the gateway took money once, for what was sold']
+    caughtBy: ['the gateway took money once, for what was sold'],
+    // A payment whose answer is lost is asked for again and again.
+    patience: 5000
   }
 ]
 
