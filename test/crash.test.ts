@@ -1,21 +1,21 @@
 import { connect as connectBroker } from 'amqplib'
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { connect, createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { sagaboxTopology } from '../src/service.ts'
+import { judge, type Evidence } from './faults/oracle.ts'
 import { postgresForTests } from './fixtures/postgres.ts'
 import { rabbitmqForTests, startRabbitMQ } from './fixtures/rabbitmq.ts'
 import { Api } from './support/api.ts'
+import { Program, ROOT } from './support/program.ts'
+import { Shop } from './support/shop.ts'
 import { until } from './support/until.ts'
 
-const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const ORDERS = 500
 const PRODUCTS = ['keyboard', 'monitor', 'mouse']
 /** Of each product: enough for most, not for all. */
@@ -36,16 +36,16 @@ t.test('all in one process, killed again and again', async (t) => {
   const dataDir = await temporaryFolder(t)
   const run = () => Program.start(t, { DATA_DIR: dataDir })
   let program = run()
-  const shop = new Shop(async () => new Api((await program).url))
+  const shop = shopAt(async () => new Api((await program).url))
   await shop.open()
-  const orders = shop.placeAll()
-  for (const accepted of [60, 180, 300, 420]) {
-    await shop.accepted(accepted)
+  const orders = shop.placeOrders(ORDERS)
+  for (const answered of [60, 180, 300, 420]) {
+    await shop.answered(answered)
     program = restarted(await program, run)
     await program
   }
   await orders
-  await shop.isConsistent(t)
+  await isConsistent(t, new Api((await program).url), shop, { databaseUrl: await embeddedDatabase(dataDir) })
   t.match(await (await program).stop('SIGTERM'), { code: 0, signal: null })
 })
 
@@ -53,18 +53,18 @@ t.test('three processes, each killed in turn', async (t) => {
   const env = await places()
   const run = (service: string) => Program.start(t, env, service)
   const programs = { order: run('order'), stock: run('stock'), payment: run('payment') }
-  const shop = new Shop(async () => new Api({ order: (await programs.order).url, stock: (await programs.stock).url, payment: (await programs.payment).url }))
+  const apiOf = async () => new Api({ order: (await programs.order).url, stock: (await programs.stock).url, payment: (await programs.payment).url })
+  const shop = shopAt(apiOf)
   await shop.open()
-  const orders = shop.placeAll()
-  for (const [accepted, service] of [[60, 'order'], [150, 'stock'], [240, 'payment'], [330, 'stock'], [420, 'order']] as const) {
-    await shop.accepted(accepted)
+  const orders = shop.placeOrders(ORDERS)
+  for (const [answered, service] of [[60, 'order'], [150, 'stock'], [240, 'payment'], [330, 'stock'], [420, 'order']] as const) {
+    await shop.answered(answered)
     programs[service] = restarted(await programs[service], () => run(service))
     await programs[service]
   }
   await orders
-  await shop.isConsistent(t)
   const broker = await rabbitmqForTests()
-  await until('the queues are empty', async () => (await broker.queues(env.RABBITMQ_URL)).every(({ messages }) => messages === 0))
+  await isConsistent(t, await apiOf(), shop, { databaseUrl: env.DATABASE_URL, queues: () => broker.queues(env.RABBITMQ_URL) })
 })
 
 t.test('the broker goes away while orders come in', async (t) => {
@@ -75,7 +75,7 @@ t.test('the broker goes away while orders come in', async (t) => {
   await program.ready()
   await api.putProduct('keyboard', 1000)
   const orderIds = await Promise.all(Array.from({ length: 20 }, () => api.placeOrder()))
-  for (const { name } of sagaboxTopology().queues) await until(`the queue ${name} is on disk`, () => broker.hasRegistered(name))
+  await broker.registered('/', sagaboxTopology().queues.map(({ name }) => name))
   await broker.kill()
   for (let index = 0; index < 5; index++) orderIds.push(...(await Promise.all(Array.from({ length: 20 }, () => api.placeOrder()))))
   const notReady = await until('the broker is missed', async () => {
@@ -214,187 +214,23 @@ t.test('a setting that cannot be used', async (t) => {
   }
 })
 
-/** Customers who retry like real clients: under one Idempotency-Key, until they have an answer. Every tenth gives up. */
-class Shop {
-  readonly #api: () => Promise<Api>
-  /** Answered 202. */
-  readonly #orderIds = new Set<string>()
-  #answered = 0
-
-  /** @param api waits while a program is started again, as a client does that backs off */
-  constructor(api: () => Promise<Api>) {
-    this.#api = api
-  }
-
-  async open(): Promise<void> {
-    for (const productId of PRODUCTS) await until(`${productId} is on the shelf`, () => this.#try('PUT', `/products/${productId}`, { name: productId, unitPrice: 1000, currency: 'EUR', onHand: PUT_IN }))
-  }
-
-  async placeAll(): Promise<void> {
-    let next = 0
-    const customer = async () => {
-      while (next < ORDERS) await this.#place(next++)
-    }
-    await Promise.all(Array.from({ length: 20 }, customer))
-  }
-
-  accepted(count: number): Promise<unknown> {
-    return until(`${count} orders are accepted`, async () => this.#answered >= count)
-  }
-
-  async #place(index: number): Promise<void> {
-    const productId = PRODUCTS[index % PRODUCTS.length]!
-    const order = {
-      customerId: `customer-${index}`,
-      items: [{ productId, quantity: 1 + (index % 2) }, { productId: PRODUCTS[(index + 1) % PRODUCTS.length]!, quantity: 1 }],
-      paymentMethod: METHODS[index % METHODS.length]
-    }
-    const place = () => this.#try('POST', '/orders', order, index % 10 === 0 ? {} : { 'idempotency-key': `order-${index}` })
-    const body = index % 10 === 0 ? await place() : await until(`order ${index} is answered`, place)
-    this.#answered++
-    if (body) this.#orderIds.add(body.orderId)
-  }
-
-  /** The answer, or nothing when the connection was cut or the service is not there. */
-  async #try(method: string, path: string, body: unknown, headers?: Record<string, string>) {
-    try {
-      const api = await this.#api()
-      const answer = await api.call(method, path, body, headers)
-      if (answer.status < 300) return answer.body
-      if (answer.status !== 503) throw new Error(`${method} ${path} answered ${answer.status}: ${JSON.stringify(answer.body)}`)
-    } catch (error) {
-      if (!(error instanceof TypeError)) throw error
-    }
-    return undefined
-  }
-
-  /** Every order has ended, and order, stock and payment tell the same story of each. */
-  async isConsistent(t: Test): Promise<void> {
-    const api = await this.#api()
-    await until(
-      'all orders have ended',
-      async () => {
-        const { status, body } = await api.call('GET', '/sagas/summary')
-        return status === 200 && Object.keys(body.byState).every((state) => state === 'Completed' || state === 'Failed.settled')
-      },
-      120_000
-    )
-    for (const service of ['order', 'stock', 'payment']) await until(`the outbox of ${service} is empty`, async () => (await api.get(`/ops/${service}/outbox`)).pending === 0)
-
-    const orders = await this.#everyOrder(api)
-    const known = new Set(orders.map(({ orderId }) => orderId))
-    t.same([...this.#orderIds].filter((orderId) => !known.has(orderId)), [], 'no order that was answered is lost')
-    t.equal(new Set(orders.map(({ customerId }) => customerId)).size, orders.length, 'no order was taken twice')
-    t.ok(orders.length >= ORDERS * 0.9 && orders.length <= ORDERS)
-    t.ok(orders.filter(({ status }) => status === 'Completed').length > 50, 'enough of them went well')
-
-    const sold: Record<string, number> = Object.fromEntries(PRODUCTS.map((productId) => [productId, 0]))
-    const faults: string[] = []
-    const check = async (order: Awaited<ReturnType<Api['get']>>) => {
-      const { orderId, status, items, total } = order
-      const expect = (fine: boolean, fault: string) => void (fine || faults.push(`${orderId} (${status}): ${fault}`))
-      const saga = await api.get(`/sagas/${orderId}`)
-      const reservation = await api.get(`/reservations/${orderId}`)
-      const payment = (await api.call('GET', `/payments/${orderId}`)).body
-      const payments = saga.history.filter(({ event }: { event: string }) => event === 'PaymentCompletedEvent').length
-      expect((await api.get(`/sagas/${orderId}/replay`)).consistent, 'its history does not replay')
-      expect(saga.status === status, `its saga is ${saga.state}`)
-      expect(new Set(saga.history.map(({ messageId }: { messageId: string }) => messageId)).size === saga.history.length, 'a message was handled twice')
-      if (status === 'Completed') {
-        for (const { productId, quantity } of items) sold[productId]! += quantity
-        expect(reservation.status === 'Reserved', `its reservation is ${reservation.status}`)
-        expect(payment.status === 'Completed' && payment.amount === total && payment.refundedAmount === 0, `its payment is ${payment.status} of ${payment.amount}`)
-        expect(payments === 1, `${payments} PaymentCompletedEvents`)
-      } else {
-        expect(status === 'Failed', 'it has not ended')
-        expect(reservation.status === 'Refused' || reservation.status === 'Released', `its reservation is ${reservation.status}`)
-        expect([404, 'Failed', 'Cancelled'].includes(payment.status) || (payment.status === 'Refunded' && payment.refundedAmount === payment.amount), `its payment is ${payment.status}`)
-        expect(payments <= 1, `${payments} PaymentCompletedEvents`)
-      }
-    }
-    const waiting = [...orders]
-    const worker = async () => {
-      for (let order = waiting.pop(); order; order = waiting.pop()) await check(order)
-    }
-    await Promise.all(Array.from({ length: 10 }, worker))
-    t.same(faults, [], 'order, stock and payment agree')
-    for (const productId of PRODUCTS) {
-      const { onHand, reserved } = await api.get(`/products/${productId}`)
-      t.same({ onHand, reserved }, { onHand: PUT_IN - sold[productId]!, reserved: sold[productId] }, `${productId}: what is not sold is on the shelf`)
-    }
-  }
-
-  async #everyOrder(api: Api): Promise<Awaited<ReturnType<Api['get']>>[]> {
-    const orders = []
-    for (let cursor: string | undefined | null; cursor !== null; ) {
-      const page = await api.get(`/orders?limit=100${cursor ? `&cursor=${cursor}` : ''}`)
-      orders.push(...page.items)
-      cursor = page.nextCursor
-    }
-    return orders
-  }
+function shopAt(api: () => Promise<Api>): Shop {
+  return new Shop({ api, products: PRODUCTS, putIn: PUT_IN, lines: 2, methods: METHODS, customers: 20 })
 }
 
-interface LogLine {
-  level: number
-  msg: string
-  schema?: string
-  reason?: string
+/** Every order has ended, and order, stock and payment tell the same story of each. */
+async function isConsistent(t: Test, api: Api, shop: Shop, at: Pick<Evidence, 'databaseUrl' | 'queues'>): Promise<void> {
+  const { orders, completed, broken } = await judge({ ...at, api, ...shop.evidence(), patience: 120_000 })
+  t.same(broken, [], 'order, stock and payment agree')
+  t.ok(orders >= ORDERS * 0.9 && orders <= ORDERS)
+  t.ok(completed > 50, 'enough of them went well')
 }
 
-/** The product as people run it, in a process of its own. */
-class Program {
-  readonly exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>
-  /** What it wrote to stderr. */
-  errors = ''
-  url = ''
-  readonly #child: ChildProcess
-  readonly #lines: string[] = []
-  readonly #listening: Promise<string>
-
-  constructor(t: Test, env: Record<string, string>, args: readonly string[]) {
-    const { PATH, HOME, TMPDIR } = process.env
-    const inherited = Object.fromEntries(Object.entries({ PATH, HOME, TMPDIR }).filter(([, value]) => value !== undefined))
-    this.#child = spawn(process.execPath, ['--enable-source-maps', 'dist/main.js', ...args], { cwd: ROOT, env: { ...inherited, PORT: '0', LOG_LEVEL: 'info', ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
-    this.exited = once(this.#child, 'close').then(([code, signal]) => ({ code, signal }))
-    this.#child.stderr!.on('data', (data) => (this.errors += data))
-    this.#listening = new Promise((resolve, reject) => {
-      createInterface(this.#child.stdout!).on('line', (line) => {
-        this.#lines.push(line)
-        const [, url] = /Server listening at (http:[^"]+)/.exec(line) ?? []
-        if (url) resolve(url)
-      })
-      void this.exited.then(({ code, signal }) => reject(new Error(`Ended with ${code ?? signal} before it listened:\n${this.#lines.slice(-20).join('\n')}\n${this.errors}`)))
-    })
-    this.#listening.catch(() => {})
-    t.teardown(() => this.kill())
-  }
-
-  /** Starts it and waits until it listens. */
-  static async start(t: Test, env: Record<string, string>, ...args: string[]): Promise<Program> {
-    const program = new Program(t, env, args)
-    program.url = await program.#listening
-    return program
-  }
-
-  ready(): Promise<unknown> {
-    return until('the program is ready', async () => (await fetch(`${this.url}/health/ready`)).status === 200)
-  }
-
-  logged(which: (line: LogLine) => boolean): LogLine[] {
-    return this.#lines.filter((line) => line.startsWith('{')).map((line) => JSON.parse(line) as LogLine).filter(which)
-  }
-
-  async kill(): Promise<void> {
-    this.#child.kill('SIGKILL')
-    await this.exited
-  }
-
-  async stop(signal: NodeJS.Signals) {
-    const began = Date.now()
-    this.#child.kill(signal)
-    return { ...(await this.exited), ms: Date.now() - began }
-  }
+/** Where the embedded server of this folder listens now. */
+async function embeddedDatabase(dataDir: string): Promise<string> {
+  const [, , , port] = (await readFile(join(dataDir, 'postgres', 'postmaster.pid'), 'utf8')).split('\n')
+  const password = await readFile(join(dataDir, 'postgres', 'sagabox-password'), 'utf8')
+  return `postgres://sagabox:${password.trim()}@127.0.0.1:${port}/sagabox`
 }
 
 /** Kills a program and starts it again. */

@@ -1,5 +1,4 @@
 import { readdirSync, readFileSync } from 'node:fs'
-import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { Client, escapeIdentifier, type ClientBase, type QueryConfig } from 'pg'
 import { DataSource, type EntitySchema, type MigrationInterface, type QueryRunner } from 'typeorm'
@@ -34,7 +33,6 @@ export function createDataSource({ url, schema, migrations, entities = [], poolS
     poolSize,
     poolErrorHandler: (error: Error) => log.warn({ err: error, schema }, 'An idle database connection was lost'),
     extra: {
-      Client: ImpatientClient,
       // Statements keep the plan of their first runs: one made for a table that was still small would read all of it for ever.
       // A bitmap scan does not learn which index entries are dead.
       options: sessionOptions(url, schema, '-c enable_seqscan=off -c enable_bitmapscan=off -c lock_timeout=5s -c idle_in_transaction_session_timeout=30s'),
@@ -42,7 +40,8 @@ export function createDataSource({ url, schema, migrations, entities = [], poolS
       connectionTimeoutMillis: 10_000,
       query_timeout: QUERY_TIMEOUT_MS,
       keepAlive: true,
-      // Statements that do not wait for each other go to the server in one packet.
+      // Statements that do not wait for each other go to the server in one packet. Without it, pg would keep a connection whose
+      // query has timed out, and nothing sent over it would ever be answered.
       pipeline: true
     }
   })
@@ -75,25 +74,8 @@ export const bigintAsNumber = { from: (value: string | null) => (value === null 
 /** A migration without an answer for so long, ms, means the same. */
 const MIGRATION_TIMEOUT_MS = 24 * 3_600_000
 
-/** A query without an answer for so long, ms, means a dead connection. */
+/** A query without an answer for so long, ms, means a dead connection, which pg then ends. */
 const QUERY_TIMEOUT_MS = 10_000
-
-/**
- * Ends its connection when a query gets no answer. pg itself keeps the dead query in front of all later ones, and the pool
- * hands the same client out again: after a silent network loss nothing ever worked again.
- */
-class ImpatientClient extends Client {
-  // @ts-expect-error The overloads of query() are many; every one that our code uses returns a promise.
-  override query(...args: unknown[]): unknown {
-    const result: unknown = Reflect.apply(super.query, this, args)
-    if (result instanceof Promise) {
-      result.catch((error: Error) => {
-        if (error.message === 'Query read timeout') (this as unknown as { connection: { stream: Socket } }).connection.stream.destroy(error)
-      })
-    }
-    return result
-  }
-}
 
 /**
  * Session settings as a connection option: the schema's tables are found without naming it, and a peer that vanished is

@@ -77,7 +77,7 @@ export class StripeStandIn {
   }
 
   /** Stopped, and its ledger deleted, with the test. */
-  static async start(t: { teardown(callback: () => void): void }): Promise<StripeStandIn> {
+  static async start(t: { teardown(callback: () => void): unknown }): Promise<StripeStandIn> {
     const folder = await mkdtemp(join(tmpdir(), 'sagabox-stripe-'))
     const ledger = join(folder, 'ledger.ndjson')
     writeFileSync(ledger, '')

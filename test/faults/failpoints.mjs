@@ -1,0 +1,144 @@
+// Preloaded into the product's process: ends it by SIGKILL, or stops it, at a named point, and brings messages late or twice.
+// It wraps what the product is made of (transports, the database client) and the product knows nothing of it.
+// Plain Node, like the product it runs in.
+//   FAILPOINT=commit-ack:5        the fifth time
+//   FAILPOINT=order-commit:1:STOP SIGSTOP instead of SIGKILL
+//   LATE=order:StockReleasedEvent:StockReservedEvent,PaymentCompletedEvent
+//                                 brings these to the endpoint only when it has handled the first for the same order
+//   TWICE=1                       hands every message out twice
+import pg from 'pg'
+
+// Of the build that is run.
+const { MemoryTransport } = await import(`${process.env.DIST}/messaging/memory-transport.js`)
+const { RabbitTransport } = await import(`${process.env.DIST}/messaging/rabbitmq-transport.js`)
+
+/** What is on its way gets there, ms; nothing more is done meanwhile. */
+const UNDER_WAY_MS = 50
+
+const [point, nth = '1', action = 'KILL'] = (process.env.FAILPOINT ?? '').split(':')
+const [lateAt, first, lateTypes = ''] = (process.env.LATE ?? '').split(':')
+// Whoever has started this process may be killed too: it must not stay behind.
+const parent = process.ppid
+setInterval(() => {
+  if (process.ppid !== parent) process.kill(process.pid, 'SIGKILL')
+}, 1000).unref()
+
+const never = new Promise(() => {})
+let passed = 0
+/** Nothing that was published is confirmed any more. */
+let deaf = false
+
+/** True at the point that was named, the nth time it's passed. */
+function reached(name) {
+  return name === point && ++passed === Number(nth)
+}
+
+function die() {
+  process.kill(process.pid, `SIG${action}`)
+}
+
+/** What was sent arrives; the caller goes no further. */
+function dieSoon() {
+  setTimeout(die, UNDER_WAY_MS)
+  return never
+}
+
+/** What was sent arrives first. After SIGSTOP it goes on with what it was about to do. */
+async function dieBefore(work) {
+  await new Promise((resolve) => setTimeout(resolve, UNDER_WAY_MS))
+  die()
+  return work()
+}
+
+for (const { prototype } of [MemoryTransport, RabbitTransport]) {
+  const { publish, subscribe } = prototype
+
+  prototype.publish = async function (parcel) {
+    const outcome = publish.call(this, parcel)
+    if (reached('publish-confirm')) {
+      deaf = true
+      return dieSoon()
+    }
+    await outcome
+    if (deaf) return never
+    if (reached('confirm-delete')) die()
+    return outcome
+  }
+
+  prototype.subscribe = function (endpoint, receive) {
+    return subscribe.call(this, endpoint, (delivery) => {
+      const observed = {
+        ...delivery,
+        ack() {
+          if (reached('commit-ack')) die()
+          delivery.ack()
+          if (endpoint === lateAt) bringLate(delivery)
+        }
+      }
+      if (endpoint === lateAt && isTooEarly(delivery)) held.push({ order: orderOf(delivery), deliver: () => receive(observed) })
+      else receive(observed)
+      if (process.env.TWICE) receive({ ...delivery, ack() {}, requeue() {} })
+    })
+  }
+}
+
+/** Messages that wait for another of their order. */
+let held = []
+/** Orders for which that other message has been handled. */
+const handled = new Set()
+
+function isTooEarly(delivery) {
+  return lateTypes.split(',').some((type) => isOf(type, delivery)) && !handled.has(orderOf(delivery))
+}
+
+function bringLate(delivery) {
+  if (!isOf(first, delivery)) return
+  const order = orderOf(delivery)
+  handled.add(order)
+  const due = held.filter((one) => one.order === order)
+  held = held.filter((one) => one.order !== order)
+  for (const { deliver } of due) deliver()
+}
+
+function isOf(type, { payload }) {
+  return payload.toString().includes(`:${type}"`)
+}
+
+function orderOf({ payload }) {
+  return JSON.parse(payload.toString()).message.orderId
+}
+
+/** What a connection's open transaction has sent. */
+const sent = new WeakMap()
+/** Connections over which nothing more is sent. */
+const dying = new WeakSet()
+const { query } = pg.Client.prototype
+
+pg.Client.prototype.query = function (...args) {
+  const text = typeof args[0] === 'string' ? args[0] : (args[0]?.text ?? '')
+  const send = () => query.apply(this, args)
+  if (dying.has(this)) return never
+  if (/^(start transaction|begin)/i.test(text)) sent.set(this, [])
+  const before = sent.get(this) ?? []
+  const holds = (pattern) => before.some((statement) => pattern.test(statement))
+
+  if (/^commit/i.test(text)) {
+    sent.delete(this)
+    const of = holds(/insert into orders/) ? 'order' : holds(/next_timer_at <= now\(\)/) && holds(/update saga set state/) ? 'timer' : 'other'
+    if (reached(`${of}-commit`)) return dieBefore(send)
+    return send().then((result) => {
+      if (reached(`${of}-answer`)) die()
+      return result
+    })
+  }
+  if (/update payments set status = outcome/.test(text) && reached('charge-record')) die()
+  if (/^INSERT INTO .*"migrations"/.test(text) && reached('migration')) die()
+  before.push(text)
+  // Its inbox row has been written, the first of its effects is sent, and nothing more will be.
+  if (/insert into inbox/.test(before.at(-2) ?? '') && reached('mid-batch')) {
+    dying.add(this)
+    send()
+    return dieSoon()
+  }
+  return send()
+}

@@ -1,0 +1,15 @@
+import { allCrashPoints, crashPoints } from './crash-points.ts'
+import type { Fault } from './fault.ts'
+import { messageFaults } from './messages.ts'
+import { networkFaults } from './network.ts'
+import { processFaults } from './processes.ts'
+import { serverFaults } from './servers.ts'
+
+/** Everything that is done to the product. */
+export const faults: Fault[] = [...crashPoints, ...serverFaults, ...networkFaults, ...processFaults, ...messageFaults, allCrashPoints]
+
+export function faultNamed(name: string): Fault {
+  const found = faults.find((fault) => fault.name === name)
+  if (!found) throw new Error(`No fault is named: ${name}`)
+  return found
+}

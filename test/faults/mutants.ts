@@ -1,0 +1,163 @@
+import type { Scope } from '../support/program.ts'
+import type { Bank } from './bank.ts'
+import { play } from './fault.ts'
+import { COMES_TO_REST } from './oracle.ts'
+import { faultNamed } from './faults.ts'
+import type { Edit } from './broken-build.ts'
+
+/** How long what is under way may take, ms: longer than the claim of a payment. */
+const PATIENCE = 20_000
+
+/** The product with one of its promises broken on purpose, and the fault and rule that must tell. */
+export interface Mutant {
+  name: string
+  edits: readonly Edit[]
+  /** Name of the fault that is played. */
+  fault: string
+  transport: 'memory' | 'rabbitmq'
+  /** One of these rules must not hold. */
+  caughtBy: readonly string[]
+  /** How long to wait for what never comes, ms. */
+  patience?: number
+}
+
+/** Nothing is on its way any more, and yet an order has not ended. */
+const LOST = ['every order ended']
+
+export const mutants: Mutant[] = [
+  {
+    name: 'acknowledges before the commit',
+    edits: [
+      { file: 'messaging/endpoint.js', from: 'await outbox.transaction(async (tx) => {\n            const fresh', to: 'for (const one of batch) this.#end(one).ack()\n await outbox.transaction(async (tx) => {\n            const fresh' },
+      { file: 'messaging/endpoint.js', from: 'for (const one of batch)\n            this.#end(one).ack();\n        handler.committed', to: 'handler.committed' }
+    ],
+    fault: 'killed in the middle of a batch',
+    transport: 'rabbitmq',
+    caughtBy: LOST
+  },
+  {
+    name: 'has no inbox',
+    edits: [{ file: 'messaging/inbox.js', from: 'return new Set(rows.map((row) => row.message_id))', to: 'return new Set(messageIds)' }],
+    fault: 'every message three times, to two copies',
+    transport: 'rabbitmq',
+    caughtBy: ['each event moved its saga once']
+  },
+  {
+    name: 'publishes without mandatory',
+    edits: [{ file: 'messaging/rabbitmq-transport.js', from: 'mandatory: required', to: 'mandatory: false' }],
+    fault: 'a queue that gets nothing for 1 s',
+    transport: 'rabbitmq',
+    caughtBy: LOST
+  },
+  {
+    name: 'deletes before the confirm',
+    edits: [
+      { file: 'messaging/relay.js', from: 'const outcome = await transport.publish(', to: 'this.#settled.push(id); this.#wake.give(); const outcome = await transport.publish(' },
+      { file: 'messaging/relay.js', from: "if (outcome === 'accepted') {\n                this.#settled.push(id);", to: "if (outcome === 'accepted') {" }
+    ],
+    fault: 'killed in the middle of a batch',
+    transport: 'memory',
+    caughtBy: LOST
+  },
+  {
+    name: 'reads stock, then writes it',
+    edits: [
+      { file: 'stock/products.js', from: 'order by version desc limit 1 for update)', to: 'order by version desc limit 1)' },
+      { file: 'stock/products.js', from: 'on_hand = on_hand + moved.quantity,', to: 'on_hand = moved.on_hand,' },
+      { file: 'stock/products.js', from: 'from unnest($1::tid[], $2::bigint[]) as moved (place, quantity)', to: 'from unnest($1::text[], $2::bigint[], $3::bigint[]) as moved (product_id, quantity, on_hand)' },
+      { file: 'stock/products.js', from: 'where products.ctid = moved.place and products.on_hand + moved.quantity >= 0', to: 'where products.product_id = moved.product_id' },
+      { file: 'stock/products.js', from: '[[...moves.keys()].map((productId) => shelves.get(productId).place), [...moves.values()]]', to: '[[...moves.keys()], [...moves.values()], [...moves.keys()].map((productId) => shelves.get(productId).onHand)]' }
+    ],
+    fault: 'few products, many buyers, two copies',
+    transport: 'rabbitmq',
+    caughtBy: ['stock conserved']
+  },
+  {
+    name: 'gives a message a new id whenever it is published',
+    edits: [
+      { file: 'messaging/relay.js', from: 'payload: body ?? payload,', to: "payload: String(body ?? payload).replace(/\"messageId\":\"[^\"]+\"/, '\"messageId\":\"' + crypto.randomUUID() + '\"')," }
+    ],
+    fault: 'killed after a confirm, before the delete',
+    transport: 'rabbitmq',
+    caughtBy: ['each event moved its saga once']
+  },
+  {
+    name: 'locks products in any order',
+    edits: [{ file: 'stock/products.js', from: '[...new Set(productIds)].toSorted()', to: '[...new Set(productIds)]' }],
+    fault: 'few products, many buyers, two copies',
+    transport: 'rabbitmq',
+    caughtBy: ['no deadlocks']
+  },
+  {
+    name: 'reads its outbox from the last id on',
+    edits: [{ file: 'messaging/relay.js', from: "all ? '0' : this.#lowest]", to: 'this.#lowest]' }],
+    fault: 'a smaller id that commits later',
+    transport: 'rabbitmq',
+    caughtBy: ['outboxes empty'],
+    patience: 5000
+  },
+  {
+    name: 'leaves no tombstone for a reservation',
+    edits: [{ file: 'stock/release.js', from: 'run(tx, INSERT_TOMBSTONES, [orderIds]), ', to: 'undefined, ' }],
+    fault: 'a release that overtakes its order',
+    transport: 'memory',
+    caughtBy: ['what was released first is never reserved']
+  },
+  {
+    name: 'ignores what comes after the deadline',
+    edits: [
+      { file: 'order/machine.js', from: "StockReservedEvent: { target: 'releasingStock', actions: 'expectMoney' }", to: "StockReservedEvent: ignore('late')" },
+      { file: 'order/machine.js', from: "PaymentCompletedEvent: { target: 'refunding', actions: 'expectMoney' }", to: "PaymentCompletedEvent: ignore('late')" }
+    ],
+    fault: 'events that come after the deadline',
+    transport: 'memory',
+    caughtBy: ['Failed: nothing held, no money kept']
+  },
+  {
+    name: 'acknowledges what it gives back as it stops',
+    edits: [{ file: 'messaging/endpoint.js', from: 'for (const { delivery } of await batcher.stop())\n                delivery.requeue();', to: 'for (const { delivery } of await batcher.stop())\n                delivery.ack();' }],
+    fault: 'asked to stop while messages wait behind a batch',
+    transport: 'rabbitmq',
+    caughtBy: LOST
+  },
+  {
+    name: 'answers before the commit',
+    edits: [{ file: 'order/place-orders.js', from: 'const used = await claimKeys(tx, batch);', to: 'const used = await claimKeys(tx, batch); for (const waiting of batch) if (!used.has(waiting)) waiting.resolve({ orderId: waiting.orderId, replayed: false });' }],
+    fault: 'killed before the commit of POST /orders',
+    transport: 'memory',
+    caughtBy: ['what was answered is kept']
+  },
+  {
+    name: 'forgets idempotency keys',
+    edits: [{ file: 'order/place-orders.js', from: 'if (claimants.size === 0)', to: 'if (true)' }],
+    fault: 'killed after the commit of POST /orders, before its answer',
+    transport: 'memory',
+    caughtBy: ['one order a key']
+  },
+  {
+    name: 'asks the gateway under another key each time',
+    edits: [{ file: 'payment/stripe-gateway.js', from: '{ idempotencyKey: key }', to: '{ idempotencyKey: crypto.randomUUID() }' }],
+    fault: 'every message twice in one batch',
+    transport: 'memory',
+    caughtBy: ['the gateway took money once, for what was sold'],
+    // A payment whose answer is lost is asked for again and again.
+    patience: 5000
+  }
+]
+
+export interface Caught {
+  /** The rule that told, as it was broken; undefined when none of those that must tell did. */
+  by: string | undefined
+  /** What else was broken. */
+  broken: readonly string[]
+  seconds: number
+}
+
+/** Plays the mutant's fault on the mutant. */
+export async function hunt(scope: Scope, bank: Bank, { edits, fault, transport, caughtBy, patience = PATIENCE }: Mutant, random: () => number): Promise<Caught> {
+  const { broken, seconds } = await play(scope, faultNamed(fault), { bank, transport, edits, random, patience, short: true })
+  const by = broken.find((rule) => caughtBy.some((name) => rule.startsWith(`${name}:`)))
+  // What is only late has not been lost.
+  const late = caughtBy === LOST && broken.some((rule) => rule.startsWith(`${COMES_TO_REST}:`))
+  return { by: late ? undefined : by, broken, seconds }
+}

@@ -1,0 +1,45 @@
+import { sagaboxTopology } from '../../src/service.ts'
+import { startPostgres, type PrivatePostgres } from '../fixtures/postgres.ts'
+import { startRabbitMQ, type PrivateBroker } from '../fixtures/rabbitmq.ts'
+import type { Fault } from './fault.ts'
+
+/** Servers die, and come back. */
+export const serverFaults: Fault[] = [
+  {
+    name: 'broker killed under load',
+    transports: ['rabbitmq'],
+    async servers(scope) {
+      const broker = await startRabbitMQ()
+      scope.teardown(() => broker.stop())
+      return { broker }
+    },
+    async inject({ site, shop }) {
+      const broker = site.options.broker as PrivateBroker
+      await broker.registered(site.brokerUrl!, sagaboxTopology().queues.map(({ name }) => name))
+      for (let time = 1; time <= 2; time++) {
+        await shop.answered(20 * time)
+        await broker.restart()
+        for (const name of site.names) await site.ready(name)
+      }
+      return 2
+    }
+  },
+  {
+    name: 'PostgreSQL killed under load',
+    transports: ['memory', 'rabbitmq'],
+    async servers(scope) {
+      const database = await startPostgres()
+      scope.teardown(() => database.stop())
+      return { database }
+    },
+    async inject({ site, shop }) {
+      const database = site.options.database as PrivatePostgres
+      for (let time = 1; time <= 3; time++) {
+        await shop.answered(20 * time)
+        await database.restart()
+        for (const name of site.names) await site.ready(name)
+      }
+      return 3
+    }
+  }
+]

@@ -1,0 +1,202 @@
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { postgresForTests } from '../fixtures/postgres.ts'
+import { rabbitmqForTests, type Broker, type QueueState } from '../fixtures/rabbitmq.ts'
+import { Api } from '../support/api.ts'
+import { Program, ROOT, type Scope } from '../support/program.ts'
+import { until } from '../support/until.ts'
+import { brokenBuild, type Edit } from './broken-build.ts'
+import { Proxy } from './proxy.ts'
+
+/** memory: all services in one process, without a broker. rabbitmq: a process each. */
+export type TransportName = 'memory' | 'rabbitmq'
+
+export type Part = 'all' | 'order' | 'stock' | 'payment'
+
+export interface SiteOptions {
+  transport: TransportName
+  /** What runs in a process of its own; by default what the transport asks for. */
+  parts?: readonly Part[]
+  /** Of each part. */
+  copies?: number
+  env?: Readonly<Record<string, string>>
+  /** Breaks the product. */
+  edits?: readonly Edit[]
+  /** The network between the services and their servers can be disturbed. */
+  proxied?: boolean
+  /** Servers that may be killed; by default those that all tests share. */
+  database?: { createDatabase(name?: string): Promise<string> }
+  broker?: Broker
+}
+
+interface Running {
+  program: Promise<Program>
+  /** Asked to end by us. */
+  ending: boolean
+  /** Where it kills itself, and after its next starts. */
+  failpoints: string[]
+}
+
+const FAILPOINTS = pathToFileURL(`${ROOT}test/faults/failpoints.mjs`).href
+
+/** The product, in processes that are killed and started again. */
+export class Site {
+  readonly options: SiteOptions
+  readonly databaseUrl: string
+  readonly parts: readonly Part[]
+  /** Between the services and their servers, when there is one. */
+  readonly databaseProxy: Proxy | undefined
+  readonly brokerProxy: Proxy | undefined
+  readonly brokerUrl: string | undefined
+  /** How often a process has killed itself at a failpoint. */
+  killed = 0
+  /** Processes that ended without being told to, with their last words. */
+  readonly accidents: string[] = []
+  readonly #scope: Scope
+  readonly #dist: string
+  readonly #broker: Broker | undefined
+  readonly #running = new Map<string, Running>()
+  #turn = 0
+
+  private constructor(scope: Scope, options: SiteOptions, dist: string, databaseUrl: string, broker: Broker | undefined, brokerUrl: string | undefined, proxies: { database: Proxy | undefined; broker: Proxy | undefined }) {
+    this.#scope = scope
+    this.options = options
+    this.#dist = dist
+    this.databaseUrl = databaseUrl
+    this.databaseProxy = proxies.database
+    this.#broker = broker
+    this.brokerUrl = brokerUrl
+    this.brokerProxy = proxies.broker
+    this.parts = options.parts ?? (options.transport === 'memory' ? ['all'] : ['order', 'stock', 'payment'])
+  }
+
+  /** A database and a virtual host of its own; nothing runs yet. */
+  static async open(scope: Scope, options: SiteOptions): Promise<Site> {
+    const { edits, database = await postgresForTests(), proxied } = options
+    const dist = edits ? await brokenBuild(scope, edits) : join(ROOT, 'dist')
+    const databaseUrl = await database.createDatabase('faults')
+    const broker = options.transport === 'rabbitmq' ? (options.broker ?? (await rabbitmqForTests())) : undefined
+    const brokerUrl = await broker?.createVhost()
+    const proxyTo = (url: string | undefined) => (url && proxied ? Proxy.open(scope, url) : undefined)
+    return new Site(scope, options, dist, databaseUrl, broker, brokerUrl, { database: await proxyTo(databaseUrl), broker: await proxyTo(brokerUrl) })
+  }
+
+  /** Names of the processes: parts, with a number when there are copies. */
+  get names(): string[] {
+    const { copies = 1 } = this.options
+    return this.parts.flatMap((part) => Array.from({ length: copies }, (_, index) => (index === 0 ? part : `${part} ${index + 1}`)))
+  }
+
+  /** Starts every process, and waits until all work. */
+  async start(failpoints: Readonly<Record<string, readonly string[]>> = {}): Promise<void> {
+    for (const name of this.names) this.run(name, failpoints[name])
+    await Promise.all(this.names.map((name) => this.ready(name)))
+  }
+
+  /** Starts a process. Each time it kills itself at a failpoint it is started again, with the next. */
+  run(name: string, failpoints: readonly string[] = []): void {
+    const running: Running = { program: Promise.reject(new Error('not started')), ending: false, failpoints: [...failpoints] }
+    running.program.catch(() => {})
+    this.#running.set(name, running)
+    this.#spawn(name, running)
+  }
+
+  #spawn(name: string, running: Running): void {
+    const failpoint = running.failpoints.shift()
+    // Killed at the end, it must not be started again.
+    const scope: Scope = {
+      teardown: (kill) =>
+        this.#scope.teardown(() => {
+          running.ending = true
+          return kill()
+        })
+    }
+    const program = new Program(scope, { ...this.#env(), ...(failpoint && { FAILPOINT: failpoint }) }, this.#argsOf(name), this.#dist)
+    running.program = program.listening().then(() => program)
+    running.program.catch(() => {})
+    void program.exited.then(({ code, signal }) => {
+      if (running.ending) return
+      if (signal === 'SIGKILL' && failpoint) {
+        this.killed++
+        return this.#spawn(name, running)
+      }
+      this.accidents.push(`${name} ended with ${code ?? signal}: ${program.lastWords}`)
+    })
+  }
+
+  #env(): Record<string, string> {
+    const { env = {} } = this.options
+    return {
+      NODE_OPTIONS: `--import=${FAILPOINTS}`,
+      DIST: pathToFileURL(this.#dist).href,
+      DATABASE_URL: this.databaseProxy?.url ?? this.databaseUrl,
+      ...(this.brokerUrl && { RABBITMQ_URL: this.brokerProxy?.url ?? this.brokerUrl }),
+      // Longer than any fault: what is lost shows as an order that never ends.
+      ORDER_DEADLINE_SECONDS: '600',
+      ...env
+    }
+  }
+
+  #argsOf(name: string): string[] {
+    const part = name.split(' ', 1)[0]!
+    return part === 'all' ? [] : [part]
+  }
+
+  /** The process as it runs now. One that is just being started again is waited for. */
+  async program(name: string): Promise<Program> {
+    for (;;) {
+      const running = this.#running.get(name)
+      if (!running) throw new Error(`${name} was not started`)
+      const { program } = running
+      try {
+        return await program
+      } catch (error) {
+        // It has killed itself before it listened; the next is on its way.
+        if (running.program === program) throw error
+      }
+    }
+  }
+
+  async ready(name: string): Promise<void> {
+    await until(`${name} is ready`, async () => {
+      const { url } = await this.program(name)
+      return fetch(`${url}/health/ready`).then(({ status }) => status === 200, () => false)
+    })
+  }
+
+  /** Ends a process. */
+  async end(name: string, signal: NodeJS.Signals): Promise<void> {
+    const running = this.#running.get(name)!
+    running.ending = true
+    const program = await running.program
+    const { code } = await program.stop(signal)
+    if (signal === 'SIGTERM' && code !== 0) this.accidents.push(`${name} ended with ${code} after SIGTERM: ${program.lastWords}`)
+  }
+
+  /** Ends a process and starts it again. */
+  async restart(name: string, signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
+    await this.end(name, signal)
+    this.run(name)
+    await this.program(name)
+  }
+
+  /** Customers find their way to one of the copies of each service, in turn. */
+  async api(): Promise<Api> {
+    const { copies = 1 } = this.options
+    const turn = this.#turn++
+    const urlOf = async (part: Part) => {
+      const of: string = this.parts.includes('all') ? 'all' : part
+      const index = turn % copies
+      const { url } = await this.program(index === 0 ? of : `${of} ${index + 1}`)
+      return url
+    }
+    return new Api({ order: await urlOf('order'), stock: await urlOf('stock'), payment: await urlOf('payment') })
+  }
+
+  /** What is in the broker's queues; undefined without a broker. */
+  get queues(): (() => Promise<QueueState[]>) | undefined {
+    const { brokerUrl } = this
+    const broker = this.#broker
+    return broker && brokerUrl ? () => broker.queues(brokerUrl) : undefined
+  }
+}
