@@ -3,12 +3,14 @@
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { startPostgres } from '../test/fixtures/postgres.ts'
-import type { ModelCase } from '../test/model/case.ts'
+import { sentences, type ModelCase } from '../test/model/case.ts'
 import { describe, search } from '../test/model/search.ts'
 import { World } from '../test/model/world.ts'
 
 /** Between two words on how far it is, ms. */
-const PROGRESS_MS = 5000
+const PROGRESS_MS = 10_000
+
+type CreateDatabase = () => Promise<string>
 
 try {
   process.exitCode = await main()
@@ -18,37 +20,46 @@ try {
 }
 
 async function main(): Promise<number> {
-  const { values: { runs, seed, replay } } = parseArgs({ options: { runs: { type: 'string', default: '2000' }, seed: { type: 'string', default: String(Math.floor(Math.random() * 2 ** 30)) }, replay: { type: 'string' } } })
+  const { values: { runs, seed, replay } } = parseArgs({ options: { runs: { type: 'string', default: '2000' }, seed: { type: 'string', default: String(Math.ceil(Math.random() * 2 ** 30)) }, replay: { type: 'string' } } })
   const played = replay === undefined ? undefined : (JSON.parse(readFileSync(replay, 'utf8')) as ModelCase)
   const postgres = await startPostgres()
   try {
-    const world = await World.open(postgres.url)
-    try {
-      return await (played ? replayed(world, played) : searched(world, whole('--runs', runs), whole('--seed', seed)))
-    } finally {
-      await world.close()
-    }
+    const createDatabase = () => postgres.createDatabase('model')
+    return await (played ? replayed(played, createDatabase) : searched(whole('--runs', runs), whole('--seed', seed), createDatabase))
   } finally {
     await postgres.stop()
   }
 }
 
-async function replayed(world: World, played: ModelCase): Promise<number> {
-  const faults = await world.play(played)
-  console.log(faults.length > 0 ? faults.join('\n') : 'Every order ended as it should')
-  return faults.length > 0 ? 1 : 0
+async function replayed(played: ModelCase, createDatabase: CreateDatabase): Promise<number> {
+  for (const line of sentences(played)) console.log(`  ${line}`)
+  const world = await World.open(await createDatabase())
+  try {
+    const faults = await world.play(played)
+    console.log(faults.length > 0 ? faults.join('\n') : 'Every order ended as it should')
+    return faults.length > 0 ? 1 : 0
+  } finally {
+    await world.close()
+  }
 }
 
-async function searched(world: World, runs: number, seed: number): Promise<number> {
+async function searched(runs: number, seed: number, createDatabase: CreateDatabase): Promise<number> {
   console.log(`Seed ${seed}`)
   const began = Date.now()
+  const seconds = () => ((Date.now() - began) / 1000).toFixed(0)
   let told = began
-  const found = await search(world, runs, seed, (done) => {
-    if (Date.now() - told < PROGRESS_MS) return
-    told = Date.now()
-    console.log(`${done} runs, ${((told - began) / 1000).toFixed(0)} s`)
+  const found = await search({
+    runs,
+    seed,
+    createDatabase,
+    progress(done) {
+      if (Date.now() - told < PROGRESS_MS) return
+      told = Date.now()
+      console.log(`${done} runs, ${seconds()} s`)
+    },
+    failed: (faults) => console.log(`A case went wrong, and is made smaller: ${faults.join('; ')}`)
   })
-  console.log(found ? describe(found) : `${runs} runs in ${((Date.now() - began) / 1000).toFixed(0)} s: every order ended as it should`)
+  console.log(found ? describe(found) : `${runs} runs in ${seconds()} s: every order ended as it should`)
   return found ? 1 : 0
 }
 

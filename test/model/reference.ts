@@ -1,16 +1,21 @@
 import type { ModelCase, ModelOrder } from './case.ts'
+import type { Account } from './gateway.ts'
 
-/** How an order may end. */
-export type End = 'Completed' | 'Failed'
+/** Of the product, in minor units. */
+export const UNIT_PRICE = 1000
+
+/** How an order may end: completed, or failed for a reason. */
+type End = 'Completed' | 'UnknownProduct' | 'OutOfStock' | 'CardDeclined' | 'DeadlineExceeded' | 'Cancelled'
 
 /** What was seen of an order after everything had come to rest. */
 export interface Rest {
   saga: string
   status: string
-  reservation: string | undefined
+  /** Why it failed. */
+  reason: string | null
+  reservation: string | null
   payment: { status: string; amount: number; refunded: number } | undefined
-  /** Money that the gateway holds for it. */
-  held: number
+  account: Account
   replays: boolean
 }
 
@@ -21,33 +26,37 @@ export class Reference {
 
   constructor(played: ModelCase) {
     this.#case = played
-    const wanted = played.orders.filter(({ product }) => product === 'known').reduce((sum, { quantity }) => sum + quantity, 0)
-    this.#ends = played.orders.map((order) => endsOf(order, played.stock, wanted <= played.stock))
+    const placed = new Set(played.events.flatMap((event) => (event.do === 'place' ? [event.order] : [])))
+    const wanted = played.orders.filter(({ product }, index) => product === 'known' && placed.has(index)).reduce((sum, { quantity }) => sum + quantity, 0)
+    this.#ends = played.orders.map((order) => new Set(endsOf(order, played.stock, wanted)))
   }
 
-  /** The deadline passes: whichever of the two is first decides. */
+  /** The deadline passes: whatever is first decides. */
   deadline(order: number): void {
-    this.#ends[order]!.add('Failed')
+    if (!this.#ends[order]!.has('Cancelled')) this.#ends[order]!.add('DeadlineExceeded')
   }
 
-  /** @param accepted the customer was told that the order is cancelled */
-  cancelled(order: number, accepted: boolean): void {
-    if (accepted) this.#ends[order] = new Set(['Failed'])
+  /** The customer was told that the order is cancelled. */
+  cancelled(order: number): void {
+    this.#ends[order] = new Set(['Cancelled'])
   }
 
   /** What is wrong with an order that was placed. */
-  order(index: number, { saga, status, reservation, payment, held, replays }: Rest): string[] {
-    const allowed = [...this.#ends[index]!]
-    const kept = payment && ['Completed', 'Refunding', 'Pending'].includes(payment.status) ? payment.amount - payment.refunded : 0
+  order(index: number, { saga, status, reason, reservation, payment, account, replays }: Rest): string[] {
+    const allowed = this.#ends[index]!
+    const end = status === 'Completed' ? status : reason
+    const price = this.#case.orders[index]!.quantity * UNIT_PRICE
+    const money = `the payment is ${JSON.stringify(payment)}, and of the gateway ${JSON.stringify(account)}`
+    const completed = status === 'Completed'
     const rules: [boolean, string][] = [
-      [saga === 'Completed' || saga === 'Failed.settled', `ends, and is ${saga}`],
-      [allowed.includes(status as End), `ends as one of ${allowed.join(', ')}, and is ${status}`],
+      [saga === 'Completed' || saga === 'Failed.settled', `ends; nothing moves any more, and it is ${saga}`],
+      [allowed.has(end as End), `ends as one of ${[...allowed].join(', ')}, and ended as ${end}`],
       [saga.split('.')[0] === status, `is the same everywhere, and is ${status} with a saga that is ${saga}`],
-      [status !== 'Completed' || reservation === 'Reserved', `is completed with its stock, and the reservation is ${reservation}`],
-      [status !== 'Completed' || (payment?.status === 'Completed' && payment.refunded === 0 && held === payment.amount), `is completed when paid, and the payment is ${JSON.stringify(payment)}, and the gateway holds ${held}`],
-      [status !== 'Failed' || reservation !== 'Reserved', 'has failed and gives its stock back'],
-      [status !== 'Failed' || kept === 0, `has failed and keeps no money, and the payment is ${JSON.stringify(payment)}`],
-      [status !== 'Failed' || held === 0, `has failed and gives all money back, and the payment is ${JSON.stringify(payment)}, and the gateway holds ${held}`],
+      [completed ? reservation === 'Reserved' : reservation !== 'Reserved', `has its stock when and only when it is completed; it is ${status}, and the reservation is ${reservation}`],
+      [!completed || (payment?.status === 'Completed' && payment.amount === price && payment.refunded === 0), `is completed when paid, ${price}; ${money}`],
+      [!completed || (account.charges === 1 && account.refunds === 0 && account.net === price), `is completed and charged once; ${money}`],
+      [completed || !payment || !['Pending', 'Completed', 'Refunding'].includes(payment.status), `has failed and keeps no money; ${money}`],
+      [completed || (account.net === 0 && account.charges <= 1 && account.refunds <= 1), `has failed and was given back all that was charged; ${money}`],
       [replays, 'has a history that leads to where it is']
     ]
     return rules.filter(([holds]) => !holds).map(([, rule]) => `order ${index} ${rule}`)
@@ -57,11 +66,13 @@ export class Reference {
   stock(onHand: number, reserved: number, sold: readonly number[]): string[] {
     const taken = sold.reduce((sum, index) => sum + this.#case.orders[index]!.quantity, 0)
     const { stock } = this.#case
-    return onHand + reserved === stock && reserved === taken ? [] : [`of ${stock} units ${taken} are sold, and ${onHand} are on hand and ${reserved} reserved`]
+    return onHand + reserved === stock && reserved === taken ? [] : [`of ${stock} units ${taken} were sold, and ${onHand} are on hand and ${reserved} reserved`]
   }
 }
 
-function endsOf({ product, quantity, method }: ModelOrder, stock: number, enoughForAll: boolean): Set<End> {
-  if (product === 'unknown' || quantity > stock || method === 'pm_card_chargeDeclined') return new Set(['Failed'])
-  return new Set(enoughForAll ? ['Completed'] : ['Completed', 'Failed'])
+function endsOf({ product, quantity, method }: ModelOrder, stock: number, wanted: number): End[] {
+  if (product === 'unknown') return ['UnknownProduct']
+  if (quantity > stock) return ['OutOfStock']
+  const paid: End = method === 'pm_card_chargeDeclined' ? 'CardDeclined' : 'Completed'
+  return wanted <= stock ? [paid] : [paid, 'OutOfStock']
 }

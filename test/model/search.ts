@@ -1,65 +1,91 @@
 import fc from 'fast-check'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { modelCase, type ModelCase } from './case.ts'
-import type { World } from './world.ts'
+import { modelCase, sentences, type ModelCase } from './case.ts'
+import { World } from './world.ts'
 
-/** Runs at the same time: most of a run is waiting. */
-const LANES = 8
+/** Worlds at the same time: most of a run is waiting. */
+const LANES = 4
+/** How long a failing case may be made smaller, ms. */
+const SHRINK_MS = 90_000
+/** A smaller case counts as sound when it goes well this often: what a race breaks does not break each time. */
+const TRIES = 3
+
+export interface Search {
+  runs: number
+  seed: number
+  createDatabase(): Promise<string>
+  /** Told after each run how many there have been. */
+  progress(done: number): void
+  /** Told of the first case that went wrong, before it is made smaller. */
+  failed(faults: string[]): void
+}
 
 export interface Found {
   seed: number
+  /** How many runs it took. */
+  run: number
   file: string
   faults: string[]
   played: ModelCase
 }
 
 /**
- * Plays random cases; each lane has a seed of its own, counted from `seed`.
- * @returns the smallest case that failed, saved
+ * Plays random cases. Each lane is a world of its own, where one case follows the other, with a seed of its own, counted from `seed`.
+ * @returns the smallest case that went wrong, saved
  */
-export async function search(world: World, runs: number, seed: number, progress: (done: number) => void): Promise<Found | undefined> {
+export async function search({ runs, seed, createDatabase, progress, failed }: Search): Promise<Found | undefined> {
   let done = 0
-  let failing: number | undefined
+  let failing: { lane: number; run: number; until: number } | undefined
   let found: Found | undefined
-  await Promise.all(
-    Array.from({ length: Math.min(LANES, runs) }, async (_, lane) => {
-      const property = fc.asyncProperty(modelCase, async (played) => {
-        // The lane that has found something makes it smaller; the others end.
-        if (failing !== undefined && failing !== lane) return
-        const faults = await world.play(played)
-        progress(++done)
-        if (faults.length === 0) return
-        if (failing === undefined) {
-          save(seed + lane, played, faults)
-          console.error(`A case of seed ${seed + lane} went wrong, and is made smaller: ${faults.join('; ')}`)
-        }
-        failing ??= lane
-        throw new Error(faults.join('\n'))
-      })
-      const numRuns = Math.floor(runs / LANES) + (lane < runs % LANES ? 1 : 0)
-      const details = await fc.check(property, { seed: seed + lane, numRuns, includeErrorInReport: true })
-      if (details.failed && details.counterexample && !found) {
-        const played = details.counterexample[0]
-        const faults = (details.errorInstance instanceof Error ? details.errorInstance.message : String(details.errorInstance)).split('\n')
-        found = { seed: seed + lane, faults, played, file: save(seed + lane, played, faults) }
-      }
+  const lanes = Array.from({ length: Math.min(LANES, runs) }, async (_, lane) => {
+    let world: World | undefined
+    /** A world in which something went wrong is not to be trusted. */
+    const play = async (played: ModelCase): Promise<string[]> => {
+      world ??= await World.open(await createDatabase())
+      const faults = await world.play(played).catch((error: unknown) => [String(error)])
+      if (faults.length === 0) return []
+      await world.close()
+      world = undefined
+      return faults
+    }
+    const property = fc.asyncProperty(modelCase, async (played) => {
+      // The lane that has found something makes it smaller, for a time; the others end.
+      if (failing && (failing.lane !== lane || Date.now() > failing.until)) return
+      let faults: string[] = []
+      for (let tries = failing ? TRIES : 1; tries > 0 && faults.length === 0; tries--) faults = await play(played)
+      if (!failing) progress(++done)
+      if (faults.length === 0) return
+      if (!failing) {
+        failing = { lane, run: done, until: Date.now() + SHRINK_MS }
+        save(seed, played, faults)
+        failed(faults)
+      } else if (failing.lane !== lane) return
+      throw new Error(faults.join('\n'))
     })
-  )
+    const numRuns = Math.floor(runs / LANES) + (lane < runs % LANES ? 1 : 0)
+    const { counterexample, errorInstance } = await fc.check(property, { seed: seed + lane, numRuns })
+    await world?.close()
+    if (!counterexample) return
+    const [played] = counterexample
+    const faults = (errorInstance as Error).message.split('\n')
+    found = { seed, run: failing!.run, faults, played, file: save(seed, played, faults) }
+  })
+  await Promise.all(lanes)
   return found
 }
 
-function save(seed: number, played: ModelCase, faults: string[]): string {
+function save(seed: number, { stock, orders, events }: ModelCase, faults: string[]): string {
   const folder = fileURLToPath(new URL('found/', import.meta.url))
   mkdirSync(folder, { recursive: true })
   const file = `${folder}${seed}.json`
-  const { events, orders, ...rest } = played
-  const list = (items: unknown[]) => `[\n${items.map((item) => `    ${JSON.stringify(item)}`).join(',\n')}\n  ]`
-  writeFileSync(file, `{\n  "faults": ${JSON.stringify(faults)},\n  "stock": ${rest.stock},\n  "orders": ${list(orders)},\n  "events": ${list(events)}\n}\n`)
+  const placed = Math.max(...events.map((event) => ('order' in event ? event.order : 0)))
+  const list = (items: readonly unknown[]) => `[\n${items.map((item) => `    ${JSON.stringify(item)}`).join(',\n')}\n  ]`
+  writeFileSync(file, `{\n  "faults": ${list(faults)},\n  "stock": ${stock},\n  "orders": ${list(orders.slice(0, placed + 1))},\n  "events": ${list(events)}\n}\n`)
   return file
 }
 
 /** A finding as people read it. */
-export function describe({ seed, file, faults, played }: Found): string {
-  return [...faults, `Seed ${seed}; the smallest case, with ${played.stock} units of the product:`, ...played.orders.map((order, index) => `  order ${index}: ${JSON.stringify(order)}`), ...played.events.map((event) => `  ${JSON.stringify(event)}`), `Play it again: npm run test:model -- --replay ${file}`].join('\n')
+export function describe({ seed, run, file, faults, played }: Found): string {
+  return [`Run ${run} of seed ${seed} went wrong; the smallest case that still does:`, ...sentences(played).map((line) => `  ${line}`), ...faults, `Play it again: npm run test:model -- --replay ${file}`].join('\n')
 }

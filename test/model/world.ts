@@ -1,230 +1,233 @@
 import { randomUUID } from 'node:crypto'
 import pg from 'pg'
-import { MemoryTransport } from '../../src/messaging/memory-transport.ts'
-import { sagaboxTopology, type ServiceName } from '../../src/service.ts'
-import { System } from '../../src/system.ts'
-import { advance } from '../../src/testing/advance.ts'
-import { Api } from '../support/api.ts'
-import { orderSagas, testLog } from '../support/system.ts'
 import type { ModelCase, ModelEvent } from './case.ts'
-import { Journal, ModelTransport } from './model-transport.ts'
-import { Reference, type Rest } from './reference.ts'
-import { till } from './till.ts'
+import { ModelGateway } from './gateway.ts'
+import { Life } from './life.ts'
+import { Mishaps } from './mishaps.ts'
+import { Reference, UNIT_PRICE, type Rest } from './reference.ts'
+import { customerOf, Traffic } from './traffic.ts'
 
-const SERVICES: ServiceName[] = ['order', 'stock', 'payment']
-/** Longer than any run: deadlines pass when the model says so. */
-const DEADLINE_SECONDS = 24 * 3600
 /** How often the tables are looked at, ms. */
-const LOOK_MS = 15
-/** For a system that never comes to rest, never a measure of speed, ms. */
-const REST_LIMIT_MS = 60_000
+const LOOK_MS = 5
+/** How long nothing may change while something is under way: for a broken system, never a measure of speed, ms. */
+const STANDSTILL_MS = 15_000
 
-// One statement, so one moment: what is committed in one service and not yet known to another is in an outbox.
+// What waits in an outbox and is not held; timers that are due; payments that wait for the gateway.
 const MOVING = `
   select
-    (select count(*) from unnest($1::uuid[]) as id where not exists (select from order_service.saga where saga_id = id and state in ('Completed', 'Failed.settled')))::integer as open,
-    (select count(*) from order_service.saga where saga_id = any($1::uuid[]) and next_timer_at <= now())::integer as due,
-    (select count(*) from payment_service.payments where order_id = any($1::uuid[]) and next_attempt_at is not null)::integer as asking,
-    (select count(*) from (select payload from order_service.outbox union all select payload from stock_service.outbox union all select payload from payment_service.outbox) as waiting
-      where payload::json -> 'message' ->> 'orderId' = any($1::text[]))::integer as sending`
+    (select count(*) from (select message_id from order_service.outbox union all select message_id from stock_service.outbox union all select message_id from payment_service.outbox) as waiting
+      where message_id <> all($1::uuid[]))::integer as sending,
+    (select count(*) from order_service.saga where next_timer_at <= now())::integer as due,
+    (select string_agg(order_id || ' ' || attempts || ' ' || next_attempt_at, ', ' order by order_id) from payment_service.payments where next_attempt_at is not null) as asking`
+
+// The pause after an attempt that failed passes; a claim, which lasts 15 s from when it is made, does not.
+const PASS_PAUSES = `
+  update payment_service.payments set next_attempt_at = now()
+  where next_attempt_at > now() and last_error is not null and next_attempt_at < updated_at + interval '15 seconds'`
+
+// Nobody is left who could have claimed anything: time passes until the next start.
+const PASS_CLAIMS = `update payment_service.payments set next_attempt_at = now() where next_attempt_at > now()`
 
 const REST = `
-  select saga.saga_id as id, saga.state as saga, orders.status, reservations.status as reservation,
+  select saga.saga_id as id, saga.state as saga, orders.status, orders.failure_reason as reason, reservations.status as reservation,
     payments.status as payment, payments.amount::float8 as amount, payments.refunded_amount::float8 as refunded
   from order_service.saga join order_service.orders on order_id = saga_id
     left join stock_service.reservations using (order_id) left join payment_service.payments using (order_id)
   where saga_id = any($1::uuid[])`
 
 const LETTERS = `
-  select endpoint, reason from (select * from order_service.dead_letter union all select * from stock_service.dead_letter union all select * from payment_service.dead_letter) as letters
-  where exists (select from unnest($1::text[]) as id where strpos(convert_from(payload, 'UTF8'), id) > 0)`
+  select endpoint, reason from (select * from order_service.dead_letter union all select * from stock_service.dead_letter union all select * from payment_service.dead_letter) as letters`
 
-/** The whole system in one process, which dies now and then, and as many runs of the model on it as one likes at the same time. */
+/** A database, a payment gateway and what the network does outlive the processes of the system, which die now and then. One case at a time. */
 export class World {
+  readonly #traffic = new Traffic()
+  readonly #mishaps = new Mishaps()
+  readonly #gateway = new ModelGateway((key) => this.#traffic.knows(key))
   readonly #databaseUrl: string
-  readonly #journal = new Journal()
   readonly #look: pg.Pool
-  readonly #rollBacks = new Map<ServiceName, number>()
-  #system!: System
-  #transport!: ModelTransport
-  #api!: Api
-  /** Requests under way: the system restarts between them. */
-  #requests = 0
-  #restarting: Promise<void> | undefined
+  #life!: Life
+  #reviving: Promise<void> | undefined
 
   private constructor(databaseUrl: string) {
     this.#databaseUrl = databaseUrl
-    this.#look = new pg.Pool({ connectionString: databaseUrl, max: 4 })
+    this.#look = new pg.Pool({ connectionString: databaseUrl, max: 2 })
   }
 
   static async open(databaseUrl: string): Promise<World> {
     const world = new World(databaseUrl)
-    await world.#start()
+    await world.#begin()
     return world
   }
 
   async close(): Promise<void> {
-    await this.#system.stop()
+    const life = await this.#alive()
+    life.transport.die()
+    await life.bury()
     await this.#look.end()
   }
 
-  /** Plays a case and holds what is left to the reference. Returns what is wrong. */
+  /** Plays a case and holds what is left to the reference. Returns what is wrong; after that, the world is not to be used again. */
   async play(played: ModelCase): Promise<string[]> {
-    const run = new Run(played)
-    await this.#use(() => this.#api.putProduct(run.product, played.stock))
+    const run: Run = { played, reference: new Reference(played), product: `p${randomUUID()}`, placed: new Map() }
+    this.#traffic.clear()
+    await this.#ask(({ api }) => api.putProduct(run.product, played.stock, UNIT_PRICE))
     for (const event of played.events) await this.#do(event, run)
-    const ids = run.orderIds()
-    this.#transport.calm(ids)
-    const unrest = await this.#rest(run, 'the end')
-    if (unrest) return [unrest]
-    const faults = await this.#faults(run)
-    this.#journal.forget(ids)
-    return faults
+    this.#traffic.calm()
+    this.#mishaps.clear()
+    this.#gateway.works = true
+    await this.#ask(async ({ transport }) => transport.letGo())
+    const unrest = await this.#rest()
+    return unrest ? [unrest] : this.#faults(run)
   }
 
   async #do(event: ModelEvent, run: Run): Promise<void> {
-    if (event.do === 'restart') return this.#restart()
-    if (event.do === 'rollBack') return void this.#rollBacks.set(event.service, 1)
-    if (event.do === 'rest') return void (await this.#rest(run, 'what is held'))
-    const { order } = event
-    if (event.do === 'place') {
-      if (run.placed.has(order)) return
-      const { product, quantity, method } = run.played.orders[order]!
-      const items = [{ productId: product === 'known' ? run.product : `no-${run.product}`, quantity }]
-      return void run.placed.set(order, await this.#use(() => this.#api.placeOrder({ items, paymentMethod: method })))
-    }
-    const orderId = run.placed.get(order)
-    if (orderId === undefined) return
-    if (event.do === 'hold') this.#transport.hold(orderId, event.route)
-    else if (event.do === 'release') this.#transport.release(orderId, event.route)
-    else if (event.do === 'loseAck') this.#transport.loseAck(orderId, event.route)
-    else if (event.do === 'repeat') this.#repeat(orderId, event, run)
-    else if (event.do === 'deadline') {
-      run.reference.deadline(order)
-      await this.#use(() => advance(orderSagas(this.#system), DEADLINE_SECONDS * 1000, [orderId]))
-    } else {
-      const path = event.do === 'cancel' ? `/orders/${orderId}/cancel` : `/sagas/${orderId}/retry`
-      const ask = () => this.#use(() => this.#api.call('POST', path))
-      const first = await ask()
-      // Its transaction was rolled back: who asks asks again.
-      const { status, body } = first.status >= 500 ? await ask() : first
-      if (![200, 202, 409].includes(status)) throw new Error(`POST ${path} answered ${status}: ${JSON.stringify(body)}`)
-      if (event.do === 'cancel') run.reference.cancelled(order, status === 202)
+    switch (event.do) {
+      case 'place':
+        return this.#place(event.order, run)
+      case 'hold':
+        return this.#traffic.hold(event.order, event.route)
+      case 'release':
+        this.#traffic.release(event.order, event.route)
+        return this.#ask(async ({ transport }) => transport.letGo())
+      case 'loseAck':
+        return this.#traffic.loseAck(event.order, event.route)
+      case 'repeat':
+        return this.#repeat(event)
+      case 'rollBack':
+        return this.#mishaps.rollBack(event.service)
+      case 'die':
+        return this.#mishaps.die(event.service, event.commit)
+      case 'restart':
+        return (await this.#alive()).die()
+      case 'gateway':
+        this.#gateway.works = event.works
+        return
+      case 'rest':
+        await this.#rest()
+        return
+      default:
+        return this.#decide(event, run)
     }
   }
 
-  #repeat(orderId: string, { nth, ids }: { nth: number; ids: 'same' | 'new' }, run: Run): void {
-    const sent = this.#journal.of(orderId)
+  async #place(order: number, { played, placed, product: known }: Run): Promise<void> {
+    if (placed.has(order)) return
+    const { product, quantity, method } = played.orders[order]!
+    const items = [{ productId: product === 'known' ? known : `no-${known}`, quantity }]
+    const body = { customerId: customerOf(order), items, paymentMethod: method }
+    const headers = { 'idempotency-key': randomUUID() }
+    const answer = await this.#ask(({ api }) => api.call('POST', '/orders', body, headers))
+    if (answer.status !== 202) throw new Error(`POST /orders answered ${answer.status}: ${answer.text}`)
+    placed.set(order, (answer.body as { orderId: string }).orderId)
+  }
+
+  async #decide(event: { do: 'deadline' | 'cancel' | 'retry'; order: number }, { placed, reference }: Run): Promise<void> {
+    const orderId = placed.get(event.order)
+    if (orderId === undefined) return
+    if (event.do === 'deadline') {
+      reference.deadline(event.order)
+      return this.#ask((life) => life.passDeadline(orderId))
+    }
+    const path = event.do === 'cancel' ? `/orders/${orderId}/cancel` : `/sagas/${orderId}/retry`
+    const { status, text } = await this.#ask(({ api }) => api.call('POST', path))
+    if (![200, 202, 409].includes(status)) throw new Error(`POST ${path} answered ${status}: ${text}`)
+    if (event.do === 'cancel' && status === 202) reference.cancelled(event.order)
+  }
+
+  async #repeat({ order, nth, ids }: { order: number; nth: number; ids: 'same' | 'new' }): Promise<void> {
+    const sent = this.#traffic.sentFor(order)
     const parcel = sent[nth % (sent.length || 1)]
     if (!parcel) return
     const messageId = ids === 'same' ? parcel.messageId : randomUUID()
     const payload = JSON.stringify({ ...(JSON.parse(parcel.payload.toString()) as object), messageId })
-    run.repeats++
-    void this.#transport.send({ messageId, destination: parcel.destination, required: parcel.required, payload }).then(() => run.repeats--)
+    await this.#ask(async ({ transport }) => void transport.send({ ...parcel, messageId, payload }).catch(() => {}))
   }
 
-  /** Waits until the orders have ended and nothing of them moves, or all that moves is held. Returns what still moves. */
-  async #rest(run: Run, until: 'the end' | 'what is held'): Promise<string | undefined> {
-    const ids = run.orderIds()
-    const limit = Date.now() + REST_LIMIT_MS
+  /** Waits until nothing moves any more but what is held, or waits for a gateway that is away. Returns what moves for ever. */
+  async #rest(): Promise<string | undefined> {
     let before = ''
-    for (let same = 0; ; ) {
-      await this.#restarting
-      const { repeats } = run
-      const { rows: [row] } = await this.#look.query<{ open: number; due: number; asking: number; sending: number }>(MOVING, [ids])
-      const { open, due, asking, sending } = row!
-      if (open + due + asking + sending + repeats + run.repeats === 0) return undefined
-      const state = JSON.stringify({ open, due, asking, sending, repeats })
-      same = state === before ? same + 1 : 0
+    let since = Date.now()
+    for (;;) {
+      const { transport } = await this.#alive()
+      const sent = transport.published.length
+      const { moving } = transport
+      const { rows } = await this.#look.query<{ sending: number; due: number; asking: string | null }>(MOVING, [transport.heldIds])
+      const { sending, due, asking } = rows[0]!
+      const waits = asking !== null && this.#gateway.works
+      if (moving + sending + due === 0 && !waits && transport.moving === 0 && transport.published.length === sent && !this.#life.dead) return undefined
+      const state = JSON.stringify({ moving, sending, due, asking })
+      if (state !== before) since = Date.now()
+      else if (Date.now() > since + STANDSTILL_MS) return `something moves for ever: ${state}`
+      else if (moving + sending + due === 0) await this.#passPauses()
       before = state
-      // Held messages are in their senders' outboxes: nothing else is.
-      if (until === 'what is held' && due + asking === 0 && same > 2 && this.#transport.heldOf(ids) > 0) return undefined
-      if (Date.now() > limit) return `never rests: ${state}`
+      if (due > 0) await this.#ask((life) => life.fireTimers())
       await new Promise((resolve) => setTimeout(resolve, LOOK_MS))
     }
   }
 
-  async #faults(run: Run): Promise<string[]> {
-    const ids = run.orderIds()
-    const { rows } = await this.#look.query<Record<'id' | 'saga' | 'status' | 'reservation' | 'payment', string> & { amount: number; refunded: number }>(REST, [ids])
-    const { rows: letters } = await this.#look.query<{ endpoint: string; reason: string }>(LETTERS, [ids])
-    const faults = letters.map(({ endpoint, reason }) => `a dead letter of ${endpoint}: ${reason}`)
+  async #passPauses(): Promise<void> {
+    const { rowCount } = await this.#look.query(PASS_PAUSES)
+    if (rowCount) await this.#ask((life) => life.askGateway())
+  }
+
+  async #faults({ placed, product, reference }: Run): Promise<string[]> {
+    const { rows } = await this.#look.query<Record<'id' | 'saga' | 'status' | 'reason' | 'reservation' | 'payment', string> & { amount: number; refunded: number }>(REST, [[...placed.values()]])
+    const { rows: letters } = await this.#look.query<{ endpoint: string; reason: string }>(LETTERS)
+    const faults = letters.map(({ endpoint, reason }) => `${endpoint} has a dead letter: ${reason}`)
     const sold: number[] = []
-    for (const [order, orderId] of run.placed) {
-      const { saga, status, reservation, payment, amount, refunded } = rows.find(({ id }) => id === orderId)!
-      const { consistent } = (await this.#use(() => this.#api.get(`/sagas/${orderId}/replay`))) as { consistent: boolean }
-      const rest: Rest = { saga, status, reservation, payment: payment ? { status: payment, amount, refunded } : undefined, held: till.get(orderId) ?? 0, replays: consistent }
-      faults.push(...run.reference.order(order, rest))
+    for (const [order, orderId] of placed) {
+      const row = rows.find(({ id }) => id === orderId)
+      if (!row) {
+        faults.push(`order ${order} was answered with 202, and there is no such order`)
+        continue
+      }
+      const { saga, status, reason, reservation, payment, amount, refunded } = row
+      const { consistent } = (await this.#ask(({ api }) => api.get(`/sagas/${orderId}/replay`))) as { consistent: boolean }
+      const rest: Rest = { saga, status, reason, reservation, payment: payment ? { status: payment, amount, refunded } : undefined, account: this.#gateway.accountOf(orderId), replays: consistent }
+      faults.push(...reference.order(order, rest))
       if (status === 'Completed') sold.push(order)
     }
-    const { onHand, reserved } = (await this.#use(() => this.#api.get(`/products/${run.product}`))) as { onHand: number; reserved: number }
-    return [...faults, ...run.reference.stock(onHand, reserved, sold)]
+    const { onHand, reserved } = (await this.#ask(({ api }) => api.get(`/products/${product}`))) as { onHand: number; reserved: number }
+    return [...faults, ...reference.stock(onHand, reserved, sold)]
   }
 
-  async #use<R>(work: () => Promise<R>): Promise<R> {
-    while (this.#restarting) await this.#restarting
-    this.#requests++
-    try {
-      return await work()
-    } finally {
-      this.#requests--
+  /** As a client does: an answer that never came, because the process died, is asked for again. */
+  async #ask<R>(request: (life: Life) => Promise<R>): Promise<R> {
+    for (;;) {
+      const life = await this.#alive()
+      try {
+        const answer = await request(life)
+        if (!life.dead) return answer
+      } catch (error) {
+        if (!life.dead) throw error
+      }
     }
   }
 
-  async #restart(): Promise<void> {
-    this.#restarting ??= (async () => {
-      while (this.#requests > 0) await new Promise((resolve) => setImmediate(resolve))
-      this.#transport.die()
-      await this.#system.stop()
-      await this.#start()
-      this.#restarting = undefined
-    })()
-    await this.#restarting
+  async #alive(): Promise<Life> {
+    while (this.#reviving) await this.#reviving
+    return this.#life
   }
 
-  async #start(): Promise<void> {
-    this.#transport = new ModelTransport(new MemoryTransport(sagaboxTopology()), this.#journal)
-    this.#system = await System.start({
-      services: SERVICES,
-      databaseUrls: { order: this.#databaseUrl, stock: this.#databaseUrl, payment: this.#databaseUrl },
-      transport: this.#transport,
-      settings: { deadlineSeconds: DEADLINE_SECONDS, redeliverySeconds: [1, 1, 1], inboxDays: 7, paymentGateway: 'simulated' },
-      host: '127.0.0.1',
-      port: 0,
-      log: testLog
+  async #begin(): Promise<void> {
+    this.#life = await Life.start(this.#databaseUrl, this.#traffic, this.#mishaps, () => {
+      this.#reviving = this.#revive()
+      this.#reviving.catch(() => {})
     })
-    await this.#system.started()
-    this.#api = new Api(this.#system.url)
-    for (const name of SERVICES) this.#rollsBack(name)
   }
 
-  /** Lets transactions of a service fail when all their work is done. */
-  #rollsBack(name: ServiceName): void {
-    const { outbox } = this.#system.service(name)
-    const transaction = outbox.transaction.bind(outbox)
-    outbox.transaction = (work) =>
-      transaction(async (tx) => {
-        const result = await work(tx)
-        if (!this.#rollBacks.delete(name)) return result
-        throw Object.assign(new Error('The model rolls this transaction back'), { code: '40001' })
-      })
+  async #revive(): Promise<void> {
+    await this.#life.bury()
+    await this.#look.query(PASS_CLAIMS)
+    await this.#begin()
+    this.#reviving = undefined
   }
 }
 
-class Run {
-  readonly played: ModelCase
-  readonly reference: Reference
-  readonly product = `p${randomUUID()}`
-  readonly placed = new Map<number, string>()
-  /** Messages sent once more and not handled yet. */
-  repeats = 0
-
-  constructor(played: ModelCase) {
-    this.played = played
-    this.reference = new Reference(played)
-  }
-
-  orderIds(): string[] {
-    return [...this.placed.values()]
-  }
+interface Run {
+  played: ModelCase
+  reference: Reference
+  product: string
+  /** By their place in the case. */
+  placed: Map<number, string>
 }
