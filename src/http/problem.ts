@@ -1,7 +1,7 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { STATUS_CODES } from 'node:http'
 import Type from 'typebox'
-import { isUnavailable } from '../messaging/sql.ts'
+import { isConflict, isUnavailable } from '../messaging/sql.ts'
 
 /** RFC 9457 problem document; `errors` names each wrong field and what was expected of it. */
 export const Problem = Type.Object(
@@ -51,6 +51,10 @@ export function sendProblem(error: FastifyError, request: FastifyRequest, reply:
   if (isUnavailable(error)) {
     request.log.warn({ err: error }, 'Database unavailable')
     return send(reply.header('retry-after', '1'), 503, 'The database is not available; try again')
+  }
+  if (isConflict(error)) {
+    request.log.warn({ err: error }, 'Given up: other transactions were in the way each time')
+    return send(reply.header('retry-after', '1'), 503, 'Others are changing the same thing; try again')
   }
   const status = error.statusCode ?? 500
   if (status < 500) return send(reply, status, error.message)

@@ -1,4 +1,5 @@
 import type { DataSource } from 'typeorm'
+import { retryConflicts } from './conflict.ts'
 import type { Worker } from './context.ts'
 import { conditionOf, type Condition, type DeadLetterFilter } from './dead-letter-list.ts'
 import { UUID } from './envelope.ts'
@@ -93,7 +94,7 @@ export class DeadLetterOffice implements Worker {
    * @throws NotAllowed when it is under way or has been handled
    */
   retry(id: number): Promise<{ messageId: string | null; firstSeenAt: string } | undefined> {
-    return this.#outbox.transaction(async (tx) => {
+    return this.#request(async (tx) => {
       const [letter] = await lockLetters(tx, { sql: 'id = $1', values: [id] }, 1)
       if (!letter) return undefined
       if (letter.status !== 'waiting') throw new NotAllowed(letter.status === 'handled' ? 'It has been handled since' : 'It is being retried already')
@@ -132,7 +133,7 @@ export class DeadLetterOffice implements Worker {
 
   /** Ends a running group retry; what is under way goes on. Returns whether there was one. */
   stopGroup(id: number): Promise<boolean> {
-    return this.#outbox.transaction(async (tx) => {
+    return this.#request(async (tx) => {
       const running = await tx.query<unknown[]>(`select from dead_letter_retry where id = $1 and state = 'running' for update`, [id])
       if (running.length === 0) return false
       await endGroup(tx, (await readGroup(tx, id))!, 'stopped', 'stopped by an operator')
@@ -146,7 +147,7 @@ export class DeadLetterOffice implements Worker {
    * @throws NotAllowed while it is being retried
    */
   delete(id: number, why: string | undefined): Promise<boolean> {
-    return this.#outbox.transaction(async (tx) => {
+    return this.#request(async (tx) => {
       const [letter] = await lockLetters(tx, { sql: 'id = $1', values: [id] }, 1)
       if (!letter) return false
       if (letter.status === 'retrying') throw new NotAllowed('It is being retried; wait until it is handled or has failed again')
@@ -154,6 +155,10 @@ export class DeadLetterOffice implements Worker {
       await tx.query('delete from dead_letter where id = $1', [id])
       return true
     })
+  }
+
+  #request<R>(work: (tx: Tx) => Promise<R>): Promise<R> {
+    return retryConflicts(() => this.#outbox.transaction(work))
   }
 
   start(): void {

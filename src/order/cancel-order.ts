@@ -1,4 +1,5 @@
 import { HttpProblem, notFound } from '../http/problem.ts'
+import { retryConflicts } from '../messaging/conflict.ts'
 import type { Outbox } from '../messaging/outbox.ts'
 import type { SagaHost } from '../saga/host.ts'
 import { statusOf } from '../saga/step.ts'
@@ -10,11 +11,13 @@ import { CANCEL_ORDER, CANCELLED } from './machine.ts'
  * @throws HttpProblem 404 when there is no such order, 409 when it has ended otherwise
  */
 export async function cancelOrder(outbox: Outbox, saga: SagaHost, orderId: string): Promise<void> {
-  const asked = await outbox.transaction(async (tx) => {
-    const result = await saga.ask(tx, orderId, { type: CANCEL_ORDER })
-    outbox.add(tx, result?.messages ?? [])
-    return result
-  })
+  const asked = await retryConflicts(() =>
+    outbox.transaction(async (tx) => {
+      const result = await saga.ask(tx, orderId, { type: CANCEL_ORDER })
+      outbox.add(tx, result?.messages ?? [])
+      return result
+    })
+  )
   if (!asked) throw notFound(`order ${orderId}`)
   const { taken, reason, state, context } = asked
   if (taken || (statusOf(state) === 'Failed' && context.failureReason === CANCELLED)) return

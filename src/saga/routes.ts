@@ -5,6 +5,7 @@ import { nullable } from '../http/nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from '../http/page.ts'
 import { HttpProblem, notFound, problemResponse } from '../http/problem.ts'
 import { UUID } from '../messaging/envelope.ts'
+import { retryConflicts } from '../messaging/conflict.ts'
 import type { Outbox } from '../messaging/outbox.ts'
 import { describe } from './diagram.ts'
 import type { SagaHost } from './host.ts'
@@ -185,11 +186,13 @@ export function sagaRoutes(inspector: SagaInspector, host: SagaHost, outbox: Out
         }
       },
       async ({ params: { sagaId } }, reply) => {
-        const retried = await outbox.transaction(async (tx) => {
-          const result = await host.retry(tx, sagaId)
-          outbox.add(tx, result?.messages ?? [])
-          return result
-        })
+        const retried = await retryConflicts(() =>
+          outbox.transaction(async (tx) => {
+            const result = await host.retry(tx, sagaId)
+            outbox.add(tx, result?.messages ?? [])
+            return result
+          })
+        )
         if (!retried) throw notFound(`saga ${sagaId}`)
         const { state, messages } = retried
         if (messages.length === 0) throw new HttpProblem(409, `Saga ${sagaId} is in ${state} and waits for the answer to no command: there is nothing to send again`)

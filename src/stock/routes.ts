@@ -5,6 +5,7 @@ import { Currency, NAME, Name } from '../contracts/types.ts'
 import { nullable } from '../http/nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from '../http/page.ts'
 import { HttpProblem, notFound, problemResponse } from '../http/problem.ts'
+import { retryConflicts } from '../messaging/conflict.ts'
 import { transaction } from '../messaging/sql.ts'
 import { ProductEntity, ReservationEntity, type Product, type Reservation } from './tables.ts'
 
@@ -81,10 +82,12 @@ export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
       '/products/:productId',
       { schema: { tags, summary: 'Create a product, or replace name, price and units on hand', params: ById, body: NewProduct, response: { 200: ProductView, 201: ProductView, '4xx': problemResponse } } },
       async ({ params: { productId }, body: { name, unitPrice, currency, onHand } }, reply) => {
-        const [{ created, ...product }] = await transaction(dataSource, async (tx) => {
-          await tx.query(LOCK_NAME, [productId])
-          return tx.query<[Product & { created: boolean }]>(UPSERT, [productId, name, unitPrice, currency, onHand])
-        })
+        const [{ created, ...product }] = await retryConflicts(() =>
+          transaction(dataSource, async (tx) => {
+            await tx.query(LOCK_NAME, [productId])
+            return tx.query<[Product & { created: boolean }]>(UPSERT, [productId, name, unitPrice, currency, onHand])
+          })
+        )
         return reply.code(created ? 201 : 200).send(product)
       }
     )
@@ -113,7 +116,7 @@ export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
         }
       },
       async ({ params: { productId }, body: { quantity } }) => {
-        const [rows]: [unknown[], number] = await dataSource.query(RESTOCK, [productId, quantity])
+        const [rows]: [unknown[], number] = await retryConflicts(() => dataSource.query(RESTOCK, [productId, quantity]))
         const product = await find(productId)
         if (rows.length === 0) throw new HttpProblem(409, `${productId} would have more than ${MAX_UNITS} units`, [{ field: 'quantity', expected: `must be at most ${MAX_UNITS - product.onHand}` }])
         return product
