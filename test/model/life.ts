@@ -69,14 +69,14 @@ export class Life {
     await this.fireTimers()
   }
 
-  /** Fires the timers that are due; the loop itself looks once a second. */
+  /** Fires the timers that are due; the loop itself looks once a second, and again after what fails. */
   async fireTimers(): Promise<void> {
-    for (const worker of this.#system.service('order').parts.workers) if (worker instanceof TimerLoop) await worker.runOnce()
+    for (const worker of this.#system.service('order').parts.workers) if (worker instanceof TimerLoop) await worker.runOnce().catch(() => {})
   }
 
-  /** Asks the gateway for what is due; the loop itself looks once a second. */
+  /** Asks the gateway for what is due; the loop itself looks once a second, and again after what fails. */
   async askGateway(): Promise<void> {
-    for (const worker of this.#system.service('payment').parts.workers) if (worker instanceof Cashier) await worker.runOnce()
+    for (const worker of this.#system.service('payment').parts.workers) if (worker instanceof Cashier) await worker.runOnce().catch(() => {})
   }
 
   #meetMishaps(name: ServiceName): void {
