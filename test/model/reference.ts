@@ -17,6 +17,8 @@ export interface Rest {
   payment: { status: string; amount: number; refunded: number } | undefined
   account: Account
   replays: boolean
+  /** Messages that moved the saga more than once. */
+  appliedAgain: readonly string[]
 }
 
 /** What anybody would expect of a shop, without knowing how it is built: for each order, the ends that are allowed. */
@@ -42,14 +44,14 @@ export class Reference {
   }
 
   /** What is wrong with an order that was placed. */
-  order(index: number, { saga, status, reason, reservation, payment, account, replays }: Rest): string[] {
+  order(index: number, { saga, status, reason, reservation, payment, account, replays, appliedAgain }: Rest): string[] {
     const allowed = this.#ends[index]!
     const end = status === 'Completed' ? status : reason
     const price = this.#case.orders[index]!.quantity * UNIT_PRICE
     const money = `the payment is ${JSON.stringify(payment)}, and of the gateway ${JSON.stringify(account)}`
     const completed = status === 'Completed'
     const rules: [boolean, string][] = [
-      [saga === 'Completed' || saga === 'Failed.settled', `ends; nothing moves any more, and it is ${saga}`],
+      [hasEnded(saga), `ends; nothing moves any more, and it is ${saga}`],
       [allowed.has(end as End), `ends as one of ${[...allowed].join(', ')}, and ended as ${end}`],
       [saga.split('.')[0] === status, `is the same everywhere, and is ${status} with a saga that is ${saga}`],
       [completed ? reservation === 'Reserved' : reservation !== 'Reserved', `has its stock when and only when it is completed; it is ${status}, and the reservation is ${reservation}`],
@@ -57,6 +59,7 @@ export class Reference {
       [!completed || (account.charges === 1 && account.refunds === 0 && account.net === price), `is completed and charged once; ${money}`],
       [completed || !payment || !['Pending', 'Completed', 'Refunding'].includes(payment.status), `has failed and keeps no money; ${money}`],
       [completed || (account.net === 0 && account.charges <= 1 && account.refunds <= 1), `has failed and was given back all that was charged; ${money}`],
+      [appliedAgain.length === 0, `applies a message once, and not ${appliedAgain.join(', ')}`],
       [replays, 'has a history that leads to where it is']
     ]
     return rules.filter(([holds]) => !holds).map(([, rule]) => `order ${index} ${rule}`)
@@ -68,6 +71,10 @@ export class Reference {
     const { stock } = this.#case
     return onHand + reserved === stock && reserved === taken ? [] : [`of ${stock} units ${taken} were sold, and ${onHand} are on hand and ${reserved} reserved`]
   }
+}
+
+export function hasEnded(saga: string): boolean {
+  return saga === 'Completed' || saga === 'Failed.settled'
 }
 
 function endsOf({ product, quantity, method }: ModelOrder, stock: number, wanted: number): End[] {

@@ -40,11 +40,10 @@ export async function search({ runs, seed, createDatabase, progress, failed }: S
   let found: Found | undefined
   const lanes = Array.from({ length: Math.min(LANES, runs) }, async (_, lane) => {
     let world: World | undefined
-    /** A world in which something went wrong is not to be trusted. */
     const play = async (played: ModelCase): Promise<string[]> => {
       world ??= await World.open(await createDatabase())
       const faults = await world.play(played).catch((error: unknown) => [String(error)])
-      if (faults.length === 0) return []
+      if (world.sound) return faults
       await world.close()
       world = undefined
       return faults

@@ -4,13 +4,13 @@ import type { ModelCase, ModelEvent } from './case.ts'
 import { ModelGateway } from './gateway.ts'
 import { Life } from './life.ts'
 import { Mishaps } from './mishaps.ts'
-import { Reference, UNIT_PRICE, type Rest } from './reference.ts'
+import { hasEnded, Reference, UNIT_PRICE, type Rest } from './reference.ts'
 import { customerOf, Traffic } from './traffic.ts'
 
 /** How often the tables are looked at, ms. */
 const LOOK_MS = 5
 /** How long nothing may change while something is under way: for a broken system, never a measure of speed, ms. */
-const STANDSTILL_MS = 15_000
+const STANDSTILL_MS = 8000
 
 // What waits in an outbox and is not held; timers that are due; payments that wait for the gateway.
 const MOVING = `
@@ -46,6 +46,8 @@ export class World {
   readonly #databaseUrl: string
   readonly #look: pg.Pool
   #life!: Life
+  /** Nothing of the cases so far moves any more, or ever will. */
+  #sound = true
   #reviving: Promise<void> | undefined
 
   private constructor(databaseUrl: string) {
@@ -66,8 +68,14 @@ export class World {
     await this.#look.end()
   }
 
-  /** Plays a case and holds what is left to the reference. Returns what is wrong; after that, the world is not to be used again. */
+  /** Whether another case can be played here. */
+  get sound(): boolean {
+    return this.#sound
+  }
+
+  /** Plays a case and holds what is left to the reference. Returns what is wrong. */
   async play(played: ModelCase): Promise<string[]> {
+    this.#sound = false
     const run: Run = { played, reference: new Reference(played), product: `p${randomUUID()}`, placed: new Map() }
     this.#traffic.clear()
     await this.#ask(({ api }) => api.putProduct(run.product, played.stock, UNIT_PRICE))
@@ -174,6 +182,7 @@ export class World {
     const { rows } = await this.#look.query<Record<'id' | 'saga' | 'status' | 'reason' | 'reservation' | 'payment', string> & { amount: number; refunded: number }>(REST, [[...placed.values()]])
     const { rows: letters } = await this.#look.query<{ endpoint: string; reason: string }>(LETTERS)
     const faults = letters.map(({ endpoint, reason }) => `${endpoint} has a dead letter: ${reason}`)
+    this.#sound = letters.length === 0 && rows.every(({ saga }) => hasEnded(saga))
     const sold: number[] = []
     for (const [order, orderId] of placed) {
       const row = rows.find(({ id }) => id === orderId)
@@ -183,7 +192,9 @@ export class World {
       }
       const { saga, status, reason, reservation, payment, amount, refunded } = row
       const { consistent } = (await this.#ask(({ api }) => api.get(`/sagas/${orderId}/replay`))) as { consistent: boolean }
-      const rest: Rest = { saga, status, reason, reservation, payment: payment ? { status: payment, amount, refunded } : undefined, account: this.#gateway.accountOf(orderId), replays: consistent }
+      const { history } = (await this.#ask(({ api }) => api.get(`/sagas/${orderId}`))) as { history: { event: string; messageId: string | null }[] }
+      const appliedAgain = history.filter(({ messageId }, index) => messageId !== null && history.findIndex((step) => step.messageId === messageId) < index).map(({ event }) => event)
+      const rest: Rest = { saga, status, reason, reservation, payment: payment ? { status: payment, amount, refunded } : undefined, account: this.#gateway.accountOf(orderId), replays: consistent, appliedAgain }
       faults.push(...reference.order(order, rest))
       if (status === 'Completed') sold.push(order)
     }
