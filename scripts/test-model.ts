@@ -1,11 +1,11 @@
 // `npm run test:model -- [--runs N] [--seed S]`: random cases on the whole system, held to a reference; with `--replay file` one case,
-// with `--mutants` the same on broken copies of the product, each of which must be told. Exit code 0 when all is well, 1 when a case
-// went wrong or a mutant survived, 2 when it could not be run.
+// with `--mutants [--only text]` the same on broken copies of the product, each of which must be told. Exit code 0 when all is well,
+// 1 when a case went wrong or a mutant survived, 2 when it could not be run.
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { startPostgres } from '../test/fixtures/postgres.ts'
 import { sentences, type ModelCase } from '../test/model/case.ts'
-import { hunt, mutants } from '../test/model/mutants.ts'
+import { hunt, mutants, type Mutant } from '../test/model/mutants.ts'
 import { describe, search } from '../test/model/search.ts'
 import { World } from '../test/model/world.ts'
 
@@ -24,10 +24,10 @@ try {
 }
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({ options: { runs: { type: 'string' }, seed: { type: 'string', default: String(Math.ceil(Math.random() * 2 ** 30)) }, replay: { type: 'string' }, mutants: { type: 'boolean', default: false } } })
+  const { values } = parseArgs({ options: { runs: { type: 'string' }, seed: { type: 'string', default: String(Math.ceil(Math.random() * 2 ** 30)) }, replay: { type: 'string' }, mutants: { type: 'boolean', default: false }, only: { type: 'string', default: '' } } })
   const seed = whole('--seed', values.seed)
   const runs = whole('--runs', values.runs ?? (values.mutants ? MUTANT_RUNS : '2000'))
-  if (values.mutants) return hunted(runs, seed)
+  if (values.mutants) return hunted(mutants.filter(({ name }) => name.includes(values.only)), runs, seed)
   const played = values.replay === undefined ? undefined : (JSON.parse(readFileSync(values.replay, 'utf8')) as ModelCase)
   const postgres = await startPostgres()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void postgres.stop().finally(() => process.exit(2)))
@@ -71,15 +71,15 @@ async function searched(runs: number, seed: number, createDatabase: CreateDataba
   return found ? 1 : 0
 }
 
-async function hunted(runs: number, seed: number): Promise<number> {
+async function hunted(chosen: readonly Mutant[], runs: number, seed: number): Promise<number> {
   console.log(`Seed ${seed}`)
   let survived = 0
-  for (const mutant of mutants) {
+  for (const mutant of chosen) {
     const { name, told, run, seconds } = await hunt(mutant, runs, seed)
     if (run === undefined) survived++
     console.log(`\n${name}: ${run === undefined ? 'SURVIVED' : `told by run ${run}`}, ${seconds.toFixed(0)} s\n${told}`)
   }
-  console.log(`${mutants.length - survived} of ${mutants.length} mutants told`)
+  console.log(`${chosen.length - survived} of ${chosen.length} mutants told`)
   return survived > 0 ? 1 : 0
 }
 

@@ -80,7 +80,7 @@ function faultsOf({ story: { state, context }, sent, happened }: Played): string
 t.test('the graph reaches every state of the order machine', async (t) => {
   const reached = new Set(paths.map(({ state }) => pathOf(state.value)))
   const leaves = statesOf(saga.machine.root).filter((node) => Object.keys(node.states).length === 0)
-  t.same([...reached].sort(), leaves.map((node) => node.path.join('.')).sort())
+  t.same([...reached].toSorted(), leaves.map((node) => node.path.join('.')).toSorted())
 })
 
 t.test('every situation is reached in the harness as in the graph, and every event from there keeps the rules', async (t) => {

@@ -72,7 +72,7 @@ const happening: fc.Arbitrary<ModelEvent> = fc.oneof(
   { weight: 5, arbitrary: fc.constant({ do: 'rest' }) },
   // Last: whatever else can be left is simpler.
   { weight: 1, arbitrary: fc.constant({ do: 'restart' }) }
-) as fc.Arbitrary<ModelEvent>
+)
 
 export const modelCase: fc.Arbitrary<ModelCase> = fc.record({
   stock: fc.integer({ min: 0, max: 6 }),

@@ -4,32 +4,91 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ROOT } from '../support/program.ts'
 
-/** The product with one of its promises broken on purpose: a text of a source file, exchanged for another. */
-export interface Mutant {
-  name: string
+/** One text of a source file, exchanged for another. */
+interface Edit {
   file: string
   from: string
   to: string
 }
 
+/** The product with one of its promises broken on purpose. */
+export interface Mutant {
+  name: string
+  edits: readonly Edit[]
+}
+
 export const mutants: readonly Mutant[] = [
-  { name: 'has no inbox', file: 'messaging/inbox.ts', from: 'return new Set(rows.map((row) => row.message_id))', to: 'return new Set([...messageIds, ...rows.map((row) => row.message_id)])' },
-  { name: 'acknowledges before the commit', file: 'messaging/endpoint.ts', from: '    await outbox.transaction(async (tx) => {\n      const fresh', to: '    for (const one of batch) one.delivery.ack()\n    await outbox.transaction(async (tx) => {\n      const fresh' },
-  { name: 'deletes from the outbox before the message has arrived', file: 'messaging/relay.ts', from: "const outcome = await transport.publish(", to: "this.#settled.push(id)\n      this.#wake.give()\n      const outcome = await transport.publish(" },
-  { name: 'forgets idempotency keys', file: 'order/place-orders.ts', from: 'if (claimants.size === 0) return used', to: 'if (claimants.size >= 0) return used' },
-  { name: 'answers before the commit', file: 'order/place-orders.ts', from: 'const used = await claimKeys(tx, batch)', to: 'const used = await claimKeys(tx, batch)\n      for (const waiting of batch) if (!used.has(waiting)) waiting.resolve({ orderId: waiting.orderId, replayed: false })' },
-  { name: 'ignores a late reservation', file: 'order/machine.ts', from: "StockReservedEvent: { target: 'releasingStock', actions: 'expectMoney' }", to: "StockReservedEvent: ignore('late')" },
-  { name: 'ignores a late payment', file: 'order/machine.ts', from: "PaymentCompletedEvent: { target: 'refunding', actions: 'expectMoney' }", to: "PaymentCompletedEvent: ignore('late')" },
-  { name: 'gives no stock back when payment fails', file: 'order/machine.ts', from: "PaymentFailedEvent: { target: 'Failed.releasingStock', actions: 'setReason' }", to: "PaymentFailedEvent: { target: 'Failed.settled', actions: 'setReason' }" },
-  { name: 'does not wait for a refund', file: 'order/machine.ts', from: "StockReleasedEvent: [{ guard: 'mayBePaid', target: 'refunding' }, { target: 'settled' }]", to: "StockReleasedEvent: [{ target: 'settled' }]" },
-  { name: 'leaves no tombstone for a reservation', file: 'stock/release.ts', from: 'run(tx, INSERT_TOMBSTONES, [orderIds])', to: 'undefined' },
-  { name: 'leaves no tombstone for a payment', file: 'payment/refund.ts', from: '  await run(tx, INSERT_TOMBSTONES, [orderIds])\n', to: "  if (orderIds.length === 0) await run(tx, INSERT_TOMBSTONES, [orderIds])\n" },
-  { name: 'gives stock back as often as it is asked', file: 'stock/release.ts', from: "where order_id = any($1::uuid[]) and status = 'Reserved' returning", to: 'where order_id = any($1::uuid[]) returning' },
-  { name: 'reserves as often as it is asked', file: 'stock/handler.ts', from: '.filter(({ body }) => !answers.has(orderKey(body)))', to: '' },
-  { name: 'asks the gateway under another key each time', file: 'payment/cashier.ts', from: 'const request = { key, amount', to: 'const request = { key: `${key}/${attempts}`, amount' },
-  { name: 'asks the gateway once', file: 'payment/cashier.ts', from: 'retryMs: Math.round(backoff(attempts, RETRY_MIN_MS, RETRY_MAX_MS)), messages', to: 'messages' },
-  { name: 'forgets what a dead process asked the gateway', file: 'payment/take.ts', from: "case when $6 then clock_timestamp() + interval '${CLAIM_SECONDS} seconds' else now() end", to: 'case when $6 then null::timestamptz else now() end' },
-  { name: 'cancels an order that is completed', file: 'order/machine.ts', from: "[CANCEL_ORDER]: ignore('it is completed')", to: "[CANCEL_ORDER]: { target: 'Failed.settled', actions: 'setCancelled' }" }
+  {
+    name: 'has no inbox',
+    edits: [{ file: 'messaging/inbox.ts', from: 'return new Set(rows.map((row) => row.message_id))', to: 'return new Set([...messageIds, ...rows.map((row) => row.message_id)])' }]
+  },
+  {
+    name: 'acknowledges before the commit',
+    edits: [
+      { file: 'messaging/endpoint.ts', from: '    await outbox.transaction(async (tx) => {\n      const fresh', to: '    for (const one of batch) one.delivery.ack()\n    await outbox.transaction(async (tx) => {\n      const fresh' },
+      { file: 'messaging/endpoint.ts', from: 'for (const one of batch) this.#end(one).ack()\n    handler.committed', to: 'for (const one of batch) this.#end(one)\n    handler.committed' }
+    ]
+  },
+  {
+    name: 'deletes from the outbox before the message has arrived',
+    edits: [{ file: 'messaging/relay.ts', from: "const outcome = await transport.publish(", to: "this.#settled.push(id)\n      this.#wake.give()\n      const outcome = await transport.publish(" }]
+  },
+  {
+    name: 'forgets idempotency keys',
+    edits: [{ file: 'order/place-orders.ts', from: 'if (claimants.size === 0) return used', to: 'if (claimants.size >= 0) return used' }]
+  },
+  {
+    name: 'answers before the commit',
+    edits: [{ file: 'order/place-orders.ts', from: 'const used = await claimKeys(tx, batch)', to: 'const used = await claimKeys(tx, batch)\n      for (const waiting of batch) if (!used.has(waiting)) waiting.resolve({ orderId: waiting.orderId, replayed: false })' }]
+  },
+  {
+    name: 'ignores a late reservation',
+    edits: [{ file: 'order/machine.ts', from: "StockReservedEvent: { target: 'releasingStock', actions: 'expectMoney' }", to: "StockReservedEvent: ignore('late')" }]
+  },
+  {
+    name: 'ignores a late payment',
+    edits: [{ file: 'order/machine.ts', from: "PaymentCompletedEvent: { target: 'refunding', actions: 'expectMoney' }", to: "PaymentCompletedEvent: ignore('late')" }]
+  },
+  {
+    name: 'gives no stock back when payment fails',
+    edits: [{ file: 'order/machine.ts', from: "PaymentFailedEvent: { target: 'Failed.releasingStock', actions: 'setReason' }", to: "PaymentFailedEvent: { target: 'Failed.settled', actions: 'setReason' }" }]
+  },
+  {
+    name: 'does not wait for a refund',
+    edits: [{ file: 'order/machine.ts', from: "StockReleasedEvent: [{ guard: 'mayBePaid', target: 'refunding' }, { target: 'settled' }]", to: "StockReleasedEvent: [{ target: 'settled' }]" }]
+  },
+  {
+    name: 'leaves no tombstone for a reservation',
+    edits: [{ file: 'stock/release.ts', from: 'run(tx, INSERT_TOMBSTONES, [orderIds])', to: 'undefined' }]
+  },
+  {
+    name: 'leaves no tombstone for a payment',
+    edits: [{ file: 'payment/refund.ts', from: '  await run(tx, INSERT_TOMBSTONES, [orderIds])\n', to: "  if (orderIds.length === 0) await run(tx, INSERT_TOMBSTONES, [orderIds])\n" }]
+  },
+  {
+    name: 'gives stock back as often as it is asked',
+    edits: [{ file: 'stock/release.ts', from: "where order_id = any($1::uuid[]) and status = 'Reserved' returning", to: 'where order_id = any($1::uuid[]) returning' }]
+  },
+  {
+    name: 'reserves as often as it is asked',
+    edits: [{ file: 'stock/handler.ts', from: '.filter(({ body }) => !answers.has(orderKey(body)))', to: '' }]
+  },
+  {
+    name: 'asks the gateway under another key each time',
+    edits: [{ file: 'payment/cashier.ts', from: 'const request = { key, amount', to: 'const request = { key: `${key}/${attempts}`, amount' }]
+  },
+  {
+    name: 'asks the gateway once',
+    edits: [{ file: 'payment/cashier.ts', from: 'retryMs: Math.round(backoff(attempts, RETRY_MIN_MS, RETRY_MAX_MS)), messages', to: 'messages' }]
+  },
+  {
+    name: 'forgets what a dead process asked the gateway',
+    edits: [{ file: 'payment/take.ts', from: "case when $6 then clock_timestamp() + interval '${CLAIM_SECONDS} seconds' else now() end", to: 'case when $6 then null::timestamptz else now() end' }]
+  },
+  {
+    name: 'cancels an order that is completed',
+    edits: [{ file: 'order/machine.ts', from: "[CANCEL_ORDER]: ignore('it is completed')", to: "[CANCEL_ORDER]: { target: 'Failed.settled', actions: 'setCancelled' }" }]
+  }
 ]
 
 export interface Caught {
@@ -41,17 +100,19 @@ export interface Caught {
   seconds: number
 }
 
-/** Searches a copy of the sources in which the mutant's text is exchanged. */
-export async function hunt({ name, file, from, to }: Mutant, runs: number, seed: number): Promise<Caught> {
+/** Searches a copy of the sources in which the mutant's texts are exchanged. */
+export async function hunt({ name, edits }: Mutant, runs: number, seed: number): Promise<Caught> {
   const folder = await mkdtemp(join(tmpdir(), 'sagabox-mutant-'))
   try {
     for (const copied of ['src', 'test', 'scripts']) await cp(join(ROOT, copied), join(folder, copied), { recursive: true })
     for (const shared of ['package.json', 'node_modules', 'config', 'migrations']) await symlink(join(ROOT, shared), join(folder, shared))
-    const path = join(folder, 'src', file)
-    const code = await readFile(path, 'utf8')
-    const found = code.split(from).length - 1
-    if (found !== 1) throw new Error(`src/${file} holds this ${found} times, expected once: ${from}`)
-    await writeFile(path, code.replace(from, () => to))
+    for (const { file, from, to } of edits) {
+      const path = join(folder, 'src', file)
+      const code = await readFile(path, 'utf8')
+      const found = code.split(from).length - 1
+      if (found !== 1) throw new Error(`src/${file} holds this ${found} times, expected once: ${from}`)
+      await writeFile(path, code.replace(from, () => to))
+    }
     const began = Date.now()
     const told = await new Promise<string>((resolve) =>
       execFile(process.execPath, ['--import=tsx', 'scripts/test-model.ts', '--runs', String(runs), '--seed', String(seed)], { cwd: folder }, (_, stdout, stderr) => resolve(stdout + stderr))

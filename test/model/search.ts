@@ -7,7 +7,7 @@ import { World } from './world.ts'
 /** Worlds at the same time: most of a run is waiting. */
 const LANES = 4
 /** How long a failing case may be made smaller, ms. */
-const SHRINK_MS = 90_000
+const SHRINK_MS = 45_000
 /** A smaller case counts as sound when it goes well this often: what a race breaks does not break each time. */
 const TRIES = 3
 

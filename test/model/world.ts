@@ -53,6 +53,8 @@ export class World {
   private constructor(databaseUrl: string) {
     this.#databaseUrl = databaseUrl
     this.#look = new pg.Pool({ connectionString: databaseUrl, max: 2 })
+    // The server may stop before the last connection has closed.
+    this.#look.on('error', () => {})
   }
 
   static async open(databaseUrl: string): Promise<World> {
@@ -113,7 +115,9 @@ export class World {
       case 'rest':
         await this.#rest()
         return
-      default:
+      case 'deadline':
+      case 'cancel':
+      case 'retry':
         return this.#decide(event, run)
     }
   }
