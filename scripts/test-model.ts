@@ -1,5 +1,5 @@
 // `npm run test:model -- [--runs N] [--seed S]`: random cases on the whole system, held to a reference; with `--replay file` one case,
-// with `--mutants [--only text]` the same on broken copies of the product, each of which must be told. Exit code 0 when all is well,
+// with `--mutants [--only text,text]` the same on broken copies of the product, each of which must be told. Exit code 0 when all is well,
 // 1 when a case went wrong or a mutant survived, 2 when it could not be run.
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
@@ -27,7 +27,7 @@ async function main(): Promise<number> {
   const { values } = parseArgs({ options: { runs: { type: 'string' }, seed: { type: 'string', default: String(Math.ceil(Math.random() * 2 ** 30)) }, replay: { type: 'string' }, mutants: { type: 'boolean', default: false }, only: { type: 'string', default: '' } } })
   const seed = whole('--seed', values.seed)
   const runs = whole('--runs', values.runs ?? (values.mutants ? MUTANT_RUNS : '2000'))
-  if (values.mutants) return hunted(mutants.filter(({ name }) => name.includes(values.only)), runs, seed)
+  if (values.mutants) return hunted(mutants.filter(({ name }) => values.only.split(',').some((part) => name.includes(part))), runs, seed)
   const played = values.replay === undefined ? undefined : (JSON.parse(readFileSync(values.replay, 'utf8')) as ModelCase)
   const postgres = await startPostgres()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void postgres.stop().finally(() => process.exit(2)))
