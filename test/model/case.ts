@@ -56,13 +56,14 @@ const MOST_ORDERS = 3
 /** A message that meets more deaths than these rightly becomes a dead letter: see messaging/unfinished.ts. */
 const MOST_DEATHS = 3
 
-const order = fc.nat(MOST_ORDERS - 1)
+// Few orders to which much happens.
+const order = fc.constantFrom(0, 0, 0, 1, 1, 2)
 const route = fc.constantFrom(...ROUTES)
 const service = fc.constantFrom<ServiceName>('order', 'stock', 'payment')
 
 const happening: fc.Arbitrary<ModelEvent> = fc.oneof(
-  { weight: 6, arbitrary: fc.record({ do: fc.constant('place'), order }) },
-  { weight: 5, arbitrary: fc.record({ do: fc.constantFrom('hold', 'release'), order, route }) },
+  { weight: 5, arbitrary: fc.record({ do: fc.constant('place'), order }) },
+  { weight: 6, arbitrary: fc.record({ do: fc.constantFrom('hold', 'hold', 'release'), order, route }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('loseAck'), order, route }) },
   { weight: 4, arbitrary: fc.record({ do: fc.constant('repeat'), order, nth: fc.nat(9), ids: fc.constantFrom('same', 'new') }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('rollBack'), service }) },

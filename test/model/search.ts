@@ -6,10 +6,11 @@ import { World } from './world.ts'
 
 /** Worlds at the same time: most of a run is waiting. */
 const LANES = 4
-/** How long a failing case may be made smaller, ms. */
-const SHRINK_MS = 45_000
+/** How long fast-check may make a failing case simpler, and then how long single events are left out, ms. */
+const SHRINK_MS = 10_000
+const LEAVE_OUT_MS = 40_000
 /** A smaller case counts as sound when it goes well this often: what a race breaks does not break each time. */
-const TRIES = 3
+const TRIES = 2
 
 export interface Search {
   runs: number
@@ -48,11 +49,15 @@ export async function search({ runs, seed, createDatabase, progress, failed }: S
       world = undefined
       return faults
     }
+    const playAgain = async (played: ModelCase): Promise<string[]> => {
+      let faults: string[] = []
+      for (let tries = TRIES; tries > 0 && faults.length === 0; tries--) faults = await play(played)
+      return faults
+    }
     const property = fc.asyncProperty(modelCase, async (played) => {
       // The lane that has found something makes it smaller, for a time; the others end.
       if (failing && (failing.lane !== lane || Date.now() > failing.until)) return
-      let faults: string[] = []
-      for (let tries = failing ? TRIES : 1; tries > 0 && faults.length === 0; tries--) faults = await play(played)
+      const faults = await (failing ? playAgain(played) : play(played))
       if (!failing) progress(++done)
       if (faults.length === 0) return
       if (!failing) {
@@ -64,14 +69,32 @@ export async function search({ runs, seed, createDatabase, progress, failed }: S
     })
     const numRuns = Math.floor(runs / LANES) + (lane < runs % LANES ? 1 : 0)
     const { counterexample, errorInstance } = await fc.check(property, { seed: seed + lane, numRuns })
+    if (counterexample) {
+      const simpler = { played: counterexample[0], faults: (errorInstance as Error).message.split('\n') }
+      const smallest = await leaveOut(simpler, playAgain)
+      found = { seed, run: failing!.run, ...smallest, file: save(seed, smallest.played, smallest.faults) }
+    }
     await world?.close()
-    if (!counterexample) return
-    const [played] = counterexample
-    const faults = (errorInstance as Error).message.split('\n')
-    found = { seed, run: failing!.run, faults, played, file: save(seed, played, faults) }
   })
   await Promise.all(lanes)
   return found
+}
+
+interface Failing {
+  played: ModelCase
+  faults: string[]
+}
+
+/** Leaves out every event without which a case goes wrong as well. fast-check leaves out many at once, and seldom one in the middle. */
+async function leaveOut(failing: Failing, play: (played: ModelCase) => Promise<string[]>): Promise<Failing> {
+  const until = Date.now() + LEAVE_OUT_MS
+  let smallest = failing
+  for (let index = failing.played.events.length - 1; index >= 0 && Date.now() < until; index--) {
+    const played = { ...smallest.played, events: smallest.played.events.toSpliced(index, 1) }
+    const faults = await play(played)
+    if (faults.length > 0) smallest = { played, faults }
+  }
+  return smallest
 }
 
 function save(seed: number, { stock, orders, events }: ModelCase, faults: string[]): string {
