@@ -20,6 +20,7 @@ const Config = Type.Object({
   redeliverySeconds: Type.String({ pattern: '^(\\d{1,7}(\\.\\d{1,3})?(,(?=\\d)|$)){0,20}$', description: 'seconds separated by commas, such as 5,30,300, or nothing for no delayed redelivery' }),
   inboxDays: Type.Number({ minimum: 0.01, maximum: 3650, description: 'days from 0.01 to 3650' }),
   stopGraceSeconds: Type.Number({ minimum: 1, maximum: 3600, description: 'seconds from 1 to 3600' }),
+  blockedSeconds: Type.Number({ minimum: 1, maximum: 3600, description: 'seconds from 1 to 3600' }),
   paymentGateway: Type.Enum(['simulated', 'stripe'], { description: 'simulated or stripe' }),
   stripeSecretKey: Type.Optional(Type.String({ pattern: '^[rs]k_(test|live)_[A-Za-z0-9]+$', description: 'a secret or restricted key of Stripe: sk_test_…, sk_live_…, rk_test_… or rk_live_…' })),
   stripeApiUrl: Type.String({ pattern: '^https?://[^/?#@\\s]+/?$', description: 'an http:// or https:// URL without a path' })

@@ -11,6 +11,7 @@ import { RabbitTransport } from './messaging/rabbitmq-transport.ts'
 import type { Transport } from './messaging/transport.ts'
 import { sagaboxTopology, SERVICE_NAMES, type ServiceName, type Settings } from './service.ts'
 import { System } from './system.ts'
+import { startWatchdog } from './watchdog.ts'
 
 /** A terminal's Ctrl-C arrives twice under npm, from the terminal and from npm: this close together, ms, it is one. */
 const SAME_SIGNAL_MS = 500
@@ -33,6 +34,7 @@ async function main(config: Config, names: readonly ServiceName[]): Promise<void
   }
   const settings = settingsOf(config, names)
   const stop = onSignals()
+  startWatchdog(config.blockedSeconds)
   const database = needsEmbedded(config, names) ? await startEmbeddedPostgres({ dataDir: resolve(config.dataDir), log: { info: (text) => log.info(text), error: (text) => log.error(text) } }) : undefined
   try {
     await run(config, names, settings, database, stop, log)

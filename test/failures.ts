@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import { DeadLetterOffice, NotAllowed } from '../src/messaging/dead-letter-retry.ts'
-import { handle } from '../src/messaging/endpoint.ts'
+import { handle } from '../src/messaging/handler.ts'
 import { encodeEnvelope } from '../src/messaging/envelope.ts'
 import { faultOf } from '../src/messaging/fault.ts'
 import type { Message } from '../src/messaging/message.ts'
@@ -277,39 +277,41 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
     t.match(await letters(), [{ status: 'handled' }])
   })
 
-  t.test('a message that kills its process becomes a dead letter; its neighbours are handled once', async (t) => {
-    const { bus, databaseUrl, port, letters } = await open(t)
-    // In memory its messages stay in the outbox, for the process that is to die.
-    if (!bus.url) await port.relay.stop()
-    const sent = ships(DockShip, 12)
-    const deadly = sent[4]!
-    await port.send(...sent)
-    const options: HarbourProcess = { databaseUrl, rabbitmqUrl: bus.url, dies: 'never', deadly: deadly.messageId }
-    if (bus.url) await until('they are in the queue', async () => (await port.count('outbox')) === 0)
-    let deaths = 0
-    const run = async (): Promise<void> => {
-      const child = fork(fileURLToPath(new URL('fixtures/harbour-process.ts', import.meta.url)), [JSON.stringify(options)], { execArgv: ['--import=tsx'] })
-      t.teardown(() => child.kill('SIGKILL'))
-      const ended = once(child, 'exit').then(() => 'died' as const)
-      const buried = until('it is a dead letter', async () => (await letters()).length > 0 && ('buried' as const))
-      if ((await Promise.race([ended, buried])) === 'died') {
-        deaths++
-        if (deaths > 10) throw new Error('a crash loop')
-        return run()
+  for (const by of ['SIGKILL', 'an endless loop'] as const) {
+    t.test(`a message that ends its process by ${by} becomes a dead letter; its neighbours are handled once`, async (t) => {
+      const { bus, databaseUrl, port, letters } = await open(t)
+      // In memory its messages stay in the outbox, for the process that is to die.
+      if (!bus.url) await port.relay.stop()
+      const sent = ships(DockShip, 12)
+      const deadly = sent[4]!
+      await port.send(...sent)
+      const options: HarbourProcess = { databaseUrl, rabbitmqUrl: bus.url, dies: 'never', deadly: { messageId: deadly.messageId, by } }
+      if (bus.url) await until('they are in the queue', async () => (await port.count('outbox')) === 0)
+      let deaths = 0
+      const run = async (): Promise<void> => {
+        const child = fork(fileURLToPath(new URL('fixtures/harbour-process.ts', import.meta.url)), [JSON.stringify(options)], { execArgv: ['--import=tsx'] })
+        t.teardown(() => child.kill('SIGKILL'))
+        const ended = once(child, 'exit').then(() => 'died' as const)
+        const buried = until('it is a dead letter', async () => (await letters()).length > 0 && ('buried' as const))
+        if ((await Promise.race([ended, buried])) === 'died') {
+          deaths++
+          if (deaths > 10) throw new Error('a crash loop')
+          return run()
+        }
+        await until('the others are handled', async () => (await port.count('effects')) === sent.length - 1)
+        child.disconnect()
+        await ended
       }
-      await until('the others are handled', async () => (await port.count('effects')) === sent.length - 1)
-      child.disconnect()
-      await ended
-    }
-    await run()
-    // In memory what an earlier process has left is recorded from the first start on.
-    t.equal(deaths, bus.url ? 5 : 4)
-    t.match(await letters(), [{ message_id: deadly.messageId, exception: 'DeadlyMessage', reason: /process ended/ }])
-    t.same(
-      (await port.effects()).map(({ voyageId }) => voyageId).toSorted(),
-      sent.filter((one) => one !== deadly).map(voyageOf).toSorted()
-    )
-  })
+      await run()
+      // In memory what an earlier process has left is recorded from the first start on.
+      t.equal(deaths, bus.url ? 5 : 4)
+      t.match(await letters(), [{ message_id: deadly.messageId, exception: 'DeadlyMessage', reason: /process ended/ }])
+      t.same(
+        (await port.effects()).map(({ voyageId }) => voyageId).toSorted(),
+        sent.filter((one) => one !== deadly).map(voyageOf).toSorted()
+      )
+    })
+  }
 }
 
 /** Writes its effects, but not for this message. */

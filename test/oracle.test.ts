@@ -47,7 +47,7 @@ const CORRUPTIONS: [rule: string, what: string, sql: string][] = [
   ['one order a key', 'an order taken twice', `update order_service.orders set customer_id = 'the same'`],
   ...['order', 'stock', 'payment'].flatMap((service): [string, string, string][] => [
     ['outboxes empty', `${service} has something to send`, `insert into ${service}_service.outbox (message_id, destination, required, payload, due_at) values (gen_random_uuid(), 'order', true, '', now() + interval '1 hour')`],
-    ['no dead letters', `${service} could not handle something`, `insert into ${service}_service.dead_letter (endpoint, payload, exception, reason, fingerprint) values ('${service}', '', 'Error', '', '')`],
+    ['dead letters: the poison, each once', `${service} could not handle something`, `insert into ${service}_service.dead_letter (endpoint, payload, exception, reason, fingerprint) values ('${service}', '', 'Error', '', '')`],
     ['nothing counts as begun', `${service} has begun something`, `insert into ${service}_service.unfinished (message_id, endpoint) values (gen_random_uuid(), '${service}')`]
   ])
 ]
@@ -55,6 +55,7 @@ const CORRUPTIONS: [rule: string, what: string, sql: string][] = [
 /** What customers or the broker saw, and the database cannot tell. */
 const OTHER_EVIDENCE: [rule: string, evidence: Partial<Evidence>][] = [
   ['what was answered is kept', { accepted: new Set([randomUUID()]) }],
+  ['dead letters: the poison, each once', { poison: new Set([randomUUID()]) }],
   ['one order a key', { byKey: new Map([['key', new Set([randomUUID(), randomUUID()])]]) }],
   ['the gateway took money once, for what was sold', { ledger: () => [{ kind: 'charge', orderId: randomUUID(), reference: 'pi_1', amount: 1, currency: 'EUR', at: '' }] }],
   ['queues empty', { queues: async () => [{ name: 'stock', type: 'quorum', messages: 1, ready: 1, unacknowledged: 0, consumers: 1 }] }]

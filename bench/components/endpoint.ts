@@ -2,7 +2,7 @@
 import type { ConsumeMessage } from 'amqplib'
 import type pg from 'pg'
 import { encodeEnvelope, destinationOf } from '../../src/messaging/envelope.ts'
-import { each, type Handler } from '../../src/messaging/endpoint.ts'
+import { each, type Handler } from '../../src/messaging/handler.ts'
 import type { Message } from '../../src/messaging/message.ts'
 import { run, statement, type Tx } from '../../src/messaging/sql.ts'
 import type { Parcel, Transport } from '../../src/messaging/transport.ts'

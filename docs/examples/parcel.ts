@@ -1,6 +1,6 @@
 import Type from 'typebox'
 import { setup } from 'xstate'
-import { each, handle } from '../../src/messaging/endpoint.ts'
+import { each, handle } from '../../src/messaging/handler.ts'
 import { command, event, message, type BodyOf } from '../../src/messaging/message.ts'
 import { defineSaga, ignore, sagaActions, send } from '../../src/saga/define.ts'
 

@@ -4,12 +4,13 @@ import { markHandled } from './dead-letter.ts'
 import { DeadLetterSender, type Failure } from './dead-letter-sender.ts'
 import { EnvelopeReader, UnreadableMessage } from './envelope.ts'
 import { attemptOf, attemptsIn, redeliveriesIn, redeliveryHeaders, replayedIn, type FailedAttempt } from './failure.ts'
+import type { Handler } from './handler.ts'
 import { claim } from './inbox.ts'
 import type { Log } from './log.ts'
-import type { BodyOf, Contract, Message } from './message.ts'
+import type { Contract, Message } from './message.ts'
 import type { Outbox } from './outbox.ts'
 import { DEFAULT_RETRY, isWorthRetrying, NotRetryable, waitOrSplit, type RetryPolicy } from './retry.ts'
-import { isUnavailable, type Tx } from './sql.ts'
+import { isUnavailable } from './sql.ts'
 import type { EndpointTopology } from './topology.ts'
 import type { Delivery, Subscription, Transport } from './transport.ts'
 import { DEADLY_STARTS, forgetStart, recordStart, unfinishedStarts } from './unfinished.ts'
@@ -23,37 +24,6 @@ const BATCH = 100
 
 /** How long a stop may take to record what it gives back, ms. */
 const FORGET_MS = 2000
-
-/**
- * Handles messages of some contracts. `handle` gets only messages this endpoint has not handled before, in order of
- * arrival and several for one business transaction possible; it does its work in `tx` and returns the messages to send.
- */
-export interface Handler {
-  readonly contracts: readonly Contract[]
-  handle(messages: Message[], tx: Tx): Promise<Message[]>
-  /** Called after the commit. It may be lost in a crash, so it may only hurry what happens anyway. */
-  committed?(): void
-  /** Where it differs from the endpoint's. */
-  readonly retry?: Partial<RetryPolicy>
-}
-
-/** Declares a handler of one contract. */
-export function handle<C extends Contract>(
-  contract: C,
-  handler: (messages: Message<C>[], tx: Tx) => Promise<Message[]>,
-  options: Pick<Handler, 'committed' | 'retry'> = {}
-): Handler {
-  return { contracts: [contract], handle: handler, ...options }
-}
-
-/** Adapts code that handles one message at a time. */
-export function each<C extends Contract>(handler: (body: BodyOf<C>, message: Message<C>, tx: Tx) => Promise<Message[]>): (messages: Message<C>[], tx: Tx) => Promise<Message[]> {
-  return async (messages, tx) => {
-    const out: Message[] = []
-    for (const message of messages) out.push(...(await handler(message.body, message, tx)))
-    return out
-  }
-}
 
 export interface EndpointDefinition {
   name: string

@@ -2,7 +2,7 @@ import { PaymentCompletedEvent, PaymentFailedEvent, PaymentRefundedEvent, Refund
 import { StockReservedEvent } from '../contracts/stock.ts'
 import type { PaymentGatewayName } from '../contracts/types.ts'
 import type { ServiceContext } from '../messaging/context.ts'
-import { handle } from '../messaging/endpoint.ts'
+import { handle } from '../messaging/handler.ts'
 import { Cashier } from './cashier.ts'
 import type { PaymentGateway } from './gateway.ts'
 import { refundPayments } from './refund.ts'

@@ -1,6 +1,6 @@
 import { PaymentCompletedEvent, PaymentFailedEvent } from '../contracts/payment.ts'
 import { StockReservedEvent } from '../contracts/stock.ts'
-import { handle, type Handler } from '../messaging/endpoint.ts'
+import { handle, type Handler } from '../messaging/handler.ts'
 import { message, type Message } from '../messaging/message.ts'
 import { joinJson, jsonTexts, run, statement, type Tx } from '../messaging/sql.ts'
 import type { Cashier } from './cashier.ts'

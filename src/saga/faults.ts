@@ -1,4 +1,4 @@
-import type { Handler } from '../messaging/endpoint.ts'
+import type { Handler } from '../messaging/handler.ts'
 import { faultOf } from '../messaging/fault.ts'
 import type { Contract } from '../messaging/message.ts'
 import type { SagaDefinition } from './define.ts'

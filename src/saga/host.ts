@@ -1,4 +1,4 @@
-import type { Handler } from '../messaging/endpoint.ts'
+import type { Handler } from '../messaging/handler.ts'
 import type { Message } from '../messaging/message.ts'
 import { NotRetryable } from '../messaging/retry.ts'
 import type { Tx } from '../messaging/sql.ts'

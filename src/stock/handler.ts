@@ -1,6 +1,6 @@
 import { OrderCreatedEvent } from '../contracts/order.ts'
 import { ReleaseStock, StockReleasedEvent } from '../contracts/stock.ts'
-import type { Handler } from '../messaging/endpoint.ts'
+import type { Handler } from '../messaging/handler.ts'
 import { message, type Message } from '../messaging/message.ts'
 import { decide } from './decide.ts'
 import { lockProducts, moveStock } from './products.ts'

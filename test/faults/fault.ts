@@ -4,6 +4,7 @@ import { until } from '../support/until.ts'
 import type { Bank } from './bank.ts'
 import type { Edit } from './broken-build.ts'
 import { judge, type Verdict } from './oracle.ts'
+import { poison } from './poison.ts'
 import { Site, type SiteOptions, type TransportName } from './site.ts'
 
 const PRODUCTS = ['keyboard', 'monitor', 'mouse']
@@ -13,6 +14,8 @@ const ORDERS = 100
 const SHORT_ORDERS = 40
 /** How long processes may take to reach their failpoints, one after another, ms. */
 const FAILPOINTS_MS = 240_000
+/** Most faults begin within this time. */
+const POISON_SECONDS = 5
 /** Orders after everything works again. */
 const AFTERMATH = 20
 
@@ -70,6 +73,7 @@ export async function play(scope: Scope, fault: Fault, { bank, transport, edits,
 
   await site.start(failpoints)
   await shop.open()
+  const poisoned = await poison(site.databaseUrl, short ? 1 : POISON_SECONDS)
 
   const broken: string[] = []
   let over = false
@@ -87,7 +91,7 @@ export async function play(scope: Scope, fault: Fault, { bank, transport, edits,
   const api = await site.api()
   const late = await Promise.all(Array.from({ length: AFTERMATH }, () => shop.placeOne()))
   const { databaseUrl, queues } = site
-  const verdict = await judge({ databaseUrl, api, queues, ledger, late, ...shop.evidence(), patience, rules: fault.rules })
+  const verdict = await judge({ databaseUrl, api, queues, ledger, late, poison: poisoned, ...shop.evidence(), patience, rules: fault.rules })
   broken.push(...verdict.broken)
   if (site.accidents.length > 0) broken.push(`no process ends by itself: not so for ${site.accidents.length}, e.g. ${site.accidents[0]}`)
   return { ...verdict, broken, times, seconds: (Date.now() - began) / 1000 }

@@ -86,15 +86,16 @@ export const messageFaults: Fault[] = [
     name: 'few products, many buyers, two copies',
     transports: ['rabbitmq'],
     site: { parts: ['all'], copies: 2 },
-    shop: { products: Array.from({ length: 60 }, (_, index) => `product-${index}`), lines: 40, putIn: 150, customers: 20, methods: ['pm_card_visa'] },
+    shop: { products: Array.from({ length: 60 }, (_, index) => `product-${index}`), lines: 60, putIn: 150, customers: 20, methods: ['pm_card_visa'] },
     orders: 150,
     async inject({ site, shop, random }) {
-      // Whoever has locked the products before this one keeps them locked for a moment.
-      for (let time = 1; time <= 5; time++) {
-        await shop.answered(25 * time)
+      // Whoever has locked the products before this one keeps them locked for a moment. Two that come from opposite sides wait
+      // for each other then, and each time the two copies may happen to come from the same.
+      for (let time = 1; time <= 12; time++) {
+        await shop.answered(12 * time)
         await whileLocked(site.databaseUrl, `select from stock_service.products where product_id = 'product-${Math.floor(60 * random())}' for update`, () => sleep(200))
       }
-      return 5
+      return 12
     }
   }
 ]

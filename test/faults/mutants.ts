@@ -121,6 +121,13 @@ export const mutants: Mutant[] = [
     caughtBy: LOST
   },
   {
+    name: 'throws away what it cannot read',
+    edits: [{ file: 'messaging/endpoint.js', from: 'return this.#sendToDeadLetters({ delivery, error, attempts: [attemptOf(error)] });', to: 'return delivery.ack();' }],
+    fault: 'killed in the middle of a batch',
+    transport: 'memory',
+    caughtBy: ['dead letters: the poison, each once']
+  },
+  {
     name: 'answers before the commit',
     edits: [{ file: 'order/place-orders.js', from: 'const used = await claimKeys(tx, batch);', to: 'const used = await claimKeys(tx, batch); for (const waiting of batch) if (!used.has(waiting)) waiting.resolve({ orderId: waiting.orderId, replayed: false });' }],
     fault: 'killed before the commit of POST /orders',

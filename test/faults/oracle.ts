@@ -42,12 +42,11 @@ const RULES: Record<string, string> = {
       group by saga_id, event having count(*) > 1`,
   'no deadlocks': `select deadlocks from pg_stat_database where datname = current_database() and deadlocks > 0`,
   'outboxes empty': each('outbox', 'id::text'),
-  'no dead letters': each('dead_letter', 'id::text'),
   'nothing counts as begun': each('unfinished', 'message_id::text')
 }
 
 /** Rules that take more than the database to judge. */
-const FURTHER_RULES = ['the next orders end', 'stock conserved', 'what was answered is kept', 'one order a key', 'queues empty', 'each history replays', 'the gateway took money once, for what was sold'] as const
+const FURTHER_RULES = ['the next orders end', 'stock conserved', 'what was answered is kept', 'one order a key', 'dead letters: the poison, each once', 'queues empty', 'each history replays', 'the gateway took money once, for what was sold'] as const
 
 /** Not a rule about what is, but about when. */
 export const COMES_TO_REST = 'everything comes to rest'
@@ -81,6 +80,8 @@ export interface Evidence {
   late?: readonly string[]
   /** What was answered to each idempotency key. */
   byKey: ReadonlyMap<string, ReadonlySet<string>>
+  /** Ids of messages that nobody can read. */
+  poison?: ReadonlySet<string>
   /** What the payment gateway says it did; absent: it was not asked. */
   ledger?: () => LedgerEntry[]
   /** How long what is under way may take, ms. */
@@ -139,7 +140,7 @@ async function quiet(client: pg.Client, { queues, patience }: Evidence): Promise
   }
 }
 
-async function furtherRules(client: pg.Client, { api, queues, products, putIn, accepted, late = [], byKey, ledger }: Evidence): Promise<Record<(typeof FURTHER_RULES)[number], string[]>> {
+async function furtherRules(client: pg.Client, { api, queues, products, putIn, accepted, late = [], byKey, poison = new Set(), ledger }: Evidence): Promise<Record<(typeof FURTHER_RULES)[number], string[]>> {
   const orders = await client.query<{ orderId: string; status: string; total: number | null }>('select order_id as "orderId", status, total::float8 as total from order_service.orders')
   const ids = async (sql: string, values: unknown[] = []) => (await client.query<{ id: string }>(sql, values)).rows.map(({ id }) => id)
   return {
@@ -151,6 +152,12 @@ async function furtherRules(client: pg.Client, { api, queues, products, putIn, a
       // Each order here is a customer's only one.
       ...(await ids('select customer_id as id from order_service.orders group by 1 having count(*) > 1'))
     ],
+    'dead letters: the poison, each once': await ids(
+      `select coalesce(poison.id, letter.message_id, 'without an id') as id from unnest($1::text[]) as poison (id)
+        full join (${each('dead_letter', 'message_id')}) as letter on letter.message_id = poison.id
+      group by 1 having count(poison.id) <> 1 or count(letter.message_id) <> 1`,
+      [[...poison]]
+    ),
     'queues empty': ((await queues?.()) ?? []).filter(({ messages }) => messages > 0).map(({ name, messages }) => `${name} (${messages})`),
     'each history replays': await unfaithful(api, await ids('select saga_id as id from order_service.saga')),
     'the gateway took money once, for what was sold': ledger ? ledgerFaults(ledger(), orders.rows) : []

@@ -1,0 +1,34 @@
+import type { BodyOf, Contract, Message } from './message.ts'
+import type { RetryPolicy } from './retry.ts'
+import type { Tx } from './sql.ts'
+
+/**
+ * Handles messages of some contracts. `handle` gets only messages this endpoint has not handled before, in order of
+ * arrival and several for one business transaction possible; it does its work in `tx` and returns the messages to send.
+ */
+export interface Handler {
+  readonly contracts: readonly Contract[]
+  handle(messages: Message[], tx: Tx): Promise<Message[]>
+  /** Called after the commit. It may be lost in a crash, so it may only hurry what happens anyway. */
+  committed?(): void
+  /** Where it differs from the endpoint's. */
+  readonly retry?: Partial<RetryPolicy>
+}
+
+/** Declares a handler of one contract. */
+export function handle<C extends Contract>(
+  contract: C,
+  handler: (messages: Message<C>[], tx: Tx) => Promise<Message[]>,
+  options: Pick<Handler, 'committed' | 'retry'> = {}
+): Handler {
+  return { contracts: [contract], handle: handler, ...options }
+}
+
+/** Adapts code that handles one message at a time. */
+export function each<C extends Contract>(handler: (body: BodyOf<C>, message: Message<C>, tx: Tx) => Promise<Message[]>): (messages: Message<C>[], tx: Tx) => Promise<Message[]> {
+  return async (messages, tx) => {
+    const out: Message[] = []
+    for (const message of messages) out.push(...(await handler(message.body, message, tx)))
+    return out
+  }
+}
