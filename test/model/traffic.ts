@@ -65,17 +65,17 @@ export class Traffic {
   }
 
   holds(endpoint: string, payload: string | Buffer): boolean {
-    return this.#held.has(this.#keyOf(endpoint, payload))
+    return this.#keysOf(endpoint, payload).some((key) => this.#held.has(key))
   }
 
   /** Whether this acknowledgement is to be lost; the next is not. */
   losesAck(endpoint: string, payload: string | Buffer): boolean {
-    return this.#lostAcks.delete(this.#keyOf(endpoint, payload))
+    return this.#keysOf(endpoint, payload).some((key) => this.#lostAcks.delete(key))
   }
 
-  #keyOf(endpoint: string, payload: string | Buffer): string {
+  #keysOf(endpoint: string, payload: string | Buffer): string[] {
     const { type, orderId } = look(payload)
-    return keyOf(this.#orders.get(orderId ?? ''), [endpoint, type])
+    return [type, '*'].map((name) => keyOf(this.#orders.get(orderId ?? ''), [endpoint, name]))
   }
 }
 

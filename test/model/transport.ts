@@ -46,11 +46,11 @@ export class ModelTransport extends WatchedTransport {
     })
   }
 
-  /** Lets messages go that are no longer to be held. */
+  /** Lets messages go that are no longer to be held, the last first: they overtake each other. */
   letGo(): void {
     const free = this.#held.filter(({ endpoint, delivery }) => !this.#traffic.holds(endpoint, delivery.payload))
     this.#held = this.#held.filter((one) => !free.includes(one))
-    for (const { deliver } of free) deliver()
+    for (const { deliver } of free.toReversed()) deliver()
   }
 
   /** Messages before an endpoint that are not held. */
