@@ -86,6 +86,10 @@ export const mutants: readonly Mutant[] = [
     edits: [{ file: 'payment/take.ts', from: "case when $6 then clock_timestamp() + interval '${CLAIM_SECONDS} seconds' else now() end", to: 'case when $6 then null::timestamptz else now() end' }]
   },
   {
+    name: 'gives up when another transaction was in the way',
+    edits: [{ file: 'messaging/conflict.ts', from: 'if (!isConflict(error) || attempt === MOST_TRIES) throw error', to: 'if (isConflict(error) || attempt === MOST_TRIES) throw error' }]
+  },
+  {
     name: 'cancels an order that is completed',
     edits: [{ file: 'order/machine.ts', from: "[CANCEL_ORDER]: ignore('it is completed')", to: "[CANCEL_ORDER]: { target: 'Failed.settled', actions: 'setCancelled' }" }]
   }
