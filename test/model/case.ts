@@ -69,10 +69,13 @@ const hold = fc.record({ do: fc.constant('hold'), order, route })
 const place = fc.record({ do: fc.constant('place'), order })
 const decision = fc.record({ do: fc.constantFrom('deadline', 'cancel', 'retry'), order })
 
+/** An order is held up somewhere, and meanwhile it is decided. */
+const heldUp = fc.tuple(hold, fc.constantFrom('deadline', 'cancel')).map(([held, decided]): ModelEvent[] => [held, { do: 'place', order: held.order }, { do: 'rest' }, { do: decided, order: held.order }, { do: 'rest' }])
+
 /** What happens one after the other; more often than chance would have it, what one has to wait for to see anything. */
 const happenings: fc.Arbitrary<ModelEvent[]> = fc.oneof(
   { weight: 4, arbitrary: fc.tuple(place) },
-  { weight: 3, arbitrary: fc.tuple(hold, rest).map(([held, rested]): ModelEvent[] => [held, { do: 'place', order: held.order }, rested]) },
+  { weight: 3, arbitrary: heldUp },
   { weight: 2, arbitrary: fc.tuple(decision, rest) },
   { weight: 2, arbitrary: fc.tuple(decision) },
   { weight: 2, arbitrary: fc.tuple(hold) },
@@ -102,7 +105,7 @@ function withFewDeaths(events: ModelEvent[]): ModelEvent[] {
 
 /** A case as people read it. */
 export function sentences({ stock, orders, events }: ModelCase): string[] {
-  return [`${stock} units on the shelf`, ...events.map((event, index) => `${index + 1}. ${sentence(event, orders)}`)]
+  return [`${stock} ${stock === 1 ? 'unit' : 'units'} on the shelf`, ...events.map((event, index) => `${index + 1}. ${sentence(event, orders)}`)]
 }
 
 function sentence(event: ModelEvent, orders: readonly ModelOrder[]): string {
