@@ -3,6 +3,7 @@
 import { connect, type ConfirmChannel, type ConsumeMessage } from 'amqplib'
 import pg from 'pg'
 import type { Duplex } from 'node:stream'
+import { parameter } from '../../src/messaging/array-literal.ts'
 import { newId } from '../../src/messaging/id.ts'
 import { packWrites } from '../../src/messaging/rabbitmq-connection.ts'
 import { joinJson, jsonTexts } from '../../src/messaging/sql.ts'
@@ -89,7 +90,7 @@ export class FloorService {
     this.#channel = channel
     this.#consumer = consumer
     this.#confirmed = batches(async (ids: string[]) => {
-      await this.#pool.query({ name: 'forget', text: 'delete from outbox where id = any($1::bigint[])', values: [ids] })
+      await this.#pool.query({ name: 'forget', text: 'delete from outbox where id = any($1::bigint[])', values: [parameter(ids)] })
       for (const id of ids) this.#inFlight.delete(id)
     })
   }
@@ -121,7 +122,7 @@ export class FloorService {
       const sent: Promise<unknown>[] = []
       const sql: Sql = async (name, text, values) => {
         pack(client)
-        const result = client.query({ name, text, values })
+        const result = client.query({ name, text, values: values.map(parameter) })
         sent.push(result)
         return (await result).rows as never
       }

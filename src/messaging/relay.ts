@@ -1,4 +1,5 @@
 import { Client } from 'pg'
+import { parameter } from './array-literal.ts'
 import { backoff } from './batcher.ts'
 import { sessionOptions, withoutOptions } from './database.ts'
 import type { Log } from './log.ts'
@@ -208,7 +209,7 @@ export class Relay {
     this.#unread = false
     const began = Date.now()
     const all = began >= this.#readAllAt
-    const { rows } = await client.query<OutboxRow>({ ...READ, values: [[...this.#inHand], all ? '0' : this.#lowest] })
+    const { rows } = await client.query<OutboxRow>({ ...READ, values: [parameter([...this.#inHand]), all ? '0' : this.#lowest] })
     if (all) this.#readAllAt = Date.now() + Math.max(POLL_MS, REST * (Date.now() - began))
     this.#lowest = lowestOf([...this.#inHand, ...rows.map(({ id }) => id)]) ?? this.#latest
     if (rows.length >= BATCH) this.#unread = true
@@ -273,7 +274,7 @@ export class Relay {
     // Copies: confirms go on arriving while the statements run.
     const settled = [...this.#settled]
     if (settled.length > 0) {
-      await client.query({ ...DELETE, values: [settled] })
+      await client.query({ ...DELETE, values: [parameter(settled)] })
       this.#settled = this.#settled.slice(settled.length)
       for (const id of settled) this.#inHand.delete(id)
     }

@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream'
 import type { ClientBase, QueryResultRow } from 'pg'
 import type { DataSource, EntityManager } from 'typeorm'
+import { parameter } from './array-literal.ts'
 
 /** The open transaction: always an argument, never ambient. */
 export type Tx = EntityManager
@@ -61,7 +62,7 @@ export async function run<Row extends QueryResultRow>(tx: Tx, { name, text }: St
   if (!tx.queryRunner) throw new Error('run() needs the EntityManager of an open transaction')
   const client = open.get(tx)?.client ?? ((await tx.queryRunner.connect()) as ClientBase)
   pack(client)
-  const result = await client.query<Row>({ name, text, values })
+  const result = await client.query<Row>({ name, text, values: values.map(parameter) })
   return result.rows
 }
 
