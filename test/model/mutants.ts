@@ -1,0 +1,133 @@
+import { execFile } from 'node:child_process'
+import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { ROOT } from '../support/program.ts'
+
+/** One text of a source file, exchanged for another. */
+interface Edit {
+  file: string
+  from: string
+  to: string
+}
+
+/** The product with one of its promises broken on purpose. */
+export interface Mutant {
+  name: string
+  edits: readonly Edit[]
+}
+
+export const mutants: readonly Mutant[] = [
+  {
+    name: 'has no inbox',
+    edits: [{ file: 'messaging/inbox.ts', from: 'return new Set(rows.map((row) => row.message_id))', to: 'return new Set([...messageIds, ...rows.map((row) => row.message_id)])' }]
+  },
+  {
+    name: 'acknowledges before the commit',
+    edits: [
+      { file: 'messaging/endpoint.ts', from: '    await outbox.transaction(async (tx) => {\n      const fresh', to: '    for (const one of batch) one.delivery.ack()\n    await outbox.transaction(async (tx) => {\n      const fresh' },
+      { file: 'messaging/endpoint.ts', from: 'for (const one of batch) this.#end(one).ack()\n    handler.committed', to: 'for (const one of batch) this.#end(one)\n    handler.committed' }
+    ]
+  },
+  {
+    name: 'deletes from the outbox before the message has arrived',
+    edits: [{ file: 'messaging/relay.ts', from: "const outcome = await transport.publish(", to: "this.#settled.push(id)\n      this.#wake.give()\n      const outcome = await transport.publish(" }]
+  },
+  {
+    name: 'forgets idempotency keys',
+    edits: [{ file: 'order/place-orders.ts', from: 'if (claimants.size === 0) return used', to: 'if (claimants.size >= 0) return used' }]
+  },
+  {
+    name: 'answers before the commit',
+    edits: [{ file: 'order/place-orders.ts', from: 'const used = await claimKeys(tx, batch)', to: 'const used = await claimKeys(tx, batch)\n      for (const waiting of batch) if (!used.has(waiting)) waiting.resolve({ orderId: waiting.orderId, replayed: false })' }]
+  },
+  {
+    // Either alone is made up for by the other.
+    name: 'ignores what comes after the deadline',
+    edits: [
+      { file: 'order/machine.ts', from: "StockReservedEvent: { target: 'releasingStock', actions: 'expectMoney' }", to: "StockReservedEvent: ignore('late')" },
+      { file: 'order/machine.ts', from: "PaymentCompletedEvent: { target: 'refunding', actions: 'expectMoney' }", to: "PaymentCompletedEvent: ignore('late')" }
+    ]
+  },
+  {
+    name: 'gives no stock back when payment fails',
+    edits: [{ file: 'order/machine.ts', from: "PaymentFailedEvent: { target: 'Failed.releasingStock', actions: 'setReason' }", to: "PaymentFailedEvent: { target: 'Failed.settled', actions: 'setReason' }" }]
+  },
+  {
+    name: 'does not wait for a refund',
+    edits: [{ file: 'order/machine.ts', from: "StockReleasedEvent: [{ guard: 'mayBePaid', target: 'refunding' }, { target: 'settled' }]", to: "StockReleasedEvent: [{ target: 'settled' }]" }]
+  },
+  {
+    // Either alone is made up for by the other.
+    name: 'leaves no tombstone for a reservation, and ignores a late one',
+    edits: [
+      { file: 'stock/release.ts', from: 'run(tx, INSERT_TOMBSTONES, [orderIds])', to: 'undefined' },
+      { file: 'order/machine.ts', from: "StockReservedEvent: { target: 'releasingStock', actions: 'expectMoney' }", to: "StockReservedEvent: ignore('late')" }
+    ]
+  },
+  {
+    name: 'leaves no tombstone for a payment',
+    edits: [{ file: 'payment/refund.ts', from: '  await run(tx, INSERT_TOMBSTONES, [orderIds])\n', to: "  if (orderIds.length === 0) await run(tx, INSERT_TOMBSTONES, [orderIds])\n" }]
+  },
+  {
+    name: 'gives stock back as often as it is asked',
+    edits: [{ file: 'stock/release.ts', from: "where order_id = any($1::uuid[]) and status = 'Reserved' returning", to: 'where order_id = any($1::uuid[]) returning' }]
+  },
+  {
+    name: 'reserves as often as it is asked',
+    edits: [{ file: 'stock/handler.ts', from: '.filter(({ body }) => !answers.has(orderKey(body)))', to: '' }]
+  },
+  {
+    name: 'asks the gateway under another key each time',
+    edits: [{ file: 'payment/cashier.ts', from: 'const request = { key, amount', to: 'const request = { key: `${key}/${attempts}`, amount' }]
+  },
+  {
+    name: 'asks the gateway once',
+    edits: [{ file: 'payment/cashier.ts', from: 'retryMs: Math.round(backoff(attempts, RETRY_MIN_MS, RETRY_MAX_MS)), messages', to: 'messages' }]
+  },
+  {
+    name: 'forgets what a dead process asked the gateway',
+    edits: [{ file: 'payment/take.ts', from: "case when $6 then clock_timestamp() + interval '${CLAIM_SECONDS} seconds' else now() end", to: 'case when $6 then null::timestamptz else now() end' }]
+  },
+  {
+    name: 'gives up when another transaction was in the way',
+    edits: [{ file: 'messaging/conflict.ts', from: 'if (!isConflict(error) || attempt === MOST_TRIES) throw error', to: 'if (isConflict(error) || attempt === MOST_TRIES) throw error' }]
+  },
+  {
+    name: 'cancels an order that is completed',
+    edits: [{ file: 'order/machine.ts', from: "[CANCEL_ORDER]: ignore('it is completed')", to: "[CANCEL_ORDER]: { target: 'Failed.settled', actions: 'setCancelled' }" }]
+  }
+]
+
+export interface Caught {
+  name: string
+  /** All that the search printed. */
+  told: string
+  /** The run that went wrong first; undefined: none did. */
+  run: number | undefined
+  seconds: number
+}
+
+/** Searches a copy of the sources in which the mutant's texts are exchanged. */
+export async function hunt({ name, edits }: Mutant, runs: number, seed: number): Promise<Caught> {
+  const folder = await mkdtemp(join(tmpdir(), 'sagabox-mutant-'))
+  try {
+    for (const copied of ['src', 'test', 'scripts']) await cp(join(ROOT, copied), join(folder, copied), { recursive: true })
+    for (const shared of ['package.json', 'node_modules', 'config', 'migrations']) await symlink(join(ROOT, shared), join(folder, shared))
+    for (const { file, from, to } of edits) {
+      const path = join(folder, 'src', file)
+      const code = await readFile(path, 'utf8')
+      const found = code.split(from).length - 1
+      if (found !== 1) throw new Error(`src/${file} holds this ${found} times, expected once: ${from}`)
+      await writeFile(path, code.replace(from, () => to))
+    }
+    const began = Date.now()
+    const told = await new Promise<string>((resolve) =>
+      execFile(process.execPath, ['--import=tsx', 'scripts/test-model.ts', '--runs', String(runs), '--seed', String(seed)], { cwd: folder }, (_, stdout, stderr) => resolve(stdout + stderr))
+    )
+    const run = /^Run (\d+) of seed/m.exec(told)?.[1]
+    return { name, told, run: run === undefined ? undefined : Number(run), seconds: (Date.now() - began) / 1000 }
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}
