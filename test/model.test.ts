@@ -53,8 +53,8 @@ t.test('cases that found something go well', async (t) => {
 })
 
 t.test('whatever happens in whatever order, every order ends as anybody would expect', async (t) => {
-  const seed = Number(process.env['MODEL_SEED'] ?? Math.ceil(Math.random() * 2 ** 30))
-  t.comment(`MODEL_SEED=${seed}`)
+  // The same cases each time: a change is judged by what it changes. `npm run test:model` searches further.
+  const seed = Number(process.env['MODEL_SEED'] ?? 1)
   const { createDatabase } = await postgresForTests()
   const found = await search({ runs: RUNS, seed, createDatabase: () => createDatabase(t.name), progress() {}, failed: (faults) => t.comment(`is made smaller: ${faults.join('; ')}`) })
   t.equal(found && describe(found), undefined)

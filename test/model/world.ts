@@ -10,7 +10,7 @@ import { customerOf, Traffic } from './traffic.ts'
 /** How often the tables are looked at, ms. */
 const LOOK_MS = 5
 /** How long nothing may change while something is under way: for a broken system, never a measure of speed, ms. */
-const STANDSTILL_MS = 8000
+const STANDSTILL_MS = 15_000
 
 // What waits in an outbox and is not held; timers that are due; payments that wait for the gateway.
 const MOVING = `
