@@ -18,11 +18,11 @@ export async function stockShelves(databaseUrl: string): Promise<void> {
 }
 
 /**
- * Makes the schemas order_service, stock_service and payment_service with the product's domain tables.
+ * Makes the schemas order_service, stock_service and payment_service with the product's domain tables; orders and sagas have migrations in common.
  * @param more migration folders that every schema gets beside its own, such as `messaging` for outbox and inbox
  */
 export async function createShop(databaseUrl: string, more: readonly string[] = []): Promise<void> {
-  for (const [service, extra] of [['order', [...more, ...(more.length > 0 ? ['saga'] : [])]], ['stock', more], ['payment', more]] as const) {
+  for (const [service, extra] of [['order', [...more, 'saga']], ['stock', more], ['payment', more]] as const) {
     const sql = [...extra, service].flatMap((folder) => {
       const path = fileURLToPath(new URL(`../migrations/${folder}/`, import.meta.url))
       // Everything goes in one transaction here, and the tables are empty.

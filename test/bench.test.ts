@@ -2,6 +2,15 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { createShop, stockShelves } from '../bench/shop.ts'
+import { postgresForTests } from './fixtures/postgres.ts'
+
+// The peers, which are not installed here, run on it.
+t.test('the shop can be made without the product’s messaging', async (t) => {
+  const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
+  await createShop(databaseUrl)
+  await stockShelves(databaseUrl)
+})
 
 // Whether the bench works, not how fast anything is.
 t.test('the bench measures the product and the floor, and finds the invariants kept', async (t) => {

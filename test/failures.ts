@@ -289,13 +289,15 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
       if (bus.url) await until('they are in the queue', async () => (await port.count('outbox')) === 0)
       let deaths = 0
       const run = async (): Promise<void> => {
-        const child = fork(fileURLToPath(new URL('fixtures/harbour-process.ts', import.meta.url)), [JSON.stringify(options)], { execArgv: ['--import=tsx'] })
+        const child = fork(fileURLToPath(new URL('fixtures/harbour-process.ts', import.meta.url)), [JSON.stringify(options)], { execArgv: ['--import=tsx'], silent: true })
         t.teardown(() => child.kill('SIGKILL'))
+        let lastWords = ''
+        child.stderr!.on('data', (text: Buffer) => (lastWords = text.toString()))
         const ended = once(child, 'exit').then(() => 'died' as const)
         const buried = until('it is a dead letter', async () => (await letters()).length > 0 && ('buried' as const))
         if ((await Promise.race([ended, buried])) === 'died') {
           deaths++
-          if (deaths > 10) throw new Error('a crash loop')
+          if (deaths > 10) throw new Error(`a crash loop: ${lastWords}`)
           return run()
         }
         await until('the others are handled', async () => (await port.count('effects')) === sent.length - 1)
