@@ -1,14 +1,9 @@
 // The short version of `npm run test:faults`: every crash point on both transports, and every mutant.
-import { spawnSync } from 'node:child_process'
 import t, { type Test } from 'tap'
 import { Bank } from './faults/bank.ts'
 import { allCrashPoints } from './faults/crash-points.ts'
 import { play, randomBy } from './faults/fault.ts'
 import { hunt, mutants } from './faults/mutants.ts'
-import { ROOT } from './support/program.ts'
-
-const prepared = spawnSync(process.execPath, ['scripts/prepare.mjs', 'build'], { cwd: ROOT, stdio: 'inherit' })
-if (prepared.status !== 0) throw new Error('The product could not be built')
 
 const SEED = 1
 

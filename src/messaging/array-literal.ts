@@ -1,6 +1,6 @@
 /**
  * A parameter as pg would send it, an array of plain values as one text made at once: pg escapes and appends each element by itself, which took
- * 21 µs for 60 ids, and a fifth of what an order allocated; this takes 6.
+ * 21 µs for 60 ids, and an eighth of what an order allocated; this takes 6.
  */
 export function parameter(value: unknown): unknown {
   if (!Array.isArray(value)) return value

@@ -1,15 +1,8 @@
-import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, rm, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { applyEdits, type Edit } from '../support/edits.ts'
 import { ROOT, type Scope } from '../support/program.ts'
-
-/** One text of a file of the product, exchanged for another. */
-export interface Edit {
-  /** Compiled, inside dist/. */
-  file: string
-  from: string
-  to: string
-}
 
 /**
  * Builds the product with something broken in it. Returns its dist folder.
@@ -21,11 +14,6 @@ export async function brokenBuild(scope: Scope, edits: readonly Edit[]): Promise
   const dist = join(folder, 'dist')
   await cp(join(ROOT, 'dist'), dist, { recursive: true })
   for (const shared of ['package.json', 'node_modules', 'config', 'migrations']) await symlink(join(ROOT, shared), join(folder, shared))
-  for (const { file, from, to } of edits) {
-    const code = await readFile(join(dist, file), 'utf8')
-    const found = code.split(from).length - 1
-    if (found !== 1) throw new Error(`dist/${file} holds this ${found} times, expected once: ${from}`)
-    await writeFile(join(dist, file), code.replace(from, () => to))
-  }
+  await applyEdits(dist, edits)
   return dist
 }

@@ -3,7 +3,7 @@ import type { Bank } from './bank.ts'
 import { play } from './fault.ts'
 import { COMES_TO_REST } from './oracle.ts'
 import { faultNamed } from './faults.ts'
-import type { Edit } from './broken-build.ts'
+import type { Edit } from '../support/edits.ts'
 
 /** How long what is under way may take, ms: longer than the claim of a payment. */
 const PATIENCE = 20_000

@@ -3,9 +3,10 @@ import { pathToFileURL } from 'node:url'
 import { postgresForTests } from '../fixtures/postgres.ts'
 import { rabbitmqForTests, type Broker, type QueueState } from '../fixtures/rabbitmq.ts'
 import { Api } from '../support/api.ts'
+import type { Edit } from '../support/edits.ts'
 import { Program, ROOT, type Scope } from '../support/program.ts'
 import { until } from '../support/until.ts'
-import { brokenBuild, type Edit } from './broken-build.ts'
+import { brokenBuild } from './broken-build.ts'
 import { Proxy } from './proxy.ts'
 
 /** memory: all services in one process, without a broker. rabbitmq: a process each. */

@@ -1,15 +1,9 @@
 import { execFile } from 'node:child_process'
-import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, rm, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { applyEdits, type Edit } from '../support/edits.ts'
 import { ROOT } from '../support/program.ts'
-
-/** One text of a source file, exchanged for another. */
-interface Edit {
-  file: string
-  from: string
-  to: string
-}
 
 /** The product with one of its promises broken on purpose. */
 export interface Mutant {
@@ -114,13 +108,7 @@ export async function hunt({ name, edits }: Mutant, runs: number, seed: number):
   try {
     for (const copied of ['src', 'test', 'scripts']) await cp(join(ROOT, copied), join(folder, copied), { recursive: true })
     for (const shared of ['package.json', 'node_modules', 'config', 'migrations']) await symlink(join(ROOT, shared), join(folder, shared))
-    for (const { file, from, to } of edits) {
-      const path = join(folder, 'src', file)
-      const code = await readFile(path, 'utf8')
-      const found = code.split(from).length - 1
-      if (found !== 1) throw new Error(`src/${file} holds this ${found} times, expected once: ${from}`)
-      await writeFile(path, code.replace(from, () => to))
-    }
+    await applyEdits(join(folder, 'src'), edits)
     const began = Date.now()
     const told = await new Promise<string>((resolve) =>
       execFile(process.execPath, ['--import=tsx', 'scripts/test-model.ts', '--runs', String(runs), '--seed', String(seed)], { cwd: folder }, (_, stdout, stderr) => resolve(stdout + stderr))
