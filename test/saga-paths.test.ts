@@ -8,7 +8,7 @@ import { message } from '../src/messaging/message.ts'
 import { CANCEL_ORDER } from '../src/order/machine.ts'
 import { orderSaga } from '../src/order/saga.ts'
 import { statesOf } from '../src/saga/define.ts'
-import { pathOf } from '../src/saga/step.ts'
+import { pathOf } from '../src/saga/state.ts'
 import { tell, type Happening, type Story } from '../src/testing/story.ts'
 
 const order = { orderId: '01890000-0000-7000-8000-000000000001', customerId: 'ada', items: [{ productId: 'keyboard', quantity: 1 }], paymentMethod: 'pm_card_visa' }

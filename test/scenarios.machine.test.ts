@@ -3,7 +3,7 @@ import { ORDER_EVENTS } from '../src/order/machine.ts'
 import { orderSaga } from '../src/order/saga.ts'
 import { OrderCreatedEvent } from '../src/contracts/order.ts'
 import { message, type BodyOf, type Contract } from '../src/messaging/message.ts'
-import { statusOf } from '../src/saga/step.ts'
+import { statusOf } from '../src/saga/state.ts'
 import { tell, type Story } from '../src/testing/story.ts'
 import { scenarios, type ExpectedOrder, type ExpectedStep, type Scenario } from './support/scenario.ts'
 

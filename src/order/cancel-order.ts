@@ -2,7 +2,7 @@ import { HttpProblem, notFound } from '../http/problem.ts'
 import { retryConflicts } from '../messaging/conflict.ts'
 import type { Outbox } from '../messaging/outbox.ts'
 import type { SagaHost } from '../saga/host.ts'
-import { statusOf } from '../saga/step.ts'
+import { statusOf } from '../saga/state.ts'
 import { CANCEL_ORDER, CANCELLED } from './machine.ts'
 
 /**

@@ -2,7 +2,7 @@ import type { SagaDefinition } from './define.ts'
 import { endsOf, eventName } from './diagram.ts'
 import { historyOf, rowOf, type Recording } from './recording.ts'
 import { replay, type Difference } from './replay.ts'
-import { pathOf } from './step.ts'
+import { pathOf } from './state.ts'
 import type { HistoryRow, SagaRow } from './tables.ts'
 import { ofVersion, resume, versionOf } from './versions.ts'
 

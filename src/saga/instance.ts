@@ -1,7 +1,8 @@
 import type { AnyMachineSnapshot, AnyStateMachine } from 'xstate'
 import { message, type Message } from '../messaging/message.ts'
 import { MIGRATE, RETRY, type PendingTimer, type SagaDefinition } from './define.ts'
-import { begin, isEnd, pathOf, resend, step, type SagaEvent, type Step, type TimerStart } from './step.ts'
+import { pathOf } from './state.ts'
+import { begin, isEnd, resend, step, type SagaEvent, type Step, type TimerStart } from './step.ts'
 import type { DeferredEvent, HistoryRow, LastError, SagaRow } from './tables.ts'
 import { resume, versionOf } from './versions.ts'
 

@@ -11,7 +11,7 @@ import { describe } from './diagram.ts'
 import type { SagaHost } from './host.ts'
 import type { SagaInspector } from './inspect.ts'
 import { Recording } from './recording.ts'
-import { statusOf } from './step.ts'
+import { statusOf } from './state.ts'
 import { allVersions, versionOf } from './versions.ts'
 
 const Summary = Type.Object({

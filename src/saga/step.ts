@@ -1,5 +1,8 @@
-import { createActor, type AnyActorScope, type AnyMachineSnapshot, type AnyStateMachine, type AnyStateNode, type StateValue } from 'xstate'
+import type { AnyMachineSnapshot, AnyStateMachine } from 'xstate'
 import { END, type Send, type send } from './define.ts'
+import { moveByXState, type ActionData, type Move } from './move.ts'
+import { planMove, planStart } from './plan.ts'
+import { activeNodes, pathOf } from './state.ts'
 
 export interface TimerStart {
   id: string
@@ -31,12 +34,15 @@ export interface SagaEvent {
 
 /** The first step of an instance. */
 export function begin(machine: AnyStateMachine, input: unknown): Step {
-  return collect(machine, undefined, (scope) => machine.getInitialSnapshot(scope, input))
+  const move = planStart(machine, input) ?? moveByXState(machine, (scope) => machine.getInitialSnapshot(scope, input))
+  // XState does not throw what fails here.
+  if (move.snapshot.status === 'error') throw move.snapshot.error
+  return toStep(undefined, move)
 }
 
 /** Applies one event. An event that the state does not take changes nothing and is still a step. */
 export function step(machine: AnyStateMachine, before: AnyMachineSnapshot, event: SagaEvent): Step {
-  const result = collect(machine, pathOf(before.value), (scope) => machine.transition(before, event, scope))
+  const result = toStep(pathOf(before.value), planMove(machine, before, event) ?? moveByXState(machine, (scope) => machine.transition(before, event, scope)))
   // XState gives back the very snapshot when no transition was enabled.
   if (result.snapshot === before && result.decision === 'handled' && result.sends.length === 0) result.decision = 'undecided'
   return result
@@ -62,77 +68,11 @@ export function awaitedCommands(snapshot: AnyMachineSnapshot): Send[] {
     .filter(({ contract }) => contract.kind === 'command')
 }
 
-/** The state that an instance is in, and all around it. */
-export function activeNodes(snapshot: AnyMachineSnapshot): AnyStateNode[] {
-  const { _nodes: nodes } = snapshot as { _nodes: AnyStateNode[] }
-  return nodes
-}
-
 function isSend(action: unknown): action is ReturnType<typeof send> {
   return typeof action === 'object' && (action as ActionData).type === 'send'
 }
 
-const templates = new WeakMap<AnyStateMachine, Map<string, AnyMachineSnapshot>>()
-
-/**
- * Rebuilds the snapshot that was stored as plain data.
- * @throws Error when the machine has no such state
- */
-export function restore(machine: AnyStateMachine, value: unknown, context: unknown): AnyMachineSnapshot {
-  let known = templates.get(machine)
-  if (!known) templates.set(machine, (known = new Map()))
-  const path = pathOf(value as StateValue)
-  let template = known.get(path)
-  // Finding a state's nodes costs as much as a step, and they are the same for every instance in it.
-  if (!template) {
-    template = machine.resolveState({ value: value as StateValue, context: {} })
-    // XState would go on in the first of the states inside it.
-    if (pathOf(template.value) !== path) throw new Error(`${path} is not a state to rest in: it holds others`)
-    known.set(path, template)
-  }
-  return { ...template, context } as AnyMachineSnapshot
-}
-
-/** `{ Suspend: 'takingPayment' }` -> `Suspend.takingPayment` */
-export function pathOf(value: StateValue): string {
-  if (typeof value === 'string') return value
-  return Object.entries(value)
-    .map(([key, child]) => (child === undefined || (typeof child === 'object' && Object.keys(child).length === 0) ? key : `${key}.${pathOf(child)}`))
-    .join(',')
-}
-
-/** `Suspend.takingPayment` -> `Suspend` */
-export function statusOf(path: string): string {
-  return path.split('.', 1)[0]!
-}
-
-interface ActionData {
-  type: string
-  params?: unknown
-}
-
-const scopes = new WeakMap<AnyStateMachine, AnyActorScope>()
-
-/**
- * What XState's `transition()` and `initialTransition()` do, with one scope a machine. Theirs makes an actor for every call,
- * which runs the machine’s start once more: a step takes 8 to 15 µs instead of 50 to 70.
- */
-function collect(machine: AnyStateMachine, from: string | undefined, move: (scope: AnyActorScope) => AnyMachineSnapshot): Step {
-  let scope = scopes.get(machine)
-  if (!scope) scopes.set(machine, (scope = inertScope(machine)))
-  const actions: ActionData[] = []
-  scope.actionExecutor = (action) => actions.push(action)
-  return toStep(from, move(scope), actions)
-}
-
-/** A scope in which nothing happens: every action comes back as data. */
-function inertScope(machine: AnyStateMachine): AnyActorScope {
-  const self = createActor(machine)
-  const nothing = () => {}
-  return { self, system: self.system, id: '', sessionId: '', logger: nothing, defer: nothing, stopChild: nothing, emit: nothing, actionExecutor: nothing }
-}
-
-function toStep(from: string | undefined, snapshot: AnyMachineSnapshot, actions: readonly ActionData[]): Step {
+function toStep(from: string | undefined, { snapshot, actions }: Move): Step {
   const result: Step = { decision: 'handled', snapshot, from, to: pathOf(snapshot.value), sends: [], timersStarted: [], timersCancelled: [] }
   for (const { type, params } of actions) {
     if (type === 'send') result.sends.push(params as Send)
