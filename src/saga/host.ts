@@ -57,10 +57,11 @@ export class SagaHost {
     const instances: SagaInstance[] = []
     const moved: LockedRow[] = []
     const failed: { sagaId: string; error: unknown }[] = []
+    const now = nowOf(rows)
     for (const row of rows) {
       try {
-        const instance = SagaInstance.load(this.definition, row, row.now)
-        instance.fire(row.now)
+        const instance = SagaInstance.load(this.definition, row, now)
+        instance.fire(now)
         instances.push(instance)
         moved.push(row)
       } catch (error) {
@@ -68,7 +69,7 @@ export class SagaHost {
       }
     }
     if (failed.length > 0) {
-      const at = rows[0]!.now.toISOString()
+      const at = now.toISOString()
       postponeTimers(tx, this.definition.name, failed.map(({ sagaId, error }) => ({ sagaId, error: { at, message: error instanceof Error ? error.message : String(error), type: null } })))
     }
     return { due: rows.length, messages: await this.#save(tx, moved, instances), failed }
@@ -99,8 +100,9 @@ export class SagaHost {
   async #moveOne<R extends { taken: boolean }>(tx: Tx, sagaId: string, move: (instance: SagaInstance, now: Date) => R): Promise<(R & SagaMove) | undefined> {
     const [row] = await lockInstances(tx, this.definition.name, [sagaId])
     if (!row) return undefined
-    const instance = SagaInstance.load(this.definition, row, row.now)
-    const result = move(instance, row.now)
+    const now = nowOf([row])
+    const instance = SagaInstance.load(this.definition, row, now)
+    const result = move(instance, now)
     const messages = result.taken ? await this.#save(tx, [row], [instance]) : []
     const { state, context } = instance.toRow()
     return { ...result, state, context, messages }
@@ -110,13 +112,13 @@ export class SagaHost {
     const { name } = this.definition
     const ids = [...new Set(messages.map((message) => message.correlationId!))]
     const rows = await lockInstances(tx, name, ids)
-    const now = rows[0]?.now
-    const instances = new Map(rows.map((row) => [row.saga_id, SagaInstance.load(this.definition, row, row.now)]))
+    const now = nowOf(rows)
+    const instances = new Map(rows.map((row) => [row.saga_id, SagaInstance.load(this.definition, row, now)]))
     for (const message of messages) {
       // The body's id may be written in capitals; Postgres answers in small letters.
       const instance = instances.get(message.correlationId!.toLowerCase())
       if (!instance) throw new NotRetryable(`${message.contract.name}: no ${name} saga ${message.correlationId}`)
-      instance.apply(message, now!)
+      instance.apply(message, now)
     }
     return this.#save(tx, rows, [...instances.values()])
   }
@@ -138,4 +140,9 @@ export class SagaHost {
     })
     await project(tx, changes.toSorted((a, b) => (a.sagaId < b.sagaId ? -1 : 1)))
   }
+}
+
+/** The transaction's time by the database's clock; of no rows, any. */
+function nowOf(rows: readonly LockedRow[]): Date {
+  return new Date(rows[0]?.now_ms ?? 0)
 }

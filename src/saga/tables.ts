@@ -53,12 +53,15 @@ export interface HistoryRow {
 const MOVED = `saga_id, state, value, context, version, timers`
 const COLUMNS = `${MOVED}, machine_version, deferred, stuck_since, last_error`
 
+// As a number: to read a time out of each row's text took 5 µs an order.
+const LOCKED_COLUMNS = `${COLUMNS}, ctid::text as place, floor(extract(epoch from now()) * 1000)::float8 as now_ms`
+
 // In id order: two batches that share instances wait for each other instead of deadlocking.
-const LOCK = statement(`select ${COLUMNS}, ctid::text as place, now() as now from saga where saga = $1 and saga_id = any($2::uuid[]) order by saga_id for update`)
+const LOCK = statement(`select ${LOCKED_COLUMNS} from saga where saga = $1 and saga_id = any($2::uuid[]) order by saga_id for update`)
 
 // `skip locked` waits for nothing: an instance that an event is moving right now is looked at again next time.
 const LOCK_DUE = statement(`
-  select ${COLUMNS}, ctid::text as place, now() as now from saga
+  select ${LOCKED_COLUMNS} from saga
   where saga = $1 and next_timer_at <= now() order by next_timer_at limit $2 for update skip locked`)
 
 // Timers of an instance that today's machine cannot move: they must not stand in the way of the others.
@@ -111,7 +114,8 @@ const INSERT_HISTORY_WITH_NOTES = statement(`
 export interface LockedRow extends SagaRow {
   /** Where the locked row is, until the transaction ends. */
   place: string
-  now: Date
+  /** The database's time, the same in all rows of a transaction. */
+  now_ms: number
 }
 
 export function lockInstances(tx: Tx, saga: string, ids: readonly string[]): Promise<LockedRow[]> {
