@@ -24,6 +24,7 @@ class LedgerGateway implements PaymentGateway {
   arrive: (() => void) | undefined
   holds = false
   answerAgain: (() => void) | undefined
+  answersAgainAtRefund = false
 
   async charge({ amount }: { amount: number }, _signal: AbortSignal, again: (answer: ChargeResult) => void): Promise<ChargeResult> {
     this.answerAgain = () => again({ outcome: 'charged', reference: 'ref' })
@@ -34,6 +35,7 @@ class LedgerGateway implements PaymentGateway {
   }
 
   async refund(): Promise<{ amount: number }> {
+    if (this.answersAgainAtRefund) this.answerAgain!()
     this.refunds++
     const amount = this.money
     this.money = 0
@@ -157,6 +159,21 @@ t.test('an answer that comes again after the refund moves nothing', async (t) =>
   await cashier.runOnce()
   await statusIs('Refunded')
   gateway.answerAgain!()
+  await cashier.stop()
+  t.match(await payment(), { status: 'Refunded', refundedAmount: 500 })
+  t.same(await sent(), ['PaymentCompletedEvent', 'PaymentRefundedEvent'])
+})
+
+t.test('an answer that comes again together with that of the refund does not stand in its way', async (t) => {
+  const { outbox, payment, statusIs, take, refund, sent } = await openPayment(t)
+  const gateway = new LedgerGateway()
+  const cashier = new Cashier(outbox, gateway, testLog)
+  await take()
+  await cashier.runOnce()
+  await statusIs('Completed')
+  gateway.answersAgainAtRefund = true
+  await refund()
+  t.equal(await cashier.runOnce(), 1)
   await cashier.stop()
   t.match(await payment(), { status: 'Refunded', refundedAmount: 500 })
   t.same(await sent(), ['PaymentCompletedEvent', 'PaymentRefundedEvent'])

@@ -171,9 +171,10 @@ export class Cashier {
 async function recordAnswers(tx: Tx, batch: readonly Answered[]): Promise<Change[]> {
   const rows = await run<{ order_id: string; status: PaymentStatus; refund_requested: boolean; place: string }>(tx, LOCK, [batch.map(({ payment }) => payment.orderId)])
   const current = new Map(rows.map((row) => [row.order_id, row]))
-  const changes = batch
+  const counting = batch.filter(({ payment, answer }) => counts(answer, payment.status, current.get(payment.orderId)!.status))
+  const changes = counting
     // An attempt that outlived its claim may be answered twice; only one answer counts.
-    .filter(({ payment, answer }, index) => counts(answer, payment.status, current.get(payment.orderId)!.status) && index === batch.findIndex((other) => other.payment.orderId === payment.orderId))
+    .filter(({ payment }, index) => index === counting.findIndex((other) => other.payment.orderId === payment.orderId))
     .map(({ payment, answer }) => ({ place: current.get(payment.orderId)!.place, ...changeFor(payment, answer, current.get(payment.orderId)!) }))
   void write(tx, RECORD, [
     changes.map(({ place }) => place),
