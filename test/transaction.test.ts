@@ -1,3 +1,4 @@
+import type pg from 'pg'
 import t, { type Test } from 'tap'
 import { createDataSource } from '../src/messaging/database.ts'
 import { isBadData, run, statement, transaction, write } from '../src/messaging/sql.ts'
@@ -74,4 +75,42 @@ t.test('work that throws leaves nothing behind', async (t) => {
 t.test('write needs a transaction that waits for it', async (t) => {
   const { dataSource } = await open(t)
   await t.rejects(dataSource.transaction(async (tx) => void write(tx, INSERT, [['1']])), /begun by transaction\(\)/)
+})
+
+const TAKE = statement('insert into things (thing) select * from unnest($1::jsonb[]) returning thing')
+const taking = (...things: string[]) => ({ ...TAKE, values: [things], read: (rows: { thing?: unknown }[]) => rows.map(({ thing }) => thing) })
+
+t.test('an opening is part of its transaction, on a new connection and on one that was used before', async (t) => {
+  const { dataSource, stored } = await open(t)
+  for (const [index, connection] of ['new', 'used', 'used'].entries()) {
+    const seen = await transaction(dataSource, async (tx, things) => {
+      t.equal(tx.queryRunner?.isTransactionActive, true)
+      return { things, started: (await tx.query<[{ is: boolean }]>('select now() < clock_timestamp() and pg_current_xact_id_if_assigned() is not null as is'))[0].is }
+    }, taking('1', '2'))
+    t.same(seen, { things: [1, 2], started: true }, connection)
+    t.equal(await stored(), 2 * (index + 1))
+    await t.rejects(transaction(dataSource, async () => { throw new Error('no') }, taking('3')), { message: 'no' })
+    t.equal(await stored(), 2 * (index + 1), 'nothing of it stays when the work fails')
+    const failing = await transaction(dataSource, async () => t.fail('the work is not begun'), taking('"\\u0000"')).catch((error: unknown) => error)
+    t.ok(isBadData(failing), 'an opening that fails says why')
+  }
+  await transaction(dataSource, async (tx) => {
+    await tx.transaction(async (inner) => { await inner.query(`insert into things values ('4')`); throw new Error('no') }).catch(() => {})
+    await tx.query(`insert into things values ('5')`)
+  }, taking('6'))
+  t.equal(await stored(), 8, "TypeORM's transaction inside one is a savepoint")
+})
+
+t.test('an opening whose BEGIN fails is not executed', async (t) => {
+  const { dataSource, stored } = await open(t)
+  await transaction(dataSource, async () => {}, taking('1'))
+  const runner = dataSource.createQueryRunner()
+  const client = (await runner.connect()) as pg.ClientBase
+  await client.query('deallocate begin')
+  await runner.release()
+  let worked = false
+  // On the connection that has lost its BEGIN, the pool's last one.
+  await t.rejects(transaction(dataSource, async () => { worked = true }, taking('2')), /prepared statement "begin" does not exist/)
+  t.equal(worked, false)
+  t.equal(await stored(), 1, 'and so is not committed by itself')
 })

@@ -1,4 +1,5 @@
-import { run, statement, type Tx } from './sql.ts'
+import type { Opening } from './opening.ts'
+import { statement } from './sql.ts'
 
 // Sorted, so that two consumers given overlapping redeliveries wait for each other instead of deadlocking.
 // `on conflict` and not insert-and-catch: a unique violation would abort the whole transaction.
@@ -8,11 +9,7 @@ const CLAIM = statement(`
   on conflict do nothing
   returning message_id`)
 
-/**
- * Records messages as handled, in the transaction that handles them.
- * @returns the ids that had not been handled by this endpoint before
- */
-export async function claim(tx: Tx, endpoint: string, messageIds: readonly string[]): Promise<Set<string>> {
-  const rows = await run<{ message_id: string }>(tx, CLAIM, [messageIds, endpoint])
-  return new Set(rows.map((row) => row.message_id))
+/** Records messages as handled: opens the transaction that handles them, and reads the ids that this endpoint had not handled before. */
+export function claiming(endpoint: string, messageIds: readonly string[]): Opening<Set<string>> {
+  return { ...CLAIM, values: [messageIds, endpoint], read: (rows) => new Set(rows.map((row) => row.message_id as string)) }
 }

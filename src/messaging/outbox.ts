@@ -1,6 +1,7 @@
 import type { DataSource } from 'typeorm'
 import { destinationOf, encodeEnvelope } from './envelope.ts'
 import type { Message } from './message.ts'
+import type { Opening } from './opening.ts'
 import { joinJson, jsonTexts, statement, storableJson, storableText, transaction, write, type Tx } from './sql.ts'
 import type { Headers } from './transport.ts'
 
@@ -98,16 +99,17 @@ export class Outbox {
     ])
   }
 
-  /** Runs work in a transaction; once it has committed, the relay is given the messages stored in it. */
-  async transaction<R>(work: (tx: Tx) => Promise<R>): Promise<R> {
+  /** Runs work in a transaction, as `transaction` in sql.ts does; once it has committed, the relay is given the messages stored in it. */
+  async transaction<R, T = undefined>(work: (tx: Tx, opened: T) => Promise<R>, opening?: Opening<T>): Promise<R> {
     let stored: Stored[] = []
     let sentBack = false
-    const result = await transaction(this.#options.dataSource, async (tx) => {
-      const value = await work(tx)
+    const inOutbox = async (tx: Tx, opened: T) => {
+      const value = await work(tx, opened)
       stored = this.#stored.get(tx) ?? []
       sentBack = this.#sentBack.has(tx)
       return value
-    })
+    }
+    const result = await transaction(this.#options.dataSource, inOutbox, opening)
     if (sentBack) this.#options.committed([])
     for (const { rows, inserted } of stored) {
       const ids = new Map((await inserted).map(({ id, message_id: messageId }) => [messageId, id]))

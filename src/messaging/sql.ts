@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream'
 import type { ClientBase, QueryResultRow } from 'pg'
 import type { DataSource, EntityManager } from 'typeorm'
 import { parameter } from './array-literal.ts'
+import { begin, type Opening } from './opening.ts'
 
 /** The open transaction: always an argument, never ambient. */
 export type Tx = EntityManager
@@ -32,17 +33,21 @@ const open = new WeakMap<Tx, OpenTransaction>()
 
 /**
  * Runs work in a transaction. What `write` has sent goes to the server together with the commit, which fails with it.
+ * @param work gets what the opening has read
+ * @param opening a statement to begin with, which saves a round trip
  * @throws what the work threw, what the first failed `write` met, or an error when a failed statement's error was swallowed:
  * PostgreSQL would answer such a commit with a rollback, and say nothing
  */
-export async function transaction<R>(dataSource: DataSource, work: (tx: Tx) => Promise<R>): Promise<R> {
+export async function transaction<R, T = undefined>(dataSource: DataSource, work: (tx: Tx, opened: T) => Promise<R>, opening?: Opening<T>): Promise<R> {
   const runner = dataSource.createQueryRunner()
   const writes: Promise<unknown>[] = []
   try {
-    await runner.startTransaction()
     const client = (await runner.connect()) as ClientBase
+    // As TypeORM's own startTransaction() leaves it, which sends nothing else along: what runs inside is a savepoint.
+    Object.assign(runner, { isTransactionActive: true, transactionDepth: 1 })
+    const opened = (await begin(client, opening)) as T
     open.set(runner.manager, { client, writes })
-    const result = await work(runner.manager)
+    const result = await work(runner.manager, opened)
     const outcomes = await Promise.allSettled([...writes, run(runner.manager, NOTHING, []), runner.commitTransaction()])
     for (const outcome of outcomes) if (outcome.status === 'rejected') throw isAborted(outcome.reason) ? new Error(SWALLOWED, { cause: outcome.reason }) : outcome.reason
     return result

@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto'
+import type { QueryResultRow } from 'pg'
 import { OrderCreatedEvent } from '../contracts/order.ts'
 import { HttpProblem } from '../http/problem.ts'
 import { backoff, Batcher } from '../messaging/batcher.ts'
 import { newId } from '../messaging/id.ts'
 import { message, type BodyOf } from '../messaging/message.ts'
 import type { Outbox } from '../messaging/outbox.ts'
-import { isConflict, isUnavailable, run, statement, type Tx } from '../messaging/sql.ts'
+import { isConflict, isUnavailable, run, statement, write, type Tx } from '../messaging/sql.ts'
 import type { SagaHost } from '../saga/host.ts'
 
 /** Most orders in one transaction. Coalescing concurrent requests brought 60 % more orders a second, measured. */
@@ -18,15 +19,17 @@ const CLAIM_KEYS = statement(`
 
 const READ_KEYS = statement(`select key, request_hash, order_id from idempotency_key where key = any($1::text[])`)
 
-// One round trip for both tables; every order has at least one line, so the time always comes back.
+/** The database's time, from which the timers of the new sagas count. */
+const NOW = { ...statement('select now() as now'), values: [], read: ([row]: QueryResultRow[]) => row!.now as Date }
+
+// One statement for both tables.
 const INSERT_ORDERS = statement(`
   with placed as (
     insert into orders (order_id, customer_id, payment_method, expected_total)
     select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[])
   )
   insert into order_lines (order_id, line, product_id, quantity)
-  select * from unnest($5::uuid[], $6::integer[], $7::text[], $8::integer[])
-  returning now() as now`)
+  select * from unnest($5::uuid[], $6::integer[], $7::text[], $8::integer[])`)
 
 export type NewOrder = Omit<BodyOf<typeof OrderCreatedEvent>, 'orderId'>
 
@@ -85,12 +88,12 @@ export class OrderIntake {
   }
 
   async #work(batch: Waiting[]): Promise<void> {
-    const earlier = await this.#outbox.transaction(async (tx) => {
+    const earlier = await this.#outbox.transaction(async (tx, now) => {
       const used = await claimKeys(tx, batch)
       const fresh = batch.filter((waiting) => !used.has(waiting))
-      if (fresh.length > 0) await this.#insert(tx, fresh)
+      if (fresh.length > 0) await this.#insert(tx, fresh, now)
       return used
-    })
+    }, NOW)
     for (const waiting of batch) {
       const first = earlier.get(waiting)
       if (!first) waiting.resolve({ orderId: waiting.orderId, replayed: false })
@@ -99,10 +102,10 @@ export class OrderIntake {
     }
   }
 
-  async #insert(tx: Tx, batch: readonly Waiting[]): Promise<void> {
+  async #insert(tx: Tx, batch: readonly Waiting[], now: Date): Promise<void> {
     const orders = batch.map(({ orderId, order, headers }) => message(OrderCreatedEvent, { orderId, ...order }, { headers }))
     const lines = orders.flatMap(({ body: { orderId, items } }) => items.map((item, index) => ({ orderId, line: index + 1, ...item })))
-    const [row] = await run<{ now: Date }>(tx, INSERT_ORDERS, [
+    void write(tx, INSERT_ORDERS, [
       orders.map(({ body }) => body.orderId),
       orders.map(({ body }) => body.customerId),
       orders.map(({ body }) => body.paymentMethod),
@@ -112,7 +115,7 @@ export class OrderIntake {
       lines.map(({ productId }) => productId),
       lines.map(({ quantity }) => quantity)
     ])
-    const sent = await this.#saga.start(tx, orders, row!.now)
+    const sent = await this.#saga.start(tx, orders, now)
     this.#outbox.add(tx, [...orders, ...sent])
   }
 }

@@ -5,7 +5,7 @@ import type { Log } from '../messaging/log.ts'
 import { Loop } from '../messaging/loop.ts'
 import { message, type Message } from '../messaging/message.ts'
 import type { Outbox } from '../messaging/outbox.ts'
-import { isConflict, isUnavailable, run, statement, write, type Tx } from '../messaging/sql.ts'
+import { isConflict, isUnavailable, statement, write, type Tx } from '../messaging/sql.ts'
 import { within } from '../messaging/within.ts'
 import { claimDue, GATEWAY_TIMEOUT_MS, type Claimed } from './claim.ts'
 import type { PaymentGateway } from './gateway.ts'
@@ -37,6 +37,13 @@ type Outcome = { outcome: 'charged'; reference: string } | { outcome: 'declined'
 interface Answered {
   payment: Claimed
   answer: Outcome
+}
+
+interface LockedPayment {
+  order_id: string
+  status: PaymentStatus
+  refund_requested: boolean
+  place: string
 }
 
 interface Change {
@@ -134,11 +141,11 @@ export class Cashier {
   }
 
   async #record(batch: Answered[]): Promise<void> {
-    const changes = await this.#outbox.transaction(async (tx) => {
-      const made = await recordAnswers(tx, batch)
+    const changes = await this.#outbox.transaction(async (tx, locked: LockedPayment[]) => {
+      const made = recordAnswers(tx, batch, locked)
       this.#outbox.add(tx, made.flatMap(({ messages }) => messages))
       return made
-    })
+    }, { ...LOCK, values: [batch.map(({ payment }) => payment.orderId)], read: (rows) => rows as LockedPayment[] })
     const soonest = Math.min(...changes.map(({ retryMs }) => retryMs ?? POLL_MS))
     if (soonest < POLL_MS) setTimeout(() => this.#loop.wake(), soonest).unref()
   }
@@ -168,9 +175,8 @@ export class Cashier {
 }
 
 /** Records what the gateway said. */
-async function recordAnswers(tx: Tx, batch: readonly Answered[]): Promise<Change[]> {
-  const rows = await run<{ order_id: string; status: PaymentStatus; refund_requested: boolean; place: string }>(tx, LOCK, [batch.map(({ payment }) => payment.orderId)])
-  const current = new Map(rows.map((row) => [row.order_id, row]))
+function recordAnswers(tx: Tx, batch: readonly Answered[], locked: readonly LockedPayment[]): Change[] {
+  const current = new Map(locked.map((row) => [row.order_id, row]))
   const counting = batch.filter(({ payment, answer }) => counts(answer, payment.status, current.get(payment.orderId)!.status))
   const changes = counting
     // An attempt that outlived its claim may be answered twice; only one answer counts.

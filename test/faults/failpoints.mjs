@@ -118,7 +118,7 @@ pg.Client.prototype.query = function (...args) {
   const text = typeof args[0] === 'string' ? args[0] : (args[0]?.text ?? '')
   const send = () => query.apply(this, args)
   if (dying.has(this)) return never
-  if (/^(start transaction|begin)/i.test(text)) sent.set(this, [])
+  if (text === 'begin' || args[0]?.begins) sent.set(this, [])
   const before = sent.get(this) ?? []
   const holds = (pattern) => before.some((statement) => pattern.test(statement))
 

@@ -28,7 +28,7 @@ export const mutants: Mutant[] = [
   {
     name: 'acknowledges before the commit',
     edits: [
-      { file: 'messaging/endpoint.js', from: 'await outbox.transaction(async (tx) => {\n            const fresh', to: 'for (const one of batch) this.#end(one).ack()\n await outbox.transaction(async (tx) => {\n            const fresh' },
+      { file: 'messaging/endpoint.js', from: 'await outbox.transaction(async (tx, fresh) => {', to: 'for (const one of batch) this.#end(one).ack()\n await outbox.transaction(async (tx, fresh) => {' },
       { file: 'messaging/endpoint.js', from: 'for (const one of batch)\n            this.#end(one).ack();\n        handler.committed', to: 'handler.committed' }
     ],
     fault: 'killed in the middle of a batch',
@@ -37,7 +37,7 @@ export const mutants: Mutant[] = [
   },
   {
     name: 'has no inbox',
-    edits: [{ file: 'messaging/inbox.js', from: 'return new Set(rows.map((row) => row.message_id))', to: 'return new Set(messageIds)' }],
+    edits: [{ file: 'messaging/inbox.js', from: 'read: (rows) => new Set(rows.map((row) => row.message_id))', to: 'read: () => new Set(messageIds)' }],
     fault: 'every message three times, to two copies',
     transport: 'rabbitmq',
     caughtBy: ['each event moved its saga once']

@@ -14,12 +14,12 @@ export interface Mutant {
 export const mutants: readonly Mutant[] = [
   {
     name: 'has no inbox',
-    edits: [{ file: 'messaging/inbox.ts', from: 'return new Set(rows.map((row) => row.message_id))', to: 'return new Set([...messageIds, ...rows.map((row) => row.message_id)])' }]
+    edits: [{ file: 'messaging/inbox.ts', from: 'new Set(rows.map((row) => row.message_id as string))', to: 'new Set([...messageIds, ...rows.map((row) => row.message_id as string)])' }]
   },
   {
     name: 'acknowledges before the commit',
     edits: [
-      { file: 'messaging/endpoint.ts', from: '    await outbox.transaction(async (tx) => {\n      const fresh', to: '    for (const one of batch) one.delivery.ack()\n    await outbox.transaction(async (tx) => {\n      const fresh' },
+      { file: 'messaging/endpoint.ts', from: '    await outbox.transaction(async (tx, fresh) => {', to: '    for (const one of batch) one.delivery.ack()\n    await outbox.transaction(async (tx, fresh) => {' },
       { file: 'messaging/endpoint.ts', from: 'for (const one of batch) this.#end(one).ack()\n    handler.committed', to: 'for (const one of batch) this.#end(one)\n    handler.committed' }
     ]
   },
