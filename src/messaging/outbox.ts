@@ -135,7 +135,10 @@ export interface OutboxStatus {
   lastError: string | null
 }
 
-/** What has been committed and not yet sent. */
+/**
+ * What has been committed and not yet sent. A leader is told from when its connection has a name: connections and locks are not looked
+ * at in one moment, and of one that has just come the name may be missing.
+ */
 export async function outboxStatus(dataSource: DataSource, schema: string): Promise<OutboxStatus> {
   const [row]: [OutboxStatus] = await dataSource.query(
     `
@@ -144,7 +147,7 @@ export async function outboxStatus(dataSource: DataSource, schema: string): Prom
       (array_agg(last_error order by id desc) filter (where last_error is not null))[1] as "lastError",
       (select jsonb_build_object('application', application_name, 'address', host(client_addr), 'since', backend_start)
         from pg_locks join pg_stat_activity using (pid)
-        where locktype = 'advisory' and granted and database = (select oid from pg_database where datname = current_database())
+        where locktype = 'advisory' and granted and application_name <> '' and database = (select oid from pg_database where datname = current_database())
           and classid = (hashtext('sagabox.relay')::bigint & 4294967295)::oid and objid = (hashtext($1)::bigint & 4294967295)::oid limit 1) as leader
     from outbox`,
     [schema]
