@@ -63,6 +63,17 @@ async function openPayment(t: Test) {
   }
 }
 
+/** A payment that has been taken. */
+async function openPaid(t: Test) {
+  const opened = await openPayment(t)
+  const gateway = new LedgerGateway()
+  const cashier = new Cashier(opened.outbox, gateway, testLog)
+  await opened.take()
+  await cashier.runOnce()
+  await opened.statusIs('Completed')
+  return { ...opened, gateway, cashier }
+}
+
 t.test('a charge that lands after its claim was lost and the refund found nothing is given back', async (t) => {
   const { outbox, payment, statusIs, expireClaim, take, refund, sent } = await openPayment(t)
   const gateway = new LedgerGateway()
@@ -149,12 +160,7 @@ t.test('an answer that comes twice counts once', async (t) => {
 })
 
 t.test('an answer that comes again after the refund moves nothing', async (t) => {
-  const { outbox, payment, statusIs, take, refund, sent } = await openPayment(t)
-  const gateway = new LedgerGateway()
-  const cashier = new Cashier(outbox, gateway, testLog)
-  await take()
-  await cashier.runOnce()
-  await statusIs('Completed')
+  const { cashier, gateway, payment, statusIs, refund, sent } = await openPaid(t)
   await refund()
   await cashier.runOnce()
   await statusIs('Refunded')
@@ -165,12 +171,7 @@ t.test('an answer that comes again after the refund moves nothing', async (t) =>
 })
 
 t.test('an answer that comes again together with that of the refund does not stand in its way', async (t) => {
-  const { outbox, payment, statusIs, take, refund, sent } = await openPayment(t)
-  const gateway = new LedgerGateway()
-  const cashier = new Cashier(outbox, gateway, testLog)
-  await take()
-  await cashier.runOnce()
-  await statusIs('Completed')
+  const { cashier, gateway, payment, refund, sent } = await openPaid(t)
   gateway.answersAgainAtRefund = true
   await refund()
   t.equal(await cashier.runOnce(), 1)
