@@ -30,11 +30,11 @@ export async function begin<T>(client: ClientBase, opening: Opening<T> | undefin
   const { name, text } = opening
   const query = { name, text, values: opening.values.map(parameter) }
   if (!known) return opening.read((await client.query(query)).rows)
-  return new Promise((resolve, reject) => {
-    // Two statements, two results.
-    const answered = (error: Error | undefined, results: unknown) => (error ? reject(error) : resolve(opening.read((results as QueryResult[]).at(-1)!.rows)))
-    client.query(new OpeningQuery(query, answered))
+  // Two statements, two results. Not read in pg's callback: what is thrown there ends the process.
+  const results = await new Promise<QueryResult[]>((resolve, reject) => {
+    client.query(new OpeningQuery(query, (error, found) => (error ? reject(error) : resolve(found as QueryResult[]))))
   })
+  return opening.read(results.at(-1)!.rows)
 }
 
 /** pg's own query, which sends BEGIN before itself and no Sync in between. */
