@@ -28,6 +28,12 @@ interface Circumstances {
   fired?: PendingTimer
 }
 
+/** An event as the history keeps it. */
+interface Happened {
+  type: string
+  body: Record<string, unknown>
+}
+
 type Cause = Pick<DeferredEvent, 'messageId' | 'conversationId' | 'correlationId' | 'headers'>
 
 /** One instance while a transaction moves it: folds events, collects history and messages. */
@@ -62,7 +68,7 @@ export class SagaInstance {
   static start(definition: SagaDefinition, started: Message, now: Date): SagaInstance {
     const first = begin(definition.machine, started.body)
     const instance = new SagaInstance(definition.machine, first.snapshot, { saga_id: started.correlationId!, state: first.to, version: 0, timers: [], machine_version: versionOf(definition), deferred: null, stuck_since: null, last_error: null })
-    instance.#record({ ...started.body, type: started.contract.name }, started, first, now)
+    instance.#record({ type: started.contract.name, body: started.body }, started, first, now)
     return instance
   }
 
@@ -81,15 +87,15 @@ export class SagaInstance {
 
   /** Applies a received event. */
   apply(received: Message, now: Date): void {
-    const event = { ...received.body, type: received.contract.name }
-    this.#take(event, received, step(this.#machine, this.#snapshot, event), now)
+    const happened = { type: received.contract.name, body: received.body }
+    this.#take(happened, received, step(this.#machine, this.#snapshot, eventOf(happened)), now)
   }
 
   /** Applies an event that no message carries. One that the state does not take leaves no trace: whoever asks is told instead. */
   ask(event: SagaEvent, now: Date): Asked {
     const result = step(this.#machine, this.#snapshot, event)
     const taken = result.decision === 'handled' || result.decision === 'deferred'
-    if (taken) this.#take(event, undefined, result, now)
+    if (taken) this.#take(happenedIn(event), undefined, result, now)
     return { taken, reason: result.reason }
   }
 
@@ -97,7 +103,7 @@ export class SagaInstance {
   retry(now: Date): boolean {
     const result = resend(this.#snapshot)
     if (result.sends.length === 0) return false
-    this.#record({ type: RETRY }, undefined, result, now)
+    this.#record({ type: RETRY, body: {} }, undefined, result, now)
     return true
   }
 
@@ -107,9 +113,8 @@ export class SagaInstance {
       const due = this.#timers.filter(({ dueAt }) => Date.parse(dueAt) <= now.getTime()).toSorted((a, b) => Date.parse(a.dueAt) - Date.parse(b.dueAt))[0]
       if (!due) return
       this.#timers = this.#timers.filter((timer) => timer !== due)
-      const event = { type: due.event }
-      const result = step(this.#machine, this.#snapshot, event)
-      this.#take(event, undefined, result, now, { fired: due })
+      const result = step(this.#machine, this.#snapshot, { type: due.event })
+      this.#take({ type: due.event, body: {} }, undefined, result, now, { fired: due })
       if (result.from === result.to && !isEnd(result.snapshot)) this.#stuckSince ??= now
     }
   }
@@ -135,15 +140,15 @@ export class SagaInstance {
     const to = pathOf(value)
     const changed: Step = { decision: 'handled', snapshot: this.#snapshot, from, to, sends: [], timersStarted: [], timersCancelled: [] }
     // The snapshot itself: a replay that has not the old machine goes on from here.
-    this.#record({ type: MIGRATE, from: version, value, context: context as unknown }, undefined, changed, now)
+    this.#record({ type: MIGRATE, body: { from: version, value, context: context as unknown } }, undefined, changed, now)
     this.#takeDeferred(now)
   }
 
-  #take(event: SagaEvent, cause: Cause | undefined, result: Step, now: Date, circumstances?: Circumstances): void {
-    this.#record(event, cause, result, now, circumstances)
+  #take(happened: Happened, cause: Cause | undefined, result: Step, now: Date, circumstances?: Circumstances): void {
+    this.#record(happened, cause, result, now, circumstances)
     if (result.decision === 'deferred') {
       const { messageId = null, conversationId, correlationId, headers = {} } = cause ?? {}
-      this.#deferred.push({ event, messageId, conversationId, correlationId, headers })
+      this.#deferred.push({ event: eventOf(happened), messageId, conversationId, correlationId, headers })
     }
     if (result.from !== result.to) this.#takeDeferred(now)
   }
@@ -158,12 +163,12 @@ export class SagaInstance {
         continue
       }
       this.#deferred = this.#deferred.toSpliced(index, 1)
-      this.#record(event, cause.messageId === null ? undefined : cause, result, now, { earlier: true })
+      this.#record(happenedIn(event), cause.messageId === null ? undefined : cause, result, now, { earlier: true })
       if (result.from !== result.to) index = 0
     }
   }
 
-  #record({ type, ...body }: SagaEvent, cause: Cause | undefined, result: Step, now: Date, { earlier, fired }: Circumstances = {}): void {
+  #record({ type, body }: Happened, cause: Cause | undefined, result: Step, now: Date, { earlier, fired }: Circumstances = {}): void {
     const { snapshot, from, to, sends, timersStarted, timersCancelled } = result
     const sent = sends.map(({ contract, body: content }) => message(contract, content as Message['body'], cause ?? { correlationId: this.sagaId, headers: {} }))
     this.#snapshot = snapshot
@@ -186,6 +191,14 @@ export class SagaInstance {
       machine_version: this.#machineVersion
     })
   }
+}
+
+function eventOf({ type, body }: Happened): SagaEvent {
+  return { ...body, type }
+}
+
+function happenedIn({ type, ...body }: SagaEvent): Happened {
+  return { type, body }
 }
 
 /** A timer that its own event starts again waits twice as long each time, so that an instance which waits in vain stays small. */

@@ -3,9 +3,13 @@ import type { AnyMachineSnapshot, AnyStateMachine, AnyStateNode, StateValue } fr
 /** `{ Suspend: 'takingPayment' }` -> `Suspend.takingPayment` */
 export function pathOf(value: StateValue): string {
   if (typeof value === 'string') return value
-  return Object.entries(value)
-    .map(([key, child]) => (child === undefined || (typeof child === 'object' && Object.keys(child).length === 0) ? key : `${key}.${pathOf(child)}`))
-    .join(',')
+  let path = ''
+  for (const key of Object.keys(value)) {
+    const child = value[key]
+    const isLeaf = child === undefined || (typeof child === 'object' && Object.keys(child).length === 0)
+    path += `${path === '' ? '' : ','}${key}${isLeaf ? '' : `.${pathOf(child)}`}`
+  }
+  return path
 }
 
 /** `Suspend.takingPayment` -> `Suspend` */
