@@ -2,7 +2,7 @@ import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
-import { encodeEnvelope } from '../src/messaging/envelope.ts'
+import { EnvelopeWriter } from '../src/messaging/envelope.ts'
 import { message } from '../src/messaging/message.ts'
 import type { Delivery, Transport } from '../src/messaging/transport.ts'
 import { DockShip, Port, ship, ShipDockedEvent, ShipLostEvent, ships, ShipSailedEvent, ShipSightedEvent, topology, topologyWithLighthouse, voyageOf, writes } from './fixtures/harbour.ts'
@@ -106,7 +106,7 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
     const world = await open(t)
     const { port } = world
     const sent = ship(DockShip)
-    const payload = encodeEnvelope(sent, port.transport.address, 'port')
+    const payload = new EnvelopeWriter(port.transport.address, 'port').write(sent)
     for (let copy = 0; copy < 3; copy++) await port.sendText('harbour', payload, sent.messageId)
     port.listen('harbour', [writes('harbour', DockShip)])
     await until('one of them is handled', async () => (await port.count('effects')) > 0)
@@ -242,7 +242,7 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
     const world = await open(t)
     const { port } = world
     port.listen('harbour', [writes('harbour', DockShip)])
-    const envelope = JSON.parse(encodeEnvelope(ship(DockShip), port.transport.address, 'port'))
+    const envelope = JSON.parse(new EnvelopeWriter(port.transport.address, 'port').write(ship(DockShip)))
     const unreadable = [
       { payload: '{"messageId": ', exception: 'UnreadableMessage', reason: /^body: expected a JSON envelope/ },
       { payload: '', exception: 'UnreadableMessage', reason: /^body: / },

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import { DeadLetterOffice, NotAllowed } from '../src/messaging/dead-letter-retry.ts'
 import { handle } from '../src/messaging/handler.ts'
-import { encodeEnvelope } from '../src/messaging/envelope.ts'
+import { EnvelopeWriter } from '../src/messaging/envelope.ts'
 import { faultOf } from '../src/messaging/fault.ts'
 import type { Message } from '../src/messaging/message.ts'
 import { NotRetryable, type RetryPolicy } from '../src/messaging/retry.ts'
@@ -271,7 +271,7 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
     port.listen('harbour', [writes('harbour', DockShip)])
     await port.send(sent)
     await until('it is handled', async () => (await port.count('effects')) === 1)
-    await port.sendText('harbour_error', encodeEnvelope(sent, port.transport.address, 'port'), sent.messageId)
+    await port.sendText('harbour_error', new EnvelopeWriter(port.transport.address, 'port').write(sent), sent.messageId)
     await until('its letter is there', async () => (await letters()).length === 1)
     await quiet()
     t.match(await letters(), [{ status: 'handled' }])

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { gzipSync } from 'node:zlib'
 import type { Test } from 'tap'
 import { v7 as uuidv7 } from 'uuid'
-import { encodeEnvelope } from '../src/messaging/envelope.ts'
+import { EnvelopeWriter } from '../src/messaging/envelope.ts'
 import type { Headers } from '../src/messaging/transport.ts'
 import { topologyOf } from '../src/messaging/topology.ts'
 import { DockShip, Port, ship, writes } from './fixtures/harbour.ts'
@@ -28,7 +28,7 @@ function nested(levels: number): object {
 
 /** Envelopes that are wrong in ways that were once thought of. */
 function handPicked(): Hostile[] {
-  const envelope = () => ({ ...(JSON.parse(encodeEnvelope(ship(DockShip), 'test://localhost/', 'port')) as Record<string, unknown>) })
+  const envelope = () => ({ ...(JSON.parse(new EnvelopeWriter('test://localhost/', 'port').write(ship(DockShip))) as Record<string, unknown>) })
   const text = (value: unknown) => Buffer.from(typeof value === 'string' ? value : JSON.stringify(value))
   const withMessage = (message: unknown) => text({ ...envelope(), message })
   return [
@@ -78,11 +78,11 @@ function random(seed: number): Hostile[] {
   const json = fc.json().map((text): Hostile => ({ what: 'random JSON', payload: Buffer.from(text) }))
   const field = fc.constantFrom('messageId', 'messageType', 'message', 'headers', 'correlationId', 'conversationId', 'initiatorId', 'sentTime', 'host', 'sourceAddress', 'destinationAddress')
   const spoilt = fc.tuple(field, fc.option(fc.jsonValue(), { nil: undefined })).map(([name, value]): Hostile => {
-    const envelope = JSON.parse(encodeEnvelope(ship(DockShip), 'test://localhost/', 'port')) as Record<string, unknown>
+    const envelope = JSON.parse(new EnvelopeWriter('test://localhost/', 'port').write(ship(DockShip))) as Record<string, unknown>
     return { what: `${name} replaced`, payload: Buffer.from(JSON.stringify({ ...envelope, [name]: value })) }
   })
   const body = fc.dictionary(fc.string(), fc.jsonValue()).map((extra): Hostile => {
-    const envelope = JSON.parse(encodeEnvelope(ship(DockShip), 'test://localhost/', 'port')) as Record<string, unknown>
+    const envelope = JSON.parse(new EnvelopeWriter('test://localhost/', 'port').write(ship(DockShip))) as Record<string, unknown>
     return { what: 'fields nobody knows', payload: Buffer.from(JSON.stringify({ ...envelope, message: { ...(envelope.message as object), ...extra } })) }
   })
   return fc.sample(fc.oneof(bytes, json, spoilt, body), { numRuns: RANDOM, seed })

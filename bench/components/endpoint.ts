@@ -1,7 +1,7 @@
 // Messages a second through an endpoint: from the end of its first transaction to the end of its last.
 import type { ConsumeMessage } from 'amqplib'
 import type pg from 'pg'
-import { encodeEnvelope, destinationOf } from '../../src/messaging/envelope.ts'
+import { EnvelopeWriter, destinationOf } from '../../src/messaging/envelope.ts'
 import { each, type Handler } from '../../src/messaging/handler.ts'
 import type { Message } from '../../src/messaging/message.ts'
 import { run, statement, type Tx } from '../../src/messaging/sql.ts'
@@ -124,7 +124,7 @@ function parcelsFor({ address }: Transport, count: number): Parcel[] {
     messageId: ping.messageId,
     destination: destinationOf(ping.contract),
     required: true,
-    payload: encodeEnvelope(ping, address, 'sender')
+    payload: new EnvelopeWriter(address, 'sender').write(ping)
   }))
 }
 

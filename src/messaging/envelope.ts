@@ -45,15 +45,31 @@ export const HOST_INFO = {
 
 const HOST = JSON.stringify(HOST_INFO)
 
-/**
- * MassTransit's JSON envelope.
- * @param address of the bus, e.g. `rabbitmq://localhost/` or `loopback://localhost/`
- * @param source name of the endpoint or service that sends
- */
-export function encodeEnvelope(message: Message, address: string, source: string): string {
-  const { contract, messageId, conversationId, correlationId, initiatorId } = message
-  // Put together by hand, because the larger half is the same for every message of a contract.
-  return `{"messageId":"${messageId}",${optional('conversationId', conversationId)}${optional('correlationId', correlationId)}${optional('initiatorId', initiatorId)}"sourceAddress":"${address}${source}","destinationAddress":"${address}${destinationOf(contract)}","messageType":[${urnsOf(contract)}],"message":${JSON.stringify(message.body)},"sentTime":"${new Date().toISOString()}","headers":${JSON.stringify(message.headers)},"host":${HOST}}`
+/** Writes MassTransit's JSON envelope; one instance for what is sent at one moment. */
+export class EnvelopeWriter {
+  readonly #address: string
+  readonly #source: string
+  readonly #sentTime = new Date().toISOString()
+  /** What is the same for every message of a contract, which is the larger half. */
+  readonly #addresses = new Map<Contract, string>()
+
+  /**
+   * @param address of the bus, e.g. `rabbitmq://localhost/` or `loopback://localhost/`
+   * @param source name of the endpoint or service that sends
+   */
+  constructor(address: string, source: string) {
+    this.#address = address
+    this.#source = source
+  }
+
+  write({ contract, messageId, conversationId, correlationId, initiatorId, body, headers }: Message): string {
+    let addresses = this.#addresses.get(contract)
+    if (addresses === undefined) {
+      addresses = `"sourceAddress":"${this.#address}${this.#source}","destinationAddress":"${this.#address}${destinationOf(contract)}","messageType":[${urnsOf(contract)}],"message":`
+      this.#addresses.set(contract, addresses)
+    }
+    return `{"messageId":"${messageId}",${optional('conversationId', conversationId)}${optional('correlationId', correlationId)}${optional('initiatorId', initiatorId)}${addresses}${JSON.stringify(body)},"sentTime":"${this.#sentTime}","headers":${JSON.stringify(headers)},"host":${HOST}}`
+  }
 }
 
 function urnsOf({ urn, alsoUrns }: Contract): string {

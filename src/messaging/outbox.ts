@@ -1,5 +1,5 @@
 import type { DataSource } from 'typeorm'
-import { destinationOf, encodeEnvelope } from './envelope.ts'
+import { destinationOf, EnvelopeWriter } from './envelope.ts'
 import type { Message } from './message.ts'
 import type { Opening } from './opening.ts'
 import { joinJson, jsonTexts, statement, storableJson, storableText, transaction, write, type Tx } from './sql.ts'
@@ -69,11 +69,12 @@ export class Outbox {
   add(tx: Tx, messages: readonly Message[]): void {
     if (messages.length === 0) return
     const { address, source } = this.#options
+    const writer = new EnvelopeWriter(address, source)
     const rows = messages.map((message) => ({
       message_id: message.messageId,
       destination: destinationOf(message.contract),
       required: !message.contract.optional,
-      payload: encodeEnvelope(message, address, source)
+      payload: writer.write(message)
     }))
     const inserted = write<{ id: string; message_id: string }>(tx, INSERT, [
       rows.map((row) => row.message_id),
