@@ -54,7 +54,7 @@ function collectStatements() {
   pg.Client.prototype.query = function (this: pg.Client, ...args: unknown[]) {
     const [config] = args as [{ name?: string; text: string }]
     const { options = '' } = (this as unknown as { connectionParameters: { options?: string } }).connectionParameters
-    if (config?.name && config.text !== 'begin') found.set(config.text, { text: config.text, options })
+    if (config?.name && !/^(begin|commit|rollback)$/.test(config.text)) found.set(config.text, { text: config.text, options })
     return Reflect.apply(original, this, args)
   } as typeof original
   return { found, restore: () => void (pg.Client.prototype.query = original) }

@@ -1,11 +1,12 @@
-import type pg from 'pg'
+import pg from 'pg'
 import t, { type Test } from 'tap'
 import { createDataSource } from '../src/messaging/database.ts'
-import { isBadData, run, statement, transaction, write } from '../src/messaging/sql.ts'
+import { isBadData, run, statement, transaction, write, type Tx } from '../src/messaging/sql.ts'
 import { postgresForTests } from './fixtures/postgres.ts'
 import { testLog } from './support/system.ts'
 
 const INSERT = statement('insert into things (thing) select * from unnest($1::jsonb[])')
+const TAKE = statement('insert into things (thing) select * from unnest($1::jsonb[]) returning thing, now() < clock_timestamp() and pg_current_xact_id_if_assigned() is not null as began')
 const COUNT = statement('select count(*)::integer as things from things')
 
 async function open(t: Test) {
@@ -77,40 +78,100 @@ t.test('write needs a transaction that waits for it', async (t) => {
   await t.rejects(dataSource.transaction(async (tx) => void write(tx, INSERT, [['1']])), /begun by transaction\(\)/)
 })
 
-const TAKE = statement('insert into things (thing) select * from unnest($1::jsonb[]) returning thing')
-const taking = (...things: string[]) => ({ ...TAKE, values: [things], read: (rows: { thing?: unknown }[]) => rows.map(({ thing }) => thing) })
-
-t.test('an opening is part of its transaction, on a new connection and on one that was used before', async (t) => {
+t.test('BEGIN travels with the first statement, on a new connection and on one that was used before', async (t) => {
   const { dataSource, stored } = await open(t)
   for (const [index, connection] of ['new', 'used', 'used'].entries()) {
-    const seen = await transaction(dataSource, async (tx, things) => {
+    const messages = t.capture(pg.Connection.prototype, 'sync', pg.Connection.prototype.sync)
+    await transaction(dataSource, async (tx) => {
       t.equal(tx.queryRunner?.isTransactionActive, true)
-      return { things, started: (await tx.query<[{ is: boolean }]>('select now() < clock_timestamp() and pg_current_xact_id_if_assigned() is not null as is'))[0].is }
-    }, taking('1', '2'))
-    t.same(seen, { things: [1, 2], started: true }, connection)
-    t.equal(await stored(), 2 * (index + 1))
-    await t.rejects(transaction(dataSource, async () => { throw new Error('no') }, taking('3')), { message: 'no' })
-    t.equal(await stored(), 2 * (index + 1), 'nothing of it stays when the work fails')
-    const failing = await transaction(dataSource, async () => t.fail('the work is not begun'), taking('"\\u0000"')).catch((error: unknown) => error)
-    t.ok(isBadData(failing), 'an opening that fails says why')
+      const made = await run<{ thing: number; began: boolean }>(tx, TAKE, [['1', '2']])
+      t.same(made.map(({ thing, began }) => ({ thing, began })), [{ thing: 1, began: true }, { thing: 2, began: true }], connection)
+      void write(tx, INSERT, [['3']])
+    })
+    messages.restore()
+    if (index === 2) t.equal(messages().length, 2, 'one message to begin, one to end')
+    t.equal(await stored(), 3 * (index + 1))
+    await t.rejects(transaction(dataSource, async (tx) => { await run(tx, TAKE, [['3']]); throw new Error('no') }), { message: 'no' })
+    t.equal(await stored(), 3 * (index + 1), 'nothing of it stays when the work fails')
+    const failing = await transaction(dataSource, async (tx) => { await run(tx, TAKE, [['"\\u0000"']]) }).catch((error: unknown) => error)
+    t.ok(isBadData(failing), 'a first statement that fails says why')
+  }
+})
+
+t.test('statements of one turn are executed in their order, and what TypeORM sends after those before it', async (t) => {
+  const { dataSource, stored } = await open(t)
+  for (const connection of ['new', 'used']) {
+    const seen = await transaction(dataSource, async (tx) => {
+      void write(tx, INSERT, [['1']])
+      const [[first], , [second]] = await Promise.all([run<{ things: number }>(tx, COUNT, []), run(tx, INSERT, [['2', '3']]), run<{ things: number }>(tx, COUNT, [])])
+      void write(tx, INSERT, [['4']])
+      const typeorm = await tx.query<[{ things: number }]>(COUNT.text)
+      await tx.query('delete from things')
+      return [first!.things, second!.things, typeorm[0].things]
+    })
+    t.same(seen, [1, 3, 4], connection)
+    t.equal(await stored(), 0)
   }
   await transaction(dataSource, async (tx) => {
     await tx.transaction(async (inner) => { await inner.query(`insert into things values ('4')`); throw new Error('no') }).catch(() => {})
     await tx.query(`insert into things values ('5')`)
-  }, taking('6'))
-  t.equal(await stored(), 8, "TypeORM's transaction inside one is a savepoint")
+  })
+  t.equal(await stored(), 1, "TypeORM's transaction inside one is a savepoint")
 })
 
-t.test('an opening whose BEGIN fails is not executed', async (t) => {
+t.test('of statements sent together, the one that failed is told from those before and after it', async (t) => {
   const { dataSource, stored } = await open(t)
-  await transaction(dataSource, async () => {}, taking('1'))
-  const runner = dataSource.createQueryRunner()
-  const client = (await runner.connect()) as pg.ClientBase
-  await client.query('deallocate begin')
-  await runner.release()
-  let worked = false
-  // On the connection that has lost its BEGIN, the pool's last one.
-  await t.rejects(transaction(dataSource, async () => { worked = true }, taking('2')), /prepared statement "begin" does not exist/)
-  t.equal(worked, false)
-  t.equal(await stored(), 1, 'and so is not committed by itself')
+  for (const connection of ['new', 'used']) {
+    const outcomes: string[] = []
+    const failing = transaction(dataSource, async (tx) => {
+      await run(tx, COUNT, [])
+      void write(tx, INSERT, [['1']])
+      const told = await Promise.allSettled([run(tx, COUNT, []), run(tx, INSERT, [['"\\u0000"']]), run(tx, COUNT, [])])
+      outcomes.push(...told.map(({ status }) => status))
+      throw new Error('bad thing')
+    })
+    await t.rejects(failing, { message: 'bad thing' }, 'what the work made of it is thrown: no write has failed')
+    t.same(outcomes, ['fulfilled', 'rejected', 'rejected'], connection)
+    t.equal(await stored(), 0)
+  }
+})
+
+const FIRST: Record<string, (tx: Tx) => Promise<unknown>> = {
+  'a statement': (tx) => run(tx, INSERT, [['1']]),
+  'a statement that nobody waits for': async (tx) => void write(tx, INSERT, [['1']]),
+  'a statement after the first': async (tx) => {
+    void write(tx, COUNT, [])
+    await new Promise(process.nextTick)
+    await run(tx, INSERT, [['1']])
+  },
+  "TypeORM's statement": (tx) => tx.query(`insert into things values ('1')`),
+  'a statement after one whose error is swallowed': async (tx) => {
+    await run(tx, COUNT, []).catch(() => {})
+    void write(tx, INSERT, [['1']])
+  }
+}
+
+for (const [name, work] of Object.entries(FIRST)) {
+  t.test(`${name} is not executed in a transaction whose BEGIN fails`, async (t) => {
+    const { dataSource, stored } = await open(t)
+    await transaction(dataSource, async (tx) => { await run(tx, INSERT, [[]]); await run(tx, COUNT, []) })
+    const runner = dataSource.createQueryRunner()
+    // The pool's last one, which the next transaction gets.
+    await ((await runner.connect()) as pg.ClientBase).query('deallocate begin')
+    await runner.release()
+    await t.rejects(transaction(dataSource, work), /prepared statement "begin" does not exist/)
+    t.equal(await stored(), 0, 'and so is not committed by itself')
+  })
+}
+
+t.test('nothing can be sent in a transaction that has ended', async (t) => {
+  const { dataSource, stored } = await open(t)
+  let late!: Tx
+  await transaction(dataSource, async (tx) => void (late = tx))
+  await t.rejects(run(late, INSERT, [['1']]), /has ended/)
+  t.throws(() => write(late, INSERT, [['1']]), /has ended/)
+  await t.rejects(late.query('select 1'), /already released/)
+  await t.rejects(transaction(dataSource, async (tx) => { late = tx; throw new Error('no') }), { message: 'no' })
+  await t.rejects(run(late, INSERT, [['1']]), /has ended/)
+  t.equal(await stored(), 0)
 })

@@ -5,7 +5,7 @@ import { DeadLetterSender, type Failure } from './dead-letter-sender.ts'
 import { EnvelopeReader, UnreadableMessage } from './envelope.ts'
 import { attemptOf, attemptsIn, redeliveriesIn, redeliveryHeaders, replayedIn, type FailedAttempt } from './failure.ts'
 import type { Handler } from './handler.ts'
-import { claiming } from './inbox.ts'
+import { claim } from './inbox.ts'
 import type { Log } from './log.ts'
 import type { Contract, Message } from './message.ts'
 import type { Outbox } from './outbox.ts'
@@ -147,14 +147,15 @@ export class Endpoint {
     const again = waiting.filter(({ delivery }) => delivery.redeliveries > 0)
     const batch = again.length > 0 ? await this.#withoutSuspects(waiting, again, batcher) : waiting
     if (batch.length === 0) return
-    await outbox.transaction(async (tx, fresh) => {
+    await outbox.transaction(async (tx) => {
+      const fresh = await claim(tx, definition.name, batch.map(({ message }) => message.messageId))
       // `delete` says whether it was still there: the second copy of a message within one batch is dropped too.
       const messages = batch.map(({ message }) => message).filter((message) => fresh.delete(message.messageId))
       if (messages.length > 0) outbox.add(tx, await handler.handle(messages, tx))
       if (again.length > 0) forgetStart(tx, definition.name, batch.map(({ message }) => message.messageId))
       const letters = batch.filter(({ delivery }) => replayedIn(delivery.headers) !== undefined)
       if (letters.length > 0) markHandled(tx, definition.name, letters.map(({ delivery }) => delivery.payload))
-    }, claiming(definition.name, batch.map(({ message }) => message.messageId)))
+    })
     for (const one of batch) this.#end(one).ack()
     handler.committed?.()
   }

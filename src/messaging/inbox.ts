@@ -1,15 +1,19 @@
-import type { Opening } from './opening.ts'
-import { statement } from './sql.ts'
+import { run, statement, type Tx } from './sql.ts'
 
 // Sorted, so that two consumers given overlapping redeliveries wait for each other instead of deadlocking.
 // `on conflict` and not insert-and-catch: a unique violation would abort the whole transaction.
+// All ids in one row: pg makes an object, and PostgreSQL a message, of each.
 const CLAIM = statement(`
-  insert into inbox (message_id, endpoint)
-  select id, $2 from unnest($1::uuid[]) as id order by id
-  on conflict do nothing
-  returning message_id`)
+  with claimed as (
+    insert into inbox (message_id, endpoint)
+    select id, $2 from unnest($1::uuid[]) as id order by id
+    on conflict do nothing
+    returning message_id
+  )
+  select string_agg(message_id::text, ' ') as ids from claimed`)
 
-/** Records messages as handled: opens the transaction that handles them, and reads the ids that this endpoint had not handled before. */
-export function claiming(endpoint: string, messageIds: readonly string[]): Opening<Set<string>> {
-  return { ...CLAIM, values: [messageIds, endpoint], read: (rows) => new Set(rows.map((row) => row.message_id as string)) }
+/** Records messages as handled. Returns the ids that this endpoint had not handled before. */
+export async function claim(tx: Tx, endpoint: string, messageIds: readonly string[]): Promise<Set<string>> {
+  const [row] = await run<{ ids: string | null }>(tx, CLAIM, [messageIds, endpoint])
+  return new Set(row!.ids?.split(' '))
 }

@@ -1,14 +1,17 @@
 import type { DataSource } from 'typeorm'
 import { destinationOf, EnvelopeWriter } from './envelope.ts'
 import type { Message } from './message.ts'
-import type { Opening } from './opening.ts'
 import { joinJson, jsonTexts, statement, storableJson, storableText, transaction, write, type Tx } from './sql.ts'
 import type { Headers } from './transport.ts'
 
+// All ids in one row, as in the inbox.
 const INSERT = statement(`
-  insert into outbox (message_id, destination, required, payload)
-  select * from unnest($1::uuid[], $2::text[], $3::boolean[], ${jsonTexts(4)})
-  returning id, message_id`)
+  with stored as (
+    insert into outbox (message_id, destination, required, payload)
+    select * from unnest($1::uuid[], $2::text[], $3::boolean[], ${jsonTexts(4)})
+    returning id, message_id
+  )
+  select string_agg(message_id::text || ' ' || id, ',') as ids from stored`)
 
 const INSERT_SENT_BACK = statement(`
   insert into outbox (message_id, destination, required, payload, body, headers, content_type, due_at)
@@ -76,7 +79,7 @@ export class Outbox {
       required: !message.contract.optional,
       payload: writer.write(message)
     }))
-    const inserted = write<{ id: string; message_id: string }>(tx, INSERT, [
+    const inserted = write<{ ids: string }>(tx, INSERT, [
       rows.map((row) => row.message_id),
       rows.map((row) => row.destination),
       rows.map((row) => row.required),
@@ -101,19 +104,20 @@ export class Outbox {
   }
 
   /** Runs work in a transaction, as `transaction` in sql.ts does; once it has committed, the relay is given the messages stored in it. */
-  async transaction<R, T = undefined>(work: (tx: Tx, opened: T) => Promise<R>, opening?: Opening<T>): Promise<R> {
+  async transaction<R>(work: (tx: Tx) => Promise<R>): Promise<R> {
     let stored: Stored[] = []
     let sentBack = false
-    const inOutbox = async (tx: Tx, opened: T) => {
-      const value = await work(tx, opened)
+    const inOutbox = async (tx: Tx) => {
+      const value = await work(tx)
       stored = this.#stored.get(tx) ?? []
       sentBack = this.#sentBack.has(tx)
       return value
     }
-    const result = await transaction(this.#options.dataSource, inOutbox, opening)
+    const result = await transaction(this.#options.dataSource, inOutbox)
     if (sentBack) this.#options.committed([])
     for (const { rows, inserted } of stored) {
-      const ids = new Map((await inserted).map(({ id, message_id: messageId }) => [messageId, id]))
+      const [{ ids: pairs }] = (await inserted) as [{ ids: string }]
+      const ids = new Map(pairs.split(',').map((pair) => pair.split(' ') as [string, string]))
       this.#options.committed(rows.map((row) => ({ id: ids.get(row.message_id)!, ...row })))
     }
     return result
@@ -123,7 +127,7 @@ export class Outbox {
 /** Rows on their way into the table, which gives them their ids. */
 interface Stored {
   rows: Omit<OutboxRow, 'id'>[]
-  inserted: Promise<{ id: string; message_id: string }[]>
+  inserted: Promise<{ ids: string }[]>
 }
 
 export interface OutboxStatus {

@@ -1,17 +1,10 @@
-import type { Duplex } from 'node:stream'
 import type { ClientBase, QueryResultRow } from 'pg'
 import type { DataSource, EntityManager } from 'typeorm'
 import { parameter } from './array-literal.ts'
-import { begin, type Opening } from './opening.ts'
+import { OpenTransaction, type Statement } from './open-transaction.ts'
 
 /** The open transaction: always an argument, never ambient. */
 export type Tx = EntityManager
-
-/** One SQL statement, prepared once a connection: planning a join of `unnest` costs more than running it. */
-export interface Statement {
-  readonly name: string
-  readonly text: string
-}
 
 let statements = 0
 
@@ -19,73 +12,63 @@ export function statement(text: string): Statement {
   return { name: `s${++statements}`, text }
 }
 
-interface OpenTransaction {
-  client: ClientBase
-  /** Statements sent and not waited for. */
-  writes: Promise<unknown>[]
-}
-
-/** Fails in a transaction in which a statement has failed. */
-const NOTHING = statement('select')
 const SWALLOWED = 'A statement of this transaction failed and its error was swallowed: nothing of it can be committed'
 
 const open = new WeakMap<Tx, OpenTransaction>()
 
 /**
  * Runs work in a transaction. What `write` has sent goes to the server together with the commit, which fails with it.
- * @param work gets what the opening has read
- * @param opening a statement to begin with, which saves a round trip
  * @throws what the work threw, what the first failed `write` met, or an error when a failed statement's error was swallowed:
  * PostgreSQL would answer such a commit with a rollback, and say nothing
  */
-export async function transaction<R, T = undefined>(dataSource: DataSource, work: (tx: Tx, opened: T) => Promise<R>, opening?: Opening<T>): Promise<R> {
+export async function transaction<R>(dataSource: DataSource, work: (tx: Tx) => Promise<R>): Promise<R> {
   const runner = dataSource.createQueryRunner()
-  const writes: Promise<unknown>[] = []
   try {
-    const client = (await runner.connect()) as ClientBase
-    // As TypeORM's own startTransaction() leaves it, which sends nothing else along: what runs inside is a savepoint.
-    Object.assign(runner, { isTransactionActive: true, transactionDepth: 1 })
-    const opened = (await begin(client, opening)) as T
-    open.set(runner.manager, { client, writes })
-    const result = await work(runner.manager, opened)
-    const outcomes = await Promise.allSettled([...writes, run(runner.manager, NOTHING, []), runner.commitTransaction()])
-    for (const outcome of outcomes) if (outcome.status === 'rejected') throw isAborted(outcome.reason) ? new Error(SWALLOWED, { cause: outcome.reason }) : outcome.reason
-    return result
-  } catch (error) {
-    const outcomes = await Promise.allSettled(writes)
-    // On a lost connection there is nothing left to roll back.
-    if (runner.isTransactionActive) await runner.rollbackTransaction().catch(() => {})
-    // After a failed write every later statement fails too, and none of them says why.
-    throw outcomes.find((outcome) => outcome.status === 'rejected')?.reason ?? error
+    const current = new OpenTransaction((await runner.connect()) as ClientBase)
+    // As TypeORM's own startTransaction() leaves it: what runs inside is a savepoint.
+    Object.assign(runner, { isTransactionActive: true, transactionDepth: 1, query: inTurn(runner.query.bind(runner), current) })
+    open.set(runner.manager, current)
+    try {
+      const result = await work(runner.manager)
+      if (!(await current.commit())) throw new Error(SWALLOWED)
+      return result
+    } catch (error) {
+      await current.rollback(error)
+      const { failedWrite } = current
+      // After a failed write every later statement fails too, and none of them says why.
+      throw isAborted(failedWrite) ? new Error(SWALLOWED, { cause: failedWrite }) : (failedWrite ?? error)
+    } finally {
+      Object.assign(runner, { isTransactionActive: false, transactionDepth: 0 })
+    }
   } finally {
     await runner.release()
   }
 }
 
-/** Runs a statement in the transaction, on TypeORM's own connection. Returns the rows, or those of `returning`. */
-export async function run<Row extends QueryResultRow>(tx: Tx, { name, text }: Statement, values: unknown[]): Promise<Row[]> {
-  if (!tx.queryRunner) throw new Error('run() needs the EntityManager of an open transaction')
-  const client = open.get(tx)?.client ?? ((await tx.queryRunner.connect()) as ClientBase)
-  pack(client)
-  const result = await client.query<Row>({ name, text, values: values.map(parameter) })
-  return result.rows
+/** TypeORM's own statements, after those that wait to be sent. */
+function inTurn<A extends unknown[], R>(query: (...args: A) => Promise<R>, current: OpenTransaction): (...args: A) => Promise<R> {
+  return async (...args) => {
+    await current.begun()
+    return query(...args)
+  }
 }
 
-/** Lets what is sent before the next turn of the event loop leave in one packet: pg writes each statement by itself. */
-function pack(client: ClientBase): void {
-  const { stream } = (client as unknown as { connection: { stream: Duplex } }).connection
-  stream.cork()
-  process.nextTick(() => stream.uncork())
+/** Runs a statement in the transaction, on TypeORM's own connection. Returns the rows, or those of `returning`. */
+export async function run<Row extends QueryResultRow>(tx: Tx, sent: Statement, values: unknown[]): Promise<Row[]> {
+  if (!tx.queryRunner) throw new Error('run() needs the EntityManager of an open transaction')
+  const current = open.get(tx)
+  if (current) return (await current.send<Row>(sent, values, false)).rows
+  const client = (await tx.queryRunner.connect()) as ClientBase
+  return (await client.query<Row>({ ...sent, values: values.map(parameter) })).rows
 }
 
 /** Sends a statement whose answer need not be waited for: the commit waits for it. Only inside `transaction`. */
 export function write<Row extends QueryResultRow>(tx: Tx, sent: Statement, values: unknown[]): Promise<Row[]> {
   const current = open.get(tx)
   if (!current) throw new Error('write() needs a transaction that was begun by transaction()')
-  const written = run<Row>(tx, sent, values)
+  const written = current.send<Row>(sent, values, true).then(({ rows }) => rows)
   // The commit reports it.
   written.catch(() => {})
-  current.writes.push(written)
   return written
 }
 

@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto'
-import type { QueryResultRow } from 'pg'
 import { OrderCreatedEvent } from '../contracts/order.ts'
 import { HttpProblem } from '../http/problem.ts'
 import { backoff, Batcher } from '../messaging/batcher.ts'
@@ -20,7 +19,7 @@ const CLAIM_KEYS = statement(`
 const READ_KEYS = statement(`select key, request_hash, order_id from idempotency_key where key = any($1::text[])`)
 
 /** The database's time, from which the timers of the new sagas count. */
-const NOW = { ...statement('select now() as now'), values: [], read: ([row]: QueryResultRow[]) => row!.now as Date }
+const NOW = statement('select now() as now')
 
 // One statement for both tables.
 const INSERT_ORDERS = statement(`
@@ -88,12 +87,12 @@ export class OrderIntake {
   }
 
   async #work(batch: Waiting[]): Promise<void> {
-    const earlier = await this.#outbox.transaction(async (tx, now) => {
-      const used = await claimKeys(tx, batch)
+    const earlier = await this.#outbox.transaction(async (tx) => {
+      const [used, [row]] = await Promise.all([claimKeys(tx, batch), run<{ now: Date }>(tx, NOW, [])])
       const fresh = batch.filter((waiting) => !used.has(waiting))
-      if (fresh.length > 0) await this.#insert(tx, fresh, now)
+      if (fresh.length > 0) await this.#insert(tx, fresh, row!.now)
       return used
-    }, NOW)
+    })
     for (const waiting of batch) {
       const first = earlier.get(waiting)
       if (!first) waiting.resolve({ orderId: waiting.orderId, replayed: false })

@@ -5,7 +5,7 @@ import type { Log } from '../messaging/log.ts'
 import { Loop } from '../messaging/loop.ts'
 import { message, type Message } from '../messaging/message.ts'
 import type { Outbox } from '../messaging/outbox.ts'
-import { isConflict, isUnavailable, statement, write, type Tx } from '../messaging/sql.ts'
+import { isConflict, isUnavailable, run, statement, write, type Tx } from '../messaging/sql.ts'
 import { within } from '../messaging/within.ts'
 import { claimDue, GATEWAY_TIMEOUT_MS, type Claimed } from './claim.ts'
 import type { PaymentGateway } from './gateway.ts'
@@ -141,11 +141,12 @@ export class Cashier {
   }
 
   async #record(batch: Answered[]): Promise<void> {
-    const changes = await this.#outbox.transaction(async (tx, locked: LockedPayment[]) => {
+    const changes = await this.#outbox.transaction(async (tx) => {
+      const locked = await run<LockedPayment>(tx, LOCK, [batch.map(({ payment }) => payment.orderId)])
       const made = recordAnswers(tx, batch, locked)
       this.#outbox.add(tx, made.flatMap(({ messages }) => messages))
       return made
-    }, { ...LOCK, values: [batch.map(({ payment }) => payment.orderId)], read: (rows) => rows as LockedPayment[] })
+    })
     const soonest = Math.min(...changes.map(({ retryMs }) => retryMs ?? POLL_MS))
     if (soonest < POLL_MS) setTimeout(() => this.#loop.wake(), soonest).unref()
   }

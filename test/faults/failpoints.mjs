@@ -1,5 +1,5 @@
 // Preloaded into the product's process: ends it by SIGKILL, or stops it, at a named point, and brings messages late or twice.
-// It wraps what the product is made of (transports, the database client) and the product knows nothing of it.
+// It wraps what the product is made of (transports, transactions, the database client) and the product knows nothing of it.
 // Plain Node, like the product it runs in.
 //   FAILPOINT=commit-ack:5        the fifth time
 //   FAILPOINT=order-commit:1:STOP SIGSTOP instead of SIGKILL
@@ -11,6 +11,7 @@ import pg from 'pg'
 // Of the build that is run.
 const { MemoryTransport } = await import(`${process.env.DIST}/messaging/memory-transport.js`)
 const { RabbitTransport } = await import(`${process.env.DIST}/messaging/rabbitmq-transport.js`)
+const { OpenTransaction } = await import(`${process.env.DIST}/messaging/open-transaction.js`)
 
 /** What is on its way gets there, ms; nothing more is done meanwhile. */
 const UNDER_WAY_MS = 50
@@ -108,37 +109,45 @@ function orderOf({ payload }) {
   return JSON.parse(payload.toString()).message.orderId
 }
 
-/** What a connection's open transaction has sent. */
+/** What transactions have sent. */
 const sent = new WeakMap()
-/** Connections over which nothing more is sent. */
+/** Transactions in which nothing more is sent. */
 const dying = new WeakSet()
+const { send, commit } = OpenTransaction.prototype
+
+OpenTransaction.prototype.send = function (statement, ...rest) {
+  if (dying.has(this)) return never
+  const before = sent.get(this) ?? []
+  sent.set(this, before)
+  if (/update payments set status = outcome/.test(statement.text) && reached('charge-record')) die()
+  // Its inbox row has been written, the first of its effects is sent, and nothing more will be.
+  if (/insert into inbox/.test(before.at(-1) ?? '') && statement.text !== 'commit' && reached('mid-batch')) {
+    send.call(this, statement, ...rest)
+    dying.add(this)
+    return dieSoon()
+  }
+  before.push(statement.text)
+  return send.call(this, statement, ...rest)
+}
+
+OpenTransaction.prototype.commit = async function () {
+  if (dying.has(this)) return never
+  const holds = (pattern) => sent.get(this)?.some((text) => pattern.test(text)) ?? false
+  const of = holds(/insert into orders/) ? 'order' : holds(/next_timer_at <= now\(\)/) && holds(/update saga set state/) ? 'timer' : 'other'
+  if (reached(`${of}-commit`)) {
+    // COMMIT would be in one message with what was sent in this turn.
+    await this.begun()
+    return dieBefore(() => commit.call(this))
+  }
+  const committed = await commit.call(this)
+  if (reached(`${of}-answer`)) die()
+  return committed
+}
+
 const { query } = pg.Client.prototype
 
 pg.Client.prototype.query = function (...args) {
   const text = typeof args[0] === 'string' ? args[0] : (args[0]?.text ?? '')
-  const send = () => query.apply(this, args)
-  if (dying.has(this)) return never
-  if (text === 'begin' || args[0]?.begins) sent.set(this, [])
-  const before = sent.get(this) ?? []
-  const holds = (pattern) => before.some((statement) => pattern.test(statement))
-
-  if (/^commit/i.test(text)) {
-    sent.delete(this)
-    const of = holds(/insert into orders/) ? 'order' : holds(/next_timer_at <= now\(\)/) && holds(/update saga set state/) ? 'timer' : 'other'
-    if (reached(`${of}-commit`)) return dieBefore(send)
-    return send().then((result) => {
-      if (reached(`${of}-answer`)) die()
-      return result
-    })
-  }
-  if (/update payments set status = outcome/.test(text) && reached('charge-record')) die()
   if (/^INSERT INTO .*"migrations"/.test(text) && reached('migration')) die()
-  before.push(text)
-  // Its inbox row has been written, the first of its effects is sent, and nothing more will be.
-  if (/insert into inbox/.test(before.at(-2) ?? '') && reached('mid-batch')) {
-    dying.add(this)
-    send()
-    return dieSoon()
-  }
-  return send()
+  return query.apply(this, args)
 }

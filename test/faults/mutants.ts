@@ -28,7 +28,7 @@ export const mutants: Mutant[] = [
   {
     name: 'acknowledges before the commit',
     edits: [
-      { file: 'messaging/endpoint.js', from: 'await outbox.transaction(async (tx, fresh) => {', to: 'for (const one of batch) this.#end(one).ack()\n await outbox.transaction(async (tx, fresh) => {' },
+      { file: 'messaging/endpoint.js', from: 'await outbox.transaction(async (tx) => {\n            const fresh', to: 'for (const one of batch) this.#end(one).ack()\n await outbox.transaction(async (tx) => {\n const fresh' },
       { file: 'messaging/endpoint.js', from: 'for (const one of batch)\n            this.#end(one).ack();\n        handler.committed', to: 'handler.committed' }
     ],
     fault: 'killed in the middle of a batch',
@@ -37,7 +37,7 @@ export const mutants: Mutant[] = [
   },
   {
     name: 'has no inbox',
-    edits: [{ file: 'messaging/inbox.js', from: 'read: (rows) => new Set(rows.map((row) => row.message_id))', to: 'read: () => new Set(messageIds)' }],
+    edits: [{ file: 'messaging/inbox.js', from: "new Set(row.ids?.split(' '))", to: 'new Set(messageIds)' }],
     fault: 'every message three times, to two copies',
     transport: 'rabbitmq',
     caughtBy: ['each event moved its saga once']
@@ -129,7 +129,7 @@ export const mutants: Mutant[] = [
   },
   {
     name: 'answers before the commit',
-    edits: [{ file: 'order/place-orders.js', from: 'const used = await claimKeys(tx, batch);', to: 'const used = await claimKeys(tx, batch); for (const waiting of batch) if (!used.has(waiting)) waiting.resolve({ orderId: waiting.orderId, replayed: false });' }],
+    edits: [{ file: 'order/place-orders.js', from: 'run(tx, NOW, [])]);', to: 'run(tx, NOW, [])]); for (const waiting of batch) if (!used.has(waiting)) waiting.resolve({ orderId: waiting.orderId, replayed: false });' }],
     fault: 'killed before the commit of POST /orders',
     transport: 'memory',
     caughtBy: ['what was answered is kept']

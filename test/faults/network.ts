@@ -52,7 +52,8 @@ export const networkFaults: Fault[] = [
     site: { proxied: true },
     async inject({ site, shop }) {
       await shop.answered(15)
-      site.databaseProxy!.loseAnswersTo('COMMIT', 12)
+      // The name of the prepared statement, as the protocol carries it.
+      site.databaseProxy!.loseAnswersTo('\0commit\0', 12)
       await until('the answers are lost', async () => site.databaseProxy!.answersToLose === 0)
       site.databaseProxy!.heal()
       return 12

@@ -82,14 +82,14 @@ export class Life {
   #meetMishaps(name: ServiceName): void {
     const { outbox } = this.#system.service(name)
     const transaction = outbox.transaction.bind(outbox)
-    outbox.transaction = async (work, opening) => {
-      const result = await transaction(async (tx, opened) => {
-        const made = await work(tx, opened)
+    outbox.transaction = async (work) => {
+      const result = await transaction(async (tx) => {
+        const made = await work(tx)
         if (this.#mishaps.dies(name, 'before')) this.die()
         this.#live()
         if (this.#mishaps.rollsBack(name)) throw Object.assign(new Error('The model rolls this transaction back'), { code: '40001' })
         return made
-      }, opening)
+      })
       if (this.#mishaps.dies(name, 'after')) this.die()
       this.#live()
       return result

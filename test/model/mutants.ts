@@ -14,12 +14,12 @@ export interface Mutant {
 export const mutants: readonly Mutant[] = [
   {
     name: 'has no inbox',
-    edits: [{ file: 'messaging/inbox.ts', from: 'new Set(rows.map((row) => row.message_id as string))', to: 'new Set([...messageIds, ...rows.map((row) => row.message_id as string)])' }]
+    edits: [{ file: 'messaging/inbox.ts', from: "new Set(row!.ids?.split(' '))", to: "new Set([...messageIds, ...(row!.ids?.split(' ') ?? [])])" }]
   },
   {
     name: 'acknowledges before the commit',
     edits: [
-      { file: 'messaging/endpoint.ts', from: '    await outbox.transaction(async (tx, fresh) => {', to: '    for (const one of batch) one.delivery.ack()\n    await outbox.transaction(async (tx, fresh) => {' },
+      { file: 'messaging/endpoint.ts', from: '    await outbox.transaction(async (tx) => {\n      const fresh', to: '    for (const one of batch) one.delivery.ack()\n    await outbox.transaction(async (tx) => {\n      const fresh' },
       { file: 'messaging/endpoint.ts', from: 'for (const one of batch) this.#end(one).ack()\n    handler.committed', to: 'for (const one of batch) this.#end(one)\n    handler.committed' }
     ]
   },
@@ -33,7 +33,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'answers before the commit',
-    edits: [{ file: 'order/place-orders.ts', from: 'const used = await claimKeys(tx, batch)', to: 'const used = await claimKeys(tx, batch)\n      for (const waiting of batch) if (!used.has(waiting)) waiting.resolve({ orderId: waiting.orderId, replayed: false })' }]
+    edits: [{ file: 'order/place-orders.ts', from: 'run<{ now: Date }>(tx, NOW, [])])', to: 'run<{ now: Date }>(tx, NOW, [])])\n      for (const waiting of batch) if (!used.has(waiting)) waiting.resolve({ orderId: waiting.orderId, replayed: false })' }]
   },
   {
     // Either alone is made up for by the other.
