@@ -134,6 +134,20 @@ t.test('rows that commit out of the order of their ids are all sent', async (t) 
   t.same(ledger.messageIds, [high!.messageId, low!.messageId])
 })
 
+t.test('messages are not taken inside a nested transaction, which may be undone alone', async (t) => {
+  const peer = await openPeer(t, await (await postgresForTests()).createDatabase(t.name))
+  const { port, ledger } = peer
+  port.relay.start()
+  const [first, last] = ships(DockShip, 2)
+  await port.outbox.transaction(async (tx) => {
+    await t.rejects(tx.transaction(async (nested) => port.outbox.add(nested, [first!])), /add\(\) needs the outer transaction/)
+    port.outbox.add(tx, [last!])
+  })
+  await until('the other is sent', async () => ledger.messageIds.length > 0)
+  await outboxIsEmpty(peer)
+  t.same(ledger.messageIds, [last!.messageId])
+})
+
 t.test('messages of one transaction are sent in their order, more than one batch of them', async (t) => {
   const peer = await openPeer(t, await (await postgresForTests()).createDatabase(t.name))
   const sent = ships(DockShip, 1200)

@@ -64,6 +64,80 @@ t.test('a swallowed SQL error does not pass for a commit', async (t) => {
   t.equal(await stored(), 1, 'inside a savepoint it is undone, and the rest commits')
 })
 
+t.test("TypeORM's statements end before the transaction does", async (t) => {
+  const { dataSource, stored } = await open(t)
+  const no = async (microtasks: number) => {
+    for (let each = 0; each < microtasks; each++) await Promise.resolve()
+    throw new Error('no')
+  }
+  for (const connection of ['new', 'used']) {
+    await t.rejects(transaction(dataSource, (tx) => Promise.all([tx.query(`insert into things values ('1')`), no(0)])), { message: 'no' }, connection)
+    t.equal(await stored(), 0, `undone on a ${connection} connection`)
+  }
+  for (let microtasks = 0; microtasks < 12; microtasks++) {
+    await t.rejects(transaction(dataSource, async (tx) => {
+      await run(tx, COUNT, [])
+      await Promise.all([tx.query(`insert into things values ('1')`), no(microtasks)])
+    }), { message: 'no' })
+    t.equal(await stored(), 0, `undone when work ends ${microtasks} microtasks later`)
+  }
+  await transaction(dataSource, async (tx) => void tx.query(`insert into things values ('1')`))
+  t.equal(await stored(), 1, 'committed although nobody waited')
+})
+
+t.test('only its work ends a transaction', async (t) => {
+  const { dataSource, stored } = await open(t)
+  const nested = (tx: Tx) => tx.transaction((inner) => inner.query('select 1')).catch(() => {})
+  await t.rejects(transaction(dataSource, async (tx) => {
+    await run(tx, INSERT, [['1']])
+    void write(tx, INSERT, [['"\\u0000"']])
+    // Its savepoint fails, and TypeORM takes that for the end of the outer transaction.
+    await nested(tx)
+    await run(tx, INSERT, [['2']])
+  }), { code: '22P05' }, 'the failed write is told')
+  await t.rejects(transaction(dataSource, async (tx) => {
+    await tx.query('select 1 / 0').catch(() => {})
+    await tx.transaction(nested).catch(() => {})
+    void write(tx, INSERT, [['3']])
+  }), /swallowed/)
+  for (const end of ['ROLLBACK', ' commit', 'end', 'ABORT', 'rollback work']) {
+    await t.rejects(transaction(dataSource, async (tx) => {
+      await run(tx, INSERT, [['4']])
+      await tx.query(end)
+    }), /only transaction\(\) ends a transaction/, end)
+  }
+  t.equal(await stored(), 0)
+  await transaction(dataSource, async (tx) => {
+    await tx.query('savepoint mine')
+    await run(tx, INSERT, [['5']])
+    await tx.query('rollback to savepoint mine')
+    await tx.query('savepoint mine')
+    await tx.query('ROLLBACK WORK TO mine')
+    await run(tx, INSERT, [['6']])
+  })
+  t.equal(await stored(), 1, 'a savepoint is its own affair')
+})
+
+t.test('a failed write that was undone is not taken for the cause of another error', async (t) => {
+  const { dataSource } = await open(t)
+  await t.rejects(transaction(dataSource, async (tx) => {
+    await tx.transaction(async (inner) => {
+      void write(inner, INSERT, [['"\\u0000"']])
+      await run(inner, COUNT, [])
+    }).catch(() => {})
+    throw new Error('no')
+  }), { message: 'no' })
+})
+
+t.test('a connection whose prepared statements are gone is fit for the next transaction', async (t) => {
+  const { dataSource, stored } = await open(t)
+  await t.rejects(transaction(dataSource, async (tx) => {
+    await tx.query('deallocate all')
+    throw new Error('no')
+  }), { message: 'no' })
+  t.equal(await stored(), 0)
+})
+
 t.test('work that throws leaves nothing behind', async (t) => {
   const { dataSource, stored } = await open(t)
   await t.rejects(transaction(dataSource, async (tx) => {

@@ -20,7 +20,6 @@ interface Queued {
 
 const BEGIN = { name: 'begin', text: 'begin' }
 const COMMIT = { name: 'commit', text: 'commit' }
-const ROLLBACK = { name: 'rollback', text: 'rollback' }
 
 /**
  * A transaction on one connection. What is sent in one turn of the event loop goes to the server as one message (one Sync), BEGIN and COMMIT
@@ -35,6 +34,8 @@ export class OpenTransaction {
   #beginning: Promise<void> | undefined
   #begun = false
   #ended = false
+  /** What others are sending over the connection. */
+  readonly #alongside = new Set<Promise<unknown>>()
   /** What the first failed write met. */
   failedWrite: unknown
 
@@ -43,7 +44,7 @@ export class OpenTransaction {
   }
 
   /**
-   * Statements arrive in the order of their calls.
+   * What is sent here arrives in the order of the calls.
    * @throws Error when the transaction has ended
    */
   send<Row extends QueryResultRow>(statement: Statement, values: unknown[], isWrite: boolean): Promise<QueryResult<Row>> {
@@ -62,15 +63,22 @@ export class OpenTransaction {
     return answer as Promise<QueryResult<Row>>
   }
 
-  /** Sends what waits; resolves when the connection may be used by others who send to this transaction. */
-  async begun(): Promise<void> {
+  /** Runs a query of somebody else's on the connection, inside the transaction and after what waits to be sent. */
+  async alongside<R>(query: () => Promise<R>): Promise<R> {
     this.#mustBeOpen()
     this.#flush()
-    await this.#begin()
+    const running = this.#begin().then(query)
+    this.#alongside.add(running)
+    try {
+      return await running
+    } finally {
+      this.#alongside.delete(running)
+    }
   }
 
   /** Returns false when PostgreSQL rolled back instead: a statement has failed, and its error was swallowed. */
   async commit(): Promise<boolean> {
+    if (this.#alongside.size > 0) await this.#alone()
     const committed = this.send(COMMIT, [], false)
     this.#ended = true
     const { command } = await committed
@@ -82,10 +90,16 @@ export class OpenTransaction {
     this.#ended = true
     this.#giveUp(reason)
     if (!this.#beginning) return
+    // Behind ROLLBACK it would be committed by itself.
+    await this.#alone()
     // BEGIN may have succeeded although its message failed; a needless ROLLBACK is a notice.
     await this.#begin().catch(() => {})
     // On a lost connection there is nothing left to roll back.
-    await this.#client.query(ROLLBACK).catch(() => {})
+    await this.#client.query('rollback').catch(() => {})
+  }
+
+  async #alone(): Promise<void> {
+    while (this.#alongside.size > 0) await Promise.allSettled(this.#alongside)
   }
 
   /** The connection is somebody else's then. */

@@ -1,7 +1,7 @@
 import type { DataSource } from 'typeorm'
 import { destinationOf, EnvelopeWriter } from './envelope.ts'
 import type { Message } from './message.ts'
-import { joinJson, jsonTexts, statement, storableJson, storableText, transaction, write, type Tx } from './sql.ts'
+import { isNested, joinJson, jsonTexts, statement, storableJson, storableText, transaction, write, type Tx } from './sql.ts'
 import type { Headers } from './transport.ts'
 
 // All ids in one row, as in the inbox.
@@ -68,9 +68,11 @@ export class Outbox {
   /**
    * Stores messages in the open transaction, one of `transaction` below. They leave after, and only after, it commits;
    * what cannot be stored fails the commit.
+   * @throws Error inside a nested transaction (`tx.transaction`): undone alone, its messages would be sent all the same
    */
   add(tx: Tx, messages: readonly Message[]): void {
     if (messages.length === 0) return
+    if (isNested(tx)) throw new Error('add() needs the outer transaction: a nested one may be undone, and its messages sent all the same')
     const { address, source } = this.#options
     const writer = new EnvelopeWriter(address, source)
     const rows = messages.map((message) => ({

@@ -12,7 +12,11 @@ export function statement(text: string): Statement {
   return { name: `s${++statements}`, text }
 }
 
-const SWALLOWED = 'A statement of this transaction failed and its error was swallowed: nothing of it can be committed'
+class Swallowed extends Error {
+  constructor(cause?: unknown) {
+    super('A statement of this transaction failed and its error was swallowed: nothing of it can be committed', { cause })
+  }
+}
 
 const open = new WeakMap<Tx, OpenTransaction>()
 
@@ -30,13 +34,11 @@ export async function transaction<R>(dataSource: DataSource, work: (tx: Tx) => P
     open.set(runner.manager, current)
     try {
       const result = await work(runner.manager)
-      if (!(await current.commit())) throw new Error(SWALLOWED)
+      if (!(await current.commit())) throw new Swallowed()
       return result
     } catch (error) {
       await current.rollback(error)
-      const { failedWrite } = current
-      // After a failed write every later statement fails too, and none of them says why.
-      throw isAborted(failedWrite) ? new Error(SWALLOWED, { cause: failedWrite }) : (failedWrite ?? error)
+      throw causeOf(error, current.failedWrite)
     } finally {
       Object.assign(runner, { isTransactionActive: false, transactionDepth: 0 })
     }
@@ -45,12 +47,26 @@ export async function transaction<R>(dataSource: DataSource, work: (tx: Tx) => P
   }
 }
 
+/** After a failed statement every later one fails too, and none of them says why. */
+function causeOf(error: unknown, failedWrite: unknown): unknown {
+  if (!isAborted(error) && !(error instanceof Swallowed)) return error
+  return failedWrite === undefined || isAborted(failedWrite) ? new Swallowed(failedWrite) : failedWrite
+}
+
+/** What follows the end of the transaction would be committed by itself. TypeORM sends this for a savepoint that failed. */
+const ENDS = /^\s*(commit|end|abort|prepare\s+transaction|rollback(?!(\s+(work|transaction))?\s+to\b))\b/i
+
 /** TypeORM's own statements, after those that wait to be sent. */
-function inTurn<A extends unknown[], R>(query: (...args: A) => Promise<R>, current: OpenTransaction): (...args: A) => Promise<R> {
+function inTurn<A extends [text: string, ...unknown[]], R>(query: (...args: A) => Promise<R>, current: OpenTransaction): typeof query {
   return async (...args) => {
-    await current.begun()
-    return query(...args)
+    if (ENDS.test(args[0])) throw new Error(`${args[0].trim()}: only transaction() ends a transaction, when its work returns or throws`)
+    return current.alongside(() => query(...args))
   }
+}
+
+/** Whether the transaction is inside a savepoint of TypeORM's, which may be undone alone. */
+export function isNested({ queryRunner }: Tx): boolean {
+  return queryRunner !== undefined && (queryRunner as unknown as { transactionDepth: number }).transactionDepth > 1
 }
 
 /** Runs a statement in the transaction, on TypeORM's own connection. Returns the rows, or those of `returning`. */

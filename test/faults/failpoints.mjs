@@ -136,7 +136,7 @@ OpenTransaction.prototype.commit = async function () {
   const of = holds(/insert into orders/) ? 'order' : holds(/next_timer_at <= now\(\)/) && holds(/update saga set state/) ? 'timer' : 'other'
   if (reached(`${of}-commit`)) {
     // COMMIT would be in one message with what was sent in this turn.
-    await this.begun()
+    await this.alongside(async () => {})
     return dieBefore(() => commit.call(this))
   }
   const committed = await commit.call(this)
