@@ -39,6 +39,8 @@ export function createDataSource({ url, schema, migrations, entities = [], poolS
       // Also how long work may wait for a connection of the pool before it counts as a database that is away.
       connectionTimeoutMillis: 10_000,
       query_timeout: QUERY_TIMEOUT_MS,
+      // Between the pool's listener and TypeORM's there is none for a moment: a server that stops just then would end the process.
+      onConnect: (client: Client) => void client.on('error', () => {}),
       keepAlive: true,
       // Statements that do not wait for each other go to the server in one packet. Without it, pg would keep a connection whose
       // query has timed out, and nothing sent over it would ever be answered.

@@ -160,6 +160,7 @@ export class Site {
 
   async ready(name: string): Promise<void> {
     await until(`${name} is ready`, async () => {
+      if (this.accidents.length > 0) throw new Error(this.accidents[0])
       const { url } = await this.program(name)
       return fetch(`${url}/health/ready`).then(({ status }) => status === 200, () => false)
     })
