@@ -399,7 +399,11 @@ t.test('what an operator sees while messages do not flow', async (t) => {
   await api.putProduct('keyboard', 10)
   const orderId = await api.placeOrder()
   t.match(await api.get('/health/live'), { status: 'live' })
-  t.match(await api.call('GET', '/health/ready'), { status: 503, body: { status: 'unavailable', services: { order: { database: 'ok', broker: 'closed by the test', relay: 'ok' } } } })
+  const unready = await until('the relay has its connection', async () => {
+    const answer = await api.call('GET', '/health/ready')
+    return answer.body.services.order.relay === 'ok' && answer
+  })
+  t.match(unready, { status: 503, body: { status: 'unavailable', services: { order: { database: 'ok', broker: 'closed by the test' } } } })
   t.match(await api.get('/ops/order/outbox'), { pending: 1, postponed: 0, lastError: null })
   const age = (await api.get('/ops/order/outbox')).oldestAgeSeconds
   t.ok(age > 0 && age < 60, 'the age of the oldest message')
