@@ -45,11 +45,10 @@ export const HOST_INFO = {
 
 const HOST = JSON.stringify(HOST_INFO)
 
-/** Writes MassTransit's JSON envelope; one instance for what is sent at one moment. */
+/** Writes MassTransit's JSON envelope; one instance for a sender. */
 export class EnvelopeWriter {
   readonly #address: string
   readonly #source: string
-  readonly #sentTime = new Date().toISOString()
   /** What is the same for every message of a contract, which is the larger half. */
   readonly #addresses = new Map<Contract, string>()
 
@@ -62,13 +61,13 @@ export class EnvelopeWriter {
     this.#source = source
   }
 
-  write({ contract, messageId, conversationId, correlationId, initiatorId, body, headers }: Message): string {
+  write({ contract, messageId, conversationId, correlationId, initiatorId, body, headers }: Message, sentTime = new Date().toISOString()): string {
     let addresses = this.#addresses.get(contract)
     if (addresses === undefined) {
       addresses = `"sourceAddress":"${this.#address}${this.#source}","destinationAddress":"${this.#address}${destinationOf(contract)}","messageType":[${urnsOf(contract)}],"message":`
       this.#addresses.set(contract, addresses)
     }
-    return `{"messageId":"${messageId}",${optional('conversationId', conversationId)}${optional('correlationId', correlationId)}${optional('initiatorId', initiatorId)}${addresses}${JSON.stringify(body)},"sentTime":"${this.#sentTime}","headers":${JSON.stringify(headers)},"host":${HOST}}`
+    return `{"messageId":"${messageId}",${optional('conversationId', conversationId)}${optional('correlationId', correlationId)}${optional('initiatorId', initiatorId)}${addresses}${JSON.stringify(body)},"sentTime":"${sentTime}","headers":${JSON.stringify(headers)},"host":${HOST}}`
   }
 }
 

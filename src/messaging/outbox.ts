@@ -58,11 +58,13 @@ export interface OutboxOptions {
 /** The way to send: messages are committed with the business rows, and the relay carries them from there. */
 export class Outbox {
   readonly #options: OutboxOptions
+  readonly #writer: EnvelopeWriter
   readonly #stored = new WeakMap<Tx, Stored[]>()
   readonly #sentBack = new WeakSet<Tx>()
 
   constructor(options: OutboxOptions) {
     this.#options = options
+    this.#writer = new EnvelopeWriter(options.address, options.source)
   }
 
   /**
@@ -73,13 +75,12 @@ export class Outbox {
   add(tx: Tx, messages: readonly Message[]): void {
     if (messages.length === 0) return
     if (isNested(tx)) throw new Error('add() needs the outer transaction: a nested one may be undone, and its messages sent all the same')
-    const { address, source } = this.#options
-    const writer = new EnvelopeWriter(address, source)
+    const sentTime = new Date().toISOString()
     const rows = messages.map((message) => ({
       message_id: message.messageId,
       destination: destinationOf(message.contract),
       required: !message.contract.optional,
-      payload: writer.write(message)
+      payload: this.#writer.write(message, sentTime)
     }))
     const inserted = write<{ ids: string }>(tx, INSERT, [
       rows.map((row) => row.message_id),
