@@ -28,7 +28,7 @@ const COMMIT = { name: 'commit', text: 'commit' }
  */
 export class OpenTransaction {
   readonly #client: ClientBase
-  #queued: Queued[] = []
+  readonly #queued: Queued[] = []
   #isScheduled = false
   /** Undefined: nothing was sent yet. */
   #beginning: Promise<void> | undefined
@@ -78,7 +78,7 @@ export class OpenTransaction {
 
   /** Returns false when PostgreSQL rolled back instead: a statement has failed, and its error was swallowed. */
   async commit(): Promise<boolean> {
-    if (this.#alongside.size > 0) await this.#alone()
+    await this.#alone()
     const committed = this.send(COMMIT, [], false)
     this.#ended = true
     const { command } = await committed
