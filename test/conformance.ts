@@ -3,8 +3,9 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import { EnvelopeWriter } from '../src/messaging/envelope.ts'
+import { newId } from '../src/messaging/id.ts'
 import { message } from '../src/messaging/message.ts'
-import type { Delivery, Transport } from '../src/messaging/transport.ts'
+import type { Delivery, Parcel, Transport } from '../src/messaging/transport.ts'
 import { DockShip, Port, ship, ShipDockedEvent, ShipLostEvent, ships, ShipSailedEvent, ShipSightedEvent, topology, topologyWithLighthouse, voyageOf, writes } from './fixtures/harbour.ts'
 import type { HarbourProcess } from './fixtures/harbour-process.ts'
 import { latch } from './fixtures/latch.ts'
@@ -263,6 +264,32 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
       const letter = letters.find((candidate) => candidate.payload.toString() === payload)
       t.match(letter, { endpoint: 'harbour', kind: exception === 'UnknownMessageType' ? 'skipped' : 'error', message_id: String, exception, reason })
     }
+  })
+
+  t.test('what is sent in one turn arrives byte for byte and in order, whatever its size and what travels beside it', async (t) => {
+    const { port } = await open(t)
+    // RabbitMQ's frames hold 131,072 bytes, 8 of them its own.
+    const sizes = [1, 900, 131_063, 131_064, 131_065, 400_000]
+    const texts = [...sizes.map((size) => 'x'.repeat(size)), 'Zürich 🚢 \u0000', '🚢'.repeat(40_000)]
+    const sent: Parcel[] = texts.flatMap((text) => [
+      { messageId: newId(), destination: 'harbour', required: true, payload: text },
+      { messageId: newId(), destination: 'harbour', required: false, payload: Buffer.from(text) },
+      { messageId: newId(), destination: 'harbour', required: true, payload: text, headers: { ship: 'Ada' }, contentType: 'text/plain' },
+      { messageId: 'not thirty-six characters', destination: 'harbour', required: true, payload: text }
+    ])
+    const arrived: Delivery[] = []
+    const subscription = port.transport.subscribe('harbour', (delivery) => {
+      arrived.push(delivery)
+      delivery.ack()
+    })
+    await until('the transport can publish', async () => port.transport.canPublish)
+    t.same(new Set(await Promise.all(sent.map((parcel) => port.transport.publish(parcel)))), new Set(['accepted']))
+    await until('all have arrived', async () => arrived.length >= sent.length)
+    await subscription.cancel()
+    t.same(arrived.map(({ messageId }) => messageId), sent.map(({ messageId }) => messageId), 'in order')
+    t.ok(arrived.every(({ payload }, index) => Buffer.from(payload as string).equals(Buffer.from(sent[index]!.payload as string))), 'byte for byte')
+    t.same(arrived.map(({ headers }) => headers['ship']), sent.map(({ headers }) => headers?.['ship']))
+    t.ok(arrived.every(({ contentType }, index) => sent[index]!.contentType === undefined || contentType === 'text/plain'))
   })
 
   t.test('a thousand messages take few transactions and keep their order', async (t) => {

@@ -1,8 +1,8 @@
-import type { ConfirmChannel, Connection, Message as AmqpMessage } from 'amqplib/callback_api.js'
+import type { Connection, Message as AmqpMessage } from 'amqplib/callback_api.js'
 import rascal, { type BrokerAsPromised, type BrokerConfig } from 'rascal'
-import { CONTENT_TYPE } from './envelope.ts'
 import type { Log } from './log.ts'
 import { CLOSE_TIMEOUT_MS, closeConnection, keepAlive, openChannel, packWrites, SETUP_TIMEOUT_MS, Unreachable } from './rabbitmq-connection.ts'
+import { RabbitPublisher, type Confirmed } from './rabbitmq-publisher.ts'
 import { RabbitSubscription } from './rabbitmq-subscription.ts'
 import { rascalConfig, VHOST } from './rascal-config.ts'
 import type { Topology } from './topology.ts'
@@ -33,7 +33,7 @@ export class RabbitTransport implements Transport {
   #declaring: Promise<BrokerAsPromised> | undefined
   /** A session ended: the topology may have gone with it, and is declared again before the next. */
   #undeclared = true
-  #channel: ConfirmChannel | undefined
+  #publisher: RabbitPublisher | undefined
   #problem: string | undefined = 'not connected to RabbitMQ yet'
   #blocked: string | undefined
   /** The reason last logged for not reaching the broker. */
@@ -60,27 +60,32 @@ export class RabbitTransport implements Transport {
   }
 
   get canPublish(): boolean {
-    return this.#channel !== undefined && this.#blocked === undefined
+    return this.#publisher !== undefined && this.#blocked === undefined
   }
 
   problem(): string | undefined {
     return this.#problem ?? this.#blocked ?? [...this.#subscriptions].map((subscription) => subscription.problem()).find((problem) => problem !== undefined)
   }
 
-  publish({ messageId, destination, required, payload, contentType, headers }: Parcel): Promise<PublishOutcome> {
-    return new Promise((resolve, reject) => {
-      const channel = this.#channel
-      if (!channel) return reject(new Error(this.#problem ?? 'no channel to RabbitMQ'))
-      const bytes = typeof payload === 'string' ? Buffer.from(payload) : payload
-      const options = { messageId, mandatory: required, persistent: true, contentType: contentType ?? CONTENT_TYPE, headers: headers ?? {} }
-      channel.publish(destination, '', bytes, options, (error: Error | null) => {
-        this.#unconfirmed.delete(reject)
-        if (error) return reject(error)
-        resolve(this.#returned.delete(messageId) ? 'returned' : 'accepted')
-      })
-      // After it: headers that cannot be encoded make publish() throw, and no confirm will come.
+  publish(parcel: Parcel): Promise<PublishOutcome> {
+    const publisher = this.#publisher
+    if (!publisher) return Promise.reject(new Error(this.#problem ?? 'no channel to RabbitMQ'))
+    const { outcome, confirmed } = this.#expect(parcel.messageId)
+    publisher.publish(parcel, confirmed)
+    return outcome
+  }
+
+  #expect(messageId: string): { outcome: Promise<PublishOutcome>; confirmed: Confirmed } {
+    let confirmed!: Confirmed
+    const outcome = new Promise<PublishOutcome>((resolve, reject) => {
       this.#unconfirmed.add(reject)
+      confirmed = (error) => {
+        this.#unconfirmed.delete(reject)
+        if (error) reject(error)
+        else resolve(this.#returned.delete(messageId) ? 'returned' : 'accepted')
+      }
     })
+    return { outcome, confirmed }
   }
 
   subscribe(endpoint: string, receive: (delivery: Delivery) => void): Subscription {
@@ -154,14 +159,14 @@ export class RabbitTransport implements Transport {
       })
       const { channel, closed } = await openChannel(connection, 'confirm')
       channel.on('return', (returned: AmqpMessage) => this.#returned.add(returned.properties.messageId as string))
-      this.#channel = channel
+      this.#publisher = new RabbitPublisher(channel)
       this.#problem = undefined
       log.info({}, 'Connected to RabbitMQ')
       this.#flowing()
       const lost = await Promise.race([closed, this.#stopped])
       if (!this.#stopping.signal.aborted) throw lost ?? new Error('the connection closed')
     } finally {
-      this.#channel = undefined
+      this.#publisher = undefined
       this.#blocked = undefined
       for (const reject of this.#unconfirmed) reject(new Error('the channel closed before the confirm'))
       this.#unconfirmed.clear()

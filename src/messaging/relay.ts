@@ -6,7 +6,7 @@ import type { Log } from './log.ts'
 import type { OutboxRow } from './outbox.ts'
 import { Signal } from './signal.ts'
 import { statement } from './sql.ts'
-import type { Transport } from './transport.ts'
+import type { PublishOutcome, Transport } from './transport.ts'
 
 /** Rows read at once. */
 const BATCH = 500
@@ -240,33 +240,43 @@ export class Relay {
   }
 
   /** Resolves when the transport has settled the row: with nothing, or with why it may not have been sent. */
-  async #publish({ id, message_id: messageId, destination, required, payload, body, headers, content_type: contentType }: OutboxRow): Promise<string | undefined> {
-    const { transport, log, schema } = this.#options
+  #publish({ id, message_id: messageId, destination, required, payload, body, headers, content_type: contentType }: OutboxRow): Promise<string | undefined> {
     this.#inHand.add(id)
     this.#inFlight++
     this.#latest = id
-    try {
-      const outcome = await transport.publish({ messageId, destination, required, payload: body ?? payload, headers, contentType, again: Number(id) <= this.#inherited })
-      if (outcome === 'accepted') {
-        this.#settled.push(id)
-        if (this.#warned.size > 0) this.#warned.delete(destination)
-      } else {
-        this.#postponed.push({ id, error: 'returned: no queue is bound to the destination' })
-        if (!this.#warned.has(destination)) log.warn({ schema, destination, messageId }, 'No queue takes this message: it stays in the outbox and is tried again')
-        this.#warned.add(destination)
+    return this.#options.transport.publish({ messageId, destination, required, payload: body ?? payload, headers, contentType, again: Number(id) <= this.#inherited }).then(
+      (outcome) => {
+        this.#settle(id, messageId, destination, outcome)
+        return undefined
+      },
+      (error: unknown) => {
+        // Unknown, not unsent: the row stays, is sent again under the same id, and the inbox drops the copy.
+        this.#inHand.delete(id)
+        this.#careful = true
+        this.#holdUntil = Date.now() + HOLD_MS
+        this.#options.log.debug({ err: error, schema: this.#options.schema, messageId }, 'Publish without confirm; it will be sent again')
+        this.#landed()
+        return (error as Error).message
       }
-      return undefined
-    } catch (error) {
-      // Unknown, not unsent: the row stays, is sent again under the same id, and the inbox drops the copy.
-      this.#inHand.delete(id)
-      this.#careful = true
-      this.#holdUntil = Date.now() + HOLD_MS
-      log.debug({ err: error, schema, messageId }, 'Publish without confirm; it will be sent again')
-      return (error as Error).message
-    } finally {
-      this.#inFlight--
-      this.#wake.give()
+    )
+  }
+
+  #settle(id: string, messageId: string, destination: string, outcome: PublishOutcome): void {
+    if (outcome === 'accepted') {
+      this.#settled.push(id)
+      if (this.#warned.size > 0) this.#warned.delete(destination)
+    } else {
+      const { log, schema } = this.#options
+      this.#postponed.push({ id, error: 'returned: no queue is bound to the destination' })
+      if (!this.#warned.has(destination)) log.warn({ schema, destination, messageId }, 'No queue takes this message: it stays in the outbox and is tried again')
+      this.#warned.add(destination)
     }
+    this.#landed()
+  }
+
+  #landed(): void {
+    this.#inFlight--
+    this.#wake.give()
   }
 
   /** Removes what was accepted and puts off what came back. */

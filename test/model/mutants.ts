@@ -25,7 +25,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'deletes from the outbox before the message has arrived',
-    edits: [{ file: 'messaging/relay.ts', from: "const outcome = await transport.publish(", to: "this.#settled.push(id)\n      this.#wake.give()\n      const outcome = await transport.publish(" }]
+    edits: [{ file: 'messaging/relay.ts', from: 'return this.#options.transport.publish(', to: 'this.#settled.push(id)\n    this.#wake.give()\n    return this.#options.transport.publish(' }]
   },
   {
     name: 'forgets idempotency keys',
