@@ -76,17 +76,20 @@ export class Outbox {
     if (messages.length === 0) return
     if (isNested(tx)) throw new Error('add() needs the outer transaction: a nested one may be undone, and its messages sent all the same')
     const sentTime = new Date().toISOString()
-    const rows = messages.map((message) => ({
-      message_id: message.messageId,
-      destination: destinationOf(message.contract),
-      required: !message.contract.optional,
-      payload: this.#writer.write(message, sentTime)
-    }))
+    const envelopes = messages.map((message) => this.#writer.write(message, sentTime))
+    const joined = joinJson(envelopes)
+    let end = -1
+    const rows = messages.map((message, index) => {
+      const start = end + 1
+      end = start + envelopes[index]!.length
+      // A part of the text that is sent, not another copy.
+      return { message_id: message.messageId, destination: destinationOf(message.contract), required: !message.contract.optional, payload: joined.slice(start, end) }
+    })
     const inserted = write<{ ids: string }>(tx, INSERT, [
       rows.map((row) => row.message_id),
       rows.map((row) => row.destination),
       rows.map((row) => row.required),
-      joinJson(rows.map((row) => row.payload))
+      joined
     ])
     this.#stored.set(tx, [...(this.#stored.get(tx) ?? []), { rows, inserted }])
   }

@@ -76,10 +76,10 @@ export class OrderIntake {
    * Records an order, its saga and its OrderCreatedEvent; resolves when they are committed.
    * @throws HttpProblem 422 when the idempotency key came with another order before
    */
-  place(request: PlaceOrder): Promise<PlacedOrder> {
-    return new Promise((resolve, reject) => {
-      this.#batcher.push({ ...request, orderId: newId(), hash: request.idempotencyKey === undefined ? '' : hashOf(request.order), resolve, reject })
-    })
+  place({ order, idempotencyKey, headers }: PlaceOrder): Promise<PlacedOrder> {
+    const orderId = newId()
+    const hash = idempotencyKey === undefined ? '' : hashOf(order)
+    return new Promise((resolve, reject) => this.#batcher.push({ order, idempotencyKey, headers, orderId, hash, resolve, reject }))
   }
 
   async stop(): Promise<void> {
