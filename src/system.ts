@@ -84,10 +84,10 @@ export class System {
 
 function mount(app: FastifyInstance, service: Service): void {
   app.register(async (scope) => {
-    scope.addHook('onRequest', async (_request, reply) => {
-      if (service.databaseProblem === undefined) return
+    scope.addHook('onRequest', (_request, reply, next) => {
+      if (service.databaseProblem === undefined) return next()
       reply.header('retry-after', '1')
-      throw new HttpProblem(503, `The ${service.name} service cannot use its database yet: ${service.databaseProblem}`)
+      next(new HttpProblem(503, `The ${service.name} service cannot use its database yet: ${service.databaseProblem}`))
     })
     for (const routes of service.routes) scope.register(routes)
   })

@@ -16,6 +16,8 @@ export async function buildApp(log: FastifyBaseLogger, register: (app: FastifyIn
     loggerInstance: log,
     // A line a request costs more than the request; errors are logged where they are handled.
     logController: new LogController({ disableRequestLogging: true }),
+    // Fastify makes a logger for each request, which costs 3 µs; whoever logs names the request.
+    childLoggerFactory: (logger) => logger,
     bodyLimit: BODY_LIMIT,
     requestTimeout: 30_000,
     routerOptions: { ignoreTrailingSlash: true },

@@ -49,16 +49,16 @@ export function sendProblem(error: FastifyError, request: FastifyRequest, reply:
   if (error instanceof HttpProblem) return send(reply, error.status, error.message, error.errors)
   if (error instanceof InvalidRequest) return send(reply, 400, error.message, error.errors)
   if (isUnavailable(error)) {
-    request.log.warn({ err: error }, 'Database unavailable')
+    request.log.warn({ err: error, reqId: request.id }, 'Database unavailable')
     return send(reply.header('retry-after', '1'), 503, 'The database is not available; try again')
   }
   if (isConflict(error)) {
-    request.log.warn({ err: error }, 'Given up: other transactions were in the way each time')
+    request.log.warn({ err: error, reqId: request.id }, 'Given up: other transactions were in the way each time')
     return send(reply.header('retry-after', '1'), 503, 'Others are changing the same thing; try again')
   }
   const status = error.statusCode ?? 500
   if (status < 500) return send(reply, status, error.message)
-  request.log.error({ err: error }, 'Request failed')
+  request.log.error({ err: error, reqId: request.id }, 'Request failed')
   return send(reply, 500, 'Something went wrong here; the log has the cause under this request id: ' + request.id)
 }
 
