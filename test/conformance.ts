@@ -3,8 +3,10 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import { EnvelopeWriter } from '../src/messaging/envelope.ts'
+import { handle } from '../src/messaging/handler.ts'
 import { newId } from '../src/messaging/id.ts'
 import { message } from '../src/messaging/message.ts'
+import { NotRetryable } from '../src/messaging/retry.ts'
 import type { Delivery, Parcel, Transport } from '../src/messaging/transport.ts'
 import { DockShip, Port, ship, ShipDockedEvent, ShipLostEvent, ships, ShipSailedEvent, ShipSightedEvent, topology, topologyWithLighthouse, voyageOf, writes } from './fixtures/harbour.ts'
 import type { HarbourProcess } from './fixtures/harbour-process.ts'
@@ -118,6 +120,34 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
     await until('what comes after them is handled', async () => (await port.effects()).some(({ voyageId }) => voyageId === voyageOf(next)))
     await quiet(world)
     t.same((await port.effects()).map(({ voyageId }) => voyageId), [sent, next].map(voyageOf), 'in one batch or long after')
+  })
+
+  t.test('a copy is dropped although its handler would fail, and what is new beside it is handled', async (t) => {
+    const world = await open(t)
+    const { port } = world
+    const [old, fresh] = ships(DockShip, 2)
+    const handled: string[] = []
+    const acknowledged: (string | undefined)[] = []
+    port.listen('harbour', [
+      handle(DockShip, async (messages) => {
+        for (const { body } of messages) {
+          // As one does whose work is there already.
+          if (handled.includes(body.voyageId)) throw new NotRetryable('it has docked')
+          handled.push(body.voyageId)
+        }
+        return []
+      })
+    ], spied(port.transport, { ack: ({ messageId }) => acknowledged.push(messageId) }))
+    await port.send(old!)
+    await until('the first is handled', async () => handled.length === 1)
+    // Not delivered again by the broker, but sent again: nothing but the inbox knows it.
+    await port.send(old!, fresh!)
+    await until('the second is handled', async () => handled.length === 2)
+    await quiet(world)
+    t.same(handled, [voyageOf(old!), voyageOf(fresh!)])
+    t.equal(await port.count('inbox'), 2)
+    t.equal(acknowledged.length, 3)
+    t.equal(await port.count('dead_letter'), 0)
   })
 
   t.test('nothing is acknowledged before the commit', async (t) => {

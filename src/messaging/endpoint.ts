@@ -5,7 +5,7 @@ import { DeadLetterSender, type Failure } from './dead-letter-sender.ts'
 import { EnvelopeReader, UnreadableMessage } from './envelope.ts'
 import { attemptOf, attemptsIn, redeliveriesIn, redeliveryHeaders, replayedIn, type FailedAttempt } from './failure.ts'
 import type { Handler } from './handler.ts'
-import { claim } from './inbox.ts'
+import { claim, claimAsNew, isAnyClaimed } from './inbox.ts'
 import type { Log } from './log.ts'
 import type { Contract, Message } from './message.ts'
 import type { Outbox } from './outbox.ts'
@@ -142,22 +142,51 @@ export class Endpoint {
   }
 
   async #work(handler: Handler, received: Received[], batcher: Batcher<Received>): Promise<void> {
-    const { definition, outbox } = this.#options
     const waiting = received.filter(({ ended }) => !ended)
     const again = waiting.filter(({ delivery }) => delivery.redeliveries > 0)
     const batch = again.length > 0 ? await this.#withoutSuspects(waiting, again, batcher) : waiting
     if (batch.length === 0) return
-    await outbox.transaction(async (tx) => {
-      const fresh = await claim(tx, definition.name, batch.map(({ message }) => message.messageId))
+    const handled = (again.length === 0 && (await this.#handleAsNew(handler, batch))) || (await this.#handleNew(handler, batch, again.length > 0))
+    for (const one of batch) this.#end(one).ack()
+    if (handled) handler.committed?.()
+  }
+
+  /**
+   * Takes the whole batch to be new, so that its first statements need not wait for the inbox's answer. Nearly every batch is: of a copy, the
+   * broker mostly says that it was delivered before.
+   * @returns false when it was not, and nothing has been done
+   */
+  async #handleAsNew(handler: Handler, batch: readonly Received[]): Promise<boolean> {
+    const { definition, outbox } = this.#options
+    const messages = batch.map(({ message }) => message)
+    const ids = messages.map(({ messageId }) => messageId)
+    if (new Set(ids).size < ids.length || batch.some(({ delivery }) => replayedIn(delivery.headers) !== undefined)) return false
+    try {
+      await outbox.transaction(async (tx) => {
+        claimAsNew(tx, definition.name, ids)
+        outbox.add(tx, await handler.handle(messages, tx))
+      })
+      return true
+    } catch (error) {
+      if (isUnavailable(error) || !(await outbox.transaction((tx) => isAnyClaimed(tx, definition.name, ids)))) throw error
+      return false
+    }
+  }
+
+  /** Handles what this endpoint has not handled before. Returns whether there was any. */
+  async #handleNew(handler: Handler, batch: readonly Received[], areBegun: boolean): Promise<boolean> {
+    const { definition, outbox } = this.#options
+    const ids = batch.map(({ message }) => message.messageId)
+    return outbox.transaction(async (tx) => {
+      const fresh = await claim(tx, definition.name, ids)
       // `delete` says whether it was still there: the second copy of a message within one batch is dropped too.
       const messages = batch.map(({ message }) => message).filter((message) => fresh.delete(message.messageId))
       if (messages.length > 0) outbox.add(tx, await handler.handle(messages, tx))
-      if (again.length > 0) forgetStart(tx, definition.name, batch.map(({ message }) => message.messageId))
+      if (areBegun) forgetStart(tx, definition.name, ids)
       const letters = batch.filter(({ delivery }) => replayedIn(delivery.headers) !== undefined)
       if (letters.length > 0) markHandled(tx, definition.name, letters.map(({ delivery }) => delivery.payload))
+      return messages.length > 0
     })
-    for (const one of batch) this.#end(one).ack()
-    handler.committed?.()
   }
 
   /**

@@ -3,8 +3,9 @@ import type { RetryPolicy } from './retry.ts'
 import type { Tx } from './sql.ts'
 
 /**
- * Handles messages of some contracts. `handle` gets only messages this endpoint has not handled before, in order of
- * arrival and several for one business transaction possible; it does its work in `tx` and returns the messages to send.
+ * Handles messages of some contracts. `handle` gets messages in order of arrival, several for one business transaction possible; it does
+ * its work in `tx` and returns the messages to send. What it did is undone when one of them turns out to have been handled by this endpoint
+ * before, and it is called again without that one; so it is after a conflict. What leaves no trace in `tx` must bear that.
  */
 export interface Handler {
   readonly contracts: readonly Contract[]

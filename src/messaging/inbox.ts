@@ -1,4 +1,4 @@
-import { run, statement, type Tx } from './sql.ts'
+import { run, statement, write, type Tx } from './sql.ts'
 
 // Sorted, so that two consumers given overlapping redeliveries wait for each other instead of deadlocking.
 // `on conflict` and not insert-and-catch: a unique violation would abort the whole transaction.
@@ -16,4 +16,19 @@ const CLAIM = statement(`
 export async function claim(tx: Tx, endpoint: string, messageIds: readonly string[]): Promise<Set<string>> {
   const [row] = await run<{ ids: string | null }>(tx, CLAIM, [messageIds, endpoint])
   return new Set(row!.ids?.split(' '))
+}
+
+const CLAIM_AS_NEW = statement(`insert into inbox (message_id, endpoint) select id, $2 from unnest($1::uuid[]) as id order by id`)
+
+/** Records messages as handled that are taken to be new: one that is not fails the transaction. Nobody need wait for the answer. */
+export function claimAsNew(tx: Tx, endpoint: string, messageIds: readonly string[]): void {
+  void write(tx, CLAIM_AS_NEW, [messageIds, endpoint])
+}
+
+const FIND = statement(`select exists (select from inbox where message_id = any($1::uuid[]) and endpoint = $2) as found`)
+
+/** Whether this endpoint has handled any of these before. */
+export async function isAnyClaimed(tx: Tx, endpoint: string, messageIds: readonly string[]): Promise<boolean> {
+  const [row] = await run<{ found: boolean }>(tx, FIND, [messageIds, endpoint])
+  return row!.found
 }

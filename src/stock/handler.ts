@@ -19,11 +19,13 @@ export const stockHandler: Handler = {
     const releases = messages.filter((received): received is Message<typeof ReleaseStock> => received.contract === ReleaseStock)
     const toRelease = [...new Set(releases.map(({ body }) => orderKey(body)))]
 
-    const [answers, reserved] = await Promise.all([decidedBefore(tx, created), reservedLines(tx, toRelease)])
+    // With nothing to release it is known at once what to lock, and one answer brings all; a second lock later would be out of order.
+    const ordered = created.flatMap(({ body }) => body.items.map(({ productId }) => productId))
+    const [answers, reserved, locked] = await Promise.all([decidedBefore(tx, created), reservedLines(tx, toRelease), toRelease.length === 0 ? lockProducts(tx, ordered) : undefined])
     for (const orderId of toRelease) if (answers.get(orderId)?.status !== 'Refused') answers.set(orderId, { status: 'Released' })
     const undecided = [...new Map(created.filter(({ body }) => !answers.has(orderKey(body))).map(({ body }) => [orderKey(body), body])).values()]
 
-    const shelves = await lockProducts(tx, [...undecided.flatMap(({ items }) => items.map(({ productId }) => productId)), ...reserved.map(({ productId }) => productId)])
+    const shelves = locked ?? (await lockProducts(tx, [...ordered, ...reserved.map(({ productId }) => productId)]))
     const moves = new Map<string, number>()
     const move = (productId: string, quantity: number) => moves.set(productId, (moves.get(productId) ?? 0) + quantity)
     for (const { productId, quantity } of await release(tx, toRelease, reserved)) {

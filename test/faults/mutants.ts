@@ -28,8 +28,8 @@ export const mutants: Mutant[] = [
   {
     name: 'acknowledges before the commit',
     edits: [
-      { file: 'messaging/endpoint.js', from: 'await outbox.transaction(async (tx) => {\n            const fresh', to: 'for (const one of batch) this.#end(one).ack()\n await outbox.transaction(async (tx) => {\n const fresh' },
-      { file: 'messaging/endpoint.js', from: 'for (const one of batch)\n            this.#end(one).ack();\n        handler.committed', to: 'handler.committed' }
+      { file: 'messaging/endpoint.js', from: 'const handled = ', to: 'for (const one of batch) this.#end(one).ack()\n const handled = ' },
+      { file: 'messaging/endpoint.js', from: 'for (const one of batch)\n            this.#end(one).ack();\n        if (handled)', to: 'if (handled)' }
     ],
     fault: 'killed in the middle of a batch',
     transport: 'rabbitmq',
@@ -37,14 +37,17 @@ export const mutants: Mutant[] = [
   },
   {
     name: 'has no inbox',
-    edits: [{ file: 'messaging/inbox.js', from: "new Set(row.ids?.split(' '))", to: 'new Set(messageIds)' }],
+    edits: [
+      { file: 'messaging/inbox.js', from: "new Set(row.ids?.split(' '))", to: 'new Set(messageIds)' },
+      { file: 'messaging/inbox.js', from: 'void write(tx, CLAIM_AS_NEW, [messageIds, endpoint])', to: 'void messageIds' }
+    ],
     fault: 'every message three times, to two copies',
     transport: 'rabbitmq',
     caughtBy: ['each event moved its saga once']
   },
   {
     name: 'publishes without mandatory',
-    edits: [{ file: 'messaging/rabbitmq-transport.js', from: 'mandatory: required', to: 'mandatory: false' }],
+    edits: [{ file: 'messaging/rabbitmq-publisher.js', from: 'mandatory ? 1 : 0', to: '0' }],
     fault: 'a queue that gets nothing for 1 s',
     transport: 'rabbitmq',
     caughtBy: LOST

@@ -14,13 +14,16 @@ export interface Mutant {
 export const mutants: readonly Mutant[] = [
   {
     name: 'has no inbox',
-    edits: [{ file: 'messaging/inbox.ts', from: "new Set(row!.ids?.split(' '))", to: "new Set([...messageIds, ...(row!.ids?.split(' ') ?? [])])" }]
+    edits: [
+      { file: 'messaging/inbox.ts', from: "new Set(row!.ids?.split(' '))", to: "new Set([...messageIds, ...(row!.ids?.split(' ') ?? [])])" },
+      { file: 'messaging/inbox.ts', from: 'void write(tx, CLAIM_AS_NEW, [messageIds, endpoint])', to: '' }
+    ]
   },
   {
     name: 'acknowledges before the commit',
     edits: [
-      { file: 'messaging/endpoint.ts', from: '    await outbox.transaction(async (tx) => {\n      const fresh', to: '    for (const one of batch) one.delivery.ack()\n    await outbox.transaction(async (tx) => {\n      const fresh' },
-      { file: 'messaging/endpoint.ts', from: 'for (const one of batch) this.#end(one).ack()\n    handler.committed', to: 'for (const one of batch) this.#end(one)\n    handler.committed' }
+      { file: 'messaging/endpoint.ts', from: '    const handled = ', to: '    for (const one of batch) one.delivery.ack()\n    const handled = ' },
+      { file: 'messaging/endpoint.ts', from: 'for (const one of batch) this.#end(one).ack()\n    if (handled)', to: 'for (const one of batch) this.#end(one)\n    if (handled)' }
     ]
   },
   {
