@@ -10,6 +10,9 @@ import { joinJson, jsonTexts } from '../../src/messaging/sql.ts'
 
 export const BATCH = 100
 const PREFETCH = 200
+/** Confirmed rows are deleted after this many ms, or when they are this many, as by Sagabox's relay. */
+const FORGET_MS = 200
+const FORGET = 250
 
 export interface Envelope {
   id: string
@@ -81,7 +84,7 @@ export class FloorService {
   readonly #pool: pg.Pool
   readonly #channel: ConfirmChannel
   readonly #consumer: ConfirmChannel
-  readonly #confirmed: (id: string) => void
+  #confirmed: string[] = []
   readonly #inFlight = new Set<string>()
 
   private constructor(name: string, pool: pg.Pool, channel: ConfirmChannel, consumer: ConfirmChannel) {
@@ -89,10 +92,6 @@ export class FloorService {
     this.#pool = pool
     this.#channel = channel
     this.#consumer = consumer
-    this.#confirmed = batches(async (ids: string[]) => {
-      await this.#pool.query({ name: 'forget', text: 'delete from outbox where id = any($1::bigint[])', values: [parameter(ids)] })
-      for (const id of ids) this.#inFlight.delete(id)
-    })
   }
 
   static async open(name: string, databaseUrl: string, rabbitmqUrl: string): Promise<FloorService> {
@@ -112,6 +111,7 @@ export class FloorService {
     const service = new FloorService(name, pool, channel, consumer)
     // The back-stop: rows of a process that died between its commit and its confirms.
     setInterval(() => void service.#sendForgotten(), 1000)
+    setInterval(() => void service.#forget(), FORGET_MS)
     return service
   }
 
@@ -151,9 +151,17 @@ export class FloorService {
     for (const { id, type, payload } of rows) {
       this.#inFlight.add(id)
       this.#channel.publish(type, '', Buffer.from(payload), { persistent: true, mandatory: !OPTIONAL.has(type) }, (error: unknown) => {
-        if (!error) this.#confirmed(id)
+        if (!error) this.#confirmed.push(id)
+        if (this.#confirmed.length >= FORGET) void this.#forget()
       })
     }
+  }
+
+  async #forget(): Promise<void> {
+    const ids = this.#confirmed.splice(0)
+    if (ids.length === 0) return
+    await this.#pool.query({ name: 'forget', text: 'delete from outbox where id = any($1::bigint[])', values: [parameter(ids)] })
+    for (const id of ids) this.#inFlight.delete(id)
   }
 
   async #sendForgotten(): Promise<void> {

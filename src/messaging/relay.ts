@@ -12,6 +12,12 @@ import type { PublishOutcome, Transport } from './transport.ts'
 const BATCH = 500
 /** Rows handed to the transport and not yet settled. In memory a row settles when its handlers have committed. */
 const MAX_IN_FLIGHT = 4000
+/**
+ * What the transport has settled is told to the table this long after the first of it, ms, or when it is this much: a delete is a
+ * transaction with a flush of its own, and one for each message was a third of all at 50 orders/s. Whoever crashes meanwhile sends it again.
+ */
+const FORGET_MS = 200
+const FORGET = 250
 /** Back-stop for a lost wake-up, and how soon a stand-by notices that the leader is gone; both in ms. */
 const POLL_MS = 1000
 /** A look at the whole table is repeated after this many times its own duration: it gets slow while deleted rows cannot be removed. */
@@ -62,6 +68,8 @@ export class Relay {
   #inFlight = 0
   #settled: string[] = []
   #postponed: { id: string; error: string }[] = []
+  /** When the table is to be told of these; Infinity: there are none. */
+  #forgetAt = Infinity
   /** A publish failed, and one row may have taken the channel from all: one at a time until all that is read has gone. */
   #careful = false
   /** Rows may be waiting: something was committed, or the last read was full. */
@@ -195,8 +203,8 @@ export class Relay {
     while (!this.#stopping) {
       await this.#runOnce(client)
       if (this.#unread && this.#canRead()) continue
-      await this.#wake.wait(POLL_MS)
-      if (this.#settled.length + this.#postponed.length === 0) this.#unread = true
+      await this.#wake.wait(Math.max(1, Math.min(POLL_MS, this.#forgetAt - Date.now())))
+      if (this.#untold === 0) this.#unread = true
     }
     const deadline = Date.now() + STOP_GRACE_MS
     while (this.#inFlight > 0 && Date.now() < deadline) await this.#wake.wait(deadline - Date.now())
@@ -204,7 +212,7 @@ export class Relay {
   }
 
   async #runOnce(client: Client): Promise<void> {
-    await this.#forget(client)
+    if (this.#untold >= FORGET || Date.now() >= this.#forgetAt) await this.#forget(client)
     if (!this.#unread || !this.#canRead()) return
     this.#unread = false
     const began = Date.now()
@@ -229,6 +237,7 @@ export class Relay {
       if (error) {
         this.#inHand.add(row.id)
         this.#postponed.push({ id: row.id, error })
+        this.#forgetSoon()
         return
       }
     }
@@ -246,16 +255,18 @@ export class Relay {
     this.#latest = id
     return this.#options.transport.publish({ messageId, destination, required, payload: body ?? payload, headers, contentType, again: Number(id) <= this.#inherited }).then(
       (outcome) => {
+        this.#inFlight--
         this.#settle(id, messageId, destination, outcome)
         return undefined
       },
       (error: unknown) => {
         // Unknown, not unsent: the row stays, is sent again under the same id, and the inbox drops the copy.
+        this.#inFlight--
         this.#inHand.delete(id)
         this.#careful = true
         this.#holdUntil = Date.now() + HOLD_MS
         this.#options.log.debug({ err: error, schema: this.#options.schema, messageId }, 'Publish without confirm; it will be sent again')
-        this.#landed()
+        this.#wake.give()
         return (error as Error).message
       }
     )
@@ -271,12 +282,17 @@ export class Relay {
       if (!this.#warned.has(destination)) log.warn({ schema, destination, messageId }, 'No queue takes this message: it stays in the outbox and is tried again')
       this.#warned.add(destination)
     }
-    this.#landed()
+    this.#forgetSoon()
   }
 
-  #landed(): void {
-    this.#inFlight--
+  #forgetSoon(): void {
+    if (this.#forgetAt === Infinity) this.#forgetAt = Date.now() + FORGET_MS
+    else if (this.#untold < FORGET && !this.#stopping) return
     this.#wake.give()
+  }
+
+  get #untold(): number {
+    return this.#settled.length + this.#postponed.length
   }
 
   /** Removes what was accepted and puts off what came back. */
@@ -294,6 +310,7 @@ export class Relay {
       this.#postponed = this.#postponed.slice(postponed.length)
       for (const { id } of postponed) this.#inHand.delete(id)
     }
+    this.#forgetAt = this.#untold > 0 ? Date.now() + FORGET_MS : Infinity
   }
 }
 
