@@ -13,8 +13,8 @@ const { MemoryTransport } = await import(`${process.env.DIST}/messaging/memory-t
 const { RabbitTransport } = await import(`${process.env.DIST}/messaging/rabbitmq-transport.js`)
 const { OpenTransaction } = await import(`${process.env.DIST}/messaging/open-transaction.js`)
 
-/** What is on its way gets there, ms; nothing more is done meanwhile. */
-const UNDER_WAY_MS = 50
+/** What is on its way gets there, ms, and what should not be is: a relay tells its table after 200 ms what it has sent. Nothing more is done meanwhile. */
+const UNDER_WAY_MS = 400
 
 const [point, nth = '1', action = 'KILL'] = (process.env.FAILPOINT ?? '').split(':')
 const [lateAt, first, lateTypes = ''] = (process.env.LATE ?? '').split(':')

@@ -55,7 +55,7 @@ export const mutants: Mutant[] = [
   {
     name: 'deletes before the confirm',
     edits: [
-      { file: 'messaging/relay.js', from: 'return this.#options.transport.publish(', to: 'this.#settled.push(id); this.#wake.give(); return this.#options.transport.publish(' },
+      { file: 'messaging/relay.js', from: 'return this.#options.transport.publish(', to: 'this.#settled.push(id); this.#forgetSoon(); return this.#options.transport.publish(' },
       { file: 'messaging/relay.js', from: "if (outcome === 'accepted') {\n            this.#settled.push(id);", to: "if (outcome === 'accepted') {" }
     ],
     fault: 'killed in the middle of a batch',
