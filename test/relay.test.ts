@@ -173,6 +173,24 @@ t.test('a row is not sent before it is due', async (t) => {
   t.equal(ledger.messageIds.at(-1), later!.messageId)
 })
 
+t.test('a row that becomes due is sent although others come all the time', async (t) => {
+  const peer = await openPeer(t, await (await postgresForTests()).createDatabase(t.name))
+  const { port, ledger } = peer
+  const [first, late] = ships(DockShip, 2)
+  port.relay.start()
+  await port.send(first!)
+  await outboxIsEmpty(peer)
+  const sending: Promise<void>[] = []
+  const traffic = setInterval(() => sending.push(port.send(ship(DockShip))), 100)
+  t.teardown(() => clearInterval(traffic))
+  // As something sent back by another process: nobody says when its time has come.
+  await port.dataSource.query(`insert into outbox (message_id, destination, required, payload, due_at) values ($1, 'harbour', true, '{}', now() + interval '300 milliseconds')`, [late!.messageId])
+  await until('it is sent', async () => ledger.messageIds.includes(late!.messageId))
+  clearInterval(traffic)
+  await Promise.all(sending)
+  await outboxIsEmpty(peer)
+})
+
 t.test('stop() finishes what is in flight and hands over', async (t) => {
   const { leader, standby } = await openPair(t)
   let confirm!: () => void

@@ -68,7 +68,7 @@ export class Relay {
   #inFlight = 0
   #settled: string[] = []
   #postponed: { id: string; error: string }[] = []
-  /** When the table is to be told of these; Infinity: there are none. */
+  /** When the table is to be told of these, by performance.now(); Infinity: there are none. */
   #forgetAt = Infinity
   /** A publish failed, and one row may have taken the channel from all: one at a time until all that is read has gone. */
   #careful = false
@@ -203,8 +203,9 @@ export class Relay {
     while (!this.#stopping) {
       await this.#runOnce(client)
       if (this.#unread && this.#canRead()) continue
-      await this.#wake.wait(Math.max(1, Math.min(POLL_MS, this.#forgetAt - Date.now())))
-      if (this.#untold === 0) this.#unread = true
+      await this.#wake.wait(Math.max(1, Math.min(POLL_MS, this.#forgetAt - performance.now())))
+      // While messages come all the time it is never idle, and a row may have become due.
+      if (this.#untold === 0 || performance.now() >= this.#readAllAt) this.#unread = true
     }
     const deadline = Date.now() + STOP_GRACE_MS
     while (this.#inFlight > 0 && Date.now() < deadline) await this.#wake.wait(deadline - Date.now())
@@ -212,13 +213,13 @@ export class Relay {
   }
 
   async #runOnce(client: Client): Promise<void> {
-    if (this.#untold >= FORGET || Date.now() >= this.#forgetAt) await this.#forget(client)
+    if (this.#untold >= FORGET || performance.now() >= this.#forgetAt) await this.#forget(client)
     if (!this.#unread || !this.#canRead()) return
     this.#unread = false
-    const began = Date.now()
+    const began = performance.now()
     const all = began >= this.#readAllAt
     const { rows } = await client.query<OutboxRow>({ ...READ, values: [parameter([...this.#inHand]), all ? '0' : this.#lowest] })
-    if (all) this.#readAllAt = Date.now() + Math.max(POLL_MS, REST * (Date.now() - began))
+    if (all) this.#readAllAt = performance.now() + Math.max(POLL_MS, REST * (performance.now() - began))
     this.#lowest = lowestOf([...this.#inHand, ...rows.map(({ id }) => id)]) ?? this.#latest
     if (rows.length >= BATCH) this.#unread = true
     // A row may have been offered after the statement began. Nothing is forgotten in between, so it is still in hand.
@@ -263,6 +264,7 @@ export class Relay {
         // Unknown, not unsent: the row stays, is sent again under the same id, and the inbox drops the copy.
         this.#inFlight--
         this.#inHand.delete(id)
+        this.#unread = true
         this.#careful = true
         this.#holdUntil = Date.now() + HOLD_MS
         this.#options.log.debug({ err: error, schema: this.#options.schema, messageId }, 'Publish without confirm; it will be sent again')
@@ -286,7 +288,7 @@ export class Relay {
   }
 
   #forgetSoon(): void {
-    if (this.#forgetAt === Infinity) this.#forgetAt = Date.now() + FORGET_MS
+    if (this.#forgetAt === Infinity) this.#forgetAt = performance.now() + FORGET_MS
     else if (this.#untold < FORGET && !this.#stopping) return
     this.#wake.give()
   }
@@ -310,7 +312,7 @@ export class Relay {
       this.#postponed = this.#postponed.slice(postponed.length)
       for (const { id } of postponed) this.#inHand.delete(id)
     }
-    this.#forgetAt = this.#untold > 0 ? Date.now() + FORGET_MS : Infinity
+    this.#forgetAt = this.#untold > 0 ? performance.now() + FORGET_MS : Infinity
   }
 }
 
