@@ -14,7 +14,7 @@ const BATCH = 500
 const MAX_IN_FLIGHT = 4000
 /**
  * What the transport has settled is told to the table this long after the first of it, ms, or when it is this much: a delete is a
- * transaction with a flush of its own, and one for each message was a third of all at 50 orders/s. Whoever crashes meanwhile sends it again.
+ * transaction with a flush of its own, and done as soon as it could be it was nearly half of all, 949 for 10,000 orders. Whoever crashes meanwhile sends it again.
  */
 const FORGET_MS = 200
 const FORGET = 250
