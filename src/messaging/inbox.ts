@@ -1,7 +1,7 @@
 import { run, statement, write, type Tx } from './sql.ts'
 
-// Sorted, so that two consumers given overlapping redeliveries wait for each other instead of deadlocking.
-// `on conflict` and not insert-and-catch: a unique violation would abort the whole transaction.
+// Both sorted, so that two consumers given overlapping redeliveries wait for each other instead of deadlocking.
+// This one with `on conflict`: what is new beside a copy is to be handled, and a unique violation would abort the whole transaction.
 // All ids in one row: pg makes an object, and PostgreSQL a message, of each.
 const CLAIM = statement(`
   with claimed as (

@@ -2,7 +2,7 @@ import type { Connection, Message as AmqpMessage } from 'amqplib/callback_api.js
 import rascal, { type BrokerAsPromised, type BrokerConfig } from 'rascal'
 import type { Log } from './log.ts'
 import { CLOSE_TIMEOUT_MS, closeConnection, keepAlive, openChannel, packWrites, SETUP_TIMEOUT_MS, Unreachable } from './rabbitmq-connection.ts'
-import { RabbitPublisher, type Confirmed } from './rabbitmq-publisher.ts'
+import { RabbitPublisher } from './rabbitmq-publisher.ts'
 import { RabbitSubscription } from './rabbitmq-subscription.ts'
 import { rascalConfig, VHOST } from './rascal-config.ts'
 import type { Topology } from './topology.ts'
@@ -68,24 +68,15 @@ export class RabbitTransport implements Transport {
   }
 
   publish(parcel: Parcel): Promise<PublishOutcome> {
-    const publisher = this.#publisher
-    if (!publisher) return Promise.reject(new Error(this.#problem ?? 'no channel to RabbitMQ'))
-    const { outcome, confirmed } = this.#expect(parcel.messageId)
-    publisher.publish(parcel, confirmed)
-    return outcome
-  }
-
-  #expect(messageId: string): { outcome: Promise<PublishOutcome>; confirmed: Confirmed } {
-    let confirmed!: Confirmed
-    const outcome = new Promise<PublishOutcome>((resolve, reject) => {
+    return new Promise((resolve, reject) => {
+      if (!this.#publisher) return reject(new Error(this.#problem ?? 'no channel to RabbitMQ'))
       this.#unconfirmed.add(reject)
-      confirmed = (error) => {
+      this.#publisher.publish(parcel, (error) => {
         this.#unconfirmed.delete(reject)
-        if (error) reject(error)
-        else resolve(this.#returned.delete(messageId) ? 'returned' : 'accepted')
-      }
+        if (error) return reject(error)
+        resolve(this.#returned.delete(parcel.messageId) ? 'returned' : 'accepted')
+      })
     })
-    return { outcome, confirmed }
   }
 
   subscribe(endpoint: string, receive: (delivery: Delivery) => void): Subscription {
