@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { startPostgres } from '../test/fixtures/postgres.ts'
 import { startRabbitMQ } from '../test/fixtures/rabbitmq.ts'
+import { bundleTypebox } from './typescript-hooks.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const files = process.argv.slice(2)
@@ -92,6 +93,7 @@ async function broker(): Promise<Server> {
 async function tap(environment: Record<string, string>): Promise<void> {
   const cli = `${root}node_modules/tap/dist/esm/run.mjs`
   buildTap(cli)
+  await bundleTypebox()
   interrupted.signal.throwIfAborted()
   const runner = spawn(process.execPath, [cli, 'run', '--reporter=tap', ...files], { cwd: root, env: { ...process.env, ...environment }, stdio: ['ignore', 'pipe', 'inherit'], detached: true })
   const exited = exitCodeOf(runner)

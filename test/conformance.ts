@@ -13,6 +13,7 @@ import type { HarbourProcess } from './fixtures/harbour-process.ts'
 import { latch } from './fixtures/latch.ts'
 import { postgresForTests } from './fixtures/postgres.ts'
 import type { Bus } from './support/buses.ts'
+import { TYPESCRIPT } from './support/program.ts'
 import { spied } from './support/spied-transport.ts'
 import { until } from './support/until.ts'
 
@@ -384,7 +385,7 @@ function voyagesOf(effects: { voyageId: string }[]): string[] {
 }
 
 function startHarbour(t: Test, options: HarbourProcess): ChildProcess {
-  const child = fork(fileURLToPath(new URL('fixtures/harbour-process.ts', import.meta.url)), [JSON.stringify(options)], { execArgv: ['--import=tsx'] })
+  const child = fork(fileURLToPath(new URL('fixtures/harbour-process.ts', import.meta.url)), [JSON.stringify(options)], { execArgv: [TYPESCRIPT] })
   t.teardown(() => child.kill('SIGKILL'))
   return child
 }

@@ -11,6 +11,7 @@ import t, { type Test } from 'tap'
 import { FolderInUseError, lockFolder, processInfo } from '../src/embedded-postgres-lock.ts'
 import { startEmbeddedPostgres, type Log } from '../src/embedded-postgres.ts'
 import { postgresForTests } from './fixtures/postgres.ts'
+import { TYPESCRIPT } from './support/program.ts'
 
 const quiet: Log = { info() {}, error() {} }
 const root = process.getuid?.() === 0
@@ -55,7 +56,7 @@ function sagabox(t: Test, dataDir: string, then = 'process.stdin.resume()') {
     const server = await startEmbeddedPostgres({ dataDir: ${JSON.stringify(dataDir)}, log })
     console.log(server.url)
     ${then}`
-  const child = spawn(process.execPath, ['--import=tsx', '--input-type=module', '-e', program], {
+  const child = spawn(process.execPath, [TYPESCRIPT, '--input-type=module', '-e', program], {
     detached: true, stdio: ['pipe', 'pipe', 'inherit']
   })
   t.teardown(async () => {

@@ -13,6 +13,7 @@ import { DockShip, log, Port, ship, ships, ShipSailedEvent, voyageOf, writes } f
 import type { HarbourProcess } from './fixtures/harbour-process.ts'
 import { postgresForTests } from './fixtures/postgres.ts'
 import type { Bus } from './support/buses.ts'
+import { TYPESCRIPT } from './support/program.ts'
 import { spied } from './support/spied-transport.ts'
 import { until } from './support/until.ts'
 
@@ -289,7 +290,7 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
       if (bus.url) await until('they are in the queue', async () => (await port.count('outbox')) === 0)
       let deaths = 0
       const run = async (): Promise<void> => {
-        const child = fork(fileURLToPath(new URL('fixtures/harbour-process.ts', import.meta.url)), [JSON.stringify(options)], { execArgv: ['--import=tsx'], silent: true })
+        const child = fork(fileURLToPath(new URL('fixtures/harbour-process.ts', import.meta.url)), [JSON.stringify(options)], { execArgv: [TYPESCRIPT], silent: true })
         t.teardown(() => child.kill('SIGKILL'))
         let lastWords = ''
         child.stderr!.on('data', (text: Buffer) => (lastWords = text.toString()))

@@ -6,6 +6,8 @@ import { fileURLToPath } from 'node:url'
 import { until } from './until.ts'
 
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url))
+/** What Node is given to run TypeScript. */
+export const TYPESCRIPT = `--import=${new URL('../../scripts/typescript.mjs', import.meta.url).href}`
 
 /** Where things are torn down: a test, or a run of faults. */
 export interface Scope {

@@ -5,6 +5,7 @@ import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { TYPESCRIPT } from './program.ts'
 
 /** How a charge goes; of a refund only `lost response`, `500 before` and `500 after`. */
 export type Behaviour =
@@ -81,7 +82,7 @@ export class StripeStandIn {
     const folder = await mkdtemp(join(tmpdir(), 'sagabox-stripe-'))
     const ledger = join(folder, 'ledger.ndjson')
     writeFileSync(ledger, '')
-    const child = fork(fileURLToPath(new URL('stripe-stand-in-process.ts', import.meta.url)), [JSON.stringify({ ledger, port: 0, key: StripeStandIn.KEY })], { execArgv: ['--import=tsx'] })
+    const child = fork(fileURLToPath(new URL('stripe-stand-in-process.ts', import.meta.url)), [JSON.stringify({ ledger, port: 0, key: StripeStandIn.KEY })], { execArgv: [TYPESCRIPT] })
     t.teardown(() => {
       child.kill('SIGKILL')
       rmSync(folder, { recursive: true, force: true })
