@@ -146,7 +146,7 @@ export class Endpoint {
     const again = waiting.filter(({ delivery }) => delivery.redeliveries > 0)
     const batch = again.length > 0 ? await this.#withoutSuspects(waiting, again, batcher) : waiting
     if (batch.length === 0) return
-    const handled = (again.length === 0 && (await this.#handleAsNew(handler, batch))) || (await this.#handleNew(handler, batch, again.length > 0))
+    const handled = (looksNew(batch) && (await this.#handleAsNew(handler, batch))) || (await this.#handleNew(handler, batch))
     for (const one of batch) this.#end(one).ack()
     if (handled) handler.committed?.()
   }
@@ -160,7 +160,6 @@ export class Endpoint {
     const { definition, outbox } = this.#options
     const messages = batch.map(({ message }) => message)
     const ids = messages.map(({ messageId }) => messageId)
-    if (new Set(ids).size < ids.length || batch.some(({ delivery }) => replayedIn(delivery.headers) !== undefined)) return false
     try {
       await outbox.transaction(async (tx) => {
         claimAsNew(tx, definition.name, ids)
@@ -174,7 +173,7 @@ export class Endpoint {
   }
 
   /** Handles what this endpoint has not handled before. Returns whether there was any. */
-  async #handleNew(handler: Handler, batch: readonly Received[], areBegun: boolean): Promise<boolean> {
+  async #handleNew(handler: Handler, batch: readonly Received[]): Promise<boolean> {
     const { definition, outbox } = this.#options
     const ids = batch.map(({ message }) => message.messageId)
     return outbox.transaction(async (tx) => {
@@ -182,7 +181,7 @@ export class Endpoint {
       // `delete` says whether it was still there: the second copy of a message within one batch is dropped too.
       const messages = batch.map(({ message }) => message).filter((message) => fresh.delete(message.messageId))
       if (messages.length > 0) outbox.add(tx, await handler.handle(messages, tx))
-      if (areBegun) forgetStart(tx, definition.name, ids)
+      if (batch.some(({ delivery }) => delivery.redeliveries > 0)) forgetStart(tx, definition.name, ids)
       const letters = batch.filter(({ delivery }) => replayedIn(delivery.headers) !== undefined)
       if (letters.length > 0) markHandled(tx, definition.name, letters.map(({ delivery }) => delivery.payload))
       return messages.length > 0
@@ -296,6 +295,12 @@ class DeadlyMessage extends NotRetryable {
   constructor() {
     super(`the process ended ${DEADLY_STARTS + 1} times while this message was being handled`)
   }
+}
+
+/** Nothing says of any of them that it may have been handled before: no second copy, not delivered again, no letter that an operator sent back. */
+function looksNew(batch: readonly Received[]): boolean {
+  const ids = new Set(batch.map(({ message }) => message.messageId))
+  return ids.size === batch.length && batch.every(({ delivery }) => delivery.redeliveries === 0 && replayedIn(delivery.headers) === undefined)
 }
 
 /** All tries, those before this delivery included. */
