@@ -17,8 +17,13 @@ export async function bundleTypebox() {
   const unfinished = `${folder}-${process.pid}`
   const entryPoints = Object.fromEntries([...bundled].map(([name, file]) => [file.slice(folder.length + 1, -'.mjs'.length), name]))
   await build({ entryPoints, absWorkingDir: root, bundle: true, splitting: true, format: 'esm', platform: 'node', outdir: unfinished, outExtension: { '.js': '.mjs' } })
-  rmSync(folder, { recursive: true, force: true })
-  renameSync(unfinished, folder)
+  try {
+    renameSync(unfinished, folder)
+  } catch (error) {
+    rmSync(unfinished, { recursive: true, force: true })
+    // Another run may have been quicker.
+    if (!existsSync(folder)) throw error
+  }
 }
 
 export function resolve(specifier, context, next) {
