@@ -153,9 +153,9 @@ async function furtherRules(client: pg.Client, { api, queues, products, putIn, a
       ...(await ids('select customer_id as id from order_service.orders group by 1 having count(*) > 1'))
     ],
     'dead letters: the poison, each once': await ids(
-      `select coalesce(poison.id, letter.message_id, 'without an id') as id from unnest($1::text[]) as poison (id)
-        full join (${each('dead_letter', 'message_id')}) as letter on letter.message_id = poison.id
-      group by 1 having count(poison.id) <> 1 or count(letter.message_id) <> 1`,
+      `select concat_ws(', ', coalesce(poison.id, letter.message_id, 'without an id'), max(why)) as id from unnest($1::text[]) as poison (id)
+        full join (${each('dead_letter', `message_id, concat_ws(' ', endpoint, message_type, status, exception, reason) as why`)}) as letter on letter.message_id = poison.id
+      group by poison.id, letter.message_id having count(poison.id) <> 1 or count(letter.message_id) <> 1`,
       [[...poison]]
     ),
     'queues empty': ((await queues?.()) ?? []).filter(({ messages }) => messages > 0).map(({ name, messages }) => `${name} (${messages})`),

@@ -28,6 +28,8 @@ export class Proxy {
   #stalled = false
   #deaf = false
   #delay: () => number = () => 0
+  /** The last packet under way to each socket. */
+  readonly #last = new WeakMap<Socket, Promise<void>>()
   #swallow: { after: string; times: number } | undefined
 
   private constructor(server: Server, target: URL) {
@@ -115,7 +117,7 @@ export class Proxy {
       })
       from.on('data', (data) => this.#carry(line, from, to, data))
       // Also what has been delayed arrives before the end.
-      from.on('end', () => this.#later(() => to.end()))
+      from.on('end', () => this.#later(to, () => to.end()))
       if (this.#stalled) from.pause()
       else from.resume()
     }
@@ -130,13 +132,19 @@ export class Proxy {
         for (const socket of [line.client, line.upstream]) socket.resetAndDestroy()
       }, LOST_ANSWER_MS)
     }
-    this.#later(() => to.write(data))
+    this.#later(to, () => to.write(data))
   }
 
-  #later(action: () => void): void {
+  /** After what is under way to the same socket: TCP may be slow, and never changes the order. */
+  #later(to: Socket, action: () => void): void {
     const ms = this.#delay()
-    if (ms > 0) setTimeout(action, ms)
-    else action()
+    const before = this.#last.get(to)
+    if (ms === 0 && !before) return action()
+    const arrived = Promise.all([before, sleep(ms)]).then(() => {
+      if (this.#last.get(to) === arrived) this.#last.delete(to)
+      action()
+    })
+    this.#last.set(to, arrived)
   }
 
   #close(): void {
