@@ -17,7 +17,6 @@ import { sagaboxTopology } from '../src/service.ts'
 import { settled } from '../src/testing/settled.ts'
 import { renamedSaga, toCharging } from './fixtures/renamed-state.ts'
 import { GatedTransport } from './support/gated-transport.ts'
-import { TYPESCRIPT } from './support/program.ts'
 import { startSystem, watched, type TestSystem } from './support/system.ts'
 import { until } from './support/until.ts'
 
@@ -174,7 +173,7 @@ t.test('saga:check says what it cannot read', async (t) => {
 
 /** Runs the command as a user does. */
 function check(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
-  const child = spawn(process.execPath, [TYPESCRIPT, 'scripts/saga-check.ts', ...args], { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, ['--import=tsx', 'scripts/saga-check.ts', ...args], { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] })
   let [out, err] = ['', '']
   child.stdout.on('data', (chunk: Buffer) => (out += String(chunk)))
   child.stderr.on('data', (chunk: Buffer) => (err += String(chunk)))
