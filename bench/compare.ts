@@ -3,7 +3,7 @@ import { startContender, type Contender } from './contenders.ts'
 import { checkInvariants } from './invariants.ts'
 import { closedLoop, openLoop } from './load.ts'
 import type { Servers } from './servers.ts'
-import { cpuMs, rssMb } from './usage.ts'
+import { cpuMs, machineTicks, rssMb } from './usage.ts'
 
 export interface Run {
   contender: string
@@ -16,6 +16,8 @@ export interface Run {
   rssMb: number
   /** POST to the committed end, ms, at a steady 50 orders/s. */
   latency: { p50: number; p95: number; p99: number }
+  /** Share of the machine's CPU time that a hypervisor gave to others meanwhile. */
+  stolen: { load: number; latency: number }
   broken: string[]
 }
 
@@ -45,10 +47,11 @@ async function measure(servers: Servers, contender: Contender, round: number, sc
   try {
     const orders = Math.max(100, Math.round(contender.orders * scale))
     await closedLoop(running.urls, databaseUrl, Math.round(orders / 5), 1000 + round)
-    const before = cpuOf(servers, running.pids)
+    const [began, before] = [machineTicks(), cpuOf(servers, running.pids)]
     const { postedMs, endedMs } = await closedLoop(running.urls, databaseUrl, orders, round)
-    const after = cpuOf(servers, running.pids)
+    const [loaded, after] = [machineTicks(), cpuOf(servers, running.pids)]
     const latencies = await openLoop(running.urls[0]!, databaseUrl, 50, Math.round(500 * Math.min(1, scale * 2)), 2000 + round)
+    const stolen = { load: stolenBetween(began, loaded), latency: stolenBetween(loaded, machineTicks()) }
     const { broken } = await checkInvariants(databaseUrl)
     return {
       contender: contender.name,
@@ -63,6 +66,7 @@ async function measure(servers: Servers, contender: Contender, round: number, sc
       },
       rssMb: running.pids.reduce((sum, pid) => sum + rssMb(pid), 0),
       latency: { p50: percentile(latencies, 50), p95: percentile(latencies, 95), p99: percentile(latencies, 99) },
+      stolen,
       broken
     }
   } finally {
@@ -74,6 +78,12 @@ async function measure(servers: Servers, contender: Contender, round: number, sc
 /** CPU ms used so far by a contender's processes and by the servers. */
 export function cpuOf({ postgres, rabbitmq }: Servers, pids: readonly number[]) {
   return { node: pids.reduce((sum, pid) => sum + cpuMs(pid), 0), postgres: cpuMs(postgres.pid), rabbitmq: cpuMs(rabbitmq.pid) }
+}
+
+type Ticks = ReturnType<typeof machineTicks>
+
+function stolenBetween(before: Ticks, after: Ticks): number {
+  return (after.stolen - before.stolen) / (after.all - before.all)
 }
 
 export function percentile(values: readonly number[], percent: number): number {

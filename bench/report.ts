@@ -11,8 +11,8 @@ import { findRabbitMQ } from '../scripts/rabbitmq.mjs'
 
 const folder = fileURLToPath(new URL('.', import.meta.url))
 
-export function runLine({ contender, round, ordersPerSecond, cpu, latency, rssMb, broken }: Run): string {
-  return `${contender.padEnd(16)} #${round} ${ordersPerSecond.toFixed(0).padStart(5)} orders/s · CPU ms an order: ${cpuText(cpu)} · p50 ${latency.p50.toFixed(1)} p95 ${latency.p95.toFixed(1)} p99 ${latency.p99.toFixed(1)} ms · ${rssMb.toFixed(0)} MB · ${verdict(broken)}`
+export function runLine({ contender, round, ordersPerSecond, cpu, latency, stolen, rssMb, broken }: Run): string {
+  return `${contender.padEnd(16)} #${round} ${ordersPerSecond.toFixed(0).padStart(5)} orders/s · CPU ms an order: ${cpuText(cpu)} · p50 ${latency.p50.toFixed(1)} p95 ${latency.p95.toFixed(1)} p99 ${latency.p99.toFixed(1)} ms · stolen ${percent(stolen.load)} / ${percent(stolen.latency)} % · ${rssMb.toFixed(0)} MB · ${verdict(broken)}`
 }
 
 export function componentLine({ name, transport, figure, unit, baseline, detail }: ComponentResult): string {
@@ -43,12 +43,13 @@ export function summaryTable(runs: readonly Run[]): string {
       toFloor,
       `${figure(name, (run) => run.cpu.node).toFixed(2)} + ${figure(name, (run) => run.cpu.postgres).toFixed(2)} + ${figure(name, (run) => run.cpu.rabbitmq).toFixed(2)} = ${cpu.toFixed(2)}`,
       [figure(name, (run) => run.latency.p50), figure(name, (run) => run.latency.p95), figure(name, (run) => run.latency.p99)].map((ms) => ms.toFixed(1)).join(' / '),
+      [figure(name, (run) => run.stolen.load), figure(name, (run) => run.stolen.latency)].map(percent).join(' / '),
       figure(name, (run) => run.rssMb).toFixed(0),
       String(own(name)[0]!.orders),
       own(name).every(({ broken }) => broken.length === 0) ? 'hold' : 'BROKEN'
     ]
   })
-  return table(['contender', 'orders/s (range)', 'Sagabox on RabbitMQ, one process, is × faster', 'orders/s and CPU to its floor', 'CPU ms an order: node + postgres + rabbitmq', 'ms at 50 orders/s: p50 / p95 / p99', 'RSS MB', 'orders a run', 'invariants'], rows)
+  return table(['contender', 'orders/s (range)', 'Sagabox on RabbitMQ, one process, is × faster', 'orders/s and CPU to its floor', 'CPU ms an order: node + postgres + rabbitmq', 'ms at 50 orders/s: p50 / p95 / p99', '% stolen: full load / 50 orders/s', 'RSS MB', 'orders a run', 'invariants'], rows)
 }
 
 interface Section {
@@ -129,6 +130,10 @@ function cpuText({ node, postgres, rabbitmq }: Run['cpu']): string {
 
 function verdict(broken: readonly string[]): string {
   return broken.length === 0 ? 'invariants hold' : `BROKEN: ${broken.join('; ')}`
+}
+
+function percent(share: number): string {
+  return (share * 100).toFixed(0)
 }
 
 function rounded(figure: number): string {

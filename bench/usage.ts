@@ -23,6 +23,13 @@ export function rssMb(pid: number): number {
   return Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) / 1024
 }
 
+/** Ticks of all CPUs so far, and how many of them a hypervisor gave to other machines while this one wanted them. */
+export function machineTicks(): { stolen: number; all: number } {
+  const fields = /^cpu +(.*)$/m.exec(readFileSync('/proc/stat', 'utf8'))![1]!.split(' ').map(Number)
+  // What follows the eighth is counted in the first two already.
+  return { stolen: fields[7]!, all: fields.slice(0, 8).reduce((sum, ticks) => sum + ticks, 0) }
+}
+
 function statOf(pid: number) {
   let text: string
   try {
