@@ -26,11 +26,12 @@ const product = { program: [`${root}dist/main.js`] }
 const floor = { program: ['--import=tsx', `${root}bench/floor/main.ts`], broker: true, orders: 10_000, migrations: ['messaging'] }
 const peer = (file: string) => ({ program: ['--import=tsx', `${root}bench/peers/${file}.ts`], processes: ALL, migrations: [] })
 
+/** Each beside its floor, so that both meet the same minute of the machine. */
 export const CONTENDERS: readonly Contender[] = [
   { name: 'embedded', title: 'Sagabox, embedded default', ...product, processes: ALL, broker: false, orders: 10_000 },
   { name: 'rabbitmq-1', title: 'Sagabox on RabbitMQ, one process', ...product, processes: ALL, broker: true, orders: 10_000 },
-  { name: 'rabbitmq-3', title: 'Sagabox on RabbitMQ, three processes', ...product, processes: THREE, broker: true, orders: 10_000 },
   { name: 'floor-1', title: 'Bare floor, one process', ...floor, processes: ALL },
+  { name: 'rabbitmq-3', title: 'Sagabox on RabbitMQ, three processes', ...product, processes: THREE, broker: true, orders: 10_000 },
   { name: 'floor-3', title: 'Bare floor, three processes', ...floor, processes: THREE },
   { name: 'pg-boss', title: 'pg-boss', ...peer('pg-boss'), broker: false, orders: 5000 },
   { name: 'graphile-worker', title: 'graphile-worker', ...peer('graphile-worker'), broker: false, orders: 2000 },

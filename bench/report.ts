@@ -24,7 +24,7 @@ export function growthLine({ name, contender, ordersPerSecond, cpuMsPerOrder, ra
   return `${name} (${contender}): ${ordersPerSecond.toFixed(0)} orders/s${ratio === undefined ? '' : ` = ${ratio.toFixed(2)} × base`} · CPU ms an order: ${cpuText(cpuMsPerOrder)} · ${verdict(broken)}${detail ? ` · ${detail}` : ''}`
 }
 
-/** A row a contender: medians of its rounds, and how many times slower than Sagabox on RabbitMQ in one process it is. */
+/** A row a contender: medians of its rounds, how many times slower than Sagabox on RabbitMQ in one process it is, and medians of each round's ratio to its floor. */
 export function summaryTable(runs: readonly Run[]): string {
   const own = (name: string) => runs.filter(({ contender }) => contender === name)
   const figure = (name: string, of: (run: Run) => number) => median(own(name).map(of))
@@ -33,14 +33,14 @@ export function summaryTable(runs: readonly Run[]): string {
   const rows = CONTENDERS.filter(({ name }) => own(name).length > 0).map(({ name, title }) => {
     const speed = figure(name, (run) => run.ordersPerSecond)
     const cpu = figure(name, total)
-    const floor = floors[name]
-    const toFloor = floor && own(floor).length > 0 ? `${(speed / figure(floor, (run) => run.ordersPerSecond)).toFixed(2)} / ${(cpu / figure(floor, total)).toFixed(2)}` : ''
+    const besideFloor = pairs(own(name), own(floors[name] ?? ''))
+    const toFloor = (of: (run: Run) => number) => median(besideFloor.map(([run, floor]) => of(run) / of(floor))).toFixed(2)
     const range = own(name).map((run) => run.ordersPerSecond).toSorted((a, b) => a - b)
     return [
       title,
       `**${speed.toFixed(0)}** (${range[0]!.toFixed(0)}–${range.at(-1)!.toFixed(0)})`,
       reference ? (reference / speed).toFixed(2) : '',
-      toFloor,
+      besideFloor.length > 0 ? [(run: Run) => run.ordersPerSecond, total, (run: Run) => run.latency.p50, (run: Run) => run.latency.p99].map(toFloor).join(' / ') : '',
       `${figure(name, (run) => run.cpu.node).toFixed(2)} + ${figure(name, (run) => run.cpu.postgres).toFixed(2)} + ${figure(name, (run) => run.cpu.rabbitmq).toFixed(2)} = ${cpu.toFixed(2)}`,
       [figure(name, (run) => run.latency.p50), figure(name, (run) => run.latency.p95), figure(name, (run) => run.latency.p99)].map((ms) => ms.toFixed(1)).join(' / '),
       [figure(name, (run) => run.stolen.load), figure(name, (run) => run.stolen.latency)].map(percent).join(' / '),
@@ -49,7 +49,7 @@ export function summaryTable(runs: readonly Run[]): string {
       own(name).every(({ broken }) => broken.length === 0) ? 'hold' : 'BROKEN'
     ]
   })
-  return table(['contender', 'orders/s (range)', 'Sagabox on RabbitMQ, one process, is × faster', 'orders/s and CPU to its floor', 'CPU ms an order: node + postgres + rabbitmq', 'ms at 50 orders/s: p50 / p95 / p99', '% stolen: full load / 50 orders/s', 'RSS MB', 'orders a run', 'invariants'], rows)
+  return table(['contender', 'orders/s (range)', 'Sagabox on RabbitMQ, one process, is × faster', 'to its floor: orders/s / CPU / p50 / p99', 'CPU ms an order: node + postgres + rabbitmq', 'ms at 50 orders/s: p50 / p95 / p99', '% stolen: full load / 50 orders/s', 'RSS MB', 'orders a run', 'invariants'], rows)
 }
 
 interface Section {
@@ -118,6 +118,11 @@ function rabbitmqVersion(): string {
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   return [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`).join('\n')
+}
+
+/** Runs of the same round. */
+function pairs(runs: readonly Run[], floors: readonly Run[]): [Run, Run][] {
+  return runs.flatMap((run) => floors.filter(({ round }) => round === run.round).map((floor): [Run, Run] => [run, floor]))
 }
 
 function total({ cpu }: Run): number {
