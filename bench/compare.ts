@@ -32,7 +32,8 @@ export interface CompareOptions {
 export async function compare(servers: Servers, { contenders, rounds, scale, report }: CompareOptions): Promise<Run[]> {
   const runs: Run[] = []
   for (let round = 1; round <= rounds; round++) {
-    for (const contender of contenders) {
+    // Forth and back: what else the machine does comes back in turns, too, and would always meet the same contender.
+    for (const contender of round % 2 === 1 ? contenders : contenders.toReversed()) {
       const run = await measure(servers, contender, round, scale)
       runs.push(run)
       report(run)
