@@ -4,20 +4,13 @@ import { backoff } from './batcher.ts'
 import { sessionOptions, withoutOptions } from './database.ts'
 import type { Log } from './log.ts'
 import type { OutboxRow } from './outbox.ts'
+import { OutboxSender } from './outbox-sender.ts'
 import { Signal } from './signal.ts'
 import { statement } from './sql.ts'
-import type { PublishOutcome, Transport } from './transport.ts'
+import type { Transport } from './transport.ts'
 
 /** Rows read at once. */
 const BATCH = 500
-/** Rows handed to the transport and not yet settled. In memory a row settles when its handlers have committed. */
-const MAX_IN_FLIGHT = 4000
-/**
- * What the transport has settled is told to the table this long after the first of it, ms, or when it is this much: a delete is a
- * transaction with a flush of its own, and done as soon as it could be it was nearly half of all, 949 for 10,000 orders. Whoever crashes meanwhile sends it again.
- */
-const FORGET_MS = 200
-const FORGET = 250
 /** Back-stop for a lost wake-up, and how soon a stand-by notices that the leader is gone; both in ms. */
 const POLL_MS = 1000
 /**
@@ -27,8 +20,6 @@ const POLL_MS = 1000
 const BUSY_POLL_MS = 5000
 /** A look at the whole table is repeated after this many times its own duration: it gets slow while deleted rows cannot be removed. */
 const REST = 20
-/** Pause after a publish that was neither confirmed nor returned, ms. */
-const HOLD_MS = 500
 /** A stand-by sends at most one NOTIFY in this time: one a transaction would serialise all commits. */
 const NOTIFY_INTERVAL_MS = 5
 /** How long stop() waits for confirms; what is not confirmed by then is sent again by the next leader. */
@@ -45,14 +36,6 @@ const READ = statement(`
   (select ${COLUMNS} from outbox
     where due_at <= now() and id not in (select unnest($1::bigint[])) order by due_at limit ${BATCH})`)
 
-const DELETE = statement(`delete from outbox where id = any($1::bigint[])`)
-
-const POSTPONE = statement(`
-  update outbox set attempts = attempts + 1, last_error = failed.error,
-    due_at = now() + least(interval '5 minutes', interval '1 second' * power(2, least(attempts, 20)))
-  from unnest($1::bigint[], $2::text[]) as failed (id, error)
-  where outbox.id = any($1::bigint[]) and outbox.id = failed.id`)
-
 export interface RelayOptions {
   url: string
   schema: string
@@ -67,14 +50,8 @@ export interface RelayOptions {
  */
 export class Relay {
   readonly #options: RelayOptions
+  readonly #sender: OutboxSender
   readonly #wake = new Signal()
-  /** Rows given to the transport or settled by it, until the table has been told. */
-  readonly #inHand = new Set<string>()
-  #inFlight = 0
-  #settled: string[] = []
-  #postponed: { id: string; error: string }[] = []
-  /** When the table is to be told of these, by performance.now(); Infinity: there are none. */
-  #forgetAt = Infinity
   /** A publish failed, and one row may have taken the channel from all: one at a time until all that is read has gone. */
   #careful = false
   /** Rows may be waiting: something was committed, or the last read was full. */
@@ -92,11 +69,17 @@ export class Relay {
   #leading = false
   #problem: string | undefined = 'not connected yet'
   #running: Promise<void> | undefined
-  readonly #warned = new Set<string>()
-  #holdUntil = 0
 
   constructor(options: RelayOptions) {
     this.#options = options
+    this.#sender = new OutboxSender({
+      ...options,
+      settled: () => this.#wake.give(),
+      failed: () => {
+        this.#careful = true
+        this.wake()
+      }
+    })
   }
 
   start(): void {
@@ -115,7 +98,7 @@ export class Relay {
    */
   offer(rows: readonly OutboxRow[]): void {
     if (rows.length === 0 || !this.#leading || this.#stopping || this.#careful || this.#unread || !this.#canRead()) return this.wake()
-    for (const row of rows) if (!this.#inHand.has(row.id)) void this.#publish(row)
+    for (const row of rows) if (!this.#sender.has(row.id)) void this.#send(row)
   }
 
   get leading(): boolean {
@@ -171,6 +154,8 @@ export class Relay {
       this.#problem = undefined
       await this.#standBy(client)
       await this.#lead(client)
+      await this.#sender.drained(STOP_GRACE_MS)
+      await this.#sender.forget(client)
     } finally {
       await client.end().catch((error: unknown) => this.#options.log.debug({ err: error }, 'Relay connection did not close cleanly'))
     }
@@ -208,116 +193,47 @@ export class Relay {
     while (!this.#stopping) {
       await this.#runOnce(client)
       if (this.#unread && this.#canRead()) continue
-      await this.#wake.wait(Math.max(1, Math.min(POLL_MS, this.#forgetAt - performance.now())))
+      await this.#wake.wait(Math.max(1, Math.min(POLL_MS, this.#sender.forgetAt - performance.now())))
       // While messages come all the time it is never idle, and a row may have become due.
-      if (this.#untold === 0 || performance.now() >= this.#readAllAt + BUSY_POLL_MS) this.#unread = true
+      if (this.#sender.forgetAt === Infinity || performance.now() >= this.#readAllAt + BUSY_POLL_MS) this.#unread = true
     }
-    const deadline = Date.now() + STOP_GRACE_MS
-    while (this.#inFlight > 0 && Date.now() < deadline) await this.#wake.wait(deadline - Date.now())
-    await this.#forget(client)
   }
 
   async #runOnce(client: Client): Promise<void> {
-    if (this.#untold >= FORGET || performance.now() >= this.#forgetAt) await this.#forget(client)
+    if (performance.now() >= this.#sender.forgetAt) await this.#sender.forget(client)
     if (!this.#unread || !this.#canRead()) return
     this.#unread = false
     const began = performance.now()
     const all = began >= this.#readAllAt
-    const { rows } = await client.query<OutboxRow>({ ...READ, values: [parameter([...this.#inHand]), all ? '0' : this.#lowest] })
+    const { rows } = await client.query<OutboxRow>({ ...READ, values: [parameter(this.#sender.inHand), all ? '0' : this.#lowest] })
     if (all) this.#readAllAt = performance.now() + Math.max(POLL_MS, REST * (performance.now() - began))
-    this.#lowest = lowestOf([...this.#inHand, ...rows.map(({ id }) => id)]) ?? this.#latest
+    this.#lowest = lowestOf([...this.#sender.inHand, ...rows.map(({ id }) => id)]) ?? this.#latest
     if (rows.length >= BATCH) this.#unread = true
     // A row may have been offered after the statement began. Nothing is forgotten in between, so it is still in hand.
-    if (this.#careful) await this.#publishOneByOne(rows)
-    else for (const row of rows) if (!this.#inHand.has(row.id)) void this.#publish(row)
+    if (this.#careful) await this.#sendOneByOne(rows)
+    else for (const row of rows) if (!this.#sender.has(row.id)) void this.#send(row)
   }
 
-  async #publishOneByOne(rows: readonly OutboxRow[]): Promise<void> {
+  async #sendOneByOne(rows: readonly OutboxRow[]): Promise<void> {
     for (const row of rows) {
-      if (this.#inHand.has(row.id)) continue
+      if (this.#sender.has(row.id)) continue
       if (this.#stopping || !this.#options.transport.canPublish) return
       // A broker that blocks confirms nothing, and a stop must not wait for that.
-      const error = await Promise.race([this.#publish(row), this.#stopped])
+      const error = await Promise.race([this.#send(row), this.#stopped])
       if (this.#stopping) return
       // Alone, and failed: this row is put off, whether it was the guilty one or the connection went.
-      if (error) {
-        this.#inHand.add(row.id)
-        this.#postponed.push({ id: row.id, error })
-        this.#forgetSoon()
-        return
-      }
+      if (error) return this.#sender.postpone(row.id, error)
     }
     this.#careful = false
   }
 
+  #send(row: OutboxRow): Promise<string | undefined> {
+    this.#latest = row.id
+    return this.#sender.send(row, Number(row.id) <= this.#inherited)
+  }
+
   #canRead(): boolean {
-    return this.#inFlight + BATCH <= MAX_IN_FLIGHT && this.#options.transport.canPublish && Date.now() >= this.#holdUntil
-  }
-
-  /** Resolves when the transport has settled the row: with nothing, or with why it may not have been sent. */
-  #publish({ id, message_id: messageId, destination, required, payload, body, headers, content_type: contentType }: OutboxRow): Promise<string | undefined> {
-    this.#inHand.add(id)
-    this.#inFlight++
-    this.#latest = id
-    return this.#options.transport.publish({ messageId, destination, required, payload: body ?? payload, headers, contentType, again: Number(id) <= this.#inherited }).then(
-      (outcome) => {
-        this.#inFlight--
-        this.#settle(id, messageId, destination, outcome)
-        return undefined
-      },
-      (error: unknown) => {
-        // Unknown, not unsent: the row stays, is sent again under the same id, and the inbox drops the copy.
-        this.#inFlight--
-        this.#inHand.delete(id)
-        this.#unread = true
-        this.#careful = true
-        this.#holdUntil = Date.now() + HOLD_MS
-        this.#options.log.debug({ err: error, schema: this.#options.schema, messageId }, 'Publish without confirm; it will be sent again')
-        this.#wake.give()
-        return (error as Error).message
-      }
-    )
-  }
-
-  #settle(id: string, messageId: string, destination: string, outcome: PublishOutcome): void {
-    if (outcome === 'accepted') {
-      this.#settled.push(id)
-      if (this.#warned.size > 0) this.#warned.delete(destination)
-    } else {
-      const { log, schema } = this.#options
-      this.#postponed.push({ id, error: 'returned: no queue is bound to the destination' })
-      if (!this.#warned.has(destination)) log.warn({ schema, destination, messageId }, 'No queue takes this message: it stays in the outbox and is tried again')
-      this.#warned.add(destination)
-    }
-    this.#forgetSoon()
-  }
-
-  #forgetSoon(): void {
-    if (this.#forgetAt === Infinity) this.#forgetAt = performance.now() + FORGET_MS
-    else if (this.#untold < FORGET && !this.#stopping) return
-    this.#wake.give()
-  }
-
-  get #untold(): number {
-    return this.#settled.length + this.#postponed.length
-  }
-
-  /** Removes what was accepted and puts off what came back. */
-  async #forget(client: Client): Promise<void> {
-    // Copies: confirms go on arriving while the statements run.
-    const settled = [...this.#settled]
-    if (settled.length > 0) {
-      await client.query({ ...DELETE, values: [parameter(settled)] })
-      this.#settled = this.#settled.slice(settled.length)
-      for (const id of settled) this.#inHand.delete(id)
-    }
-    const postponed = [...this.#postponed]
-    if (postponed.length > 0) {
-      await client.query({ ...POSTPONE, values: [postponed.map(({ id }) => id), postponed.map(({ error }) => error)] })
-      this.#postponed = this.#postponed.slice(postponed.length)
-      for (const { id } of postponed) this.#inHand.delete(id)
-    }
-    this.#forgetAt = this.#untold > 0 ? performance.now() + FORGET_MS : Infinity
+    return this.#sender.hasRoomFor(BATCH)
   }
 }
 

@@ -55,8 +55,8 @@ export const mutants: Mutant[] = [
   {
     name: 'deletes before the confirm',
     edits: [
-      { file: 'messaging/relay.js', from: 'return this.#options.transport.publish(', to: 'this.#settled.push(id); this.#forgetSoon(); return this.#options.transport.publish(' },
-      { file: 'messaging/relay.js', from: "if (outcome === 'accepted') {\n            this.#settled.push(id);", to: "if (outcome === 'accepted') {" }
+      { file: 'messaging/outbox-sender.js', from: 'return this.#options.transport.publish(', to: 'this.#settled.push(id); this.#forgetSoon(); return this.#options.transport.publish(' },
+      { file: 'messaging/outbox-sender.js', from: "if (outcome === 'accepted') {\n            this.#settled.push(id);", to: "if (outcome === 'accepted') {" }
     ],
     fault: 'killed in the middle of a batch',
     transport: 'memory',
@@ -78,7 +78,7 @@ export const mutants: Mutant[] = [
   {
     name: 'gives a message a new id whenever it is published',
     edits: [
-      { file: 'messaging/relay.js', from: 'payload: body ?? payload,', to: "payload: String(body ?? payload).replace(/\"messageId\":\"[^\"]+\"/, '\"messageId\":\"' + crypto.randomUUID() + '\"')," }
+      { file: 'messaging/outbox-sender.js', from: 'payload: body ?? payload,', to: "payload: String(body ?? payload).replace(/\"messageId\":\"[^\"]+\"/, '\"messageId\":\"' + crypto.randomUUID() + '\"')," }
     ],
     fault: 'killed after a confirm, before the delete',
     transport: 'rabbitmq',

@@ -28,7 +28,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'deletes from the outbox before the message has arrived',
-    edits: [{ file: 'messaging/relay.ts', from: 'return this.#options.transport.publish(', to: 'this.#settled.push(id)\n    this.#forgetSoon()\n    return this.#options.transport.publish(' }]
+    edits: [{ file: 'messaging/outbox-sender.ts', from: 'return this.#options.transport.publish(', to: 'this.#settled.push(id)\n    this.#forgetSoon()\n    return this.#options.transport.publish(' }]
   },
   {
     name: 'forgets idempotency keys',
