@@ -39,6 +39,10 @@ export const CONTENDERS: readonly Contender[] = [
   { name: 'tutorial', title: 'Tutorial (TypeORM, polled outbox, Rascal per message)', ...peer('tutorial'), broker: true, orders: 1000 }
 ]
 
+/** They end with this process. */
+const children = new Set<ChildProcess>()
+process.once('exit', () => children.forEach((child) => child.kill('SIGKILL')))
+
 export interface Running {
   /** Where orders are placed: one address for each copy of the order service. */
   urls: string[]
@@ -75,9 +79,8 @@ async function launch({ name, program, broker }: Contender, services: readonly s
     env: { PATH: process.env['PATH'], DATABASE_URL: databaseUrl, ...(broker && { RABBITMQ_URL: rabbitmqUrl }), HOST: '127.0.0.1', PORT: `${port}`, LOG_LEVEL: 'warn', NODE_ENV: 'production', ...environment },
     stdio: ['ignore', 'ignore', 'inherit']
   })
-  const endWithUs = () => child.kill('SIGKILL')
-  process.once('exit', endWithUs)
-  child.once('exit', () => process.off('exit', endWithUs))
+  children.add(child)
+  child.once('exit', () => children.delete(child))
   const url = `http://127.0.0.1:${port}`
   for (let ready = false; !ready; ) {
     if (child.exitCode !== null || child.signalCode !== null) throw new Error(`${name} ${services.join('+')} ended while starting (${child.signalCode ?? child.exitCode})`)
