@@ -2,6 +2,8 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import type { Run } from '../bench/compare.ts'
+import { summaryTable } from '../bench/report.ts'
 import { createShop, stockShelves } from '../bench/shop.ts'
 import { postgresForTests } from './fixtures/postgres.ts'
 
@@ -22,6 +24,37 @@ t.test('the bench measures the product and the floor, and finds the invariants k
   const [exitCode] = await once(bench, 'close')
   t.equal(exitCode, 0)
   t.match(output, /embedded +#1 +\d+ orders\/s .* invariants hold/)
+  t.match(output, /embedded .* stolen \d+ \/ \d+ %/, 'and says what a hypervisor took')
   t.match(output, /floor-1 +#1 +\d+ orders\/s .* invariants hold/)
   t.match(output, /\| Sagabox, embedded default \|/, 'and a table at the end')
 })
+
+t.test('a ratio to the floor is the median of the rounds, each beside the floor of its own', async (t) => {
+  const runs = [
+    run('rabbitmq-1', 1, 900),
+    run('floor-1', 1, 1000),
+    run('rabbitmq-1', 2, 400),
+    run('floor-1', 2, 500),
+    run('floor-1', 3, 2000),
+    run('rabbitmq-1', 3, 1400)
+  ]
+  const row = summaryTable(runs).split('\n').find((line) => line.includes('Sagabox on RabbitMQ, one process |'))!
+  // The rounds say 0.90, 0.80 and 0.70; their medians by themselves would say 900 / 1000.
+  t.match(row, '| 0.80 / 1.00 / 1.00 / 1.00 |')
+  t.match(row, '**900** (400–1400)')
+})
+
+function run(contender: string, round: number, ordersPerSecond: number): Run {
+  return {
+    contender,
+    round,
+    orders: 100,
+    ordersPerSecond,
+    postsPerSecond: ordersPerSecond,
+    cpu: { node: 1, postgres: 1, rabbitmq: 1 },
+    rssMb: 100,
+    latency: { p50: 10, p95: 20, p99: 30 },
+    stolen: { load: 0, latency: 0 },
+    broken: []
+  }
+}
