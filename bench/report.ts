@@ -24,6 +24,9 @@ export function growthLine({ name, contender, ordersPerSecond, cpuMsPerOrder, ra
   return `${name} (${contender}): ${ordersPerSecond.toFixed(0)} orders/s${ratio === undefined ? '' : ` = ${ratio.toFixed(2)} × base`} · CPU ms an order: ${cpuText(cpuMsPerOrder)} · ${verdict(broken)}${detail ? ` · ${detail}` : ''}`
 }
 
+/** What is compared with the floor. */
+const BESIDE_FLOOR = [({ ordersPerSecond }: Run) => ordersPerSecond, total, ({ latency }: Run) => latency.p50, ({ latency }: Run) => latency.p99]
+
 /** A row a contender: medians of its rounds, how many times slower than Sagabox on RabbitMQ in one process it is, and medians of each round's ratio to its floor. */
 export function summaryTable(runs: readonly Run[]): string {
   const own = (name: string) => runs.filter(({ contender }) => contender === name)
@@ -40,7 +43,7 @@ export function summaryTable(runs: readonly Run[]): string {
       title,
       `**${speed.toFixed(0)}** (${range[0]!.toFixed(0)}–${range.at(-1)!.toFixed(0)})`,
       reference ? (reference / speed).toFixed(2) : '',
-      besideFloor.length > 0 ? [(run: Run) => run.ordersPerSecond, total, (run: Run) => run.latency.p50, (run: Run) => run.latency.p99].map(toFloor).join(' / ') : '',
+      besideFloor.length > 0 ? BESIDE_FLOOR.map(toFloor).join(' / ') : '',
       `${figure(name, (run) => run.cpu.node).toFixed(2)} + ${figure(name, (run) => run.cpu.postgres).toFixed(2)} + ${figure(name, (run) => run.cpu.rabbitmq).toFixed(2)} = ${cpu.toFixed(2)}`,
       [figure(name, (run) => run.latency.p50), figure(name, (run) => run.latency.p95), figure(name, (run) => run.latency.p99)].map((ms) => ms.toFixed(1)).join(' / '),
       [figure(name, (run) => run.stolen.load), figure(name, (run) => run.stolen.latency)].map(percent).join(' / '),
