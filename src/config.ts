@@ -1,10 +1,14 @@
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import Type, { type Static } from 'typebox'
-import { Check, Convert, Errors } from 'typebox/value'
+import { Check, Errors } from 'typebox/value'
 import { problemsOf } from './messaging/schema.ts'
 
-const DatabaseUrl = Type.String({ pattern: '^postgres(ql)?://.+', description: 'a postgres:// URL' })
+// A `/`, `#` or `%` as it is in a password makes another URL, or none; the parser's own error would print it.
+const url = (schemes: string, name: string) =>
+  Type.Refine(Type.String({ pattern: `^(${schemes})://.+`, description: `${name} URL, with user and password percent-encoded` }), isUrl)
+
+const DatabaseUrl = url('postgres|postgresql', 'a postgres://')
 
 const Config = Type.Object({
   host: Type.String({ minLength: 1, description: 'an address to listen on' }),
@@ -13,7 +17,7 @@ const Config = Type.Object({
   orderDatabaseUrl: Type.Optional(DatabaseUrl),
   stockDatabaseUrl: Type.Optional(DatabaseUrl),
   paymentDatabaseUrl: Type.Optional(DatabaseUrl),
-  rabbitmqUrl: Type.Optional(Type.String({ pattern: '^amqps?://.+', description: 'an amqp:// or amqps:// URL' })),
+  rabbitmqUrl: Type.Optional(url('amqps?', 'an amqp:// or amqps://')),
   dataDir: Type.String({ minLength: 1, description: 'a folder' }),
   logLevel: Type.Enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], { description: 'one of fatal, error, warn, info, debug, trace, silent' }),
   orderDeadlineSeconds: Type.Number({ minimum: 0.1, maximum: 2_000_000, description: 'seconds from 0.1 to 2000000' }),
@@ -48,16 +52,33 @@ export async function loadConfig(): Promise<Config> {
   const { default: config } = await import('config')
   const given = config.util.toObject() as Record<string, unknown>
   const known = Object.fromEntries(Object.keys(Config.properties).flatMap((key) => (given[key] === undefined ? [] : [[key, given[key]]])))
-  // The environment holds only text: "8080" is meant as a number.
-  const value = Convert(Config, known)
-  if (Check(Config, value)) return value
   const variables = environmentVariables()
+  // The config package takes an empty variable for one that is not set.
+  if (process.env[variables.redeliverySeconds!] === '') known.redeliverySeconds = ''
+  const value = withNumbers(known)
+  if (Check(Config, value)) return value
   const lines = problemsOf(Errors(Config, value)).map(({ field }) => {
     const key = field.slice(1) as keyof typeof Config.properties
     const shown = key.endsWith('Url') || key === 'stripeSecretKey' ? '' : `, got ${JSON.stringify(given[key])}`
     return `${variables[key] ?? key}: expected ${(Config.properties[key] as { description?: string } | undefined)?.description ?? 'another value'}${shown}`
   })
   throw new ConfigError([...new Set(lines)].join('\n'))
+}
+
+/** The environment holds only text: "8080" is meant as a number, and nothing else is. */
+function withNumbers(given: Record<string, unknown>): Record<string, unknown> {
+  const isNumber = (key: string) => ['number', 'integer'].includes((Config.properties[key as keyof typeof Config.properties] as { type?: string }).type ?? '')
+  return Object.fromEntries(Object.entries(given).map(([key, value]) => [key, isNumber(key) && typeof value === 'string' && /^-?\d+(\.\d+)?$/.test(value) ? Number(value) : value]))
+}
+
+function isUrl(text: string): boolean {
+  try {
+    const { username, password, pathname } = new URL(text)
+    for (const part of [username, password, pathname]) decodeURIComponent(part)
+    return true
+  } catch {
+    return false
+  }
 }
 
 /** Setting -> the environment variable it is read from. */
