@@ -53,3 +53,19 @@ t.test('a request whose transaction has lost to another', async (t) => {
   }
   t.equal((await stock.get('/products/keyboard')).onHand, 11, 'what was run again was done once')
 })
+
+t.test('orders that cannot be taken because of a lock are refused in time, and are not taken later', async (t) => {
+  const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
+  const { api } = await startSystem(t, 'memory', { services: ['order'], databaseUrl })
+  const database = new pg.Client({ connectionString: databaseUrl })
+  await database.connect()
+  t.teardown(() => database.end())
+  const place = (key: number) => api.call('POST', '/orders', ORDER, { 'idempotency-key': `order-${key}` })
+  await database.query('begin; lock table order_service.orders in exclusive mode')
+  for (const { status, headers, body } of await Promise.all([1, 2, 3].map(place))) {
+    t.match({ status, detail: body.detail, retryAfter: headers.get('retry-after') }, { status: 503, detail: /^The order was not taken/, retryAfter: '1' })
+  }
+  await database.query('commit')
+  t.same((await api.get('/orders')).items, [])
+  for (const { status, headers } of await Promise.all([1, 2, 3].map(place))) t.same([status, headers.get('idempotent-replayed')], [202, null])
+})
