@@ -93,5 +93,6 @@ export function percentile(values: readonly number[], percent: number): number {
 }
 
 export function median(values: readonly number[]): number {
-  return percentile(values, 50)
+  const sorted = values.toSorted((a, b) => a - b)
+  return (sorted[Math.floor((sorted.length - 1) / 2)]! + sorted[Math.ceil((sorted.length - 1) / 2)]!) / 2
 }
