@@ -95,7 +95,7 @@ Sagabox is ready.${seeded > 0 ? ` ${seeded} sample products are on the shelf.` :
 Place an order, then open the saga that it answers:
 
   curl -s ${system.url}/orders -H 'content-type: application/json' -d '{"customerId":"ada","items":[{"productId":"keyboard","quantity":1}],"paymentMethod":"pm_card_visa"}'
-  curl -s ${system.url}/sagas?limit=1
+  curl -s '${system.url}/sagas?limit=1'
 `)
 }
 

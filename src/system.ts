@@ -84,9 +84,8 @@ export class System {
 
 function mount(app: FastifyInstance, service: Service): void {
   app.register(async (scope) => {
-    scope.addHook('onRequest', (_request, reply, next) => {
+    scope.addHook('onRequest', (_request, _reply, next) => {
       if (service.databaseProblem === undefined) return next()
-      reply.header('retry-after', '1')
       next(new HttpProblem(503, `The ${service.name} service cannot use its database yet: ${service.databaseProblem}`))
     })
     for (const routes of service.routes) scope.register(routes)

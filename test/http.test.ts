@@ -1,6 +1,8 @@
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { STATUS_CODES } from 'node:http'
+import { connect as connectTo } from 'node:net'
 import { Readable } from 'node:stream'
+import { text as textOf } from 'node:stream/consumers'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import type { Transport } from '../src/messaging/transport.ts'
@@ -155,6 +157,19 @@ t.test('what a client may get wrong', async (t) => {
     for (const state of ['settled', '', 'Failed.', 'Suspend.settled', 'Completed&state=Failed']) isProblem(t, await api.call('GET', `/sagas?state=${state}`), 400, 'state')
     isProblem(t, await api.call('GET', '/products?status=Completed'), 400, 'status')
     isProblem(t, await api.call('GET', '/orders?state=Completed'), 400, 'state')
+  })
+
+  await t.test('what is no request to Node', async (t) => {
+    for (const [status, text] of [
+      [431, `GET / HTTP/1.1\r\nhost: a\r\nx: ${'a'.repeat(20_000)}\r\n\r\n`],
+      [400, 'HELO there\r\n\r\n']
+    ] as const) {
+      const socket = connectTo(Number(new URL(system.url).port), '127.0.0.1')
+      socket.end(text)
+      const [, head, body] = /^(HTTP[^]*?)\r\n\r\n([^]*)$/.exec(await textOf(socket)) ?? []
+      t.match(head, new RegExp(`^HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\ncontent-type: application/problem\\+json\r\n`), `${status}`)
+      t.match(JSON.parse(body!), { title: STATUS_CODES[status], status, detail: /\S/ })
+    }
   })
 
   await t.test('a cursor of another list', async (t) => {
@@ -459,6 +474,8 @@ t.test('the documentation describes what is served', async (t) => {
   t.ok(served.length >= 17)
   t.same(documented.toSorted(), served.toSorted(), 'every route and no other')
   t.same(faultsOf(document), [])
+  const undocumented = Object.entries<Answer['body']>(document.paths).flatMap(([path, operations]) => Object.entries<Answer['body']>(operations).filter(([, { responses }]) => !responses['4XX'] || !responses['5XX']).map(([method]) => `${method} ${path}`))
+  t.same(undocumented, [], 'every route tells how its errors look')
   t.match(await api.call('GET', '/docs'), { status: 200, body: /swagger/i })
   for (const asset of ['swagger-ui.css', 'swagger-ui-bundle.js', 'swagger-initializer.js']) t.match(await api.call('GET', `/docs/static/${asset}`), { status: 200 })
   t.match(await api.call('GET', '/'), { status: 200, body: /swagger/i }, 'the root leads there')

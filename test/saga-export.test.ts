@@ -105,6 +105,9 @@ t.test('an event of an instance that no machine here can move is kept, and moves
   t.match(await api.settled(healthy), { state: 'Completed' })
   const letter = await until('it is a dead letter', async () => (await api.get('/ops/order/dead-letters')).items[0])
   t.match(letter, { exception: 'Stranded', reason: new RegExp(`order saga ${stranded} is on version 2 of its machine, and this process has version 1: run version 2`) })
+  for (const request of [`/orders/${stranded}/cancel`, `/sagas/${stranded}/retry`]) {
+    t.match(await api.call('POST', request), { status: 503, body: { detail: /is on version 2 of its machine, and this process has version 1: run version 2/ } }, request)
+  }
   await dataSource.query('update saga set machine_version = 1 where saga_id = $1', [stranded])
   t.match(await api.call('POST', `/ops/order/dead-letters/${letter.id}/retry`), { status: 202 })
   t.match(await api.settled(stranded), { state: 'Completed' })
@@ -124,7 +127,7 @@ t.test('GET /sagas/export: all, a state, a time, a number', async (t) => {
   t.same(await exported('?since=2026-01-02T00:00:00Z'), orderIds.slice(240).toReversed())
   const { headers } = await api.call('GET', '/sagas/export?limit=1')
   t.equal(headers.get('content-type'), 'application/x-ndjson')
-  for (const [query, field] of [['limit=0', 'limit'], ['limit=many', 'limit'], ['state=Nowhere', 'state'], ['since=yesterday', 'since'], ['all=1', 'all']] as const) {
+  for (const [query, field] of [['limit=0', 'limit'], ['limit=many', 'limit'], ['state=Nowhere', 'state'], ['since=yesterday', 'since'], ['since=0000-01-01T00:00:00Z', 'since'], ['since=9999-12-31T23:59:59-23:00', 'since'], ['all=1', 'all']] as const) {
     t.match(await api.call('GET', `/sagas/export?${query}`), { status: 400, body: { errors: [{ field }] } }, query)
   }
   t.ok((await api.get('/openapi.json')).paths['/sagas/export'].get.responses['200'].content['application/x-ndjson'].schema.properties.history)

@@ -1,7 +1,7 @@
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
-import { sendProblem, useProblems } from './problem.ts'
+import { refuse, sendProblem, useProblems } from './problem.ts'
 import { useTypeBox } from './validate.ts'
 
 /** Largest request body, bytes. */
@@ -21,7 +21,8 @@ export async function buildApp(log: FastifyBaseLogger, register: (app: FastifyIn
     bodyLimit: BODY_LIMIT,
     requestTimeout: 30_000,
     routerOptions: { ignoreTrailingSlash: true },
-    frameworkErrors: (error, request, reply) => void sendProblem(error, request, reply)
+    frameworkErrors: (error, request, reply) => void sendProblem(error, request, reply),
+    clientErrorHandler: refuse
   })
   // JSON only: text that happens to be JSON is refused with 415, not taken for a string.
   app.removeContentTypeParser('text/plain')

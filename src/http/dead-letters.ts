@@ -6,7 +6,8 @@ import { groupDeadLetters, listDeadLetters, readDeadLetter } from '../messaging/
 import { NotAllowed, type DeadLetterOffice } from '../messaging/dead-letter-retry.ts'
 import { nullable } from './nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './page.ts'
-import { HttpProblem, notFound, problemResponse } from './problem.ts'
+import { HttpProblem, notFound } from './problem.ts'
+import { timeOf } from './time.ts'
 
 /** Of a payload in an answer; GET …/payload has all of it. */
 const SHOWN_BYTES = 64 * 1024
@@ -104,7 +105,7 @@ export function deadLetterRoutes({ name, dataSource, office, inboxDays }: DeadLe
     app.get(
       path,
       {
-        schema: { tags, summary: `Messages that ${name} could not handle, newest first`, querystring: Type.Object({ ...ListFilter, ...PageQuery }, { additionalProperties: false }), response: { 200: Page(Summary), '4xx': problemResponse } }
+        schema: { tags, summary: `Messages that ${name} could not handle, newest first`, querystring: Type.Object({ ...ListFilter, ...PageQuery }, { additionalProperties: false }), response: { 200: Page(Summary) } }
       },
       async ({ query: { cursor, limit = DEFAULT_LIMIT, ...filter } }) => {
         const before = decodeCursor(cursor, /^[0-9]{1,15}$/)
@@ -115,14 +116,14 @@ export function deadLetterRoutes({ name, dataSource, office, inboxDays }: DeadLe
 
     app.get(
       `${path}/groups`,
-      { schema: { tags, summary: 'How many, by type and exception', querystring: Type.Object(ListFilter, { additionalProperties: false }), response: { 200: Type.Object({ total: Type.Integer(), groups: Type.Array(Group) }), '4xx': problemResponse } } },
+      { schema: { tags, summary: 'How many, by type and exception', querystring: Type.Object(ListFilter, { additionalProperties: false }), response: { 200: Type.Object({ total: Type.Integer(), groups: Type.Array(Group) }) } } },
       async ({ query }) => {
         const groups = await groupDeadLetters(dataSource, withTimes(query))
         return { total: groups.reduce((sum, { count }) => sum + count, 0), groups }
       }
     )
 
-    app.get(`${path}/:id`, { schema: { tags, summary: 'One letter: payload, headers, cause, every attempt', params: ById, response: { 200: Detail, '4xx': problemResponse } } }, async ({ params: { id } }) => {
+    app.get(`${path}/:id`, { schema: { tags, summary: 'One letter: payload, headers, cause, every attempt', params: ById, response: { 200: Detail } } }, async ({ params: { id } }) => {
       const letter = await readDeadLetter(dataSource, Number(id))
       if (!letter) throw missing(id)
       const shown = letter.payload.subarray(0, SHOWN_BYTES)
@@ -130,7 +131,7 @@ export function deadLetterRoutes({ name, dataSource, office, inboxDays }: DeadLe
       return { ...letter, payload: isText ? shown.toString() : shown.toString('base64'), payloadEncoding: isText ? ('utf8' as const) : ('base64' as const) }
     })
 
-    app.get(`${path}/:id/payload`, { schema: { tags, summary: 'The payload, byte for byte', params: ById, response: { 200: { description: 'The bytes', content: { 'application/octet-stream': { schema: Type.Any() } } }, '4xx': problemResponse } } }, async ({ params: { id } }, reply) => {
+    app.get(`${path}/:id/payload`, { schema: { tags, summary: 'The payload, byte for byte', params: ById, response: { 200: { description: 'The bytes', content: { 'application/octet-stream': { schema: Type.Any() } } } } } }, async ({ params: { id } }, reply) => {
       const letter = await readDeadLetter(dataSource, Number(id))
       if (!letter) throw missing(id)
       return reply.type('application/octet-stream').header('content-disposition', `attachment; filename="dead-letter-${id}"`).send(letter.payload)
@@ -144,7 +145,7 @@ export function deadLetterRoutes({ name, dataSource, office, inboxDays }: DeadLe
           summary: 'Send it back to its endpoint, under its message id',
           description: 'Whoever has handled the message already will not handle it again: the inbox remembers its id. It gets the immediate retries, and no delayed ones.',
           params: ById,
-          response: { 202: Retried, '4xx': problemResponse }
+          response: { 202: Retried }
         }
       },
       async ({ params: { id } }, reply) => {
@@ -157,7 +158,7 @@ export function deadLetterRoutes({ name, dataSource, office, inboxDays }: DeadLe
 
     app.delete(
       `${path}/:id`,
-      { schema: { tags, summary: 'Delete it; an audit row stays', params: ById, querystring: Type.Object({ why: Type.Optional(Type.String({ maxLength: 500 })) }, { additionalProperties: false }), response: { 204: Type.Null(), '4xx': problemResponse } } },
+      { schema: { tags, summary: 'Delete it; an audit row stays', params: ById, querystring: Type.Object({ why: Type.Optional(Type.String({ maxLength: 500 })) }, { additionalProperties: false }), response: { 204: Type.Null() } } },
       async ({ params: { id }, query: { why } }, reply) => {
         if (!(await allowed(office.delete(Number(id), why)))) throw missing(id)
         return reply.code(204).send(null)
@@ -172,7 +173,7 @@ export function deadLetterRoutes({ name, dataSource, office, inboxDays }: DeadLe
           summary: 'Send back all that wait and fit',
           description: 'The first five go alone; when three letters have failed again, and more than were handled, it stops. Follow it under `Location`.',
           body: Type.Object({ ...Filter, perSecond: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000, description: `Letters a second, ${PER_SECOND} when not given` })) }, { additionalProperties: false, examples: [{ type: 'StockReservedEvent', perSecond: 20 }] }),
-          response: { 202: { ...Type.Object({ ...Retry.properties, warning: Type.Optional(Type.String()) }), headers: { location: { type: 'string' } } }, '4xx': problemResponse }
+          response: { 202: { ...Type.Object({ ...Retry.properties, warning: Type.Optional(Type.String()) }), headers: { location: { type: 'string' } } } }
         }
       },
       async ({ body: { perSecond = PER_SECOND, ...given } }, reply) => {
@@ -184,15 +185,15 @@ export function deadLetterRoutes({ name, dataSource, office, inboxDays }: DeadLe
       }
     )
 
-    app.get(`${path}/retries`, { schema: { tags, summary: 'Group retries, newest first', response: { 200: Type.Object({ items: Type.Array(Retry) }), '4xx': problemResponse } } }, async () => ({ items: await office.groupRetries(DEFAULT_LIMIT) }))
+    app.get(`${path}/retries`, { schema: { tags, summary: 'Group retries, newest first', response: { 200: Type.Object({ items: Type.Array(Retry) }) } } }, async () => ({ items: await office.groupRetries(DEFAULT_LIMIT) }))
 
-    app.get(`${path}/retries/:id`, { schema: { tags, summary: 'How a group retry goes', params: ById, response: { 200: Retry, '4xx': problemResponse } } }, async ({ params: { id } }) => {
+    app.get(`${path}/retries/:id`, { schema: { tags, summary: 'How a group retry goes', params: ById, response: { 200: Retry } } }, async ({ params: { id } }) => {
       const retry = await office.groupRetry(Number(id))
       if (!retry) throw notFound(`group retry ${id} in ${name}`)
       return retry
     })
 
-    app.post(`${path}/retries/:id/stop`, { schema: { tags, summary: 'Stop a group retry; what is under way goes on', params: ById, response: { 200: Retry, '4xx': problemResponse } } }, async ({ params: { id } }) => {
+    app.post(`${path}/retries/:id/stop`, { schema: { tags, summary: 'Stop a group retry; what is under way goes on', params: ById, response: { 200: Retry } } }, async ({ params: { id } }) => {
       const stopped = await office.stopGroup(Number(id))
       const retry = await office.groupRetry(Number(id))
       if (!retry) throw notFound(`group retry ${id} in ${name}`)
@@ -202,16 +203,9 @@ export function deadLetterRoutes({ name, dataSource, office, inboxDays }: DeadLe
   }
 }
 
-/** Times as PostgreSQL takes them: RFC 3339 allows years and offsets that it does not. */
 function withTimes<F extends { from?: string; to?: string }>(filter: F): F {
-  const normal = { ...filter }
-  for (const field of ['from', 'to'] as const) {
-    if (filter[field] === undefined) continue
-    const time = new Date(filter[field])
-    if (Number.isNaN(time.getTime()) || time.getUTCFullYear() < 1970) throw new HttpProblem(400, `${field} is not a time that can be looked up`, [{ field, expected: 'must be a date-time from 1970 on' }])
-    normal[field] = time.toISOString()
-  }
-  return normal
+  const { from, to } = filter
+  return { ...filter, ...(from && { from: timeOf('from', from) }), ...(to && { to: timeOf('to', to) }) }
 }
 
 /** @throws HttpProblem 409 when the letter's state does not allow it */

@@ -2,7 +2,6 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import type { OutboxStatus } from '../messaging/outbox.ts'
 import { nullable } from './nullable.ts'
-import { problemResponse } from './problem.ts'
 
 /** What an operator can ask about a service. */
 export interface Operated {
@@ -47,8 +46,7 @@ export function operationRoutes(services: readonly Operated[]): FastifyPluginAsy
                 oldestAgeSeconds: Type.Number(),
                 leader: nullable(Type.Object({ application: Type.String(), address: nullable(Type.String()), since: Type.String() }, { description: 'The database connection of the process that sends' })),
                 lastError: nullable(Type.String())
-              }),
-              '5xx': problemResponse
+              })
             }
           }
         },

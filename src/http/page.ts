@@ -1,4 +1,5 @@
 import Type, { type TSchema } from 'typebox'
+import { nullable } from './nullable.ts'
 import { HttpProblem } from './problem.ts'
 
 /** Query of a list: how many, and where the last page ended. */
@@ -9,13 +10,13 @@ export const PageQuery = {
 
 export const DEFAULT_LIMIT = 20
 
-/** A page of a list, newest first. */
+/** A page of a list. */
 export function Page<T extends TSchema>(item: T) {
-  return Type.Object({ items: Type.Array(item), nextCursor: Type.Union([Type.String(), Type.Null()]) })
+  return Type.Object({ items: Type.Array(item), nextCursor: nullable(Type.String()) })
 }
 
 /** Cursors are opaque to clients: the key of the last item. */
-export function encodeCursor(key: string): string {
+function encodeCursor(key: string): string {
   return Buffer.from(key).toString('base64url')
 }
 

@@ -1,10 +1,11 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { STATUS_CODES } from 'node:http'
+import type { Socket } from 'node:net'
 import Type from 'typebox'
-import { isConflict, isUnavailable } from '../messaging/sql.ts'
+import { isAmbiguous, isConflict, isUnavailable } from '../messaging/sql.ts'
 
 /** RFC 9457 problem document; `errors` names each wrong field and what was expected of it. */
-export const Problem = Type.Object(
+const Problem = Type.Object(
   {
     type: Type.String(),
     title: Type.String(),
@@ -15,8 +16,7 @@ export const Problem = Type.Object(
   { description: 'RFC 9457 problem document' }
 )
 
-/** How OpenAPI shows a route's errors. */
-export const problemResponse = { description: 'What was wrong, and what was expected', content: { 'application/problem+json': { schema: Problem } } }
+const response = { description: 'What was wrong, and what was expected', content: { 'application/problem+json': { schema: Problem } } }
 
 export interface FieldError {
   field: string
@@ -38,8 +38,11 @@ export function notFound(what: string): HttpProblem {
   return new HttpProblem(404, `There is no ${what}`)
 }
 
-/** Turns everything that goes wrong in a route into a problem document. */
+/** Turns everything that goes wrong in a route into a problem document, and says so in each route's documentation. */
 export function useProblems(app: FastifyInstance): void {
+  app.addHook('onRoute', ({ schema }) => {
+    if (schema && !schema.hide) schema.response = { ...(schema.response as object), '4xx': response, '5xx': response }
+  })
   app.setErrorHandler(sendProblem)
   app.setNotFoundHandler((request: FastifyRequest, reply) => send(reply, 404, `There is no ${request.method} ${request.url.split('?', 1)[0]}; GET /docs lists what there is`))
 }
@@ -47,14 +50,16 @@ export function useProblems(app: FastifyInstance): void {
 /** Answers with the problem document of an error. */
 export function sendProblem(error: FastifyError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   if (error instanceof HttpProblem) return send(reply, error.status, error.message, error.errors)
-  if (error instanceof InvalidRequest) return send(reply, 400, error.message, error.errors)
   if (isUnavailable(error)) {
     request.log.warn({ err: error, reqId: request.id }, 'Database unavailable')
-    return send(reply.header('retry-after', '1'), 503, 'The database is not available; try again')
+    const what = isAmbiguous(error) ? 'The database did not answer in time' : 'The database is not available'
+    // A commit whose answer was lost may have happened.
+    const advice = request.method === 'GET' ? 'try again' : 'this may have been done or not: look, or repeat it where that does no harm'
+    return send(reply, 503, `${what}; ${advice}`)
   }
   if (isConflict(error)) {
     request.log.warn({ err: error, reqId: request.id }, 'Given up: other transactions were in the way each time')
-    return send(reply.header('retry-after', '1'), 503, 'Others are changing the same thing; try again')
+    return send(reply, 503, 'Others are changing the same thing; try again')
   }
   const status = error.statusCode ?? 500
   if (status < 500) return send(reply, status, error.message)
@@ -63,19 +68,31 @@ export function sendProblem(error: FastifyError, request: FastifyRequest, reply:
 }
 
 /** A request that does not fit its route's schema. */
-export class InvalidRequest extends Error {
-  readonly statusCode = 400
-  readonly errors: FieldError[]
+export class InvalidRequest extends HttpProblem {
   constructor(part: string, errors: FieldError[]) {
-    super(`Not valid in the request's ${part}: ${errors.map(({ field, expected }) => `${field} ${expected}`).join('; ')}`)
-    this.errors = errors
+    super(400, `Not valid in the request's ${part}: ${errors.map(({ field, expected }) => `${field} ${expected}`).join('; ')}`, errors)
   }
 }
 
+const REFUSALS: Record<string, [status: number, detail: string]> = {
+  HPE_HEADER_OVERFLOW: [431, 'The request line and headers are too long; expected at most 16 KiB'],
+  ERR_HTTP_REQUEST_TIMEOUT: [408, 'The request did not arrive in time']
+}
+
+/** Answers what Node refuses before it is a request. */
+export function refuse(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
+  const [status, detail] = REFUSALS[error.code ?? ''] ?? [400, 'This is not an HTTP request']
+  const body = JSON.stringify(problem(status, detail))
+  socket.write(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\ncontent-type: application/problem+json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`)
+  socket.destroySoon()
+}
+
 function send(reply: FastifyReply, status: number, detail: string, errors?: FieldError[]): FastifyReply {
-  return reply
-    .code(status)
-    .type('application/problem+json')
-    .serializer(JSON.stringify)
-    .send({ type: 'about:blank', title: STATUS_CODES[status] ?? 'Error', status, detail, errors })
+  if (status === 503) reply.header('retry-after', '1')
+  return reply.code(status).type('application/problem+json').serializer(JSON.stringify).send(problem(status, detail, errors))
+}
+
+function problem(status: number, detail: string, errors?: FieldError[]) {
+  return { type: 'about:blank', title: STATUS_CODES[status] ?? 'Error', status, detail, errors }
 }

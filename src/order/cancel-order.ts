@@ -1,23 +1,17 @@
 import { HttpProblem, notFound } from '../http/problem.ts'
-import { retryConflicts } from '../messaging/conflict.ts'
 import type { Outbox } from '../messaging/outbox.ts'
 import type { SagaHost } from '../saga/host.ts'
+import { moveForRequest } from '../saga/request.ts'
 import { statusOf } from '../saga/state.ts'
 import { CANCEL_ORDER, CANCELLED } from './machine.ts'
 
 /**
  * Cancels an order that has not ended; resolves when that is committed, and again for one that was cancelled before. The
  * saga's row decides a race with whatever else would end the order.
- * @throws HttpProblem 404 when there is no such order, 409 when it has ended otherwise
+ * @throws HttpProblem 404 when there is no such order, 409 when it has ended otherwise, 503 when this process lacks its machine
  */
 export async function cancelOrder(outbox: Outbox, saga: SagaHost, orderId: string): Promise<void> {
-  const asked = await retryConflicts(() =>
-    outbox.transaction(async (tx) => {
-      const result = await saga.ask(tx, orderId, { type: CANCEL_ORDER })
-      outbox.add(tx, result?.messages ?? [])
-      return result
-    })
-  )
+  const asked = await moveForRequest(outbox, (tx) => saga.ask(tx, orderId, { type: CANCEL_ORDER }))
   if (!asked) throw notFound(`order ${orderId}`)
   const { taken, reason, state, context } = asked
   if (taken || (statusOf(state) === 'Failed' && context.failureReason === CANCELLED)) return

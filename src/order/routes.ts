@@ -2,13 +2,12 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { LessThan, type DataSource } from 'typeorm'
 import { Items, Money, Name, paymentMethodsOf, Quantity, type PaymentGatewayName } from '../contracts/types.ts'
+import { nullable } from '../http/nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from '../http/page.ts'
-import { notFound, problemResponse } from '../http/problem.ts'
+import { notFound } from '../http/problem.ts'
 import { UUID } from '../messaging/envelope.ts'
 import type { OrderIntake } from './place-orders.ts'
-import { OrderEntity, type Order } from './tables.ts'
-
-const STATUSES = ['Suspend', 'Completed', 'Failed'] as const
+import { ORDER_STATUSES, OrderEntity, type Order } from './tables.ts'
 
 const newOrder = (gateway: PaymentGatewayName) =>
   Type.Object(
@@ -30,13 +29,13 @@ const ById = Type.Object({ orderId: Type.String({ format: 'uuid' }) })
 const OrderView = Type.Object({
   orderId: Type.String(),
   customerId: Type.String(),
-  status: Type.Enum([...STATUSES]),
-  failureReason: Type.Union([Type.String(), Type.Null()]),
+  status: Type.Enum([...ORDER_STATUSES]),
+  failureReason: nullable(Type.String()),
   items: Items,
   paymentMethod: Type.String(),
   expectedTotal: Type.Union([Money, Type.Null()], { description: 'Minor units' }),
-  total: Type.Union([Money, Type.Null()], { description: 'Minor units; known once stock has priced the order' }),
-  currency: Type.Union([Type.String(), Type.Null()]),
+  total: Type.Union([Money, Type.Null()], { description: 'Minor units, as stock priced it; known once the order has ended, while the saga’s context has it earlier' }),
+  currency: nullable(Type.String()),
   createdAt: Type.String(),
   updatedAt: Type.String()
 })
@@ -63,9 +62,7 @@ export function orderRoutes(dataSource: DataSource, intake: OrderIntake, gateway
           body: newOrder(gateway),
           headers: Type.Object({ 'idempotency-key': Type.Optional(IdempotencyKey) }),
           response: {
-            202: { ...Accepted, headers: { location: { type: 'string' }, 'idempotent-replayed': { type: 'string', description: 'true when this repeats an earlier answer' } } },
-            '4xx': problemResponse,
-            '5xx': problemResponse
+            202: { ...Accepted, headers: { location: { type: 'string' }, 'idempotent-replayed': { type: 'string', description: 'true when this repeats an earlier answer' } } }
           }
         }
       },
@@ -79,9 +76,9 @@ export function orderRoutes(dataSource: DataSource, intake: OrderIntake, gateway
 
     app.get(
       '/orders/:orderId',
-      { schema: { tags, summary: 'One order', params: ById, response: { 200: OrderView, '4xx': problemResponse } } },
+      { schema: { tags, summary: 'One order', params: ById, response: { 200: OrderView } } },
       async ({ params: { orderId } }) => {
-        const order = await orders().findOne({ where: { orderId }, relations: { lines: true }, order: { lines: { line: 'ASC' } } })
+        const order = await orders().findOne({ where: { orderId }, relations: { lines: true } })
         if (!order) throw notFound(`order ${orderId}`)
         return toView(order)
       }
@@ -95,7 +92,7 @@ export function orderRoutes(dataSource: DataSource, intake: OrderIntake, gateway
           summary: 'Cancel an order',
           description: 'While it is `Suspend`: it fails with `Cancelled`; stock goes back, and money that was taken, or yet will be. Once more, the answer is the same. 409 when the order has ended otherwise.',
           params: ById,
-          response: { 202: Cancelled, '4xx': problemResponse, '5xx': problemResponse }
+          response: { 202: Cancelled }
         }
       },
       async ({ params: { orderId } }, reply) => {
@@ -110,14 +107,14 @@ export function orderRoutes(dataSource: DataSource, intake: OrderIntake, gateway
         schema: {
           tags,
           summary: 'Orders, newest first',
-          querystring: Type.Object({ status: Type.Optional(Type.Enum([...STATUSES])), ...PageQuery }, { additionalProperties: false }),
-          response: { 200: Page(OrderView), '4xx': problemResponse }
+          querystring: Type.Object({ status: Type.Optional(Type.Enum([...ORDER_STATUSES])), ...PageQuery }, { additionalProperties: false }),
+          response: { 200: Page(OrderView) }
         }
       },
       async ({ query: { status, cursor, limit = DEFAULT_LIMIT } }) => {
         const before = decodeCursor(cursor, UUID)
         const found = await orders().find({
-          where: { ...(status && { status: status }), ...(before && { orderId: LessThan(before) }) },
+          where: { ...(status && { status }), ...(before && { orderId: LessThan(before) }) },
           relations: { lines: true },
           relationLoadStrategy: 'query',
           order: { orderId: 'DESC' },

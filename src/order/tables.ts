@@ -1,7 +1,8 @@
 import { EntitySchema } from 'typeorm'
 import { bigintAsNumber } from '../messaging/database.ts'
 
-export type OrderStatus = 'Suspend' | 'Completed' | 'Failed'
+export const ORDER_STATUSES = ['Suspend', 'Completed', 'Failed'] as const
+export type OrderStatus = (typeof ORDER_STATUSES)[number]
 
 export interface Order {
   orderId: string

@@ -2,7 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import type { DataSource } from 'typeorm'
 import { nullable } from '../http/nullable.ts'
-import { notFound, problemResponse } from '../http/problem.ts'
+import { notFound } from '../http/problem.ts'
 import { PAYMENT_STATUSES, PaymentEntity } from './tables.ts'
 
 const PaymentView = Type.Object({
@@ -27,7 +27,7 @@ export function paymentRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox
   return async (app) => {
     app.get(
       '/payments/:orderId',
-      { schema: { tags: ['payment'], summary: 'The payment of an order', params: Type.Object({ orderId: Type.String({ format: 'uuid' }) }), response: { 200: PaymentView, '4xx': problemResponse } } },
+      { schema: { tags: ['payment'], summary: 'The payment of an order', params: Type.Object({ orderId: Type.String({ format: 'uuid' }) }), response: { 200: PaymentView } } },
       async ({ params: { orderId } }) => {
         const payment = await payments().findOneBy({ orderId })
         if (!payment) throw notFound(`payment for order ${orderId}`)

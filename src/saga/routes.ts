@@ -3,14 +3,15 @@ import { Readable } from 'node:stream'
 import Type from 'typebox'
 import { nullable } from '../http/nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from '../http/page.ts'
-import { HttpProblem, notFound, problemResponse } from '../http/problem.ts'
+import { HttpProblem, notFound } from '../http/problem.ts'
+import { timeOf } from '../http/time.ts'
 import { UUID } from '../messaging/envelope.ts'
-import { retryConflicts } from '../messaging/conflict.ts'
 import type { Outbox } from '../messaging/outbox.ts'
 import { describe } from './diagram.ts'
 import type { SagaHost } from './host.ts'
 import type { SagaInspector } from './inspect.ts'
 import { Recording } from './recording.ts'
+import { moveForRequest } from './request.ts'
 import { statusOf } from './state.ts'
 import { allVersions, versionOf } from './versions.ts'
 
@@ -49,8 +50,8 @@ const Detail = Type.Object({
     Type.Object({
       sequence: Type.Integer(),
       event: Type.String(),
-      messageId: Type.Union([Type.String(), Type.Null()]),
-      from: Type.Union([Type.String(), Type.Null()]),
+      messageId: nullable(Type.String()),
+      from: nullable(Type.String()),
       to: Type.String(),
       sent: Sent,
       machineVersion: Type.Integer({ description: 'Version of the machine that made the step' }),
@@ -65,7 +66,7 @@ const ReplayResult = Type.Object({
   steps: Type.Integer(),
   unknownVersions: Type.Integer({ description: 'Steps made by versions of the machine that are not here, and taken as recorded' }),
   state: Type.String(),
-  firstDifference: Type.Union([Type.Object({ sequence: Type.Integer(), what: Type.String(), recorded: Type.Unknown(), replayed: Type.Unknown() }), Type.Null()])
+  firstDifference: nullable(Type.Object({ sequence: Type.Integer(), what: Type.String(), recorded: Type.Unknown(), replayed: Type.Unknown() }))
 })
 
 const Definition = Type.Object({
@@ -80,8 +81,8 @@ const Definition = Type.Object({
 const ById = { params: Type.Object({ sagaId: Type.String({ format: 'uuid' }) }) }
 const tags = ['saga']
 
-/** `stuckSince_sagaId`: what a list of stuck instances goes on after. */
-const STUCK_CURSOR = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
+/** `stuckSince_sagaId`, the time in ms since 1970: what a list of stuck instances goes on after. */
+const STUCK_CURSOR = /^\d{1,13}_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
 /** The inspection API of one saga, and what an operator may do to an instance. */
 export function sagaRoutes(inspector: SagaInspector, host: SagaHost, outbox: Outbox): FastifyPluginAsyncTypebox {
@@ -105,16 +106,17 @@ export function sagaRoutes(inspector: SagaInspector, host: SagaHost, outbox: Out
             },
             { additionalProperties: false }
           ),
-          response: { 200: Page(Summary), '4xx': problemResponse }
+          response: { 200: Page(Summary) }
         }
       },
       async ({ query: { state, stuck, cursor, limit = DEFAULT_LIMIT } }) => {
         if (stuck) {
           const [stuckSince, sagaId] = decodeCursor(cursor, STUCK_CURSOR)?.split('_') ?? []
-          const found = await inspector.listStuck({ state, after: stuckSince && sagaId ? { stuckSince, sagaId } : undefined, limit: limit + 1 })
-          return toPage(found, limit, (row) => `${row.stuckSince}_${row.sagaId}`)
+          const after = stuckSince && sagaId ? { stuckSince: new Date(Number(stuckSince)).toISOString(), sagaId } : undefined
+          const found = await inspector.listStuck({ state, after, limit: limit + 1 })
+          return toPage(found, limit, (row) => `${Date.parse(row.stuckSince!)}_${row.sagaId}`)
         }
-        const rows = await inspector.list({ state: state, before: decodeCursor(cursor, UUID), limit: limit + 1 })
+        const rows = await inspector.list({ state, before: decodeCursor(cursor, UUID), limit: limit + 1 })
         return toPage(rows, limit, (row) => row.sagaId)
       }
     )
@@ -146,11 +148,11 @@ export function sagaRoutes(inspector: SagaInspector, host: SagaHost, outbox: Out
             },
             { additionalProperties: false }
           ),
-          response: { 200: { description: 'Streamed: it takes the memory of a page, here and there', content: { 'application/x-ndjson': { schema: Recording } } }, '4xx': problemResponse, '5xx': problemResponse }
+          response: { 200: { description: 'Streamed: it takes the memory of a page, here and there', content: { 'application/x-ndjson': { schema: Recording } } } }
         }
       },
-      async ({ query }, reply) => {
-        const pages = inspector.export(query)
+      async ({ query: { since, ...filter } }, reply) => {
+        const pages = inspector.export({ ...filter, ...(since && { since: timeOf('since', since) }) })
         // Before the first byte: an absent database can still be answered with a 503.
         const first = await pages.next()
         // The schema is that of one line.
@@ -158,7 +160,7 @@ export function sagaRoutes(inspector: SagaInspector, host: SagaHost, outbox: Out
       }
     )
 
-    app.get('/sagas/:sagaId', { schema: { tags, summary: 'One instance with its whole history', ...ById, response: { 200: Detail, '4xx': problemResponse } } }, async ({ params: { sagaId } }) => {
+    app.get('/sagas/:sagaId', { schema: { tags, summary: 'One instance with its whole history', ...ById, response: { 200: Detail } } }, async ({ params: { sagaId } }) => {
       const found = await inspector.get(sagaId)
       if (!found) throw notFound(`saga ${sagaId}`)
       return found
@@ -166,7 +168,7 @@ export function sagaRoutes(inspector: SagaInspector, host: SagaHost, outbox: Out
 
     app.get(
       '/sagas/:sagaId/replay',
-      { schema: { tags, summary: 'Folds the recorded events through today’s machine', ...ById, response: { 200: ReplayResult, '4xx': problemResponse } } },
+      { schema: { tags, summary: 'Folds the recorded events through today’s machine', ...ById, response: { 200: ReplayResult } } },
       async ({ params: { sagaId } }) => {
         const result = await inspector.replay(sagaId)
         if (!result) throw notFound(`saga ${sagaId}`)
@@ -182,17 +184,11 @@ export function sagaRoutes(inspector: SagaInspector, host: SagaHost, outbox: Out
           summary: 'Send again what an instance waits for',
           description: 'The commands of its state leave once more, under new ids; the history has it as a step `retry`. 409 when it waits for no command’s answer.',
           ...ById,
-          response: { 202: Type.Object({ sagaId: Type.String(), state: Type.String(), sent: Sent }), '4xx': problemResponse, '5xx': problemResponse }
+          response: { 202: Type.Object({ sagaId: Type.String(), state: Type.String(), sent: Sent }) }
         }
       },
       async ({ params: { sagaId } }, reply) => {
-        const retried = await retryConflicts(() =>
-          outbox.transaction(async (tx) => {
-            const result = await host.retry(tx, sagaId)
-            outbox.add(tx, result?.messages ?? [])
-            return result
-          })
-        )
+        const retried = await moveForRequest(outbox, (tx) => host.retry(tx, sagaId))
         if (!retried) throw notFound(`saga ${sagaId}`)
         const { state, messages } = retried
         if (messages.length === 0) throw new HttpProblem(409, `Saga ${sagaId} is in ${state} and waits for the answer to no command: there is nothing to send again`)

@@ -4,7 +4,7 @@ import { MoreThan, type DataSource } from 'typeorm'
 import { Currency, NAME, Name } from '../contracts/types.ts'
 import { nullable } from '../http/nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from '../http/page.ts'
-import { HttpProblem, notFound, problemResponse } from '../http/problem.ts'
+import { HttpProblem, notFound } from '../http/problem.ts'
 import { retryConflicts } from '../messaging/conflict.ts'
 import { transaction } from '../messaging/sql.ts'
 import { ProductEntity, ReservationEntity, type Product, type Reservation } from './tables.ts'
@@ -80,7 +80,7 @@ export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
   return async (app) => {
     app.put(
       '/products/:productId',
-      { schema: { tags, summary: 'Create a product, or replace name, price and units on hand', params: ById, body: NewProduct, response: { 200: ProductView, 201: ProductView, '4xx': problemResponse } } },
+      { schema: { tags, summary: 'Create a product, or replace name, price and units on hand', params: ById, body: NewProduct, response: { 200: ProductView, 201: ProductView } } },
       async ({ params: { productId }, body: { name, unitPrice, currency, onHand } }, reply) => {
         const [{ created, ...product }] = await retryConflicts(() =>
           transaction(dataSource, async (tx) => {
@@ -92,11 +92,11 @@ export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
       }
     )
 
-    app.get('/products/:productId', { schema: { tags, summary: 'One product', params: ById, response: { 200: ProductView, '4xx': problemResponse } } }, ({ params: { productId } }) => find(productId))
+    app.get('/products/:productId', { schema: { tags, summary: 'One product', params: ById, response: { 200: ProductView } } }, ({ params: { productId } }) => find(productId))
 
     app.get(
       '/products',
-      { schema: { tags, summary: 'Products by id', querystring: Type.Object(PageQuery, { additionalProperties: false }), response: { 200: Page(ProductView), '4xx': problemResponse } } },
+      { schema: { tags, summary: 'Products by id', querystring: Type.Object(PageQuery, { additionalProperties: false }), response: { 200: Page(ProductView) } } },
       async ({ query: { cursor, limit = DEFAULT_LIMIT } }) => {
         const after = decodeCursor(cursor, NAME)
         const found = await products().find({ where: after ? { productId: MoreThan(after) } : {}, order: { productId: 'ASC' }, take: limit + 1 })
@@ -112,7 +112,7 @@ export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
           summary: 'Add units',
           params: ById,
           body: Type.Object({ quantity: Type.Integer({ minimum: 1, maximum: 1_000_000 }) }, { additionalProperties: false }),
-          response: { 200: ProductView, '4xx': problemResponse }
+          response: { 200: ProductView }
         }
       },
       async ({ params: { productId }, body: { quantity } }) => {
@@ -125,7 +125,7 @@ export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
 
     app.get(
       '/reservations/:orderId',
-      { schema: { tags, summary: 'What is held for an order', params: Type.Object({ orderId: Type.String({ format: 'uuid' }) }), response: { 200: ReservationView, '4xx': problemResponse } } },
+      { schema: { tags, summary: 'What is held for an order', params: Type.Object({ orderId: Type.String({ format: 'uuid' }) }), response: { 200: ReservationView } } },
       async ({ params: { orderId } }) => {
         const reservation = await reservations().findOne({ where: { orderId }, relations: { lines: true } })
         if (!reservation) throw notFound(`reservation for order ${orderId}`)
