@@ -75,6 +75,19 @@ t.test('one relay leads; when its connection is terminated one takes over, and n
   t.same(leader.ledger.messageIds, [first.messageId])
 })
 
+t.test('a clock that is set back holds nobody up', async (t) => {
+  const { leader, standby } = await openPair(t)
+  const { now } = Date
+  t.teardown(() => (Date.now = now))
+  Date.now = () => now() - 3_600_000
+  await leader.port.relay.stop()
+  await until('the other leads', async () => standby.port.relay.leading)
+  const late = ship(DockShip)
+  await standby.port.send(late)
+  await outboxIsEmpty(standby)
+  t.same(standby.ledger.messageIds, [late.messageId])
+})
+
 t.test('a leader that lost its connection comes back by itself', async (t) => {
   const peer = await openPeer(t, await (await postgresForTests()).createDatabase(t.name))
   peer.port.relay.start()

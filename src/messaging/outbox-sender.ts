@@ -54,7 +54,7 @@ export class OutboxSender {
 
   /** Whether the transport would take so many rows more. */
   hasRoomFor(rows: number): boolean {
-    return this.#inFlight + rows <= MAX_IN_FLIGHT && this.#options.transport.canPublish && Date.now() >= this.#holdUntil
+    return this.#inFlight + rows <= MAX_IN_FLIGHT && this.#options.transport.canPublish && performance.now() >= this.#holdUntil
   }
 
   has(id: string): boolean {
@@ -84,7 +84,7 @@ export class OutboxSender {
         // Unknown, not unsent: the row stays, is sent again under the same id, and the inbox drops the copy.
         this.#landed()
         this.#inHand.delete(id)
-        this.#holdUntil = Date.now() + HOLD_MS
+        this.#holdUntil = performance.now() + HOLD_MS
         this.#options.log.debug({ err: error, schema: this.#options.schema, messageId }, 'Publish without confirm; it will be sent again')
         this.#options.failed()
         return (error as Error).message
@@ -101,8 +101,8 @@ export class OutboxSender {
 
   /** Resolves when nothing is in flight, or after `ms`. */
   async drained(ms: number): Promise<void> {
-    const deadline = Date.now() + ms
-    while (this.#inFlight > 0 && Date.now() < deadline) await this.#drained.wait(deadline - Date.now())
+    const deadline = performance.now() + ms
+    while (this.#inFlight > 0 && performance.now() < deadline) await this.#drained.wait(deadline - performance.now())
   }
 
   /** Removes what was accepted and puts off what came back. */

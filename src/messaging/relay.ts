@@ -162,27 +162,28 @@ export class Relay {
   }
 
   async #standBy(client: Client): Promise<void> {
-    const { schema, log } = this.#options
-    while (!this.#stopping) {
-      // Before asking: a wake-up that comes while the answer is under way must still be passed on.
-      this.#unread = false
-      const { rows } = await client.query<{ locked: boolean }>(`select pg_try_advisory_lock(hashtext('sagabox.relay'), hashtext($1)) as locked`, [schema])
-      if (rows[0]!.locked) {
-        this.#leading = true
-        this.#readAllAt = 0
-        this.#unread = true
-        log.info({ schema }, 'Outbox relay leads')
-        return
-      }
-      const retryAt = Date.now() + POLL_MS
-      while (!this.#stopping && Date.now() < retryAt) {
-        await this.#wake.wait(Math.max(1, retryAt - Date.now()))
-        if (!this.#unread) continue
+    for (let askAt = 0; !this.#stopping; ) {
+      if (performance.now() >= askAt) {
+        if (await this.#takeLead(client)) return
+        askAt = performance.now() + POLL_MS
+      } else if (this.#unread) {
+        // Before telling: a wake-up that comes meanwhile must be passed on, too.
         this.#unread = false
-        await client.query(`select pg_notify($1, '')`, [channelOf(schema)])
+        await client.query(`select pg_notify($1, '')`, [channelOf(this.#options.schema)])
         await new Promise((resolve) => setTimeout(resolve, NOTIFY_INTERVAL_MS))
-      }
+      } else await this.#wake.wait(askAt - performance.now())
     }
+  }
+
+  async #takeLead(client: Client): Promise<boolean> {
+    const { schema, log } = this.#options
+    const { rows } = await client.query<{ locked: boolean }>(`select pg_try_advisory_lock(hashtext('sagabox.relay'), hashtext($1)) as locked`, [schema])
+    if (!rows[0]!.locked) return false
+    this.#leading = true
+    this.#readAllAt = 0
+    this.#unread = true
+    log.info({ schema }, 'Outbox relay leads')
+    return true
   }
 
   async #lead(client: Client): Promise<void> {
