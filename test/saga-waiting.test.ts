@@ -139,6 +139,17 @@ t.test('a compensation that nobody answers is sent again, listed as stuck, and r
     t.equal(waitingFor.since, history.find(({ event: name }: { event: string }) => name === 'PaymentFailedEvent').at)
     t.match((await api.get(`/sagas/${second}`)).waitingFor, { lastError: { message: 'relation "reservations" does not exist' } })
     t.match((await api.get(`/sagas/${healthy}`)).waitingFor, { lastError: null })
+
+    // An event is at work on the instance, and commits after the fault has begun to wait for it.
+    const moving = dataSource.createQueryRunner()
+    await moving.startTransaction()
+    const [{ pid }]: [{ pid: number }] = await moving.query('update saga set updated_at = now() where saga_id = $1 returning pg_backend_pid() as pid', [first]).then(([rows]) => rows)
+    const recording = transaction(dataSource, async (tx) => host.recordFaults(tx, [{ ...faults[0]!, message: 'while it moved' }]))
+    await until('it waits', async () => (await dataSource.query('select 1 from pg_stat_activity where $1 = any(pg_blocking_pids(pid))', [pid])).length > 0)
+    await moving.commitTransaction()
+    await moving.release()
+    await recording
+    t.match((await api.get(`/sagas/${first}`)).waitingFor, { lastError: { message: 'while it moved' } })
   })
 
   await t.test('a retry sends the command again and is on the record', async (t) => {

@@ -57,6 +57,13 @@ t.test('a timer that is started and left in one step, or an event raised at once
   t.match(step(passing, first.snapshot, { type: 'GO' }), { to: 'c', timersStarted: [] })
 })
 
+t.test('an event that only starts a timer again is taken', async (t) => {
+  const waiting = createMachine({ initial: 'a', states: { a: { on: { EXTEND: { target: 'a', reenter: true }, LOOK: {} }, after: { 1000: 'b' } }, b: {} } })
+  const { snapshot } = begin(waiting, {})
+  t.match(step(waiting, snapshot, { type: 'EXTEND' }), { decision: 'handled', from: 'a', to: 'a', timersStarted: [{ delayMs: 1000 }] })
+  t.match(step(waiting, snapshot, { type: 'UNKNOWN' }), { decision: 'undecided', timersStarted: [] })
+})
+
 t.test('the order machine describes itself', async (t) => {
   const { states, events, mermaid } = describe(saga)
   t.same(states, ['Suspend.reservingStock', 'Suspend.takingPayment', 'Completed', 'Failed.releasingStock', 'Failed.refunding', 'Failed.settled'])

@@ -29,8 +29,7 @@ export function faultHandler(host: SagaHost): Handler {
         const { exceptionType = 'Fault', message = exceptionType } = exceptions[0] ?? {}
         return { sagaId: correlationId!, at: timestamp, type: failed.get(contract)!, message: `${contract.name}: ${message}` }
       })
-      // In one order for all transactions.
-      host.recordFaults(tx, faults.toSorted((a, b) => (a.sagaId < b.sagaId ? -1 : 1)))
+      await host.recordFaults(tx, faults)
       return []
     }
   }

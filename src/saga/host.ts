@@ -91,10 +91,13 @@ export class SagaHost {
     return this.#moveOne(tx, sagaId, (instance, now) => ({ taken: instance.retry(now) }))
   }
 
-  /** Records on each instance why something that it waits for failed; it shows until the state changes. */
-  recordFaults(tx: Tx, faults: readonly SagaFault[]): void {
-    const last = new Map(faults.map(({ sagaId, ...error }) => [sagaId, { sagaId, error }]))
-    if (last.size > 0) recordErrors(tx, this.definition.name, [...last.values()], allVersions(this.definition).flatMap(endsOf))
+  /** Records on each instance that has not ended why something that it waits for failed; it shows until the state changes. */
+  async recordFaults(tx: Tx, faults: readonly SagaFault[]): Promise<void> {
+    const last = new Map<string, LastError>(faults.map(({ sagaId, ...error }) => [sagaId.toLowerCase(), error]))
+    const ends = allVersions(this.definition).flatMap(endsOf)
+    // Locked by a statement of its own: one that waited for a lock would miss the row that an event has written meanwhile.
+    const waiting = (await lockInstances(tx, this.definition.name, [...last.keys()])).filter(({ state }) => !ends.includes(state))
+    if (waiting.length > 0) recordErrors(tx, waiting.map((locked) => ({ locked, error: last.get(locked.saga_id)! })))
   }
 
   async #moveOne<R extends { taken: boolean }>(tx: Tx, sagaId: string, move: (instance: SagaInstance, now: Date) => R): Promise<(R & SagaMove) | undefined> {

@@ -43,8 +43,9 @@ export function begin(machine: AnyStateMachine, input: unknown): Step {
 /** Applies one event. An event that the state does not take changes nothing and is still a step. */
 export function step(machine: AnyStateMachine, before: AnyMachineSnapshot, event: SagaEvent): Step {
   const result = toStep(pathOf(before.value), planMove(machine, before, event) ?? moveByXState(machine, (scope) => machine.transition(before, event, scope)))
-  // XState gives back the very snapshot when no transition was enabled.
-  if (result.snapshot === before && result.decision === 'handled' && result.sends.length === 0) result.decision = 'undecided'
+  // XState gives back the very snapshot when no transition was enabled. So does a state that is entered anew: its timers start again.
+  const didNothing = result.sends.length === 0 && result.timersStarted.length === 0 && result.timersCancelled.length === 0
+  if (result.snapshot === before && result.decision === 'handled' && didNothing) result.decision = 'undecided'
   return result
 }
 

@@ -70,15 +70,8 @@ const POSTPONE = statement(`
   from unnest($2::uuid[], ${jsonTexts(3)}::jsonb[]) as failed (id, error)
   where saga = $1 and saga_id = id`)
 
-// In id order, as the events of a batch lock them. What has ended waits for nothing.
 const FAIL = statement(`
-  update saga set last_error = failed.error
-  from (
-    select failed.error, found.place
-    from (select * from unnest($2::uuid[], ${jsonTexts(3)}::jsonb[]) as given (saga_id, error) order by saga_id) as failed,
-      lateral (select ctid as place from saga where saga = $1 and saga.saga_id = failed.saga_id and state <> all($4::text[]) for update) as found
-  ) as failed
-  where saga.ctid = failed.place`)
+  update saga set last_error = failed.error from unnest($1::tid[], ${jsonTexts(2)}::jsonb[]) as failed (place, error) where saga.ctid = failed.place`)
 
 const NEXT_TIMER = statement(`select extract(epoch from min(next_timer_at) - now()) * 1000 as ms from saga where saga = $1 and next_timer_at is not null`)
 
@@ -130,9 +123,8 @@ export function postponeTimers(tx: Tx, saga: string, failed: readonly { sagaId: 
   void write(tx, POSTPONE, [saga, failed.map(({ sagaId }) => sagaId), joinJson(failed.map(({ error }) => JSON.stringify(error)))])
 }
 
-/** @param ends states in which nothing is waited for */
-export function recordErrors(tx: Tx, saga: string, failed: readonly { sagaId: string; error: LastError }[], ends: readonly string[]): void {
-  void write(tx, FAIL, [saga, failed.map(({ sagaId }) => sagaId), joinJson(failed.map(({ error }) => JSON.stringify(error))), ends])
+export function recordErrors(tx: Tx, failed: readonly { locked: LockedRow; error: LastError }[]): void {
+  void write(tx, FAIL, [failed.map(({ locked }) => locked.place), joinJson(failed.map(({ error }) => JSON.stringify(error)))])
 }
 
 /** Milliseconds until the next timer is due, negative when overdue; undefined when none is pending. */
