@@ -5,7 +5,7 @@ import pg from 'pg'
 import type { Duplex } from 'node:stream'
 import { parameter } from '../../src/messaging/array-literal.ts'
 import { newId } from '../../src/messaging/id.ts'
-import { packWrites } from '../../src/messaging/rabbitmq-connection.ts'
+import { packWrites } from '../../src/messaging/rabbitmq-socket.ts'
 import { joinJson, jsonTexts } from '../../src/messaging/sql.ts'
 
 export const BATCH = 100

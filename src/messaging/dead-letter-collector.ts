@@ -9,7 +9,7 @@ import { waitOrSplit } from './retry.ts'
 import { errorQueue, skippedQueue } from './topology.ts'
 import type { Delivery, Subscription, Transport } from './transport.ts'
 
-/** Letters in one transaction. They may be large. */
+/** Letters in hand, and in one transaction. They may be large. */
 const BATCH = 20
 
 interface Collected {
@@ -49,7 +49,7 @@ export class DeadLetterCollector {
   }
 
   start(): void {
-    const collect = (queue: string, kind: DeadLetter['kind']) => this.#options.transport.subscribe(queue, (delivery) => this.#receive(delivery, kind))
+    const collect = (queue: string, kind: DeadLetter['kind']) => this.#options.transport.subscribe(queue, (delivery) => this.#receive(delivery, kind), BATCH)
     this.#subscriptions = [collect(errorQueue(this.#endpoint), 'error'), collect(skippedQueue(this.#endpoint), 'skipped')]
   }
 

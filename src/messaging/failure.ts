@@ -19,8 +19,10 @@ const REPLAYED = 'sagabox-replayed'
 const MOST_ATTEMPTS = 20
 const LONGEST_TEXT = 2000
 const LONGEST_STACK = 6000
-/** What a sender's own headers may take of it, as JSON. */
+/** What a sender's own headers may take of it, bytes as JSON. */
 const LONGEST_HEADERS = 24_000
+/** AMQP's limit for the name of a header, bytes. */
+const LONGEST_NAME = 255
 
 /** What the broker writes about a message's past. It is written anew, and sent by a client it would mislead. */
 const BROKERS_OWN = /^x-(death|first-death|last-death|delivery-count|acquired-count|opt-)/
@@ -122,9 +124,9 @@ export function causeIn(headers: Headers): { exception: string; reason: string; 
 function sendersOwn(headers: Headers): Record<string, unknown> {
   const isPlain = (value: unknown) => typeof value === 'string' || typeof value === 'boolean' || (typeof value === 'number' && Number.isFinite(value))
   const isOurs = (name: string) => BROKERS_OWN.test(name) || name.startsWith('MT-Fault-') || name === 'MT-Reason' || name === ATTEMPTS || name === REDELIVERIES || name === REPLAYED
-  const kept = Object.fromEntries(Object.entries(headers).filter(([name, value]) => !isOurs(name) && isPlain(value)))
-  const size = JSON.stringify(kept).length
-  return size <= LONGEST_HEADERS ? kept : { 'sagabox-headers-dropped': `the sender's headers were too long to be kept: ${size} characters` }
+  const kept = Object.fromEntries(Object.entries(headers).filter(([name, value]) => !isOurs(name) && Buffer.byteLength(name) <= LONGEST_NAME && isPlain(value)))
+  const size = Buffer.byteLength(JSON.stringify(kept))
+  return size <= LONGEST_HEADERS ? kept : { 'sagabox-headers-dropped': `the sender's headers were too long to be kept: ${size} bytes` }
 }
 
 function isAttempt(value: unknown): value is FailedAttempt {

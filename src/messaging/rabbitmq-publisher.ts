@@ -1,11 +1,9 @@
 import type { ConfirmChannel } from 'amqplib/callback_api.js'
 import type { Writable } from 'node:stream'
 import { CONTENT_TYPE } from './envelope.ts'
+import { FRAME_END, FRAME_START_BYTES } from './rabbitmq-socket.ts'
 import type { Parcel } from './transport.ts'
 
-const FRAME_END = 0xce
-/** Type, channel and size before what a frame carries; one more byte ends it. */
-const FRAME_START_BYTES = 7
 const FRAME_BYTES = FRAME_START_BYTES + 1
 /** A UUID. */
 const ID_BYTES = 36

@@ -6,31 +6,35 @@ import { CLOSE_TIMEOUT_MS, closeConnection, keepAlive, openChannel, SETUP_TIMEOU
 import type { Delivery, Headers, Subscription } from './transport.ts'
 import { answerWithin, within } from './within.ts'
 
-/** Messages handed out and not yet acknowledged: one batch at work and one arriving behind it. */
-const PREFETCH = 200
+/** AMQP's limit for a property or the name of a header. */
+const SHORT_TEXT_BYTES = 255
+
+export interface RabbitSubscriptionOptions {
+  endpoint: string
+  receive(delivery: Delivery): void
+  /** Messages handed out and not yet acknowledged. */
+  most: number
+  connect(): Promise<Connection>
+  log: Log
+}
 
 /** Consumes one queue on a connection of its own, and again after every interruption. */
 export class RabbitSubscription implements Subscription {
-  readonly #endpoint: string
-  readonly #receive: (delivery: Delivery) => void
-  readonly #connect: () => Promise<Connection>
-  readonly #log: Log
+  readonly #options: RabbitSubscriptionOptions
   readonly #cancelled = new AbortController()
   #problem: string | undefined
   #running: Promise<void> | undefined
 
-  constructor(endpoint: string, receive: (delivery: Delivery) => void, connect: () => Promise<Connection>, log: Log) {
-    this.#endpoint = endpoint
-    this.#receive = receive
-    this.#connect = connect
-    this.#log = log
-    this.#problem = `not consuming ${endpoint} yet`
+  constructor(options: RabbitSubscriptionOptions) {
+    this.#options = options
+    this.#problem = `not consuming ${options.endpoint} yet`
   }
 
   start(): void {
+    const { endpoint, log } = this.#options
     this.#running ??= keepAlive(() => this.#session(), this.#cancelled.signal, (error) => {
-      this.#problem = `not consuming ${this.#endpoint}: ${error.message}`
-      if (!(error instanceof Unreachable)) this.#log.warn({ endpoint: this.#endpoint, reason: error.message }, 'Consuming was interrupted; trying again')
+      this.#problem = `not consuming ${endpoint}: ${error.message}`
+      if (!(error instanceof Unreachable)) log.warn({ endpoint, reason: error.message }, 'Consuming was interrupted; trying again')
     })
   }
 
@@ -46,7 +50,7 @@ export class RabbitSubscription implements Subscription {
 
   /** One life of the consumer. */
   async #session(): Promise<void> {
-    const connection = await this.#connect()
+    const connection = await this.#options.connect()
     try {
       const { channel, closed } = await openChannel(connection, 'consume')
       const lost = await this.#consume(channel, closed)
@@ -57,6 +61,7 @@ export class RabbitSubscription implements Subscription {
   }
 
   async #consume(channel: Channel, closed: Promise<Error | undefined>): Promise<Error | undefined> {
+    const { endpoint, most, log } = this.#options
     const acks = new Acknowledgements(channel)
     const ended = closed.then((error) => {
       acks.close()
@@ -67,20 +72,20 @@ export class RabbitSubscription implements Subscription {
     const consuming = new Promise<string>((resolve, reject) => {
       void ended.then((error) => reject(error ?? new Error('the channel closed')))
       // Prefetch a consumer, never a channel: global prefetch closes the connection on a quorum queue.
-      channel.prefetch(PREFETCH, false)
+      channel.prefetch(most, false)
       channel.consume(
-        this.#endpoint,
+        endpoint,
         (message) => {
           if (message) this.#take(acks, message)
-          else endedByBroker(new Error(`the broker ended the consumer of ${this.#endpoint}: its queue is gone`))
+          else endedByBroker(new Error(`the broker ended the consumer of ${endpoint}: its queue is gone`))
         },
         {},
         (error: Error | null, { consumerTag } = { consumerTag: '' }) => (error ? reject(error) : resolve(consumerTag))
       )
     })
-    const consumerTag = await answerWithin(SETUP_TIMEOUT_MS, `RabbitMQ did not begin to deliver ${this.#endpoint}`, consuming)
+    const consumerTag = await answerWithin(SETUP_TIMEOUT_MS, `RabbitMQ did not begin to deliver ${endpoint}`, consuming)
     this.#problem = undefined
-    this.#log.info({ endpoint: this.#endpoint }, 'Consuming from RabbitMQ')
+    log.info({ endpoint }, 'Consuming from RabbitMQ')
     const stopped = new Promise<undefined>((resolve) => {
       if (this.#cancelled.signal.aborted) resolve(undefined)
       this.#cancelled.signal.addEventListener('abort', () => resolve(undefined), { once: true })
@@ -90,21 +95,25 @@ export class RabbitSubscription implements Subscription {
       channel.cancel(consumerTag)
       await within(2 * CLOSE_TIMEOUT_MS, Promise.race([ended, acks.settled()]))
       // Closing the connection right away would overtake the last acknowledgements.
-      if (acks.open) await within(CLOSE_TIMEOUT_MS, new Promise<void>((resolve) => channel.close(() => resolve())))
+      const isOpen = acks.open
+      // A channel that is being closed throws at whoever acknowledges.
+      acks.close()
+      if (isOpen) await within(CLOSE_TIMEOUT_MS, new Promise<void>((resolve) => channel.close(() => resolve())))
     }
     acks.close()
     return lost
   }
 
   #take(acks: Acknowledgements, message: AmqpMessage): void {
-    const { contentType, messageId } = message.properties
+    const contentType = shortText(message.properties.contentType)
+    const messageId = shortText(message.properties.messageId)
     const headers = (message.properties.headers ?? {}) as Headers
     const tag = message.fields.deliveryTag
     acks.handedOut(tag)
-    this.#receive({
+    this.#options.receive({
       payload: message.content,
-      contentType: contentType as string | undefined,
-      messageId: messageId as string | undefined,
+      contentType,
+      messageId,
       headers,
       // Quorum queues count; the flag is there on any queue.
       redeliveries: Math.max(numberIn(headers, 'x-delivery-count') ?? 0, message.fields.redelivered ? 1 : 0),
@@ -112,4 +121,13 @@ export class RabbitSubscription implements Subscription {
       requeue: () => acks.requeue(tag)
     })
   }
+}
+
+/**
+ * Bytes that are no UTF-8 arrive as U+FFFD, which takes three to write: too many of them, and nothing that carries the text on, a dead letter
+ * among it, could be sent.
+ */
+function shortText(text: unknown): string | undefined {
+  if (typeof text !== 'string') return undefined
+  return Buffer.byteLength(text) <= SHORT_TEXT_BYTES ? text : text.slice(0, SHORT_TEXT_BYTES / 3)
 }

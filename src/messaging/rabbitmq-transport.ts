@@ -1,13 +1,17 @@
 import type { Connection, Message as AmqpMessage } from 'amqplib/callback_api.js'
 import rascal, { type BrokerAsPromised, type BrokerConfig } from 'rascal'
 import type { Log } from './log.ts'
-import { CLOSE_TIMEOUT_MS, closeConnection, keepAlive, openChannel, packWrites, SETUP_TIMEOUT_MS, Unreachable } from './rabbitmq-connection.ts'
+import { CLOSE_TIMEOUT_MS, closeConnection, keepAlive, openChannel, SETUP_TIMEOUT_MS, Unreachable } from './rabbitmq-connection.ts'
 import { RabbitPublisher } from './rabbitmq-publisher.ts'
+import { packWrites, surviveProperties } from './rabbitmq-socket.ts'
 import { RabbitSubscription } from './rabbitmq-subscription.ts'
 import { rascalConfig, VHOST } from './rascal-config.ts'
 import type { Topology } from './topology.ts'
 import type { Delivery, Parcel, PublishOutcome, Subscription, Transport } from './transport.ts'
 import { answerWithin, within } from './within.ts'
+
+/** Messages handed out and not yet acknowledged: one batch at work and one arriving behind it. */
+const PREFETCH = 200
 
 export interface RabbitTransportOptions {
   /** `amqp://user:password@host:port/vhost` */
@@ -79,8 +83,8 @@ export class RabbitTransport implements Transport {
     })
   }
 
-  subscribe(endpoint: string, receive: (delivery: Delivery) => void): Subscription {
-    const subscription = new RabbitSubscription(endpoint, receive, () => this.#connect(), this.#options.log)
+  subscribe(endpoint: string, receive: (delivery: Delivery) => void, most = PREFETCH): Subscription {
+    const subscription = new RabbitSubscription({ endpoint, receive, most, connect: () => this.#connect(), log: this.#options.log })
     this.#subscriptions.add(subscription)
     subscription.start()
     return {
@@ -110,6 +114,7 @@ export class RabbitTransport implements Transport {
       const connection = await answerWithin(SETUP_TIMEOUT_MS, 'RabbitMQ gave no connection', connecting, closeConnection)
       connection.once('close', () => (this.#undeclared = true))
       packWrites(connection)
+      surviveProperties(connection)
       this.#complaint = undefined
       return connection
     } catch (error) {

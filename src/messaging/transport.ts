@@ -57,8 +57,9 @@ export interface Transport {
   /**
    * Consumes the endpoint's queue; survives reconnects.
    * @param receive must not throw
+   * @param most messages handed out and not settled; a transport that keeps nothing itself needs no limit
    */
-  subscribe(endpoint: string, receive: (delivery: Delivery) => void): Subscription
+  subscribe(endpoint: string, receive: (delivery: Delivery) => void, most?: number): Subscription
   /** Undefined when all is well, otherwise why messages do not flow. */
   problem(): string | undefined
   stop(): Promise<void>
