@@ -2,11 +2,13 @@
 import type { Servers } from '../servers.ts'
 import { holdOldOrders, makeOldOrders, type OldOrders } from './old-orders.ts'
 import { contenderNamed, describeRounds, details, medians, progress, ratioTo, ROUNDS, scaledOrders, thousands, type Report } from './result.ts'
-import { withSites, type Load, type SiteOptions } from './site.ts'
+import { withSites, type Load, type Site, type SiteOptions } from './site.ts'
 
 /** Finished orders at scale 1; the first is the base. */
 const SIZES = [0, 1_000_000, 10_000_000]
 const ORDERS = 10_000
+/** What people ask at night. Each of the last three looks for what there is not. */
+const QUESTIONS = ['/sagas/summary', '/sagas?stuck=true', '/orders?status=Failed', '/orders?status=Suspend', '/sagas?state=Failed.refunding', '/sagas/export?state=Suspend']
 
 export async function oldRows(servers: Servers, scale: number, report: Report): Promise<void> {
   const contender = contenderNamed('embedded')
@@ -26,17 +28,29 @@ export async function oldRows(servers: Servers, scale: number, report: Report): 
     }
     for (const [index, site] of sites.entries()) {
       const made = old.get(SIZES[index]!)
+      const answers = await ask(site)
       const { broken, failed } = await site.check()
       report({
         name: `old-rows, ${thousands(made?.made ?? 0)} old orders`,
         contender: 'embedded',
         ...medians(loads[index]!),
         ...(index > 0 && { ratio: ratioTo(loads[0]!, loads[index]!) }),
-        detail: details(describeRounds(loads[index]!), made && describe(made), failed),
+        detail: details(describeRounds(loads[index]!), made && describe(made), answers, failed),
         broken
       })
     }
   })
+}
+
+/** Answers to all questions, once what they read is in memory. */
+async function ask(site: Site): Promise<string> {
+  const answers: string[] = []
+  for (const path of QUESTIONS) {
+    await site.ask(path)
+    const { ms, status } = await site.ask(path)
+    answers.push(`${path} ${ms.toFixed(0)} ms${status === 200 ? '' : ` (${status})`}`)
+  }
+  return answers.join(', ')
 }
 
 function describe({ made, seconds, bytesPerOrder, capped }: OldOrders): string {

@@ -55,6 +55,14 @@ export class Site {
     }
   }
 
+  /** GET: how long the answer took, ms, and its status. */
+  async ask(path: string): Promise<{ ms: number; status: number }> {
+    const began = performance.now()
+    const answer = await fetch(`${this.#running.urls[0]}${path}`)
+    await answer.arrayBuffer()
+    return { ms: performance.now() - began, status: answer.status }
+  }
+
   /** Judges all orders placed here so far. */
   check(): Promise<Verdict> {
     return this.#audit.check(this.#placed)
