@@ -207,8 +207,11 @@ export class Endpoint {
     for (const { message } of begins) this.#begun.add(message.messageId)
     const suspects = new Set(unknown.filter((one) => !begins.has(one)))
     for (const suspect of suspects) {
-      if (isAlone) this.#bury(suspect, new DeadlyMessage())
-      else if (!suspect.alone) {
+      if (isAlone) {
+        const error = new DeadlyMessage()
+        suspect.attempts.push(attemptOf(error))
+        this.#bury(suspect, error)
+      } else if (!suspect.alone) {
         suspect.alone = true
         batcher.push(suspect)
       }
@@ -269,8 +272,7 @@ export class Endpoint {
   }
 
   #bury(received: Received, error: unknown): void {
-    const attempts = received.attempts.length > 0 ? allAttempts(received) : [...allAttempts(received), attemptOf(error)]
-    this.#sendToDeadLetters({ delivery: this.#end(received), message: received.message, error, attempts })
+    this.#sendToDeadLetters({ delivery: this.#end(received), message: received.message, error, attempts: allAttempts(received) })
   }
 
   #sendToDeadLetters(failure: Failure): void {

@@ -111,22 +111,18 @@ export class Outbox {
 
   /** Runs work in a transaction, as `transaction` in sql.ts does; once it has committed, the relay is given the messages stored in it. */
   async transaction<R>(work: (tx: Tx) => Promise<R>): Promise<R> {
-    let stored: Stored[] = []
-    let sentBack = false
-    const inOutbox = async (tx: Tx) => {
-      const value = await work(tx)
-      stored = this.#stored.get(tx) ?? []
-      sentBack = this.#sentBack.has(tx)
-      return value
-    }
-    const result = await transaction(this.#options.dataSource, inOutbox)
+    const { value, stored, sentBack } = await transaction(this.#options.dataSource, async (tx) => ({
+      value: await work(tx),
+      stored: this.#stored.get(tx) ?? [],
+      sentBack: this.#sentBack.has(tx)
+    }))
     if (sentBack) this.#options.committed([])
     for (const { rows, inserted } of stored) {
       const [{ ids: pairs }] = (await inserted) as [{ ids: string }]
       const ids = new Map(pairs.split(',').map((pair) => pair.split(' ') as [string, string]))
       this.#options.committed(rows.map((row) => ({ id: ids.get(row.message_id)!, ...row })))
     }
-    return result
+    return value
   }
 }
 
