@@ -1,8 +1,11 @@
 import { createServer, type AddressInfo } from 'node:net'
+import pg, { type ClientBase, type QueryConfig } from 'pg'
 import t from 'tap'
 import { createDataSource } from '../src/messaging/database.ts'
 import { isUnavailable } from '../src/messaging/sql.ts'
+import { postgresForTests } from './fixtures/postgres.ts'
 import { testLog } from './support/system.ts'
+import { until } from './support/until.ts'
 
 /** A message of PostgreSQL's protocol. */
 function protocol(type: string, body: Buffer): Buffer {
@@ -26,4 +29,21 @@ t.test('a server that stops as it has taken a connection does not end the proces
   const dataSource = createDataSource({ url: `postgres://nobody@127.0.0.1:${port}/nothing`, schema: 'public', migrations: [], poolSize: 2, log: testLog })
   const failure = await dataSource.initialize().then(() => undefined, (error: unknown) => error)
   t.ok(isUnavailable(failure), 'it is a database that is away', { failure })
+})
+
+t.test('a statement that nobody waits for any more ends', async (t) => {
+  const url = await (await postgresForTests()).createDatabase(t.name)
+  const dataSource = await createDataSource({ url, schema: 'public', migrations: [], poolSize: 2, log: testLog }).initialize()
+  t.teardown(() => dataSource.destroy())
+  const observer = new pg.Client({ connectionString: url })
+  await observer.connect()
+  t.teardown(() => observer.end())
+  const running = async () => (await observer.query(`select 1 from pg_stat_activity where state = 'active' and query like 'select pg_sleep%' and datname = current_database()`)).rows
+  const runner = dataSource.createQueryRunner()
+  const client = (await runner.connect()) as ClientBase
+  const failure = client.query({ text: 'select pg_sleep(3600)', query_timeout: 500 } as QueryConfig).then(() => undefined, (error: unknown) => error)
+  await until('it runs', async () => (await running()).length > 0)
+  t.ok(isUnavailable(await failure), 'it is given up')
+  await runner.release()
+  await until('it has ended', async () => (await running()).length === 0, 20_000)
 })

@@ -349,7 +349,7 @@ t.test('what lists, sagas and products answer', async (t) => {
     t.same((await ids('Failed.settled', 100)).slice(1), declined)
     t.same(await ids('Failed.refunding', 5), [])
     t.equal((await walk(api, '/sagas?', 10)).length, 42)
-    t.same(await api.get('/sagas/summary'), { Suspend: 0, Completed: 27, Failed: 15, stuck: 0, byState: { Completed: 27, 'Failed.settled': 15 } })
+    t.same(await api.get('/sagas/summary'), { Suspend: 0, Completed: 27, Failed: 15, stuck: 0, byState: { Completed: 27, 'Failed.settled': 15 }, endedSince: null })
   })
 
   await t.test('one saga with its whole history, and its replay', async (t) => {

@@ -12,7 +12,7 @@ export const DEFAULT_LIMIT = 20
 
 /** A page of a list. */
 export function Page<T extends TSchema>(item: T) {
-  return Type.Object({ items: Type.Array(item), nextCursor: nullable(Type.String()) })
+  return Type.Object({ items: Type.Array(item), nextCursor: nullable(Type.String({ description: 'There may be more, even when this page has fewer than `limit`: what fits is looked for among 100,000 at a time' })) })
 }
 
 /** Cursors are opaque to clients: the key of the last item. */
@@ -28,8 +28,12 @@ export function decodeCursor(cursor: string | undefined, pattern: RegExp): strin
   return key
 }
 
-/** @param items one more than the page holds when there is a next page */
-export function toPage<T>(items: T[], limit: number, keyOf: (item: T) => string): { items: T[]; nextCursor: string | null } {
+/**
+ * @param items one more than the page holds when there is a next page
+ * @param readOn the key after which there may be more, although these are fewer: not everything was looked at
+ */
+export function toPage<T>(items: T[], limit: number, keyOf: (item: T) => string, readOn?: string): { items: T[]; nextCursor: string | null } {
   const page = items.slice(0, limit)
-  return { items: page, nextCursor: items.length > limit ? encodeCursor(keyOf(page.at(-1)!)) : null }
+  const last = items.length > limit ? keyOf(page.at(-1)!) : readOn
+  return { items: page, nextCursor: last === undefined ? null : encodeCursor(last) }
 }

@@ -1,11 +1,12 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
-import { LessThan, type DataSource } from 'typeorm'
+import { In, type DataSource } from 'typeorm'
 import { Items, Money, Name, paymentMethodsOf, Quantity, type PaymentGatewayName } from '../contracts/types.ts'
 import { nullable } from '../http/nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from '../http/page.ts'
 import { notFound } from '../http/problem.ts'
 import { UUID } from '../messaging/envelope.ts'
+import { newestOrders } from './list.ts'
 import type { OrderIntake } from './place-orders.ts'
 import { ORDER_STATUSES, OrderEntity, type Order } from './tables.ts'
 
@@ -112,15 +113,9 @@ export function orderRoutes(dataSource: DataSource, intake: OrderIntake, gateway
         }
       },
       async ({ query: { status, cursor, limit = DEFAULT_LIMIT } }) => {
-        const before = decodeCursor(cursor, UUID)
-        const found = await orders().find({
-          where: { ...(status && { status }), ...(before && { orderId: LessThan(before) }) },
-          relations: { lines: true },
-          relationLoadStrategy: 'query',
-          order: { orderId: 'DESC' },
-          take: limit + 1
-        })
-        return toPage(found.map(toView), limit, (order) => order.orderId)
+        const { ids, readOn } = await newestOrders(dataSource, { status, before: decodeCursor(cursor, UUID), limit: limit + 1 })
+        const found = await orders().find({ where: { orderId: In(ids) }, relations: { lines: true }, relationLoadStrategy: 'query', order: { orderId: 'DESC' } })
+        return toPage(found.map(toView), limit, (order) => order.orderId, readOn)
       }
     )
   }

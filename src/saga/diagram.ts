@@ -44,6 +44,17 @@ export function endsOf({ machine }: SagaDefinition): string[] {
     .map(pathOfNode)
 }
 
+/** Paths of the states in which an instance may be without a timer. */
+export function deadlineFreeOf({ machine }: SagaDefinition): string[] {
+  return statesOf(machine.root)
+    .filter((node) => Object.keys(node.states).length === 0 && !hasDeadline(node))
+    .map(pathOfNode)
+}
+
+function hasDeadline(node: AnyStateNode): boolean {
+  return node.after.length > 0 || (node.parent !== undefined && hasDeadline(node.parent))
+}
+
 function hasEndTag(node: AnyStateNode): boolean {
   return node.tags.includes(END) || (node.parent !== undefined && hasEndTag(node.parent))
 }

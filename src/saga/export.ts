@@ -3,6 +3,8 @@ import type { Recording } from './recording.ts'
 
 /** Instances read at once, with their histories. */
 const PAGE = 100
+/** Instances looked through by one statement: it ends in time, however few fit. */
+const WINDOW = 10_000
 
 // One statement sees one moment: an instance and its history always fit each other.
 const READ = `
@@ -13,8 +15,11 @@ const READ = `
         'sent', sent, 'note', note, 'machineVersion', step.machine_version, 'at', recorded_at) order by sequence)
       from saga_history step where step.saga = saga.saga and step.saga_id = saga.saga_id), '[]') as history
   from saga
-  where saga = $1 and ($2::uuid is null or saga_id < $2) and ($3::text is null or state = $3 or starts_with(state, $3 || '.')) and ($4::timestamptz is null or updated_at >= $4)
-  order by saga_id desc limit $5`
+  where saga = $1 and ($2::uuid is null or saga_id < $2) and ($3::uuid is null or saga_id >= $3)
+    and ($4::text is null or state = $4 or starts_with(state, $4 || '.')) and ($5::timestamptz is null or updated_at >= $5)
+  order by saga_id desc limit $6`
+
+const WINDOW_END = `select saga_id from saga where saga = $1 and ($2::uuid is null or saga_id < $2) order by saga_id desc offset ${WINDOW - 1} limit 1`
 
 export interface ExportFilter {
   /** A state, or a top-level state for all inside it. */
@@ -29,11 +34,15 @@ export interface ExportFilter {
 export async function* recordings(dataSource: DataSource, saga: string, { state, since, limit = Infinity }: ExportFilter): AsyncGenerator<Recording[]> {
   let left = limit
   for (let before: string | undefined; left > 0; ) {
-    const asked = Math.min(PAGE, left)
-    const page: Recording[] = await dataSource.query(READ, [saga, before ?? null, state ?? null, since ?? null, asked])
-    if (page.length > 0) yield page
-    if (page.length < asked) return
-    left -= page.length
-    before = page.at(-1)!.sagaId
+    const [end]: { saga_id: string }[] = await dataSource.query(WINDOW_END, [saga, before ?? null])
+    for (let isRead = false; !isRead && left > 0; ) {
+      const asked = Math.min(PAGE, left)
+      const page: Recording[] = await dataSource.query(READ, [saga, before ?? null, end?.saga_id ?? null, state ?? null, since ?? null, asked])
+      if (page.length > 0) yield page
+      left -= page.length
+      isRead = page.length < asked
+      before = isRead ? end?.saga_id : page.at(-1)!.sagaId
+    }
+    if (!end) return
   }
 }

@@ -1,24 +1,14 @@
 import type { DataSource } from 'typeorm'
 import type { SagaDefinition } from './define.ts'
-import { acceptedEvents, endsOf, eventName } from './diagram.ts'
+import { acceptedEvents, deadlineFreeOf, endsOf, eventName } from './diagram.ts'
 import { recordings, type ExportFilter } from './export.ts'
+import { COLUMNS, countByState, listNewest, listStuck, listWaiting, type ListFilter, type SagaCounts, type StoredSaga } from './list.ts'
 import type { Recording } from './recording.ts'
 import { replay, type Replay } from './replay.ts'
 import { restore, statusOf } from './state.ts'
 import { awaitedCommands } from './step.ts'
-import type { HistoryRow, LastError, SagaRow } from './tables.ts'
-import { machineOf, ofVersion } from './versions.ts'
-
-interface StoredSaga extends SagaRow {
-  created_at: Date
-  updated_at: Date
-}
-
-/** What a list of stuck instances is read on from. */
-export interface StuckCursor {
-  stuckSince: string
-  sagaId: string
-}
+import type { HistoryRow, LastError } from './tables.ts'
+import { allVersions, machineOf, ofVersion } from './versions.ts'
 
 /** What an instance needs to get on. */
 export interface WaitingFor {
@@ -34,8 +24,6 @@ export interface WaitingFor {
 }
 
 type StoredHistory = HistoryRow & { recorded_at: Date }
-
-const COLUMNS = 'saga_id, state, value, context, version, timers, machine_version, deferred, stuck_since, last_error, created_at, updated_at'
 
 /** Reads a saga's instances for people: never locks, never changes anything. */
 export class SagaInspector {
@@ -73,36 +61,22 @@ export class SagaInspector {
     }
   }
 
-  /** Newest first. @param before only instances with a smaller id */
-  async list({ state, limit, before }: { state?: string; limit: number; before?: string }) {
-    const rows: StoredSaga[] = await this.#dataSource.query(
-      `select ${COLUMNS} from saga
-       where saga = $1 and ($2::text is null or state = $2 or starts_with(state, $2 || '.')) and ($3::uuid is null or saga_id < $3)
-       order by saga_id desc limit $4`,
-      [this.definition.name, state ?? null, before ?? null, limit]
-    )
-    return rows.map(summary)
+  /** Newest first. @returns `readOn` see listNewest */
+  async list(filter: ListFilter) {
+    const { name } = this.definition
+    if (filter.state !== undefined && this.#alwaysWaits(filter.state)) return { items: (await listWaiting(this.#dataSource, name, filter)).map(summary) }
+    const { rows, readOn } = await listNewest(this.#dataSource, name, filter)
+    return { items: rows.map(summary), readOn }
   }
 
-  /** Those whose deadline passed without bringing another state, or that today's machine cannot move; stalest first. */
-  async listStuck({ state, limit, after }: { state?: string; limit: number; after?: StuckCursor }) {
-    const rows: StoredSaga[] = await this.#dataSource.query(
-      `select ${COLUMNS} from saga
-       where saga = $1 and stuck_since is not null and ($2::text is null or state = $2 or starts_with(state, $2 || '.'))
-         and ($3::timestamptz is null or (stuck_since, saga_id) > ($3, $4::uuid))
-       order by stuck_since, saga_id limit $5`,
-      [this.definition.name, state ?? null, after?.stuckSince ?? null, after?.sagaId ?? null, limit]
-    )
-    return rows.map(summary)
+  /** See listStuck. */
+  async listStuck(filter: Parameters<typeof listStuck>[2]) {
+    return (await listStuck(this.#dataSource, this.definition.name, filter)).map(summary)
   }
 
-  /** How many instances rest in each state, and how many are stuck. */
-  async count(): Promise<{ byState: Record<string, number>; stuck: number }> {
-    const rows: { state: string; count: number; stuck: number }[] = await this.#dataSource.query(
-      'select state, count(*)::integer, count(stuck_since)::integer as stuck from saga where saga = $1 group by state order by state',
-      [this.definition.name]
-    )
-    return { byState: Object.fromEntries(rows.map(({ state, count }) => [state, count])), stuck: rows.reduce((sum, { stuck }) => sum + stuck, 0) }
+  /** See countByState. */
+  count(): Promise<SagaCounts> {
+    return countByState(this.#dataSource, this.definition.name)
   }
 
   /** Folds the recorded events through today's machine; undefined when there is no such instance. */
@@ -114,6 +88,13 @@ export class SagaInspector {
   /** Instances with their histories, newest first, in pages that are read as they are asked for. */
   export(filter: ExportFilter): AsyncGenerator<Recording[]> {
     return recordings(this.#dataSource, this.definition.name, filter)
+  }
+
+  /** Whether no instance can be in the state, or a state inside it, without a timer. */
+  #alwaysWaits(state: string): boolean {
+    const versions = allVersions(this.definition)
+    const isInside = (leaf: string) => leaf === state || leaf.startsWith(`${state}.`)
+    return versions.every((version) => !endsOf(version).some(isInside) && !deadlineFreeOf(version).some(isInside))
   }
 
   #waitingFor(row: StoredSaga, history: readonly StoredHistory[]): WaitingFor | null {

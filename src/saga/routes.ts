@@ -78,6 +78,15 @@ const Definition = Type.Object({
   mermaid: Type.String()
 })
 
+const Counts = Type.Object(
+  {
+    stuck: Type.Integer(),
+    byState: Type.Record(Type.String(), Type.Integer()),
+    endedSince: nullable(Type.String({ description: 'Instances that were created before, and have ended, are not counted; null: all are' }))
+  },
+  { additionalProperties: Type.Integer({ description: 'For each top-level state' }) }
+)
+
 const ById = { params: Type.Object({ sagaId: Type.String({ format: 'uuid' }) }) }
 const tags = ['saga']
 
@@ -116,19 +125,19 @@ export function sagaRoutes(inspector: SagaInspector, host: SagaHost, outbox: Out
           const found = await inspector.listStuck({ state, after, limit: limit + 1 })
           return toPage(found, limit, (row) => `${Date.parse(row.stuckSince!)}_${row.sagaId}`)
         }
-        const rows = await inspector.list({ state, before: decodeCursor(cursor, UUID), limit: limit + 1 })
-        return toPage(rows, limit, (row) => row.sagaId)
+        const { items, readOn } = await inspector.list({ state, before: decodeCursor(cursor, UUID), limit: limit + 1 })
+        return toPage(items, limit, (row) => row.sagaId, readOn)
       }
     )
 
     app.get(
       '/sagas/summary',
-      { schema: { tags, summary: 'How many instances rest in each state, and how many are stuck', response: { 200: Type.Object({ stuck: Type.Integer(), byState: Type.Record(Type.String(), Type.Integer()) }, { additionalProperties: Type.Integer() }) } } },
+      { schema: { tags, summary: 'How many instances rest in each state, and how many are stuck', description: 'All that wait are counted; those that have ended, among the newest 100,000.', response: { 200: Counts } } },
       async () => {
-        const { byState, stuck } = await inspector.count()
+        const { byState, stuck, endedSince } = await inspector.count()
         const counts = Object.fromEntries(statuses.map((status) => [status, 0]))
         for (const [state, count] of Object.entries(byState)) counts[statusOf(state)] = (counts[statusOf(state)] ?? 0) + count
-        return { ...counts, stuck, byState }
+        return { ...counts, stuck, byState, endedSince }
       }
     )
 

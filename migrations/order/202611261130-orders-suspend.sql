@@ -1,0 +1,3 @@
+-- Finds the orders that have not ended among millions that have. Without a lock on the table.
+drop index concurrently if exists orders_suspend;
+create index concurrently orders_suspend on orders (order_id) where status = 'Suspend';
