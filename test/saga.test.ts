@@ -5,8 +5,8 @@ import { OrderCreatedEvent, OrderFailedEvent } from '../src/contracts/order.ts'
 import { ReleaseStock, StockReservedEvent } from '../src/contracts/stock.ts'
 import { event, message } from '../src/messaging/message.ts'
 import { orderSaga } from '../src/order/saga.ts'
-import { defineSaga } from '../src/saga/define.ts'
-import { acceptedEvents, describe } from '../src/saga/diagram.ts'
+import { defineSaga, type SagaDefinition } from '../src/saga/define.ts'
+import { acceptedEvents, describe, timedStatesOf } from '../src/saga/diagram.ts'
 import { replay } from '../src/saga/replay.ts'
 import { begin, step } from '../src/saga/step.ts'
 import { tell } from '../src/testing/story.ts'
@@ -62,6 +62,19 @@ t.test('an event that only starts a timer again is taken', async (t) => {
   const { snapshot } = begin(waiting, {})
   t.match(step(waiting, snapshot, { type: 'EXTEND' }), { decision: 'handled', from: 'a', to: 'a', timersStarted: [{ delayMs: 1000 }] })
   t.match(step(waiting, snapshot, { type: 'UNKNOWN' }), { decision: 'undecided', timersStarted: [] })
+})
+
+t.test('which states always have a timer', async (t) => {
+  const timed = (states: object, after?: object) => timedStatesOf({ machine: createMachine({ initial: 'a', states, ...(after && { after }) } as never) } as unknown as SagaDefinition)
+  t.same(timedStatesOf(saga), ['Suspend.reservingStock', 'Suspend.takingPayment', 'Failed.releasingStock', 'Failed.refunding'])
+  t.same(timed({ a: { after: { 1000: 'b' } }, b: {} }), ['a'])
+  t.same(timed({ a: { after: { 1000: { target: 'a', reenter: true } } } }), ['a'])
+  t.same(timed({ a: { after: { 1000: 'a' } } }), [], 'it stays, and its timer is spent')
+  t.same(timed({ a: { after: { 1000: { actions: [] } } } }), [])
+  t.same(timed({ a: { initial: 'x', after: { 1000: '.y' }, states: { x: {}, y: {} } } }), [], 'it is reminded once')
+  t.same(timed({ a: { initial: 'x', after: { 1000: 'b' }, states: { x: {}, y: {} } }, b: {} }), ['a.x', 'a.y'])
+  t.same(timed({ a: { after: { 1000: { target: 'b', guard: () => false } } }, b: {} }), [], 'a guard may spend it')
+  t.same(timed({ a: {}, b: {} }, { 1000: '.b' }), [], 'the machine itself is never left')
 })
 
 t.test('the order machine describes itself', async (t) => {

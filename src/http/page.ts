@@ -12,7 +12,7 @@ export const DEFAULT_LIMIT = 20
 
 /** A page of a list. */
 export function Page<T extends TSchema>(item: T) {
-  return Type.Object({ items: Type.Array(item), nextCursor: nullable(Type.String({ description: 'There may be more, even when this page has fewer than `limit`: what fits is looked for among 100,000 at a time' })) })
+  return Type.Object({ items: Type.Array(item), nextCursor: nullable(Type.String()) })
 }
 
 /** Cursors are opaque to clients: the key of the last item. */

@@ -34,8 +34,8 @@ export function createDataSource({ url, schema, migrations, entities = [], poolS
     poolErrorHandler: (error: Error) => log.warn({ err: error, schema }, 'An idle database connection was lost'),
     extra: {
       // Statements keep the plan of their first runs: one made for a table that was still small would read all of it for ever.
-      // A bitmap scan does not learn which index entries are dead. And a statement that nobody waits for any more ends.
-      options: sessionOptions(url, schema, '-c enable_seqscan=off -c enable_bitmapscan=off -c lock_timeout=5s -c idle_in_transaction_session_timeout=30s -c client_connection_check_interval=1s'),
+      // A bitmap scan does not learn which index entries are dead.
+      options: sessionOptions(url, schema, '-c enable_seqscan=off -c enable_bitmapscan=off -c lock_timeout=5s -c idle_in_transaction_session_timeout=30s -c statement_timeout=12s'),
       // Also how long work may wait for a connection of the pool before it counts as a database that is away.
       connectionTimeoutMillis: 10_000,
       query_timeout: QUERY_TIMEOUT_MS,
@@ -76,7 +76,7 @@ export const bigintAsNumber = { from: (value: string | null) => (value === null 
 /** A migration without an answer for so long, ms, means the same. */
 const MIGRATION_TIMEOUT_MS = 24 * 3_600_000
 
-/** A query without an answer for so long, ms, means a dead connection, which pg then ends. */
+/** A query without an answer for so long, ms, means a dead connection, which pg then ends. The server gives up two seconds later, by statement_timeout. */
 const QUERY_TIMEOUT_MS = 10_000
 
 /**
@@ -114,12 +114,15 @@ function sqlMigrations(folder: string): (new () => MigrationInterface)[] {
           const client = (await runner.connect()) as ClientBase
           // As long as it takes: a large table is no dead connection, and its lock no deadlock.
           const run = (text: string) => client.query({ text, query_timeout: MIGRATION_TIMEOUT_MS } as QueryConfig)
-          if (!concurrent) return void (await run(sql))
-          await run('set lock_timeout = 0')
+          if (!concurrent) {
+            await run('set local statement_timeout = 0')
+            return void (await run(sql))
+          }
+          await run('set lock_timeout = 0; set statement_timeout = 0')
           try {
             for (const text of sql.split(/;\s*$/m).filter((part) => part.trim() !== '')) await run(text)
           } finally {
-            await run('reset lock_timeout')
+            await run('reset lock_timeout; reset statement_timeout')
           }
         }
         /** Migrations only go forward: to undo one, write the next. */

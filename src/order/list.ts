@@ -30,12 +30,15 @@ export interface OrderFilter {
  * @returns `readOn` when fewer than asked for were found and there are older ones that were not looked at: the id before which to go on
  */
 export async function newestOrders(dataSource: DataSource, { status, limit, before }: OrderFilter): Promise<{ ids: string[]; readOn?: string }> {
-  const read = async (sql: string, ...more: unknown[]) => {
-    const rows: { order_id: string }[] = await dataSource.query(sql, [before ?? null, ...more])
-    return rows.map(({ order_id: orderId }) => orderId)
-  }
-  if (status === undefined) return { ids: await read(ALL, limit) }
-  if (status === 'Suspend') return { ids: await read(SUSPEND, limit) }
-  const ids = await read(ENDED, limit, status)
-  return { ids, readOn: ids.length < limit ? (await read(END))[0] : undefined }
+  // All see one moment: what is placed in between would move the end of the window.
+  return dataSource.transaction('REPEATABLE READ', async (tx) => {
+    const read = async (sql: string, ...more: unknown[]) => {
+      const rows: { order_id: string }[] = await tx.query(sql, [before ?? null, ...more])
+      return rows.map(({ order_id: orderId }) => orderId)
+    }
+    if (status === undefined) return { ids: await read(ALL, limit) }
+    if (status === 'Suspend') return { ids: await read(SUSPEND, limit) }
+    const ids = await read(ENDED, limit, status)
+    return { ids, readOn: ids.length < limit ? (await read(END))[0] : undefined }
+  })
 }

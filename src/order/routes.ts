@@ -108,6 +108,7 @@ export function orderRoutes(dataSource: DataSource, intake: OrderIntake, gateway
         schema: {
           tags,
           summary: 'Orders, newest first',
+          description: 'With a `status`, a page may have fewer than `limit`, or none, and a `nextCursor`: what has ended is looked for among 100,000 at a time.',
           querystring: Type.Object({ status: Type.Optional(Type.Enum([...ORDER_STATUSES])), ...PageQuery }, { additionalProperties: false }),
           response: { 200: Page(OrderView) }
         }

@@ -3,7 +3,7 @@ import type { TSchema } from 'typebox'
 import type { AnyMachineSnapshot, AnyStateNode } from 'xstate'
 import { decisionOf } from './decision.ts'
 import { statesOf, type SagaDefinition } from './define.ts'
-import { deadlineFreeOf, endsOf, eventName, pathOfNode } from './diagram.ts'
+import { endsOf, eventName, pathOfNode } from './diagram.ts'
 import { begin, step, type SagaEvent, type Step } from './step.ts'
 
 export interface CheckOptions {
@@ -29,7 +29,7 @@ export function checkSaga(definition: SagaDefinition, { samples = {} }: CheckOpt
   return [
     ...checkNames(definition, leaves, ends),
     ...leaves.flatMap((leaf) => checkDecisions(definition, leaf)),
-    ...deadlineFreeOf(definition).filter((state) => !ends.includes(state)).map((state) => `${state} waits without a deadline: give it, or a state around it, an after; or, if it waits for nothing, the tag end`),
+    ...leaves.filter((leaf) => !ends.includes(pathOfNode(leaf)) && !hasDeadline(leaf)).map((leaf) => `${pathOfNode(leaf)} waits without a deadline: give it, or a state around it, an after; or, if it waits for nothing, the tag end`),
     ...checkPaths(definition, leaves, ends, new Samples(definition, samples))
   ]
 }
@@ -50,6 +50,11 @@ function checkDecisions({ handles, asks = [] }: SagaDefinition, leaf: AnyStateNo
     if (decision === 'guarded') return [`${pathOfNode(leaf)} decides ${event} only when a guard lets it: give it a last alternative without a guard`]
     return []
   })
+}
+
+function hasDeadline(leaf: AnyStateNode): boolean {
+  for (let node: AnyStateNode | undefined = leaf; node; node = node.parent) if (node.after.length > 0) return true
+  return false
 }
 
 /** Where an instance may be, and how it got there. */

@@ -44,15 +44,24 @@ export function endsOf({ machine }: SagaDefinition): string[] {
     .map(pathOfNode)
 }
 
-/** Paths of the states in which an instance may be without a timer. */
-export function deadlineFreeOf({ machine }: SagaDefinition): string[] {
+/** Paths of the states in which an instance always has a timer: when it fires, the state that set it is left, or entered anew. */
+export function timedStatesOf({ machine }: SagaDefinition): string[] {
   return statesOf(machine.root)
-    .filter((node) => Object.keys(node.states).length === 0 && !hasDeadline(node))
+    .filter((node) => Object.keys(node.states).length === 0 && isTimed(node))
     .map(pathOfNode)
 }
 
-function hasDeadline(node: AnyStateNode): boolean {
-  return node.after.length > 0 || (node.parent !== undefined && hasDeadline(node.parent))
+function isTimed(node: AnyStateNode): boolean {
+  const delays = new Set(node.after.map(({ eventType }) => eventType))
+  const leaves = [...delays].some((delay) => {
+    const alternatives = node.after.filter(({ eventType }) => eventType === delay)
+    return alternatives.at(-1)!.guard === undefined && alternatives.every(({ target, reenter }) => reenter || (target !== undefined && !isWithin(target[0], node)))
+  })
+  return leaves || (node.parent !== undefined && isTimed(node.parent))
+}
+
+function isWithin(node: AnyStateNode | undefined, outer: AnyStateNode): boolean {
+  return node !== undefined && (node === outer || isWithin(node.parent, outer))
 }
 
 function hasEndTag(node: AnyStateNode): boolean {

@@ -30,7 +30,7 @@ export interface ExportFilter {
   limit?: number
 }
 
-/** Instances with their histories, newest first, page by page: the next is read when it is asked for. */
+/** Instances with their histories, newest first, page by page: the next is read when it is asked for. A page may be empty where none fits. */
 export async function* recordings(dataSource: DataSource, saga: string, { state, since, limit = Infinity }: ExportFilter): AsyncGenerator<Recording[]> {
   let left = limit
   for (let before: string | undefined; left > 0; ) {
@@ -38,7 +38,7 @@ export async function* recordings(dataSource: DataSource, saga: string, { state,
     for (let isRead = false; !isRead && left > 0; ) {
       const asked = Math.min(PAGE, left)
       const page: Recording[] = await dataSource.query(READ, [saga, before ?? null, end?.saga_id ?? null, state ?? null, since ?? null, asked])
-      if (page.length > 0) yield page
+      yield page
       left -= page.length
       isRead = page.length < asked
       before = isRead ? end?.saga_id : page.at(-1)!.sagaId

@@ -1,6 +1,6 @@
 import type { DataSource } from 'typeorm'
 import type { SagaDefinition } from './define.ts'
-import { acceptedEvents, deadlineFreeOf, endsOf, eventName } from './diagram.ts'
+import { acceptedEvents, describe, endsOf, eventName, timedStatesOf } from './diagram.ts'
 import { recordings, type ExportFilter } from './export.ts'
 import { COLUMNS, countByState, listNewest, listStuck, listWaiting, type ListFilter, type SagaCounts, type StoredSaga } from './list.ts'
 import type { Recording } from './recording.ts'
@@ -90,11 +90,12 @@ export class SagaInspector {
     return recordings(this.#dataSource, this.definition.name, filter)
   }
 
-  /** Whether no instance can be in the state, or a state inside it, without a timer. */
+  /** Whether every instance in the state, or in a state inside it, has a timer. */
   #alwaysWaits(state: string): boolean {
-    const versions = allVersions(this.definition)
-    const isInside = (leaf: string) => leaf === state || leaf.startsWith(`${state}.`)
-    return versions.every((version) => !endsOf(version).some(isInside) && !deadlineFreeOf(version).some(isInside))
+    return allVersions(this.definition).every((version) => {
+      const timed = timedStatesOf(version)
+      return describe(version).states.every((leaf) => timed.includes(leaf) || (leaf !== state && !leaf.startsWith(`${state}.`)))
+    })
   }
 
   #waitingFor(row: StoredSaga, history: readonly StoredHistory[]): WaitingFor | null {

@@ -35,12 +35,16 @@ const NEWEST = `
 /** The oldest of the rows that NEWEST looks through; none when those are all that there are. */
 const END = `select saga_id, created_at from saga where saga = $1 and ($2::uuid is null or saga_id < $2) order by saga_id desc offset ${WINDOW - 1} limit 1`
 
-// Partial indexes hold those that have a timer or are stuck, and are read whole: in the order of ids the planner would walk over all that have ended.
+// Partial indexes hold those that have a timer or are stuck, and are read whole. The primary key, which the planner likes better while there are
+// no statistics, leads past all that have ended: not for `saga || ''`, and not without an order.
+const HAVE_TIMERS = `saga || '' = $1 and next_timer_at is not null`
+const STUCK_WITHOUT = `saga || '' = $1 and next_timer_at is null and stuck_since is not null`
+
 const WAITING = `
   with waiting as materialized (
-    select ${COLUMNS} from saga where saga = $1 and next_timer_at is not null and ${IN_STATE} and ${BEFORE}
+    select ${COLUMNS} from saga where ${HAVE_TIMERS} and ${IN_STATE} and ${BEFORE}
     union all
-    select ${COLUMNS} from saga where saga = $1 and next_timer_at is null and stuck_since is not null and ${IN_STATE} and ${BEFORE}
+    select ${COLUMNS} from saga where ${STUCK_WITHOUT} and ${IN_STATE} and ${BEFORE}
   )
   select * from waiting order by saga_id desc limit $4`
 
@@ -51,9 +55,11 @@ const STUCK = `
 
 const COUNT = `
   select state, count(*)::integer as count, count(stuck_since)::integer as stuck from (
-    select state, stuck_since from saga where saga = $1 and next_timer_at is not null
+    select state, stuck_since from saga where ${HAVE_TIMERS}
     union all
-    select state, stuck_since from (select state, stuck_since, next_timer_at from saga where saga = $1 order by saga_id desc limit ${WINDOW}) as newest where next_timer_at is null
+    select state, stuck_since from saga where ${STUCK_WITHOUT}
+    union all
+    select state, stuck_since from (select state, stuck_since, next_timer_at from saga where saga = $1 order by saga_id desc limit ${WINDOW}) as newest where next_timer_at is null and stuck_since is null
   ) as counted
   group by state order by state`
 
@@ -62,10 +68,13 @@ const COUNT = `
  * @returns `readOn` when fewer than asked for were found and there are older ones that were not looked at: the id before which to go on
  */
 export async function listNewest(dataSource: DataSource, saga: string, { state, limit, before }: ListFilter): Promise<{ rows: StoredSaga[]; readOn?: string }> {
-  const rows: StoredSaga[] = await dataSource.query(NEWEST, [saga, state ?? null, before ?? null, limit])
-  if (rows.length === limit) return { rows }
-  const [end]: { saga_id: string }[] = await dataSource.query(END, [saga, before ?? null])
-  return { rows, ...(end && { readOn: end.saga_id }) }
+  // Both see one moment: what is placed in between would move the end of the window.
+  return dataSource.transaction('REPEATABLE READ', async (tx) => {
+    const rows: StoredSaga[] = await tx.query(NEWEST, [saga, state ?? null, before ?? null, limit])
+    if (rows.length === limit) return { rows }
+    const [end]: { saga_id: string }[] = await tx.query(END, [saga, before ?? null])
+    return { rows, readOn: end?.saga_id }
+  })
 }
 
 /** Instances in a state that always has a timer, newest first: as many as that are waiting are looked at, and no others. */
@@ -79,7 +88,7 @@ export function listStuck(dataSource: DataSource, saga: string, { state, limit, 
 }
 
 export interface SagaCounts {
-  /** All that have a timer, and whatever else is among the newest. */
+  /** All that have a timer or are stuck, and whatever else is among the newest. */
   byState: Record<string, number>
   stuck: number
   /** When the oldest of the newest was created; null: they are all that there are. */

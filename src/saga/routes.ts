@@ -107,6 +107,7 @@ export function sagaRoutes(inspector: SagaInspector, host: SagaHost, outbox: Out
         schema: {
           tags,
           summary: 'Saga instances, newest first',
+          description: 'With a `state`, a page may have fewer than `limit`, or none, and a `nextCursor`: what has ended is looked for among 100,000 at a time.',
           querystring: Type.Object(
             {
               state: Type.Optional(Type.Enum([...statuses, ...states], { description: 'A state, or a top-level state for all inside it' })),
