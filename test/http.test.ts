@@ -393,6 +393,18 @@ t.test('what lists, sagas and products answer', async (t) => {
     for (const limit of [1, 2, 3, 100]) t.same((await walk(api, '/products?', limit)).map(({ productId }) => productId), ['full', 'keyboard', 'mouse'])
     await Promise.all(Array.from({ length: 20 }, () => api.call('POST', '/products/mouse/restock', { quantity: 5 })))
     t.match(await api.get('/products/mouse'), { onHand: 110 }, 'no restock is lost')
+
+    const keyed = (quantity: number, key: string, productId = 'mouse') => api.call('POST', `/products/${productId}/restock`, { quantity }, { 'idempotency-key': key })
+    const answers = await Promise.all(Array.from({ length: 10 }, () => keyed(5, 'delivery-1')))
+    t.same(answers.map(({ status }) => status), Array.from({ length: 10 }, () => 200))
+    t.equal(answers.filter(({ headers }) => headers.get('idempotent-replayed') === 'true').length, 9)
+    t.match(await api.get('/products/mouse'), { onHand: 115 }, 'under one key, once')
+    isProblem(t, await keyed(6, 'delivery-1'), 422, 'Idempotency-Key')
+    isProblem(t, await keyed(5, 'delivery-1', 'keyboard'), 422, 'Idempotency-Key')
+    isProblem(t, await keyed(2, 'delivery-2', 'full'), 409, 'quantity')
+    isProblem(t, await keyed(5, 'delivery-3', 'unheard-of'), 404)
+    t.match(await keyed(1, 'delivery-2'), { status: 200, body: { onHand: 116 } }, 'a key of what was refused is free')
+    isProblem(t, await keyed(5, 'two words'), 400, 'idempotency-key')
   })
 })
 

@@ -54,7 +54,7 @@ export function sendProblem(error: FastifyError, request: FastifyRequest, reply:
     request.log.warn({ err: error, reqId: request.id }, 'Database unavailable')
     const what = isAmbiguous(error) ? 'The database did not answer in time' : 'The database is not available'
     // A commit whose answer was lost may have happened.
-    const advice = request.method === 'GET' ? 'try again' : 'this may have been done or not: look, or repeat it where that does no harm'
+    const advice = request.method === 'GET' ? 'try again' : 'this may have been done or not: look before you repeat it, unless it has an Idempotency-Key'
     return send(reply, 503, `${what}; ${advice}`)
   }
   if (isConflict(error)) {

@@ -129,5 +129,5 @@ export class RabbitSubscription implements Subscription {
  */
 function shortText(text: unknown): string | undefined {
   if (typeof text !== 'string') return undefined
-  return Buffer.byteLength(text) <= SHORT_TEXT_BYTES ? text : text.slice(0, SHORT_TEXT_BYTES / 3)
+  return text.length <= SHORT_TEXT_BYTES / 3 || Buffer.byteLength(text) <= SHORT_TEXT_BYTES ? text : text.slice(0, SHORT_TEXT_BYTES / 3)
 }

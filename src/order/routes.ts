@@ -2,6 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { In, type DataSource } from 'typeorm'
 import { Items, Money, Name, paymentMethodsOf, Quantity, type PaymentGatewayName } from '../contracts/types.ts'
+import { IdempotencyHeaders, idempotentReplayed } from '../http/idempotency.ts'
 import { nullable } from '../http/nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from '../http/page.ts'
 import { notFound } from '../http/problem.ts'
@@ -41,8 +42,6 @@ const OrderView = Type.Object({
   updatedAt: Type.String()
 })
 
-const IdempotencyKey = Type.String({ pattern: '^[\\x21-\\x7e]{1,255}$', description: 'Up to 255 printable ASCII characters: the same key and body are one order' })
-
 const tags = ['order']
 
 /**
@@ -61,9 +60,9 @@ export function orderRoutes(dataSource: DataSource, intake: OrderIntake, gateway
           summary: 'Place an order',
           description: 'Recorded as `Suspend`; stock and payment decide how it ends. Prices are stock’s; `expectedTotal` makes the order fail with `PriceChanged` when they differ.',
           body: newOrder(gateway),
-          headers: Type.Object({ 'idempotency-key': Type.Optional(IdempotencyKey) }),
+          headers: IdempotencyHeaders,
           response: {
-            202: { ...Accepted, headers: { location: { type: 'string' }, 'idempotent-replayed': { type: 'string', description: 'true when this repeats an earlier answer' } } }
+            202: { ...Accepted, headers: { location: { type: 'string' }, ...idempotentReplayed } }
           }
         }
       },

@@ -2,15 +2,15 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { MoreThan, type DataSource } from 'typeorm'
 import { Currency, NAME, Name } from '../contracts/types.ts'
+import { IdempotencyHeaders, idempotentReplayed } from '../http/idempotency.ts'
 import { nullable } from '../http/nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from '../http/page.ts'
-import { HttpProblem, notFound } from '../http/problem.ts'
+import { notFound } from '../http/problem.ts'
 import { retryConflicts } from '../messaging/conflict.ts'
 import { transaction } from '../messaging/sql.ts'
+import { MAX_UNITS, restock } from './restock.ts'
 import { ProductEntity, ReservationEntity, type Product, type Reservation } from './tables.ts'
 
-/** Most units of one product. */
-const MAX_UNITS = 1_000_000_000
 const Units = Type.Integer({ minimum: 0, maximum: MAX_UNITS })
 
 const NewProduct = Type.Object(
@@ -65,9 +65,6 @@ const UPSERT = `
   )
   select ${VIEW}, false as created from replaced union all select ${VIEW}, created from made`
 
-const RESTOCK = `
-  update products set on_hand = on_hand + $2, updated_at = now() where product_id = $1 and on_hand + $2 <= ${MAX_UNITS} returning product_id`
-
 export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
   const products = () => dataSource.getRepository(ProductEntity)
   const reservations = () => dataSource.getRepository(ReservationEntity)
@@ -110,16 +107,17 @@ export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
         schema: {
           tags,
           summary: 'Add units',
+          description: 'With an `Idempotency-Key` a repeated request adds nothing more; it is answered with the product as it is now.',
           params: ById,
+          headers: IdempotencyHeaders,
           body: Type.Object({ quantity: Type.Integer({ minimum: 1, maximum: 1_000_000 }) }, { additionalProperties: false }),
-          response: { 200: ProductView }
+          response: { 200: { ...ProductView, headers: idempotentReplayed } }
         }
       },
-      async ({ params: { productId }, body: { quantity } }) => {
-        const [rows]: [unknown[], number] = await retryConflicts(() => dataSource.query(RESTOCK, [productId, quantity]))
-        const product = await find(productId)
-        if (rows.length === 0) throw new HttpProblem(409, `${productId} would have more than ${MAX_UNITS} units`, [{ field: 'quantity', expected: `must be at most ${MAX_UNITS - product.onHand}` }])
-        return product
+      async ({ params: { productId }, headers: { 'idempotency-key': idempotencyKey }, body: { quantity } }, reply) => {
+        const { product, replayed } = await restock(dataSource, { productId, quantity, idempotencyKey })
+        if (replayed) reply.header('idempotent-replayed', 'true')
+        return reply.send(product)
       }
     )
 
