@@ -1,4 +1,6 @@
 import t from 'tap'
+import { RabbitTransport } from '../src/messaging/rabbitmq-transport.ts'
+import { until } from './support/until.ts'
 import { OrderCompletedEvent, OrderCreatedEvent, OrderFailedEvent } from '../src/contracts/order.ts'
 import { rascalConfig, VHOST } from '../src/messaging/rascal-config.ts'
 import { topologyOf } from '../src/messaging/topology.ts'
@@ -122,4 +124,15 @@ t.test('all three services: every exchange, queue and binding is there', async (
   t.ok(TAKEN.every((name) => name in bindings))
   t.equal(Object.keys(bindings).length, TAKEN.length + FAULTS_TAKEN.length + FAULTS.length + 3 * ENDPOINTS.length, 'no two bindings share a name')
   t.same(Object.keys(queues), ENDPOINTS.flatMap((name) => [name, `${name}_error`, `${name}_skipped`]))
+})
+
+t.test('what is said of a broker that is away shows no part of a password', async (t) => {
+  const said: string[] = []
+  const log = { debug() {}, info() {}, error() {}, warn: (fields: object) => void said.push(JSON.stringify(fields)) }
+  const transport = new RabbitTransport({ url: 'amqp://user:SECRET%3ASECRET@127.0.0.1:1/shop?password=SECRET', topology: topologyOf([], []), clientName: 'test', log })
+  transport.start(() => {})
+  await until('it has complained', async () => said.length > 0)
+  t.match(said[0], /rabbitmq:\/\/127\.0\.0\.1:1\/shop\/.*ECONNREFUSED/)
+  t.notMatch(`${said.join()} ${transport.problem()}`, /SECRET/)
+  await transport.stop()
 })

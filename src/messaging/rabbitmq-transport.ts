@@ -118,7 +118,8 @@ export class RabbitTransport implements Transport {
       this.#complaint = undefined
       return connection
     } catch (error) {
-      const reason = (error as Error).message || String(error)
+      // Rascal hides of the URL what follows the password's last colon.
+      const reason = ((error as Error).message || String(error)).replaceAll(/amqps?:\/\/\S+/g, this.address)
       // One line for an outage, however often it is tried and whoever tries.
       if (reason !== this.#complaint && !this.#stopping.signal.aborted) this.#options.log.warn({ reason }, 'Cannot reach RabbitMQ; trying again until it answers')
       this.#complaint = reason
