@@ -1,4 +1,5 @@
 import type { DataSource } from 'typeorm'
+import { endOfWindow } from './list.ts'
 import type { Recording } from './recording.ts'
 
 /** Instances read at once, with their histories. */
@@ -19,7 +20,7 @@ const READ = `
     and ($4::text is null or state = $4 or starts_with(state, $4 || '.')) and ($5::timestamptz is null or updated_at >= $5)
   order by saga_id desc limit $6`
 
-const WINDOW_END = `select saga_id from saga where saga = $1 and ($2::uuid is null or saga_id < $2) order by saga_id desc offset ${WINDOW - 1} limit 1`
+const END = endOfWindow(WINDOW)
 
 export interface ExportFilter {
   /** A state, or a top-level state for all inside it. */
@@ -34,7 +35,7 @@ export interface ExportFilter {
 export async function* recordings(dataSource: DataSource, saga: string, { state, since, limit = Infinity }: ExportFilter): AsyncGenerator<Recording[]> {
   let left = limit
   for (let before: string | undefined; left > 0; ) {
-    const [end]: { saga_id: string }[] = await dataSource.query(WINDOW_END, [saga, before ?? null])
+    const [end]: { saga_id: string }[] = await dataSource.query(END, [saga, before ?? null])
     for (let isRead = false; !isRead && left > 0; ) {
       const asked = Math.min(PAGE, left)
       const page: Recording[] = await dataSource.query(READ, [saga, before ?? null, end?.saga_id ?? null, state ?? null, since ?? null, asked])

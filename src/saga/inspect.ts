@@ -29,10 +29,16 @@ type StoredHistory = HistoryRow & { recorded_at: Date }
 export class SagaInspector {
   readonly #dataSource: DataSource
   readonly definition: SagaDefinition
+  /** States in which an instance may be without a timer, of any version. */
+  readonly #untimed: string[]
 
   constructor(dataSource: DataSource, definition: SagaDefinition) {
     this.#dataSource = dataSource
     this.definition = definition
+    this.#untimed = allVersions(definition).flatMap((version) => {
+      const timed = timedStatesOf(version)
+      return describe(version).states.filter((state) => !timed.includes(state))
+    })
   }
 
   /** One instance with all it went through; undefined when there is none. */
@@ -92,10 +98,7 @@ export class SagaInspector {
 
   /** Whether every instance in the state, or in a state inside it, has a timer. */
   #alwaysWaits(state: string): boolean {
-    return allVersions(this.definition).every((version) => {
-      const timed = timedStatesOf(version)
-      return describe(version).states.every((leaf) => timed.includes(leaf) || (leaf !== state && !leaf.startsWith(`${state}.`)))
-    })
+    return !this.#untimed.some((leaf) => leaf === state || leaf.startsWith(`${state}.`))
   }
 
   #waitingFor(row: StoredSaga, history: readonly StoredHistory[]): WaitingFor | null {

@@ -32,8 +32,12 @@ const NEWEST = `
   select ${COLUMNS} from (select ${COLUMNS} from saga where saga = $1 and ${BEFORE} order by saga_id desc limit ${WINDOW}) as newest
   where ${IN_STATE} order by saga_id desc limit $4`
 
-/** The oldest of the rows that NEWEST looks through; none when those are all that there are. */
-const END = `select saga_id, created_at from saga where saga = $1 and ($2::uuid is null or saga_id < $2) order by saga_id desc offset ${WINDOW - 1} limit 1`
+/** The oldest of so many rows before an id, newest first; none when there are fewer. */
+export function endOfWindow(rows: number): string {
+  return `select saga_id, created_at from saga where saga = $1 and ($2::uuid is null or saga_id < $2) order by saga_id desc offset ${rows - 1} limit 1`
+}
+
+const END = endOfWindow(WINDOW)
 
 // Partial indexes hold those that have a timer or are stuck, and are read whole. The primary key, which the planner likes better while there are
 // no statistics, leads past all that have ended: not for `saga || ''`, and not without an order.
