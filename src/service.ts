@@ -10,9 +10,11 @@ import { DeadLetterOffice } from './messaging/dead-letter-retry.ts'
 import { Endpoint } from './messaging/endpoint.ts'
 import type { Handler } from './messaging/handler.ts'
 import { InboxCleaner } from './messaging/inbox-cleaner.ts'
-import type { Log } from './messaging/log.ts'
+import { describing, type Log } from './messaging/log.ts'
 import type { Contract } from './messaging/message.ts'
+import { Outage } from './messaging/outage.ts'
 import { Outbox } from './messaging/outbox.ts'
+import { Readiness } from './messaging/readiness.ts'
 import { Relay } from './messaging/relay.ts'
 import { topologyOf, type Topology } from './messaging/topology.ts'
 import type { Transport } from './messaging/transport.ts'
@@ -87,11 +89,13 @@ export class Service {
   readonly #database: DatabaseOptions
   readonly #endpoint: Endpoint
   readonly #transport: Transport
+  readonly #readiness: Readiness
   readonly #stopping = new AbortController()
   #databaseProblem: string | undefined = 'not connected yet'
   #starting: Promise<void> | undefined
 
-  constructor({ name, databaseUrl, transport, settings, log }: ServiceOptions) {
+  constructor({ name, databaseUrl, transport, settings, log: given }: ServiceOptions) {
+    const log = describing(given)
     const definition = DEFINITIONS[name]
     const schema = `${name}_service`
     this.name = name
@@ -100,7 +104,8 @@ export class Service {
     this.#database = { url: databaseUrl, schema, migrations: definition.migrations.map(migrationFolder), entities: definition.entities, poolSize: POOL_SIZE, log }
     this.dataSource = createDataSource(this.#database)
     this.relay = new Relay({ url: databaseUrl, schema, transport, log })
-    this.outbox = new Outbox({ dataSource: this.dataSource, address: transport.address, source: name, committed: (rows) => this.relay.offer(rows) })
+    this.outbox = new Outbox({ dataSource: this.dataSource, outage: new Outage(schema, log), address: transport.address, source: name, committed: (rows) => this.relay.offer(rows) })
+    this.#readiness = new Readiness(this.outbox)
     this.parts = definition.build({ dataSource: this.dataSource, outbox: this.outbox, log }, settings)
     const office = new DeadLetterOffice(this.dataSource, this.outbox, log)
     this.routes = [...this.parts.routes, deadLetterRoutes({ name, dataSource: this.dataSource, office, inboxDays: settings.inboxDays })]
@@ -130,7 +135,7 @@ export class Service {
 
   /** Asks every part whether it works. All undefined: the service is ready. */
   async check(): Promise<Record<string, string | undefined>> {
-    const database = this.#databaseProblem ?? (await this.dataSource.query('select 1').then(() => undefined, (error: Error) => error.message))
+    const database = this.#databaseProblem ?? (await this.#readiness.problem())
     return { database, broker: this.#transport.problem(), relay: this.relay.problem() }
   }
 

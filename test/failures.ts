@@ -175,26 +175,6 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
     t.match(byId.get(unstorable!.messageId), { exception: /22P0/ })
   })
 
-  t.test('a database that is away costs no attempts', async (t) => {
-    const { port, quiet, letters } = await open(t)
-    let outage = 8
-    port.listen('harbour', [
-      {
-        ...writes('harbour', DockShip, {
-          async then() {
-            // What PostgreSQL says while it shuts down: the handler's own statement failed by it.
-            if (outage-- > 0) throw Object.assign(new Error('terminating connection due to administrator command'), { code: '57P01' })
-          }
-        }),
-        retry: { immediate: { times: 0, minMs: 1, maxMs: 1 }, redeliverySeconds: [] }
-      }
-    ])
-    await port.send(...ships(DockShip, 3))
-    await until('all are handled', async () => (await port.count('effects')) === 3)
-    await quiet()
-    t.same(await letters(), [])
-  })
-
   t.test('an operator retries letters: handled under the same id, or back with its new attempts', async (t) => {
     const { port, office, quiet, letters } = await open(t)
     const [guilty] = ships(DockShip, 1)

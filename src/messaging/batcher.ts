@@ -1,19 +1,26 @@
 import { setMaxListeners } from 'node:events'
+import { asError, describeError } from './describe.ts'
 
-/** What to do with a batch that failed: give each item up, halve it to find the guilty item, or run it again later. */
-export type BatchFailure = 'fail' | 'split' | { retryAfterMs: number }
+/**
+ * What to do with a batch that failed: give each item up, halve it to find the guilty item, run it again later, or give up those that are
+ * known to be guilty and run the others again at once.
+ */
+export type BatchFailure<T = never> = 'fail' | 'split' | { retryAfterMs: number } | { guilty: ReadonlySet<T> }
 
 export interface BatcherOptions<T> {
   /** Most items in one batch. */
   limit: number
   /** Does a batch; throws when none of it took effect. */
   work(items: T[]): Promise<void>
-  /** @param attempt how often this batch has failed, from 1 */
-  onError(error: unknown, attempt: number): BatchFailure | Promise<BatchFailure>
+  /**
+   * @param attempt how often this batch has failed, from 1
+   * @param items the batch
+   */
+  onError(error: Error, attempt: number, items: readonly T[]): BatchFailure<T> | Promise<BatchFailure<T>>
   /** Items that are never worked on together with others. */
   alone?(item: T): boolean
   /** Receives an item that failed for good, alone or with its batch. */
-  failed(item: T, error: unknown): void
+  failed(item: T, error: Error): void
 }
 
 /**
@@ -34,6 +41,11 @@ export class Batcher<T> {
     if (this.#stopped.signal.aborted) return this.#options.failed(item, new Error('stopped'))
     this.#waiting.push(item)
     this.#running ??= this.#drain()
+  }
+
+  /** Gives back what has not begun; the running batch goes on. */
+  takeWaiting(): T[] {
+    return this.#waiting.splice(0)
   }
 
   /** Resolves when the running batch has ended; gives back what had not begun. */
@@ -68,18 +80,40 @@ export class Batcher<T> {
     for (let attempt = 1; ; attempt++) {
       try {
         return await this.#options.work(items)
-      } catch (error) {
-        const failure = await this.#options.onError(error, attempt)
+      } catch (thrown) {
+        const error = asError(thrown)
+        const failure = await this.#judge(error, attempt, items)
         if (failure === 'split' && items.length > 1) {
           const middle = items.length >> 1
           await this.#run(items.slice(0, middle))
           return this.#run(items.slice(middle))
         }
-        if (typeof failure === 'string' || this.#stopped.signal.aborted) {
-          for (const item of items) this.#options.failed(item, error)
-          return
+        if (typeof failure === 'string' || this.#stopped.signal.aborted) return this.#fail(items, error)
+        if ('guilty' in failure) {
+          this.#fail(items.filter((item) => failure.guilty.has(item)), error)
+          const others = items.filter((item) => !failure.guilty.has(item))
+          return others.length > 0 ? this.#run(others) : undefined
         }
         await pause(failure.retryAfterMs, this.#stopped.signal)
+      }
+    }
+  }
+
+  /** Whoever judges a failure must not end the loop by failing itself. */
+  async #judge(error: Error, attempt: number, items: readonly T[]): Promise<BatchFailure<T>> {
+    try {
+      return await this.#options.onError(error, attempt, items)
+    } catch {
+      return 'split'
+    }
+  }
+
+  #fail(items: readonly T[], error: Error): void {
+    for (const item of items) {
+      try {
+        this.#options.failed(item, error)
+      } catch (reason) {
+        process.emitWarning(`An item that failed could not be given up: ${describeError(reason).text}`)
       }
     }
   }

@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Client, escapeIdentifier, type ClientBase, type QueryConfig } from 'pg'
 import { DataSource, type EntitySchema, type MigrationInterface, type QueryRunner } from 'typeorm'
+import { sayingAway } from './away.ts'
 import type { Log } from './log.ts'
 
 export interface DatabaseOptions {
@@ -22,7 +23,7 @@ export interface DatabaseOptions {
  * them names a schema.
  */
 export function createDataSource({ url, schema, migrations, entities = [], poolSize, log }: DatabaseOptions): DataSource {
-  return new DataSource({
+  return sayingAway(new DataSource({
     type: 'postgres',
     url: withoutOptions(url),
     schema,
@@ -46,7 +47,7 @@ export function createDataSource({ url, schema, migrations, entities = [], poolS
       // query has timed out, and nothing sent over it would ever be answered.
       pipeline: true
     }
-  })
+  }))
 }
 
 /**

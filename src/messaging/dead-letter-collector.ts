@@ -1,4 +1,6 @@
+import { DatabaseAway } from './away.ts'
 import { backoff, Batcher, pause } from './batcher.ts'
+import { Consumer } from './consumer.ts'
 import { deadLetterOf, storeDeadLetters, type DeadLetter } from './dead-letter.ts'
 import type { EnvelopeReader } from './envelope.ts'
 import { faultMessage, isFault } from './fault.ts'
@@ -7,7 +9,7 @@ import type { Message } from './message.ts'
 import type { Outbox } from './outbox.ts'
 import { waitOrSplit } from './retry.ts'
 import { errorQueue, skippedQueue } from './topology.ts'
-import type { Delivery, Subscription, Transport } from './transport.ts'
+import type { Delivery, Transport } from './transport.ts'
 
 /** Letters in hand, and in one transaction. They may be large. */
 const BATCH = 20
@@ -16,6 +18,8 @@ interface Collected {
   delivery: Delivery
   letter: DeadLetter
   message: Message | undefined
+  /** How often it could not be stored. */
+  failures: number
 }
 
 export interface CollectorOptions {
@@ -34,7 +38,7 @@ export class DeadLetterCollector {
   readonly #options: CollectorOptions
   readonly #batcher: Batcher<Collected>
   readonly #stopping = new AbortController()
-  #subscriptions: Subscription[] = []
+  readonly #consumer: Consumer
 
   constructor(endpoint: string, reader: EnvelopeReader, options: CollectorOptions) {
     this.#endpoint = endpoint
@@ -43,27 +47,47 @@ export class DeadLetterCollector {
     this.#batcher = new Batcher({
       limit: BATCH,
       work: (batch) => this.#work(batch),
-      onError: (error, attempt) => waitOrSplit(error, attempt, options.outbox),
-      failed: ({ delivery }, error) => this.#failed(delivery, error)
+      onError: (error, attempt) => this.#onOutage(error) ?? waitOrSplit(error, attempt, options.outbox),
+      failed: (collected, error) => this.#failed(collected, error)
+    })
+    const collect = (queue: string, kind: DeadLetter['kind']) => options.transport.subscribe(queue, (delivery) => this.#receive(delivery, kind), BATCH)
+    this.#consumer = new Consumer({
+      endpoint: errorQueue(endpoint),
+      outbox: options.outbox,
+      log: options.log,
+      subscribe: () => [collect(errorQueue(endpoint), 'error'), collect(skippedQueue(endpoint), 'skipped')],
+      giveBack: () => {
+        for (const { delivery } of this.#batcher.takeWaiting()) delivery.requeue()
+      }
     })
   }
 
   start(): void {
-    const collect = (queue: string, kind: DeadLetter['kind']) => this.#options.transport.subscribe(queue, (delivery) => this.#receive(delivery, kind), BATCH)
-    this.#subscriptions = [collect(errorQueue(this.#endpoint), 'error'), collect(skippedQueue(this.#endpoint), 'skipped')]
+    this.#consumer.start()
   }
 
   async stop(): Promise<void> {
     this.#stopping.abort()
-    const cancelled = Promise.all(this.#subscriptions.map((subscription) => subscription.cancel()))
+    const cancelled = this.#consumer.stop()
     for (const { delivery } of await this.#batcher.stop()) delivery.requeue()
     await cancelled
   }
 
+  /** The process stops, or the database has been away for long. */
+  get #givesBack(): boolean {
+    return this.#stopping.signal.aborted || this.#consumer.interrupted
+  }
+
+  #onOutage(error: Error): 'fail' | undefined {
+    if (!(error instanceof DatabaseAway && this.#options.outbox.outage.isLong)) return undefined
+    this.#consumer.interrupt()
+    return 'fail'
+  }
+
   #receive(delivery: Delivery, kind: DeadLetter['kind']): void {
-    if (this.#stopping.signal.aborted) return delivery.requeue()
+    if (this.#givesBack) return delivery.requeue()
     const message = this.#read(delivery)
-    this.#batcher.push({ delivery, message, letter: deadLetterOf(this.#endpoint, kind, delivery, message) })
+    this.#batcher.push({ delivery, message, failures: 0, letter: deadLetterOf(this.#endpoint, kind, delivery, message) })
   }
 
   #read(delivery: Delivery): Message | undefined {
@@ -83,9 +107,15 @@ export class DeadLetterCollector {
     for (const { delivery } of batch) delivery.ack()
   }
 
-  #failed(delivery: Delivery, error: unknown): void {
-    if (this.#stopping.signal.aborted) return delivery.requeue()
-    this.#options.log.error({ err: error, endpoint: this.#endpoint, messageId: delivery.messageId }, 'Dead letter could not be stored; it stays in its queue and is tried again')
-    void pause(backoff(delivery.redeliveries + 1, 500, 60_000), this.#stopping.signal).then(() => delivery.requeue())
+  /** Held, not given back: a queue has a limit of deliveries, and behind this one there is nothing. */
+  #failed(collected: Collected, error: Error): void {
+    const { delivery } = collected
+    if (this.#givesBack) return delivery.requeue()
+    collected.failures++
+    if (collected.failures === 1) {
+      const details = { err: error, endpoint: this.#endpoint, messageId: delivery.messageId }
+      this.#options.log.error(details, 'Dead letter could not be stored; it stays in its queue and is tried again')
+    }
+    void pause(backoff(collected.failures, 500, 60_000), this.#stopping.signal).then(() => (this.#givesBack ? delivery.requeue() : this.#batcher.push(collected)))
   }
 }

@@ -1,18 +1,21 @@
+import { DatabaseAway } from './away.ts'
 import { backoff, Batcher, pause, type BatchFailure } from './batcher.ts'
+import { Blockers, SLOW_MS } from './blockers.ts'
+import { Consumer } from './consumer.ts'
 import { DeadLetterCollector } from './dead-letter-collector.ts'
 import { markHandled } from './dead-letter.ts'
 import { DeadLetterSender, type Failure } from './dead-letter-sender.ts'
 import { EnvelopeReader, UnreadableMessage } from './envelope.ts'
-import { attemptOf, attemptsIn, redeliveriesIn, redeliveryHeaders, replayedIn, type FailedAttempt } from './failure.ts'
+import { attemptOf, attemptsIn, redeliveriesIn, redeliveryHeaders, replayedIn, waitingHeaders, type FailedAttempt } from './failure.ts'
 import type { Handler } from './handler.ts'
 import { claim, claimAsNew, isAnyClaimed } from './inbox.ts'
 import type { Log } from './log.ts'
 import type { Contract, Message } from './message.ts'
 import type { Outbox } from './outbox.ts'
-import { DEFAULT_RETRY, isWorthRetrying, NotRetryable, waitOrSplit, type RetryPolicy } from './retry.ts'
-import { isUnavailable } from './sql.ts'
+import { DEFAULT_RETRY, isWorthRetrying, NotRetryable, Refused, waitOrSplit, type RetryPolicy } from './retry.ts'
+import { isLockTimeout } from './sql.ts'
 import type { EndpointTopology } from './topology.ts'
-import type { Delivery, Subscription, Transport } from './transport.ts'
+import type { Delivery, Transport } from './transport.ts'
 import { DEADLY_STARTS, forgetStart, recordStart, unfinishedStarts } from './unfinished.ts'
 import { within } from './within.ts'
 
@@ -21,6 +24,17 @@ import { within } from './within.ts'
  * 0.21 at four hundred.
  */
 const BATCH = 100
+
+/** For so long after a lock timeout, ms, the lane waits for locks as briefly as this, ms: what needs the lock waits aside, and nobody behind it. */
+const BLOCKED_MS = 30_000
+const BRIEF_LOCK_MS = 50
+/** How long those that wait aside wait for a lock, ms. */
+const ASIDE_LOCK_MS = 1000
+/** How many wait aside in this process; more come again from the outbox, after so many seconds. */
+const MOST_ASIDE = 100
+const ASIDE_SECONDS = 5
+/** After the database was seen to work, ms, what looks like an outage is the batch's own. */
+const SEEN_TO_WORK_MS = 5000
 
 /** How long a stop may take to record what it gives back, ms. */
 const FORGET_MS = 2000
@@ -53,11 +67,21 @@ interface Received {
   alone: boolean
   /** It was handled, put off or buried. */
   ended: boolean
+  /** How often somebody's lock was in its way while it was tried alone. */
+  blocked: number
+}
+
+/** Where a handler's messages are worked on. What fails goes on aside, so that it is in nobody's way. */
+interface Lanes {
+  main: Batcher<Received>
+  aside: Batcher<Received>
 }
 
 interface PutOff {
   received: Received
   seconds: number
+  /** It failed by its own fault. */
+  counts: boolean
 }
 
 /**
@@ -68,14 +92,21 @@ interface PutOff {
 export class Endpoint {
   readonly #options: EndpointOptions
   readonly #reader: EnvelopeReader
-  readonly #batchers = new Map<Contract, Batcher<Received>>()
+  readonly #lanes = new Map<Contract, Lanes>()
   readonly #puttingOff: Batcher<PutOff>
   readonly #deadLetters: DeadLetterSender
   readonly #collector: DeadLetterCollector
   /** Redelivered messages that this process has recorded as begun. */
   readonly #begun = new Set<string>()
   readonly #stopping = new AbortController()
-  #subscription: Subscription | undefined
+  readonly #consumer: Consumer
+  readonly #blockers: Blockers
+  /** Until when locks are waited for only briefly, by performance.now(). */
+  #blockedUntil = 0
+  /** When the database was last asked and worked, by performance.now(). */
+  #seenToWork = -Infinity
+  /** What waits aside for a lock. */
+  readonly #aside = new Set<Received>()
 
   constructor(options: EndpointOptions) {
     this.#options = options
@@ -83,43 +114,73 @@ export class Endpoint {
     this.#reader = new EnvelopeReader(definition.handlers.flatMap((handler) => handler.contracts))
     this.#deadLetters = new DeadLetterSender(definition.name, transport, log)
     this.#collector = new DeadLetterCollector(definition.name, this.#reader, options)
+    this.#blockers = new Blockers(options.outbox, log)
     for (const handler of definition.handlers) {
-      const policy = { ...DEFAULT_RETRY, ...definition.retry, ...handler.retry }
-      const batcher: Batcher<Received> = new Batcher<Received>({
-        limit: BATCH,
-        alone: ({ alone }) => alone,
-        work: (batch) => this.#work(handler, batch, batcher),
-        onError: (error, attempt) => this.#onError(error, attempt),
-        failed: (received, error) => this.#failed(received, error, policy, batcher)
-      })
+      const lanes = this.#lanesOf(handler)
       for (const contract of handler.contracts) {
-        if (this.#batchers.has(contract)) throw new Error(`Endpoint ${definition.name} has two handlers for ${contract.name}`)
-        this.#batchers.set(contract, batcher)
+        if (this.#lanes.has(contract)) throw new Error(`Endpoint ${definition.name} has two handlers for ${contract.name}`)
+        this.#lanes.set(contract, lanes)
       }
     }
     this.#puttingOff = new Batcher({
       limit: BATCH,
       work: (batch) => this.#putOff(batch),
-      onError: (error, attempt) => this.#onError(error, attempt),
-      failed: ({ received }, error) => this.#giveBack(received.delivery, error)
+      onError: (error, attempt) => this.#onOutage(error) ?? waitOrSplit(error, attempt, options.outbox),
+      failed: ({ received }, error) => this.#cannotPutOff(received, error)
+    })
+    this.#consumer = new Consumer({
+      endpoint: definition.name,
+      outbox: options.outbox,
+      log,
+      subscribe: () => [transport.subscribe(definition.name, (delivery) => this.#receive(delivery))],
+      giveBack: () => this.#giveBackWaiting(),
+      resume: () => this.#forgetBegun()
     })
   }
 
+  #lanesOf(handler: Handler): Lanes {
+    const policy = { ...DEFAULT_RETRY, ...this.#options.definition.retry, ...handler.retry }
+    const shared = { limit: BATCH, alone: ({ alone }: Received) => alone, failed: (received: Received, error: Error) => this.#failed(received, error, policy, lanes) }
+    const lanes: Lanes = {
+      main: new Batcher<Received>({
+        ...shared,
+        work: (batch) => this.#work(handler, batch, lanes, performance.now() < this.#blockedUntil ? BRIEF_LOCK_MS : undefined),
+        onError: (error, attempt, batch) => this.#onError(error, attempt, batch)
+      }),
+      aside: new Batcher<Received>({
+        ...shared,
+        work: (batch) => this.#work(handler, batch, lanes, ASIDE_LOCK_MS),
+        // Whoever holds the lock may hold it for long: all of them ask together, and now and then each for itself.
+        onError: (error, attempt, batch) => (isLockTimeout(error) && attempt < 3 && batch.length > 1 ? { retryAfterMs: backoff(attempt, 250, 2000) } : this.#onError(error, attempt, batch))
+      })
+    }
+    return lanes
+  }
+
   start(): void {
-    const { definition, transport } = this.#options
     this.#collector.start()
-    this.#subscription = transport.subscribe(definition.name, (delivery) => this.#receive(delivery))
+    this.#consumer.start()
   }
 
   /** Takes nothing new, finishes the transactions that run, gives the rest back to the queue. */
   async stop(): Promise<void> {
     this.#stopping.abort()
-    // Deliveries end at once; the cancel itself waits until all that was handed out is settled below.
-    const cancelled = this.#subscription?.cancel()
-    for (const batcher of new Set(this.#batchers.values())) for (const { delivery } of await batcher.stop()) delivery.requeue()
+    // Deliveries end at once; the stop itself waits until all that was handed out is settled below.
+    const cancelled = this.#consumer.stop()
+    for (const batcher of this.#batchers) for (const { delivery } of await batcher.stop()) delivery.requeue()
     for (const { received } of await this.#puttingOff.stop()) received.delivery.requeue()
     await this.#deadLetters.stop()
     await Promise.all([this.#forgetBegun(), cancelled, this.#collector.stop()])
+  }
+
+  get #batchers(): Set<Batcher<Received>> {
+    return new Set([...this.#lanes.values()].flatMap(({ main, aside }) => [main, aside]))
+  }
+
+  #giveBackWaiting(): void {
+    this.#aside.clear()
+    for (const batcher of this.#batchers) for (const { delivery } of batcher.takeWaiting()) delivery.requeue()
+    for (const { received } of this.#puttingOff.takeWaiting()) received.delivery.requeue()
   }
 
   /** What is given back was not finished, but nobody died of it. Bounded: it can do without. */
@@ -131,32 +192,42 @@ export class Endpoint {
   }
 
   #receive(delivery: Delivery): void {
-    if (this.#stopping.signal.aborted) return delivery.requeue()
+    if (this.#givesBack) return delivery.requeue()
     let message: Message
     try {
       message = this.#reader.read(delivery.payload, delivery.contentType)
     } catch (error) {
       return this.#sendToDeadLetters({ delivery, error, attempts: [attemptOf(error)] })
     }
-    this.#batchers.get(message.contract)!.push({ delivery, message, attempts: [], alone: false, ended: false })
+    this.#lanes.get(message.contract)!.main.push({ delivery, message, attempts: [], alone: false, ended: false, blocked: 0 })
   }
 
-  async #work(handler: Handler, received: Received[], batcher: Batcher<Received>): Promise<void> {
+  /** The process stops, or the database has been away for long. */
+  get #givesBack(): boolean {
+    return this.#stopping.signal.aborted || this.#consumer.interrupted
+  }
+
+  async #work(handler: Handler, received: Received[], lanes: Lanes, lockTimeoutMs: number | undefined): Promise<void> {
     const waiting = received.filter(({ ended }) => !ended)
     const again = waiting.filter(({ delivery }) => delivery.redeliveries > 0)
-    const batch = again.length > 0 ? await this.#withoutSuspects(waiting, again, batcher) : waiting
+    const batch = again.length > 0 ? await this.#withoutSuspects(waiting, again, lanes) : waiting
     if (batch.length === 0) return
-    const handled = (looksNew(batch) && (await this.#handleAsNew(handler, batch))) || (await this.#handleNew(handler, batch))
-    for (const one of batch) this.#end(one).ack()
-    if (handled) handler.committed?.()
+    const slow = setTimeout(() => void this.#blockers.tell(), SLOW_MS)
+    try {
+      const handled = (looksNew(batch) && (await this.#handleAsNew(handler, batch, lockTimeoutMs))) || (await this.#handleNew(handler, batch, lockTimeoutMs))
+      for (const one of batch) this.#end(one).ack()
+      if (handled.length > 0) handler.committed?.(handled)
+    } finally {
+      clearTimeout(slow)
+    }
   }
 
   /**
    * Takes the whole batch to be new, so that its first statements need not wait for the inbox's answer. Nearly every batch is: of a copy, the
    * broker mostly says that it was delivered before.
-   * @returns false when it was not, and nothing has been done
+   * @returns what was handled; undefined when it was not new, and nothing has been done
    */
-  async #handleAsNew(handler: Handler, batch: readonly Received[]): Promise<boolean> {
+  async #handleAsNew(handler: Handler, batch: readonly Received[], lockTimeoutMs: number | undefined): Promise<Message[] | undefined> {
     const { definition, outbox } = this.#options
     const messages = batch.map(({ message }) => message)
     const ids = messages.map(({ messageId }) => messageId)
@@ -164,16 +235,16 @@ export class Endpoint {
       await outbox.transaction(async (tx) => {
         claimAsNew(tx, definition.name, ids)
         outbox.add(tx, await handler.handle(messages, tx))
-      })
-      return true
+      }, { lockTimeoutMs })
+      return messages
     } catch (error) {
-      if (isUnavailable(error) || !(await outbox.transaction((tx) => isAnyClaimed(tx, definition.name, ids)))) throw error
-      return false
+      if (error instanceof DatabaseAway || !(await outbox.transaction((tx) => isAnyClaimed(tx, definition.name, ids)))) throw error
+      return undefined
     }
   }
 
-  /** Handles what this endpoint has not handled before. Returns whether there was any. */
-  async #handleNew(handler: Handler, batch: readonly Received[]): Promise<boolean> {
+  /** Handles what this endpoint has not handled before, and returns it. */
+  async #handleNew(handler: Handler, batch: readonly Received[], lockTimeoutMs: number | undefined): Promise<Message[]> {
     const { definition, outbox } = this.#options
     const ids = batch.map(({ message }) => message.messageId)
     return outbox.transaction(async (tx) => {
@@ -184,8 +255,8 @@ export class Endpoint {
       if (batch.some(({ delivery }) => delivery.redeliveries > 0)) forgetStart(tx, definition.name, ids)
       const letters = batch.filter(({ delivery }) => replayedIn(delivery.headers) !== undefined)
       if (letters.length > 0) markHandled(tx, definition.name, letters.map(({ delivery }) => delivery.payload))
-      return messages.length > 0
-    })
+      return messages
+    }, { lockTimeoutMs })
   }
 
   /**
@@ -193,7 +264,7 @@ export class Endpoint {
    * not finished is handled alone, and after several such ends becomes a dead letter: processes die of it.
    * @returns the batch without those
    */
-  async #withoutSuspects(batch: readonly Received[], again: readonly Received[], batcher: Batcher<Received>): Promise<Received[]> {
+  async #withoutSuspects(batch: readonly Received[], again: readonly Received[], lanes: Lanes): Promise<Received[]> {
     const { definition, outbox } = this.#options
     const unknown = again.filter(({ message }) => !this.#begun.has(message.messageId))
     if (unknown.length === 0) return [...batch]
@@ -213,7 +284,7 @@ export class Endpoint {
         this.#bury(suspect, error)
       } else if (!suspect.alone) {
         suspect.alone = true
-        batcher.push(suspect)
+        lanes.aside.push(suspect)
       }
     }
     return batch.filter((one) => !suspects.has(one))
@@ -222,20 +293,40 @@ export class Endpoint {
   /** It leaves this process; the caller settles its delivery. */
   #end(received: Received): Delivery {
     received.ended = true
+    this.#aside.delete(received)
     this.#begun.delete(received.message.messageId)
     return received.delivery
   }
 
-  async #onError(error: unknown, attempt: number): Promise<BatchFailure> {
-    const { definition, log, outbox } = this.#options
-    if (attempt === 1 && isUnavailable(error)) log.warn({ err: error, endpoint: definition.name }, 'Database away; the endpoint waits for it')
-    return waitOrSplit(error, attempt, outbox)
+  async #onError(error: Error, attempt: number, batch: readonly Received[]): Promise<BatchFailure<Received>> {
+    if (error instanceof Refused && batch.length > 1) {
+      const guilty = new Set(batch.filter(({ message }) => error.reasonFor(message)))
+      return guilty.size > 0 ? { guilty } : 'split'
+    }
+    if (isLockTimeout(error)) {
+      this.#blockedUntil = performance.now() + BLOCKED_MS
+      return 'split'
+    }
+    const isOutage = error instanceof DatabaseAway
+    if (isOutage && batch.length > 1 && performance.now() - this.#seenToWork < SEEN_TO_WORK_MS) return 'split'
+    const failure = this.#onOutage(error) ?? (await waitOrSplit(error, attempt, this.#options.outbox))
+    if (isOutage && failure === 'split') this.#seenToWork = performance.now()
+    return failure
   }
 
-  #failed(received: Received, error: unknown, policy: RetryPolicy, batcher: Batcher<Received>): void {
+  /** A long outage: everything goes back to the queue. */
+  #onOutage(error: Error): 'fail' | undefined {
+    if (!(error instanceof DatabaseAway && this.#options.outbox.outage.isLong)) return undefined
+    this.#consumer.interrupt()
+    return 'fail'
+  }
+
+  #failed(received: Received, failure: Error, policy: RetryPolicy, lanes: Lanes): void {
     const { definition, log } = this.#options
     const { delivery, message, attempts } = received
-    if (this.#stopping.signal.aborted) return delivery.requeue()
+    if (this.#givesBack) return delivery.requeue()
+    if (isLockTimeout(failure)) return this.#waitAside(received, lanes)
+    const error = (failure instanceof Refused && failure.reasonFor(message)) || failure
     attempts.push(attemptOf(error))
     const redeliveries = redeliveriesIn(delivery.headers)
     const seconds = replayedIn(delivery.headers) !== undefined ? undefined : policy.redeliverySeconds[redeliveries]
@@ -244,11 +335,25 @@ export class Endpoint {
     else if (attempts.length <= policy.immediate.times) {
       log.debug(details, 'Handler failed; trying again')
       received.alone = true
-      void pause(backoff(attempts.length, policy.immediate.minMs, policy.immediate.maxMs), this.#stopping.signal).then(() => (this.#stopping.signal.aborted ? delivery.requeue() : batcher.push(received)))
+      this.#later(received, backoff(attempts.length, policy.immediate.minMs, policy.immediate.maxMs), lanes)
     } else if (seconds !== undefined) {
       log.warn({ ...details, seconds }, 'Handler failed; the message comes again later')
-      this.#puttingOff.push({ received, seconds })
+      this.#puttingOff.push({ received, seconds, counts: true })
     } else this.#bury(received, error)
+  }
+
+  /** Somebody's lock is in its way, which is nobody's fault: it counts for nothing, and others go on. */
+  #waitAside(received: Received, lanes: Lanes): void {
+    if (!this.#aside.has(received) && this.#aside.size >= MOST_ASIDE) return this.#puttingOff.push({ received, seconds: ASIDE_SECONDS, counts: false })
+    this.#aside.add(received)
+    this.#later(received, backoff(++received.blocked, 100, 5000), lanes)
+  }
+
+  #later(received: Received, ms: number, { aside }: Lanes): void {
+    void pause(ms, this.#stopping.signal).then(() => {
+      if (this.#givesBack) received.delivery.requeue()
+      else aside.push(received)
+    })
   }
 
   async #putOff(batch: readonly PutOff[]): Promise<void> {
@@ -256,13 +361,13 @@ export class Endpoint {
     await outbox.transaction(async (tx) => {
       outbox.sendBack(
         tx,
-        batch.map(({ received, seconds }) => ({
+        batch.map(({ received, seconds, counts }) => ({
           messageId: received.message.messageId,
           endpoint: definition.name,
           // It was read as JSON, so it is text.
           payload: received.delivery.payload.toString(),
           contentType: received.delivery.contentType,
-          headers: redeliveryHeaders(received.delivery.headers, allAttempts(received)),
+          headers: (counts ? redeliveryHeaders : waitingHeaders)(received.delivery.headers, allAttempts(received)),
           seconds
         }))
       )
@@ -283,11 +388,11 @@ export class Endpoint {
     this.#deadLetters.send(failure)
   }
 
-  /** Back to the queue, later and later: what cannot even be put off must not spin. */
-  #giveBack(delivery: Delivery, error: unknown): void {
-    if (this.#stopping.signal.aborted) return delivery.requeue()
-    this.#options.log.error({ err: error, messageId: delivery.messageId }, 'Message could not be put off; it goes back to its queue')
-    void pause(backoff(delivery.redeliveries + 1, 100, 5000), this.#stopping.signal).then(() => delivery.requeue())
+  /** The database works and does not take it. It must not spin between the queue and here. */
+  #cannotPutOff(received: Received, error: Error): void {
+    if (this.#givesBack) return received.delivery.requeue()
+    if (isLockTimeout(error)) return this.#puttingOff.push({ received, seconds: ASIDE_SECONDS, counts: false })
+    this.#bury(received, error)
   }
 }
 

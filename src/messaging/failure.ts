@@ -1,3 +1,4 @@
+import { describeError } from './describe.ts'
 import { HOST_INFO } from './envelope.ts'
 import type { Headers } from './transport.ts'
 
@@ -30,18 +31,6 @@ const BROKERS_OWN = /^x-(death|first-death|last-death|delivery-count|acquired-co
 export function attemptOf(error: unknown): FailedAttempt {
   const { type, text } = describeError(error)
   return { at: new Date().toISOString(), error: `${type}: ${text}`.slice(0, 300) }
-}
-
-export function describeError(error: unknown): { type: string; text: string; stack?: string } {
-  if (!(error instanceof Error)) return { type: 'Error', text: String(error).slice(0, LONGEST_TEXT) }
-  return { type: typeOf(error), text: (error.message || error.name).slice(0, LONGEST_TEXT), stack: error.stack?.slice(0, LONGEST_STACK) }
-}
-
-/** `DatabaseError 42703`: what programs go by, which pg and Node keep in `code`. */
-function typeOf(error: Error): string {
-  const { code } = error as { code?: unknown }
-  const name = error.name === 'error' ? error.constructor.name : error.name
-  return typeof code === 'string' || typeof code === 'number' ? `${name} ${code}` : name
 }
 
 /** The tries before this delivery. Headers are a sender's word: whatever is not a list of attempts is none. */
@@ -80,6 +69,12 @@ export function replayHeaders(letterId: string, headers: Headers): Headers {
 /** The headers of a message that is put off. */
 export function redeliveryHeaders(headers: Headers, attempts: readonly FailedAttempt[]): Headers {
   return { ...sendersOwn(headers), [REDELIVERIES]: String(redeliveriesIn(headers) + 1), [ATTEMPTS]: JSON.stringify(attempts.slice(-MOST_ATTEMPTS)) }
+}
+
+/** The headers of a message that comes again by no fault of its own: nothing counts against it. */
+export function waitingHeaders(headers: Headers, attempts: readonly FailedAttempt[]): Headers {
+  const kept = Object.fromEntries([REDELIVERIES, REPLAYED].flatMap((name) => (Object.hasOwn(headers, name) ? [[name, headers[name]]] : [])))
+  return { ...sendersOwn(headers), ...kept, [ATTEMPTS]: JSON.stringify(attempts.slice(-MOST_ATTEMPTS)) }
 }
 
 /**

@@ -10,8 +10,11 @@ import type { Tx } from './sql.ts'
 export interface Handler {
   readonly contracts: readonly Contract[]
   handle(messages: Message[], tx: Tx): Promise<Message[]>
-  /** Called after the commit. It may be lost in a crash, so it may only hurry what happens anyway. */
-  committed?(): void
+  /**
+   * Called after the commit. It may be lost in a crash, so it may only hurry what happens anyway.
+   * @param messages the very list that `handle` was given: several batches may be under way at once
+   */
+  committed?(messages: readonly Message[]): void
   /** Where it differs from the endpoint's. */
   readonly retry?: Partial<RetryPolicy>
 }

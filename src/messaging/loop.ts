@@ -1,11 +1,13 @@
+import { DatabaseAway } from './away.ts'
 import { backoff } from './batcher.ts'
 import type { Worker } from './context.ts'
+import { describeError } from './describe.ts'
 import { Signal } from './signal.ts'
 
 export interface LoopOptions {
   /** Does what is to be done now. Returns how long to rest, ms: 0 when there is more. */
   round(): Promise<number>
-  /** Told why a round failed; it is done again after a pause that grows from `minMs` to `maxMs`. */
+  /** Told why a round failed, once for as long as it fails for the same reason; it is done again after a pause that grows from `minMs` to `maxMs`. */
   failed(error: unknown): void
   minMs: number
   maxMs: number
@@ -51,13 +53,19 @@ export class Loop implements Worker {
   async #run(): Promise<void> {
     const { round, failed, minMs, maxMs, firstMs = 0 } = this.#options
     await this.rest(firstMs)
+    let told: string | undefined
     for (let failures = 0; !this.#stopping; ) {
       try {
-        await this.rest(await round())
+        const ms = await round()
         failures = 0
+        told = undefined
+        await this.rest(ms)
       } catch (error) {
         failures++
-        failed(error)
+        const { text } = describeError(error)
+        // That the database is away, and that it is back, is said for all.
+        if (text !== told && !(error instanceof DatabaseAway)) failed(error)
+        told = text
         await this.rest(backoff(failures, minMs, maxMs))
       }
     }

@@ -1,6 +1,8 @@
 import pg, { type ClientBase, type Connection, type QueryResult, type QueryResultRow } from 'pg'
 import utils from 'pg/lib/utils.js'
+import { QueryFailedError } from 'typeorm'
 import { parameter } from './array-literal.ts'
+import { isServersOwn } from './away.ts'
 
 /** One SQL statement, prepared once a connection: planning a join of `unnest` costs more than running it. */
 export interface Statement {
@@ -38,9 +40,17 @@ export class OpenTransaction {
   readonly #alongside = new Set<Promise<unknown>>()
   /** What the first failed write met. */
   failedWrite: unknown
+  /** What the session met by itself, whatever the work made of it: the transaction failed by no fault of the work's. */
+  away: unknown
+  /** Rejects when the session ends while nothing is asked of it, which no statement would tell. */
+  readonly lost: Promise<never>
+  #lose!: (error: Error) => void
 
   constructor(client: ClientBase) {
     this.#client = client
+    this.lost = new Promise((_, reject) => (this.#lose = reject))
+    this.lost.catch(() => {})
+    client.on('error', this.#lose)
   }
 
   /**
@@ -71,9 +81,17 @@ export class OpenTransaction {
     this.#alongside.add(running)
     try {
       return await running
+    } catch (error) {
+      if (error instanceof QueryFailedError && isServersOwn(error)) this.away ??= error
+      throw error
     } finally {
       this.#alongside.delete(running)
     }
+  }
+
+  /** The session is given back: what it meets from now on concerns others. */
+  close(): void {
+    this.#client.removeListener('error', this.#lose)
   }
 
   /** Returns false when PostgreSQL rolled back instead: a statement has failed, and its error was swallowed. */
@@ -126,7 +144,13 @@ export class OpenTransaction {
   async #sendBegin(): Promise<void> {
     const ready = [BEGIN, ...this.#queued.map(({ statement }) => statement)].every((statement) => isPrepared(this.#client, statement))
     const first = ready ? this.#queued.splice(0) : []
-    await new Promise<QueryResult>((resolve, reject) => this.#dispatch([{ statement: BEGIN, values: [], isWrite: false, resolve, reject }, ...first]))
+    try {
+      await new Promise<QueryResult>((resolve, reject) => this.#dispatch([{ statement: BEGIN, values: [], isWrite: false, resolve, reject }, ...first]))
+    } catch (error) {
+      // Before the work's first statement: whatever it is, it is not the work's.
+      this.away ??= error
+      throw error
+    }
     this.#begun = true
     this.#flush()
   }
@@ -135,6 +159,7 @@ export class OpenTransaction {
     if (statements.length === 0) return
     const failed = ({ isWrite, reject }: Queued, error: unknown) => {
       if (isWrite) this.failedWrite ??= error
+      if (isServersOwn(error)) this.away ??= error
       reject(error)
     }
     if (!statements.every(({ statement }) => isPrepared(this.#client, statement))) {

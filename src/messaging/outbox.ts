@@ -1,7 +1,12 @@
+import { randomBytes } from 'node:crypto'
 import type { DataSource } from 'typeorm'
+import { DatabaseAway } from './away.ts'
+import { describeError } from './describe.ts'
 import { destinationOf, EnvelopeWriter } from './envelope.ts'
+import { SILENT } from './log.ts'
 import type { Message } from './message.ts'
-import { isNested, joinJson, jsonTexts, statement, storableJson, storableText, transaction, write, type Tx } from './sql.ts'
+import { Outage } from './outage.ts'
+import { isNested, joinJson, jsonTexts, statement, storableJson, storableText, transaction, write, type TransactionOptions, type Tx } from './sql.ts'
 import type { Headers } from './transport.ts'
 
 // All ids in one row, as in the inbox.
@@ -45,8 +50,14 @@ export interface SentBack {
   seconds: number
 }
 
+// A replica refuses the first, a full disk the second of them; nothing of it stays but pages that are used again.
+const TAKE_ROOM = statement('insert into room_check (filler) select unnest($1::text[])')
+const GIVE_BACK = statement('delete from room_check')
+
 export interface OutboxOptions {
   dataSource: DataSource
+  /** Is told how transactions end; one that nobody hears of when not given. */
+  outage?: Outage
   /** Bus address, e.g. `rabbitmq://localhost/`; it appears in envelopes only. */
   address: string
   /** Name of the sending service. */
@@ -61,9 +72,12 @@ export class Outbox {
   readonly #writer: EnvelopeWriter
   readonly #stored = new WeakMap<Tx, Stored[]>()
   readonly #sentBack = new WeakSet<Tx>()
+  /** How the database is doing, as transactions tell. */
+  readonly outage: Outage
 
   constructor(options: OutboxOptions) {
     this.#options = options
+    this.outage = options.outage ?? new Outage(options.source, SILENT)
     this.#writer = new EnvelopeWriter(options.address, options.source)
   }
 
@@ -110,12 +124,8 @@ export class Outbox {
   }
 
   /** Runs work in a transaction, as `transaction` in sql.ts does; once it has committed, the relay is given the messages stored in it. */
-  async transaction<R>(work: (tx: Tx) => Promise<R>): Promise<R> {
-    const { value, stored, sentBack } = await transaction(this.#options.dataSource, async (tx) => ({
-      value: await work(tx),
-      stored: this.#stored.get(tx) ?? [],
-      sentBack: this.#sentBack.has(tx)
-    }))
+  async transaction<R>(work: (tx: Tx) => Promise<R>, options?: TransactionOptions): Promise<R> {
+    const { value, stored, sentBack } = await this.#watched(work, options)
     if (sentBack) this.#options.committed([])
     for (const { rows, inserted } of stored) {
       const [{ ids: pairs }] = (await inserted) as [{ ids: string }]
@@ -124,6 +134,45 @@ export class Outbox {
     }
     return value
   }
+
+  /** Whether the database does what work needs: it begins a transaction, takes a row and finds room for it. */
+  async works(): Promise<boolean> {
+    return (await this.problem()) === undefined
+  }
+
+  /** What keeps the database from doing what work needs; undefined: nothing. */
+  async problem(): Promise<string | undefined> {
+    try {
+      await this.#watched(async (tx) => {
+        void write(tx, TAKE_ROOM, [fillers()])
+        void write(tx, GIVE_BACK, [])
+      })
+      return undefined
+    } catch (error) {
+      return describeError(error).text
+    }
+  }
+
+  async #watched<R>(work: (tx: Tx) => Promise<R>, options?: TransactionOptions) {
+    const { dataSource } = this.#options
+    try {
+      const result = await transaction(
+        dataSource,
+        async (tx) => ({ value: await work(tx), stored: this.#stored.get(tx) ?? [], sentBack: this.#sentBack.has(tx) }),
+        options
+      )
+      this.outage.worked()
+      return result
+    } catch (error) {
+      if (error instanceof DatabaseAway) this.outage.failed(error)
+      throw error
+    }
+  }
+}
+
+/** More than a page of text that cannot be compressed: the table has to grow by it, unless there is room from before. */
+function fillers(): string[] {
+  return Array.from({ length: 3 }, () => randomBytes(1500).toString('hex'))
 }
 
 /** Rows on their way into the table, which gives them their ids. */

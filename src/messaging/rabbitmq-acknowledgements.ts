@@ -40,9 +40,14 @@ export class Acknowledgements {
     this.#whenSettled()
   }
 
+  /** The channel is about to close: what is given back from now on goes with it, and is not handed out to us again before. */
+  end(): void {
+    this.#ending = true
+  }
+
   /** The channel is about to close: resolves when nothing that was handed out is in use any more. */
   settled(): Promise<void> {
-    this.#ending = true
+    this.end()
     return new Promise((resolve) => {
       this.#settled = resolve
       this.#whenSettled()

@@ -88,7 +88,11 @@ export class RabbitSubscription implements Subscription {
     log.info({ endpoint }, 'Consuming from RabbitMQ')
     const stopped = new Promise<undefined>((resolve) => {
       if (this.#cancelled.signal.aborted) resolve(undefined)
-      this.#cancelled.signal.addEventListener('abort', () => resolve(undefined), { once: true })
+      this.#cancelled.signal.addEventListener('abort', () => {
+        // At once: whoever cancels may give back in the same turn.
+        acks.end()
+        resolve(undefined)
+      }, { once: true })
     })
     const lost = await Promise.race([ended, consumerGone, stopped])
     if (this.#cancelled.signal.aborted && acks.open) {

@@ -1,10 +1,14 @@
+import { DatabaseAway } from './away.ts'
 import { backoff, type BatchFailure } from './batcher.ts'
+import { Thrown } from './describe.ts'
+import type { Message } from './message.ts'
 import type { Outbox } from './outbox.ts'
-import { isAmbiguous, isBadData, isConflict, isUnavailable } from './sql.ts'
+import { isBadData, isConflict, isLockTimeout } from './sql.ts'
 
-/** A batch that meets this many conflicts or timeouts in a row, with a database that answers, has a fault of its own. */
+/** A batch that meets this many conflicts in a row, with a database that answers, has a fault of its own. */
 const MOST_CONFLICTS = 20
-const MOST_TIMEOUTS = 3
+/** After so many failures that look like the database's, it is asked whether it works: if it does, they are the batch's own. */
+const MOST_OUTAGES = 3
 
 /** What becomes of a message whose handler fails. Conflicts and an absent database are waited out and do not count. */
 export interface RetryPolicy {
@@ -23,21 +27,38 @@ export class NotRetryable extends Error {
   override readonly name: string = 'NotRetryable'
 }
 
-export function isWorthRetrying(error: unknown, { notRetryable }: RetryPolicy): boolean {
-  return !(error instanceof NotRetryable || isBadData(error) || notRetryable?.(error))
+/** Some messages of a batch can never be handled, and the handler knows which: the others are handled without them, at once. */
+export class Refused extends NotRetryable {
+  readonly #reasons: ReadonlyMap<Message, Error>
+
+  /** @param reasons why, for each of them: what its dead letter says */
+  constructor(reasons: ReadonlyMap<Message, Error>) {
+    super([...reasons.values()][0]?.message ?? 'refused')
+    this.#reasons = reasons
+  }
+
+  reasonFor(message: Message): Error | undefined {
+    return this.#reasons.get(message)
+  }
 }
 
-/** What to do with a batch of messages whose transaction failed: wait out what counts for nothing, else find the guilty one. */
-export async function waitOrSplit(error: unknown, attempt: number, outbox: Outbox): Promise<BatchFailure> {
+export function isWorthRetrying(error: Error, { notRetryable }: RetryPolicy): boolean {
+  if (error instanceof NotRetryable || isBadData(error)) return false
+  try {
+    return !notRetryable?.(error instanceof Thrown ? error.thrown : error)
+  } catch {
+    // It judged something that it did not expect: as it says nothing, the error may pass.
+    return true
+  }
+}
+
+/**
+ * What to do with a batch whose transaction failed: wait out what counts for nothing, else find the guilty one. Somebody's lock is waited
+ * for once, and then only by those that need it.
+ */
+export async function waitOrSplit(error: Error, attempt: number, outbox: Outbox): Promise<BatchFailure> {
+  if (isLockTimeout(error)) return attempt === 1 ? { retryAfterMs: backoff(1, 20, 500) } : 'split'
   if (isConflict(error) && attempt <= MOST_CONFLICTS) return { retryAfterMs: backoff(attempt, 20, 500) }
-  if (!isUnavailable(error) || (isAmbiguous(error) && attempt > MOST_TIMEOUTS && (await answers(outbox)))) return 'split'
+  if (!(error instanceof DatabaseAway) || (attempt > MOST_OUTAGES && (await outbox.works()))) return 'split'
   return { retryAfterMs: backoff(attempt, 100, 5000) }
-}
-
-/** Whether the database takes a transaction now. */
-async function answers(outbox: Outbox): Promise<boolean> {
-  return outbox.transaction(async () => {}).then(
-    () => true,
-    () => false
-  )
 }

@@ -1,6 +1,8 @@
-import type { ClientBase, QueryResultRow } from 'pg'
-import type { DataSource, EntityManager } from 'typeorm'
+import pg, { type ClientBase, type QueryResultRow } from 'pg'
+import { QueryFailedError, type DataSource, type EntityManager, type QueryRunner } from 'typeorm'
 import { parameter } from './array-literal.ts'
+import { codeOf, DatabaseAway, isServersOwn } from './away.ts'
+import { asError } from './describe.ts'
 import { OpenTransaction, type Statement } from './open-transaction.ts'
 
 /** The open transaction: always an argument, never ambient. */
@@ -20,30 +22,49 @@ class Swallowed extends Error {
 
 const open = new WeakMap<Tx, OpenTransaction>()
 
+const SET_LOCK_TIMEOUT = statement(`select set_config('lock_timeout', $1, true)`)
+
+export interface TransactionOptions {
+  /** How long a statement may wait for a lock, ms; the session's own limit when not given. */
+  lockTimeoutMs?: number
+}
+
 /**
  * Runs work in a transaction. What `write` has sent goes to the server together with the commit, which fails with it.
- * @throws what the work threw, what the first failed `write` met, or an error when a failed statement's error was swallowed:
- * PostgreSQL would answer such a commit with a rollback, and say nothing
+ * @throws DatabaseAway when the database could not do it, whatever the work made of that; otherwise what the work threw (as an Error), what
+ * the first failed `write` met, or an error when a failed statement's error was swallowed: PostgreSQL would answer such a commit with a
+ * rollback, and say nothing
  */
-export async function transaction<R>(dataSource: DataSource, work: (tx: Tx) => Promise<R>): Promise<R> {
+export async function transaction<R>(dataSource: DataSource, work: (tx: Tx) => Promise<R>, { lockTimeoutMs }: TransactionOptions = {}): Promise<R> {
   const runner = dataSource.createQueryRunner()
   try {
-    const current = new OpenTransaction((await runner.connect()) as ClientBase)
+    const current = new OpenTransaction(await sessionOf(runner))
     // As TypeORM's own startTransaction() leaves it: what runs inside is a savepoint.
     Object.assign(runner, { isTransactionActive: true, transactionDepth: 1, query: inTurn(runner.query.bind(runner), current) })
     open.set(runner.manager, current)
     try {
-      const result = await work(runner.manager)
+      if (lockTimeoutMs !== undefined) void write(runner.manager, SET_LOCK_TIMEOUT, [`${lockTimeoutMs}ms`])
+      const result = await Promise.race([work(runner.manager), current.lost])
       if (!(await current.commit())) throw new Swallowed()
       return result
-    } catch (error) {
+    } catch (thrown) {
+      const error = asError(thrown)
       await current.rollback(error)
-      throw causeOf(error, current.failedWrite)
+      throw current.away === undefined ? causeOf(error, current.failedWrite) : new DatabaseAway(current.away)
     } finally {
+      current.close()
       Object.assign(runner, { isTransactionActive: false, transactionDepth: 0 })
     }
   } finally {
     await runner.release()
+  }
+}
+
+async function sessionOf(runner: QueryRunner): Promise<ClientBase> {
+  try {
+    return (await runner.connect()) as ClientBase
+  } catch (error) {
+    throw error instanceof DatabaseAway ? error : new DatabaseAway(error)
   }
 }
 
@@ -118,29 +139,31 @@ export function jsonTexts(n: number): string {
   return `string_to_array($${n}::text, U&'\\001E')`
 }
 
-/** The SQLSTATE or system error code of a database error, wrapped by TypeORM or not. */
-function codeOf(error: unknown): string {
-  const { code, driverError } = (error ?? {}) as { code?: unknown; driverError?: { code?: unknown } }
-  const found = driverError?.code ?? code
-  return typeof found === 'string' ? found : ''
-}
-
 function isAborted(error: unknown): boolean {
   return codeOf(error) === '25P02'
 }
 
 /** Serialization failure, deadlock, lock not available, or another transaction was first: run again, the same work may succeed. */
 export function isConflict(error: unknown): boolean {
-  return error instanceof Conflict || ['40001', '40P01', '55P03'].includes(codeOf(error))
+  return error instanceof Conflict || /^(40001|40P01|55P03)$/.test(codeOf(error) ?? '')
 }
 
-// Connection trouble, out of disk or memory or connections, shutting down, I/O error, killed while idle, read-only, internal error.
-const UNAVAILABLE_CODES = /^(08...|53...|57...|58...|25P0[34]|25006|XX...|E(CONN\w+|PIPE|NOTFOUND|AI_AGAIN|TIMEDOUT|HOSTUNREACH|NETUNREACH))$/
+/** Somebody kept a lock for longer than it may be waited for. */
+export function isLockTimeout(error: unknown): boolean {
+  return codeOf(error) === '55P03'
+}
+
+/** What pg says by itself, where nobody has told it from the work's own errors yet. */
 const UNAVAILABLE_TEXTS = /Connection terminated|timeout exceeded when trying to connect|Query read timeout|not queryable|Driver not Connected|after calling end on the pool/i
 
-/** The database is away, restarting, full, read-only or hangs: nothing is wrong with the work itself. */
+/**
+ * The database is away, restarting, full, read-only or hangs: nothing is wrong with the work itself. Of what `transaction` throws, only
+ * DatabaseAway says so for certain: what looks like it may be of another server that the work asked.
+ */
 export function isUnavailable(error: unknown): boolean {
-  return UNAVAILABLE_CODES.test(codeOf(error)) || (error instanceof Error && UNAVAILABLE_TEXTS.test(error.message))
+  if (error instanceof DatabaseAway) return true
+  if (error instanceof QueryFailedError || error instanceof pg.DatabaseError) return isServersOwn(error)
+  return error instanceof Error && UNAVAILABLE_TEXTS.test(error.message)
 }
 
 /**
@@ -148,12 +171,12 @@ export function isUnavailable(error: unknown): boolean {
  * internal error.
  */
 export function isAmbiguous(error: unknown): boolean {
-  return /^(57014|08P01|XX...|54...)$/.test(codeOf(error)) || (error instanceof Error && /Query read timeout/.test(error.message))
+  return /^(57014|08P01|XX...|54...)$/.test(codeOf(error) ?? '') || (error instanceof Error && /Query read timeout/.test(error.message))
 }
 
 /** The database cannot store these values (SQLSTATE class 22, such as a NUL in JSON): no retry will change that. */
 export function isBadData(error: unknown): boolean {
-  return /^22...$/.test(codeOf(error))
+  return /^22...$/.test(codeOf(error) ?? '')
 }
 
 /** Another transaction was first: the same work, run again, will see it. */

@@ -5,7 +5,8 @@ import type { Log } from '../messaging/log.ts'
 import { Loop } from '../messaging/loop.ts'
 import { message, type Message } from '../messaging/message.ts'
 import type { Outbox } from '../messaging/outbox.ts'
-import { isConflict, isUnavailable, run, statement, write, type Tx } from '../messaging/sql.ts'
+import { waitOrSplit } from '../messaging/retry.ts'
+import { run, statement, write, type Tx } from '../messaging/sql.ts'
 import { within } from '../messaging/within.ts'
 import { claimDue, GATEWAY_TIMEOUT_MS, type Claimed } from './claim.ts'
 import type { PaymentGateway } from './gateway.ts'
@@ -76,7 +77,7 @@ export class Cashier {
     this.#answers = new Batcher({
       limit: BATCH,
       work: (batch) => this.#record(batch),
-      onError: (error, attempt) => (isConflict(error) || isUnavailable(error) ? { retryAfterMs: backoff(attempt, 50, 5000) } : 'split'),
+      onError: (error, attempt) => waitOrSplit(error, attempt, outbox),
       // The claim runs out and the gateway is asked again under the same key.
       failed: ({ payment }, error) => this.#log.error({ err: error, orderId: payment.orderId }, 'The gateway answered, and the answer could not be recorded; it will be asked again')
     })

@@ -21,19 +21,20 @@ const READ = statement(`select order_id, status, amount, currency, failure_reaso
 
 /** Takes payments, and has the cashier ask for them as soon as they are committed. */
 export function takingPayments(cashier: Cashier): Handler {
-  let claimed: Claimed[] = []
-  let began = 0
+  /** By the batch that they came in. */
+  const taken = new WeakMap<readonly Message[], { claimed: Claimed[]; began: number }>()
   return handle(
     StockReservedEvent,
     async (messages, tx) => {
-      began = performance.now()
-      const taken = await takePayments(messages, tx, cashier.hasRoom)
-      claimed = taken.claimed
-      return taken.answers
+      const began = performance.now()
+      const { claimed, answers } = await takePayments(messages, tx, cashier.hasRoom)
+      taken.set(messages, { claimed, began })
+      return answers
     },
     {
-      committed() {
-        if (claimed.length > 0) cashier.ask(claimed.splice(0), began)
+      committed(messages) {
+        const { claimed, began } = taken.get(messages)!
+        if (claimed.length > 0) cashier.ask(claimed, began)
         else cashier.wake()
       }
     }

@@ -1,6 +1,6 @@
 import type { Handler } from '../messaging/handler.ts'
 import type { Message } from '../messaging/message.ts'
-import { NotRetryable } from '../messaging/retry.ts'
+import { NotRetryable, Refused } from '../messaging/retry.ts'
 import type { Tx } from '../messaging/sql.ts'
 import type { SagaDefinition } from './define.ts'
 import { endsOf } from './diagram.ts'
@@ -117,12 +117,11 @@ export class SagaHost {
     const rows = await lockInstances(tx, name, ids)
     const now = nowOf(rows)
     const instances = new Map(rows.map((row) => [row.saga_id, SagaInstance.load(this.definition, row, now)]))
-    for (const message of messages) {
-      // The body's id may be written in capitals; Postgres answers in small letters.
-      const instance = instances.get(message.correlationId!.toLowerCase())
-      if (!instance) throw new NotRetryable(`${message.contract.name}: no ${name} saga ${message.correlationId}`)
-      instance.apply(message, now)
-    }
+    // The body's id may be written in capitals; Postgres answers in small letters.
+    const instanceOf = (message: Message) => instances.get(message.correlationId!.toLowerCase())
+    const orphans = messages.filter((message) => !instanceOf(message))
+    if (orphans.length > 0) throw new Refused(new Map(orphans.map((orphan) => [orphan, new NoInstance(orphan, name)])))
+    for (const message of messages) instanceOf(message)!.apply(message, now)
     return this.#save(tx, rows, [...instances.values()])
   }
 
@@ -142,6 +141,15 @@ export class SagaHost {
       return { sagaId, state, status: statusOf(state), context }
     })
     await project(tx, changes.toSorted((a, b) => (a.sagaId < b.sagaId ? -1 : 1)))
+  }
+}
+
+/** A message for an instance that is not here, and was not begun here: no retry will bring it. */
+export class NoInstance extends NotRetryable {
+  override readonly name = 'NoInstance'
+
+  constructor({ contract, correlationId }: Message, saga: string) {
+    super(`${contract.name}: no ${saga} saga ${correlationId}`)
   }
 }
 
