@@ -11,11 +11,12 @@ import { Endpoint } from './messaging/endpoint.ts'
 import type { Handler } from './messaging/handler.ts'
 import { InboxCleaner } from './messaging/inbox-cleaner.ts'
 import { describing, type Log } from './messaging/log.ts'
-import type { Contract } from './messaging/message.ts'
+import type { Contract, Message } from './messaging/message.ts'
 import { Outage } from './messaging/outage.ts'
 import { Outbox } from './messaging/outbox.ts'
 import { Readiness } from './messaging/readiness.ts'
 import { Relay } from './messaging/relay.ts'
+import type { Tx } from './messaging/sql.ts'
 import { topologyOf, type Topology } from './messaging/topology.ts'
 import type { Transport } from './messaging/transport.ts'
 import { orderService } from './order/service.ts'
@@ -44,6 +45,8 @@ interface ServiceParts {
   handlers: readonly Handler[]
   routes: readonly FastifyPluginAsync[]
   workers: readonly Worker[]
+  /** See deadLetterRoutes. */
+  undo?(tx: Tx, correlationId: string): Promise<Message[] | undefined>
   /** Where requests wait for their transaction. */
   intake?: { stop(): Promise<void> }
 }
@@ -108,7 +111,7 @@ export class Service {
     this.#readiness = new Readiness(this.outbox)
     this.parts = definition.build({ dataSource: this.dataSource, outbox: this.outbox, log }, settings)
     const office = new DeadLetterOffice(this.dataSource, this.outbox, log)
-    this.routes = [...this.parts.routes, deadLetterRoutes({ name, dataSource: this.dataSource, office, inboxDays: settings.inboxDays })]
+    this.routes = [...this.parts.routes, deadLetterRoutes({ name, dataSource: this.dataSource, office, undo: this.parts.undo, inboxDays: settings.inboxDays })]
     this.#workers = [...this.parts.workers, office, new InboxCleaner(this.dataSource, settings.inboxDays, log)]
     this.#endpoint = new Endpoint({
       definition: { name, handlers: this.parts.handlers, retry: { redeliverySeconds: settings.redeliverySeconds } },

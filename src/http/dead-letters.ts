@@ -2,8 +2,10 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { isUtf8 } from 'node:buffer'
 import Type from 'typebox'
 import type { DataSource } from 'typeorm'
-import { groupDeadLetters, listDeadLetters, readDeadLetter } from '../messaging/dead-letter-list.ts'
-import { NotAllowed, type DeadLetterOffice } from '../messaging/dead-letter-retry.ts'
+import { groupDeadLetters, listDeadLetters, listDeleted, readDeadLetter } from '../messaging/dead-letter-list.ts'
+import { LOST_MINUTES, NotAllowed, type DeadLetterOffice } from '../messaging/dead-letter-retry.ts'
+import type { Message } from '../messaging/message.ts'
+import type { Tx } from '../messaging/sql.ts'
 import { nullable } from './nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './page.ts'
 import { HttpProblem, notFound } from './problem.ts'
@@ -14,14 +16,17 @@ const SHOWN_BYTES = 64 * 1024
 /** Letters a second in a group retry, when the request does not say. */
 const PER_SECOND = 20
 
-const Text = Type.String({ minLength: 1, maxLength: 300 })
+/** What PostgreSQL can look for: no control characters, no half of a surrogate pair. */
+const TEXT = '^(?:[^\\u0000-\\u001f\\u007f\\ud800-\\udfff]|[\\ud800-\\udbff][\\udc00-\\udfff])+$'
+const Text = Type.String({ minLength: 1, maxLength: 300, pattern: TEXT })
+const Reason = Type.Object({ reason: Type.String({ minLength: 1, maxLength: 500, pattern: TEXT, description: 'For the audit' }) }, { additionalProperties: false })
 const Time = Type.String({ format: 'date-time' })
 
 const Filter = {
   kind: Type.Optional(Type.Enum(['error', 'skipped'], { description: 'error: could not be handled; skipped: no handler takes its type' })),
-  type: Type.Optional(Type.String({ minLength: 1, maxLength: 300, description: 'Contract name, such as OrderCreatedEvent' })),
+  type: Type.Optional({ ...Text, description: 'Contract name, such as OrderCreatedEvent' }),
   exception: Type.Optional(Text),
-  reason: Type.Optional(Type.String({ minLength: 1, maxLength: 300, description: 'A part of the reason, in any case' })),
+  reason: Type.Optional({ ...Text, description: 'A part of the reason, in any case' }),
   messageId: Type.Optional(Text),
   correlationId: Type.Optional(Text),
   from: Type.Optional({ ...Time, description: 'Last seen at this time or later' }),
@@ -43,8 +48,11 @@ const Summary = Type.Object({
   seen: Type.Integer({ description: 'How often it became a dead letter' }),
   firstSeenAt: Type.String(),
   lastSeenAt: Type.String(),
-  bytes: Type.Integer()
+  bytes: Type.Integer(),
+  retryingSince: nullable(Type.String({ description: `While it is being retried; ${LOST_MINUTES} minutes later it may be retried or deleted again` }))
 })
+
+const Deleted = Type.Object({ ...Type.Omit(Summary, ['status', 'retryingSince']).properties, why: nullable(Type.String()), deletedAt: Type.String() })
 
 const Detail = Type.Object({
   ...Summary.properties,
@@ -78,6 +86,7 @@ const Retry = Type.Object({
   handled: Type.Integer(),
   failedAgain: Type.Integer(),
   underWay: Type.Integer({ description: 'Sent, no outcome yet' }),
+  lost: Type.Integer({ description: `Sent more than ${LOST_MINUTES} minutes ago, and no outcome: the message may be gone` }),
   startedAt: Type.String(),
   endedAt: nullable(Type.String())
 })
@@ -92,12 +101,14 @@ export interface DeadLetterRouteOptions {
   name: string
   dataSource: DataSource
   office: DeadLetterOffice
+  /** What undoes all that was done for an instance that is not there; undefined when it is. Absent: there is nothing to undo. */
+  undo?(tx: Tx, correlationId: string): Promise<Message[] | undefined>
   /** How long the service's inbox remembers what was handled. */
   inboxDays: number
 }
 
 /** The dead letters of one service: to look at, to send back, to delete. */
-export function deadLetterRoutes({ name, dataSource, office, inboxDays }: DeadLetterRouteOptions): FastifyPluginAsyncTypebox {
+export function deadLetterRoutes({ name, dataSource, office, undo, inboxDays }: DeadLetterRouteOptions): FastifyPluginAsyncTypebox {
   const path = `/ops/${name}/dead-letters`
   const missing = (id: string) => notFound(`dead letter ${id} in ${name}`)
 
@@ -109,19 +120,54 @@ export function deadLetterRoutes({ name, dataSource, office, inboxDays }: DeadLe
       },
       async ({ query: { cursor, limit = DEFAULT_LIMIT, ...filter } }) => {
         const before = decodeCursor(cursor, /^[0-9]{1,15}$/)
-        const letters = await listDeadLetters(dataSource, withTimes(filter), limit + 1, before === undefined ? undefined : Number(before))
-        return toPage(letters, limit, ({ id }) => String(id))
+        const { letters, readOn } = await listDeadLetters(dataSource, withTimes(filter), limit + 1, before === undefined ? undefined : Number(before))
+        return toPage(letters, limit, ({ id }) => String(id), readOn === undefined ? undefined : String(readOn))
       }
     )
 
     app.get(
       `${path}/groups`,
-      { schema: { tags, summary: 'How many, by type and exception', querystring: Type.Object(ListFilter, { additionalProperties: false }), response: { 200: Type.Object({ total: Type.Integer(), groups: Type.Array(Group) }) } } },
+      { schema: { tags, summary: 'How many, by type and exception', querystring: Type.Object(ListFilter, { additionalProperties: false }), response: { 200: Type.Object({ total: Type.Integer(), groups: Type.Array(Group), since: nullable(Type.String({ description: 'Letters that were first seen before are not counted; null: all are' })) }) } } },
       async ({ query }) => {
-        const groups = await groupDeadLetters(dataSource, withTimes(query))
-        return { total: groups.reduce((sum, { count }) => sum + count, 0), groups }
+        const { groups, since } = await groupDeadLetters(dataSource, withTimes(query))
+        return { total: groups.reduce((sum, { count }) => sum + count, 0), groups, since }
       }
     )
+
+    app.get(
+      `${path}/deleted`,
+      { schema: { tags, summary: 'Letters that were deleted in the last 30 days, newest first', querystring: Type.Object(PageQuery, { additionalProperties: false }), response: { 200: Page(Deleted) } } },
+      async ({ query: { cursor, limit = DEFAULT_LIMIT } }) => {
+        const before = decodeCursor(cursor, /^[0-9]{1,15}$/)
+        return toPage(await listDeleted(dataSource, limit + 1, before === undefined ? undefined : Number(before)), limit, ({ id }) => String(id))
+      }
+    )
+
+    app.post(`${path}/deleted/:id/restore`, { schema: { tags, summary: 'Bring a deleted letter back', description: '409 when its message has become a dead letter again since.', params: ById, response: { 200: Summary } } }, async ({ params: { id } }) => {
+      if (!(await allowed(office.restore(Number(id))))) throw notFound(`deleted dead letter ${id} in ${name}`)
+      return (await readDeadLetter(dataSource, Number(id)))!
+    })
+
+    if (undo) {
+      app.post(
+        `${path}/:id/undo`,
+        {
+          schema: {
+            tags,
+            summary: 'Undo what was done for an instance that is gone',
+            description: 'For a message whose saga is not there, and never will be: the commands that undo its effects are sent for its id, and the letter counts as handled. 409 when the instance is there.',
+            params: ById,
+            body: Reason,
+            response: { 202: Type.Object({ id: Type.Integer(), status: Type.Literal('handled'), sent: Type.Array(Type.Object({ type: Type.String(), messageId: Type.String() })) }) }
+          }
+        },
+        async ({ params: { id }, body: { reason } }, reply) => {
+          const sent = await allowed(office.undo(Number(id), reason, undo))
+          if (!sent) throw missing(id)
+          return reply.code(202).send({ id: Number(id), status: 'handled', sent: sent.map(({ contract, messageId }) => ({ type: contract.name, messageId })) })
+        }
+      )
+    }
 
     app.get(`${path}/:id`, { schema: { tags, summary: 'One letter: payload, headers, cause, every attempt', params: ById, response: { 200: Detail } } }, async ({ params: { id } }) => {
       const letter = await readDeadLetter(dataSource, Number(id))
@@ -158,7 +204,7 @@ export function deadLetterRoutes({ name, dataSource, office, inboxDays }: DeadLe
 
     app.delete(
       `${path}/:id`,
-      { schema: { tags, summary: 'Delete it; an audit row stays', params: ById, querystring: Type.Object({ why: Type.Optional(Type.String({ maxLength: 500 })) }, { additionalProperties: false }), response: { 204: Type.Null() } } },
+      { schema: { tags, summary: 'Delete it; for 30 days it can be brought back', params: ById, querystring: Type.Object({ why: Type.Optional(Type.String({ maxLength: 500, pattern: `^$|${TEXT}` })) }, { additionalProperties: false }), response: { 204: Type.Null() } } },
       async ({ params: { id }, query: { why } }, reply) => {
         if (!(await allowed(office.delete(Number(id), why)))) throw missing(id)
         return reply.code(204).send(null)

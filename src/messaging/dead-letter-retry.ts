@@ -1,17 +1,20 @@
 import type { DataSource } from 'typeorm'
 import { retryConflicts } from './conflict.ts'
 import type { Worker } from './context.ts'
-import { conditionOf, type Condition, type DeadLetterFilter } from './dead-letter-list.ts'
+import { conditionOf, countLetters, type Condition, type DeadLetterFilter } from './dead-letter-list.ts'
 import { UUID } from './envelope.ts'
 import { replayHeaders } from './failure.ts'
 import { newId } from './id.ts'
 import type { Log } from './log.ts'
 import { Loop } from './loop.ts'
+import type { Message } from './message.ts'
 import type { Outbox, SentBack } from './outbox.ts'
 import { isConflict, isUnavailable, storableText, type Tx } from './sql.ts'
 import type { Headers } from './transport.ts'
 import { forgetStart } from './unfinished.ts'
 
+/** Letters looked through for the oldest that fits. */
+const OLDEST = 100_000
 /** Letters sent before any of them has shown how it ends. */
 const FIRST = 5
 /** A group retry stops when so many have failed again, and more than were handled. */
@@ -19,6 +22,24 @@ const MOST_FAILURES = 3
 /** How often a running group retry is looked at, and how soon another process takes one over, ms. */
 const TICK_MS = 250
 const POLL_MS = 5000
+
+/** A letter that has been retried for so long without an outcome may be retried or deleted again: its message may be gone. */
+export const LOST_MINUTES = 15
+
+// What waits in the outbox still is not lost. Without a time: sent back by a version that recorded none.
+const LOST = `dead_letter.status = 'retrying' and coalesce(dead_letter.retrying_since < now() - interval '${LOST_MINUTES} minutes', true)
+  and not exists (select from outbox where due_at is not null and headers ->> 'sagabox-replayed' = dead_letter.id::text)`
+
+const DELETE = `
+  with deleted as (delete from dead_letter where id = $1 returning *)
+  insert into dead_letter_deleted (id, letter, payload, why) select id, to_jsonb(deleted) - 'payload', payload, $2 from deleted`
+
+// The columns that the table has today: those that came later take their defaults.
+const RESTORE = `
+  insert into dead_letter overriding system value
+  select (jsonb_populate_record(null::dead_letter, letter || jsonb_build_object('payload', payload, 'status', 'waiting', 'retry_id', null, 'retrying_since', null))).*
+  from dead_letter_deleted where id = $1
+  on conflict (endpoint, fingerprint) do nothing returning id`
 
 /** An operator's request that the letter's state does not allow. */
 export class NotAllowed extends Error {
@@ -38,21 +59,25 @@ export interface GroupRetry {
   failedAgain: number
   /** Sent, and not known yet how they end. */
   underWay: number
+  /** Sent so long ago that nobody will tell how they ended: each may be retried or deleted by itself. */
+  lost: number
   startedAt: string
   endedAt: string | null
 }
 
-type Counts = Pick<GroupRetry, 'sent' | 'handled' | 'failedAgain' | 'underWay'>
+type Counts = Pick<GroupRetry, 'sent' | 'handled' | 'failedAgain' | 'underWay' | 'lost'>
 type GroupRow = Omit<GroupRetry, 'left'> & { outcome: Counts | null }
 
 interface LockedLetter {
   id: string
   endpoint: string
   status: string
+  lost: boolean
   message_id: string | null
   payload: Buffer
   content_type: string | null
   headers: Headers
+  correlation_id: string | null
   exception: string
   reason: string
   message_type: string | null
@@ -61,13 +86,14 @@ interface LockedLetter {
   last_seen_at: Date
 }
 
-const LETTER = 'id, endpoint, status, message_id, payload, content_type, headers, exception, reason, message_type, seen, first_seen_at, last_seen_at'
+const LETTER = `id, endpoint, status, ${LOST} as lost, message_id, correlation_id, payload, content_type, headers, exception, reason, message_type, seen, first_seen_at, last_seen_at`
 
 const GROUP = `
   select retry.id::float8 as id, filter, per_second as "perSecond", state, retry.reason, started_at as "startedAt", ended_at as "endedAt", outcome,
     count(letter.id)::integer as sent, count(letter.id) filter (where letter.status = 'handled')::integer as handled,
-    count(letter.id) filter (where letter.status = 'waiting')::integer as "failedAgain", count(letter.id) filter (where letter.status = 'retrying')::integer as "underWay"
-  from dead_letter_retry as retry left join dead_letter as letter on letter.retry_id = retry.id`
+    count(letter.id) filter (where letter.status = 'waiting')::integer as "failedAgain", count(letter.id) filter (where letter.status = 'retrying' and not letter.lost)::integer as "underWay",
+    count(letter.id) filter (where letter.lost)::integer as lost
+  from dead_letter_retry as retry left join lateral (select dead_letter.id, dead_letter.status, ${LOST} as lost from dead_letter where dead_letter.retry_id = retry.id) as letter on true`
 
 /** What operators do with dead letters. Everything is audited, and everything that is sent goes through the outbox. */
 export class DeadLetterOffice implements Worker {
@@ -97,7 +123,8 @@ export class DeadLetterOffice implements Worker {
     return this.#request(async (tx) => {
       const [letter] = await lockLetters(tx, { sql: 'id = $1', values: [id] }, 1)
       if (!letter) return undefined
-      if (letter.status !== 'waiting') throw new NotAllowed(letter.status === 'handled' ? 'It has been handled since' : 'It is being retried already')
+      if (letter.status === 'handled') throw new NotAllowed('It has been handled since')
+      if (letter.status === 'retrying' && !letter.lost) throw new NotAllowed(`It is being retried already; without an outcome it may be retried again ${LOST_MINUTES} minutes after it was sent`)
       await this.#sendBack(tx, [letter], null)
       return { messageId: letter.message_id, firstSeenAt: new Date(letter.first_seen_at).toISOString() }
     })
@@ -106,7 +133,7 @@ export class DeadLetterOffice implements Worker {
   /** When the oldest letter that waits and fits was first seen, ISO 8601; undefined when none does. */
   async oldest(filter: DeadLetterFilter): Promise<string | undefined> {
     const { sql, values } = conditionOf({ ...filter, status: 'waiting' })
-    const [row]: { oldest: Date | null }[] = await this.#dataSource.query(`select min(first_seen_at) as oldest from dead_letter where ${sql}`, values)
+    const [row]: { oldest: Date | null }[] = await this.#dataSource.query(`select min(first_seen_at) as oldest from (select * from dead_letter where status = 'waiting' order by id limit ${OLDEST}) as dead_letter where ${sql}`, values)
     return row?.oldest ? new Date(row.oldest).toISOString() : undefined
   }
 
@@ -150,10 +177,50 @@ export class DeadLetterOffice implements Worker {
     return this.#request(async (tx) => {
       const [letter] = await lockLetters(tx, { sql: 'id = $1', values: [id] }, 1)
       if (!letter) return false
-      if (letter.status === 'retrying') throw new NotAllowed('It is being retried; wait until it is handled or has failed again')
+      if (letter.status === 'retrying' && !letter.lost) throw new NotAllowed(`It is being retried; wait until it is handled or has failed again, at most ${LOST_MINUTES} minutes`)
       await audit(tx, 'delete', [letter], { why: why ?? null })
-      await tx.query('delete from dead_letter where id = $1', [id])
+      await tx.query(DELETE, [id, why ?? null])
       return true
+    })
+  }
+
+  /**
+   * Brings a deleted letter back, as it was.
+   * @returns whether there was one
+   * @throws NotAllowed when its message has become a dead letter again
+   */
+  restore(id: number): Promise<boolean> {
+    return this.#request(async (tx) => {
+      const deleted = await tx.query<unknown[]>('select from dead_letter_deleted where id = $1 for update', [id])
+      if (deleted.length === 0) return false
+      const restored = await tx.query<unknown[]>(RESTORE, [id])
+      if (restored.length === 0) throw new NotAllowed('Its message has become a dead letter again since: look there')
+      const letters = await lockLetters(tx, { sql: 'id = $1', values: [id] }, 1)
+      await audit(tx, 'restore', letters, {})
+      await tx.query('delete from dead_letter_deleted where id = $1', [id])
+      return true
+    })
+  }
+
+  /**
+   * Answers a letter whose instance is gone for ever by undoing what was done for it.
+   * @param compensate what undoes it, by correlation id; undefined when the instance is there
+   * @returns the messages that undo it; undefined when there is no such letter
+   * @throws NotAllowed when it is no such letter
+   */
+  undo(id: number, why: string, compensate: (tx: Tx, correlationId: string) => Promise<Message[] | undefined>): Promise<Message[] | undefined> {
+    return this.#request(async (tx) => {
+      const [letter] = await lockLetters(tx, { sql: 'id = $1', values: [id] }, 1)
+      if (!letter) return undefined
+      if (letter.status !== 'waiting' && !letter.lost) throw new NotAllowed(`It is ${letter.status}`)
+      const { correlation_id: correlationId } = letter
+      if (correlationId === null || !UUID.test(correlationId)) throw new NotAllowed('It does not say which instance it belongs to')
+      const messages = await compensate(tx, correlationId)
+      if (!messages) throw new NotAllowed(`The instance ${correlationId} is there: retry the letter instead`)
+      this.#outbox.add(tx, messages)
+      await audit(tx, 'undo', [letter], { why, sent: messages.map(({ contract, messageId }) => ({ type: contract.name, messageId })) })
+      await tx.query(`update dead_letter set status = 'handled' where id = $1`, [id])
+      return messages
     })
   }
 
@@ -193,19 +260,19 @@ export class DeadLetterOffice implements Worker {
     )
     if (!locked) return
     const retry = (await readGroup(tx, id))!
-    const { filter, perSecond, sent, handled, failedAgain, underWay } = retry
+    const { filter, perSecond, sent, handled, failedAgain, underWay, lost } = retry
     if (failedAgain >= MOST_FAILURES && failedAgain > handled) return endGroup(tx, retry, 'stopped', `${failedAgain} of the first ${sent} failed again`)
-    const room = sent < FIRST ? FIRST - sent : underWay > 0 && handled + failedAgain < FIRST ? 0 : Math.floor((perSecond * Math.min(locked.sinceMs ?? 1000, 1000)) / 1000)
+    const room = sent < FIRST ? FIRST - sent : underWay > 0 && handled + failedAgain + lost < FIRST ? 0 : Math.floor((perSecond * Math.min(locked.sinceMs ?? 1000, 1000)) / 1000)
     if (room < 1) return
     const letters = await lockLetters(tx, leftOf(id, locked.startedAt, filter), room)
     if (letters.length > 0) {
       await this.#sendBack(tx, letters, id)
       await tx.query('update dead_letter_retry set sent_at = clock_timestamp() where id = $1', [id])
-    } else if (underWay === 0) await endGroup(tx, retry, 'done', null)
+    } else if (underWay === 0) await endGroup(tx, retry, 'done', lost > 0 ? `${lost} never came back: retry or delete each by itself` : null)
   }
 
   async #sendBack(tx: Tx, letters: readonly LockedLetter[], retryId: number | null): Promise<void> {
-    await tx.query(`update dead_letter set status = 'retrying', retry_id = coalesce($2, retry_id) where id = any($1)`, [letters.map(({ id }) => id), retryId])
+    await tx.query(`update dead_letter set status = 'retrying', retrying_since = now(), retry_id = coalesce($2, retry_id) where id = any($1)`, [letters.map(({ id }) => id), retryId])
     await audit(tx, 'retry', letters, { retryId })
     // A new beginning: the starts that made it a dead letter do not count against it.
     for (const { endpoint, message_id: messageId } of letters) if (messageId !== null && UUID.test(messageId)) forgetStart(tx, endpoint, [messageId])
@@ -226,8 +293,8 @@ export class DeadLetterOffice implements Worker {
 
   async #withRest({ outcome, ...row }: GroupRow): Promise<GroupRetry> {
     const { sql, values } = leftOf(row.id, row.startedAt, row.filter)
-    const [{ left }]: [{ left: number }] = row.state === 'done' ? [{ left: 0 }] : await this.#dataSource.query(`select count(*)::integer as left from dead_letter where ${sql}`, values)
-    return { ...row, ...outcome, left, startedAt: new Date(row.startedAt).toISOString(), endedAt: row.endedAt === null ? null : new Date(row.endedAt).toISOString() }
+    const [{ left }]: [{ left: number }] = row.state === 'done' ? [{ left: 0 }] : [{ left: await countLetters(this.#dataSource, { sql, values }) }]
+    return { ...row, ...outcome, lost: outcome?.lost ?? row.lost, left, startedAt: new Date(row.startedAt).toISOString(), endedAt: row.endedAt === null ? null : new Date(row.endedAt).toISOString() }
   }
 }
 
@@ -247,11 +314,11 @@ function leftOf(retryId: number, startedAt: Date | string, filter: DeadLetterFil
   return { sql: `status = 'waiting' and ${sql}`, values }
 }
 
-async function endGroup(tx: Tx, { id, sent, handled, failedAgain, underWay }: GroupRow, state: 'done' | 'stopped', reason: string | null): Promise<void> {
-  await tx.query('update dead_letter_retry set state = $2, reason = $3, outcome = $4, ended_at = now() where id = $1', [id, state, reason, JSON.stringify({ sent, handled, failedAgain, underWay })])
+async function endGroup(tx: Tx, { id, sent, handled, failedAgain, underWay, lost }: GroupRow, state: 'done' | 'stopped', reason: string | null): Promise<void> {
+  await tx.query('update dead_letter_retry set state = $2, reason = $3, outcome = $4, ended_at = now() where id = $1', [id, state, reason, JSON.stringify({ sent, handled, failedAgain, underWay, lost })])
 }
 
-async function audit(tx: Tx, action: 'retry' | 'delete', letters: readonly LockedLetter[], more: object): Promise<void> {
+async function audit(tx: Tx, action: 'retry' | 'delete' | 'restore' | 'undo', letters: readonly LockedLetter[], more: object): Promise<void> {
   await tx.query(`insert into dead_letter_audit (dead_letter_id, action, message_id, details) select * from unnest($1::bigint[], $2::text[], $3::text[], $4::jsonb[])`, [
     letters.map(({ id }) => id),
     letters.map(() => action),

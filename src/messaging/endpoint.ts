@@ -2,13 +2,14 @@ import { DatabaseAway } from './away.ts'
 import { backoff, Batcher, pause, type BatchFailure } from './batcher.ts'
 import { Blockers, SLOW_MS } from './blockers.ts'
 import { Consumer } from './consumer.ts'
+import { contentOf } from './content.ts'
 import { DeadLetterCollector } from './dead-letter-collector.ts'
 import { markHandled } from './dead-letter.ts'
 import { DeadLetterSender, type Failure } from './dead-letter-sender.ts'
 import { EnvelopeReader, UnreadableMessage } from './envelope.ts'
 import { attemptOf, attemptsIn, redeliveriesIn, redeliveryHeaders, replayedIn, waitingHeaders, type FailedAttempt } from './failure.ts'
 import type { Handler } from './handler.ts'
-import { claim, claimAsNew, isAnyClaimed } from './inbox.ts'
+import { claim, claimAsNew, isAnyClaimed, type Seen } from './inbox.ts'
 import type { Log } from './log.ts'
 import type { Contract, Message } from './message.ts'
 import type { Outbox } from './outbox.ts'
@@ -233,7 +234,7 @@ export class Endpoint {
     const ids = messages.map(({ messageId }) => messageId)
     try {
       await outbox.transaction(async (tx) => {
-        claimAsNew(tx, definition.name, ids)
+        claimAsNew(tx, definition.name, messages.map(seenOf))
         outbox.add(tx, await handler.handle(messages, tx))
       }, { lockTimeoutMs })
       return messages
@@ -248,9 +249,11 @@ export class Endpoint {
     const { definition, outbox } = this.#options
     const ids = batch.map(({ message }) => message.messageId)
     return outbox.transaction(async (tx) => {
-      const fresh = await claim(tx, definition.name, ids)
-      // `delete` says whether it was still there: the second copy of a message within one batch is dropped too.
-      const messages = batch.map(({ message }) => message).filter((message) => fresh.delete(message.messageId))
+      const all = batch.map(({ message }) => message)
+      const claims = await claim(tx, definition.name, all.map(seenOf))
+      const reused = all.filter((_, index) => claims[index] === 'reused')
+      if (reused.length > 0) throw new Refused(new Map(reused.map((message) => [message, new MessageIdReused(message)])))
+      const messages = all.filter((_, index) => claims[index] === 'new')
       if (messages.length > 0) outbox.add(tx, await handler.handle(messages, tx))
       if (batch.some(({ delivery }) => delivery.redeliveries > 0)) forgetStart(tx, definition.name, ids)
       const letters = batch.filter(({ delivery }) => replayedIn(delivery.headers) !== undefined)
@@ -402,6 +405,18 @@ class DeadlyMessage extends NotRetryable {
   constructor() {
     super(`the process ended ${DEADLY_STARTS + 1} times while this message was being handled`)
   }
+}
+
+/** This endpoint has handled another message under the same id: it is no copy of that one, and was not handled. */
+class MessageIdReused extends NotRetryable {
+  override readonly name = 'MessageIdReused'
+  constructor({ messageId, contract }: Message) {
+    super(`another message was handled under the id ${messageId} before; expected this ${contract.name} under an id of its own`)
+  }
+}
+
+function seenOf(message: Message): Seen {
+  return { messageId: message.messageId, content: contentOf(message) }
 }
 
 /** Nothing says of any of them that it may have been handled before: no second copy, not delivered again, no letter that an operator sent back. */

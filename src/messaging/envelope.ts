@@ -105,7 +105,7 @@ export class EnvelopeReader {
     if (contentType !== undefined && !JSON_TYPE.test(contentType)) throw new UnreadableMessage('contentType', `expected ${CONTENT_TYPE}, got ${contentType.slice(0, 100)}`)
     if (payload.length > MAX_MESSAGE_BYTES) throw new UnreadableMessage('body', `expected at most ${MAX_MESSAGE_BYTES} bytes, got ${payload.length}`)
     if (typeof payload !== 'string' && !isUtf8(payload)) throw new UnreadableMessage('body', 'expected UTF-8')
-    const text = payload.toString()
+    const text = withoutMark(payload.toString())
     if (text.length > SHALLOW_CHARACTERS && isTooDeep(text)) throw new UnreadableMessage('body', `expected at most ${MAX_DEPTH} levels of nesting`)
     const envelope = parseObject(text)
     const known = this.#contractOf(envelope.messageType)
@@ -137,6 +137,11 @@ export class EnvelopeReader {
     }
     throw new UnknownMessageType('messageType', `expected one of ${[...this.#byUrn.keys()].join(', ')}, got ${messageType.join(', ').slice(0, 200)}`)
   }
+}
+
+/** Text of Windows programs may begin with a byte order mark, which JSON does not know. */
+function withoutMark(text: string): string {
+  return text.startsWith('\uFEFF') ? text.slice(1) : text
 }
 
 function parseObject(payload: string): Record<string, unknown> {

@@ -19,6 +19,10 @@ const DELETE = `
 // A process that died and a message that was handled elsewhere leave such a row behind.
 const DELETE_UNFINISHED = `delete from unfinished where started_at < now() - $1 * interval '1 day'`
 
+/** How long a deleted dead letter can be brought back, days. */
+const DELETED_DAYS = 30
+const FORGET_DELETED = `delete from dead_letter_deleted where deleted_at < now() - interval '${DELETED_DAYS} days'`
+
 /** Forgets what was handled longer ago than a message can still come again. */
 export class InboxCleaner implements Worker {
   readonly #dataSource: DataSource
@@ -60,6 +64,7 @@ export class InboxCleaner implements Worker {
       if (last === BATCH) await this.#loop.rest(PAUSE_MS)
     }
     await this.#dataSource.query(DELETE_UNFINISHED, [this.#days])
+    await this.#dataSource.query(FORGET_DELETED)
     if (deleted > 0) this.#log.info({ deleted, days: this.#days }, 'Inbox cleaned')
     return deleted
   }

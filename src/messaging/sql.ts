@@ -120,10 +120,13 @@ export function joinJson(texts: readonly string[]): string {
   return texts.join(SEPARATOR)
 }
 
-/** JSON that PostgreSQL takes: it stores neither NUL nor half a surrogate pair. Bytes are written as Node writes them. */
-export function storableJson(value: unknown): string {
+/**
+ * JSON that PostgreSQL takes: it stores neither NUL nor half a surrogate pair. Bytes are written as Node writes them.
+ * @param shorten what is written of each text; all of it when not given
+ */
+export function storableJson(value: unknown, shorten = (text: string) => text): string {
   return JSON.stringify(value, (_, part: unknown) => {
-    if (typeof part === 'string') return storableText(part)
+    if (typeof part === 'string') return storableText(shorten(part))
     if (part === null || typeof part !== 'object' || Array.isArray(part)) return part
     return Object.fromEntries(Object.entries(part).map(([key, field]) => [storableText(key), field as unknown]))
   })

@@ -3,11 +3,13 @@ import { RefundPayment } from '../contracts/payment.ts'
 import { ReleaseStock } from '../contracts/stock.ts'
 import type { PaymentGatewayName } from '../contracts/types.ts'
 import type { ServiceContext } from '../messaging/context.ts'
+import type { Tx } from '../messaging/sql.ts'
 import { faultHandler } from '../saga/faults.ts'
 import { SagaHost } from '../saga/host.ts'
 import { SagaInspector } from '../saga/inspect.ts'
 import { sagaRoutes } from '../saga/routes.ts'
 import { TimerLoop } from '../saga/timers.ts'
+import { undoWithoutInstance } from '../saga/undo.ts'
 import { cancelOrder } from './cancel-order.ts'
 import { ORDER_EVENTS } from './machine.ts'
 import { OrderIntake } from './place-orders.ts'
@@ -30,6 +32,7 @@ export const orderService = {
       handlers: [host.handler(), faultHandler(host)],
       routes: [orderRoutes(dataSource, intake, paymentGateway, (orderId) => cancelOrder(outbox, host, orderId)), sagaRoutes(new SagaInspector(dataSource, host.definition), host, outbox)],
       workers: [new TimerLoop(host, outbox, log)],
+      undo: (tx: Tx, orderId: string) => undoWithoutInstance(host, tx, orderId),
       intake
     }
   }

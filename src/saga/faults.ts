@@ -4,6 +4,9 @@ import type { Contract } from '../messaging/message.ts'
 import type { SagaDefinition } from './define.ts'
 import type { SagaHost } from './host.ts'
 
+/** Characters kept of what a fault says: it is somebody's word, and is shown with each instance. */
+const LONGEST_TEXT = 2000
+
 interface FaultBody {
   timestamp: string
   exceptions: { exceptionType: string; message?: string }[]
@@ -27,7 +30,7 @@ export function faultHandler(host: SagaHost): Handler {
       const faults = messages.map(({ contract, correlationId, body }) => {
         const { timestamp, exceptions } = body as unknown as FaultBody
         const { exceptionType = 'Fault', message = exceptionType } = exceptions[0] ?? {}
-        return { sagaId: correlationId!, at: timestamp, type: failed.get(contract)!, message: `${contract.name}: ${message}` }
+        return { sagaId: correlationId!, at: timestamp, type: failed.get(contract)!, message: `${contract.name}: ${message}`.slice(0, LONGEST_TEXT) }
       })
       await host.recordFaults(tx, faults)
       return []
