@@ -1,8 +1,10 @@
 import type { AnyMachineSnapshot, AnyStateMachine } from 'xstate'
 import { message, type Message } from '../messaging/message.ts'
+import { NotRetryable } from '../messaging/retry.ts'
 import { MIGRATE, RETRY, type PendingTimer, type SagaDefinition } from './define.ts'
 import { pathOf } from './state.ts'
 import { begin, isEnd, resend, step, type SagaEvent, type Step, type TimerStart } from './step.ts'
+import { unstorable } from './storable.ts'
 import type { DeferredEvent, HistoryRow, LastError, SagaRow } from './tables.ts'
 import { resume, versionOf } from './versions.ts'
 
@@ -67,6 +69,7 @@ export class SagaInstance {
   /** @param now the database's time */
   static start(definition: SagaDefinition, started: Message, now: Date): SagaInstance {
     const first = begin(definition.machine, started.body)
+    mustBeStorable(first, started.contract.name)
     const instance = new SagaInstance(definition.machine, first.snapshot, { saga_id: started.correlationId!, state: first.to, version: 0, timers: [], machine_version: versionOf(definition), deferred: null, stuck_since: null, last_error: null })
     instance.#record({ type: started.contract.name, body: started.body }, started, first, now)
     return instance
@@ -170,6 +173,7 @@ export class SagaInstance {
 
   #record({ type, body }: Happened, cause: Cause | undefined, result: Step, now: Date, { earlier, fired }: Circumstances = {}): void {
     const { snapshot, from, to, sends, timersStarted, timersCancelled } = result
+    if (snapshot.context !== this.#snapshot.context) mustBeStorable(result, type)
     const sent = sends.map(({ contract, body: content }) => message(contract, content as Message['body'], cause ?? { correlationId: this.sagaId, headers: {} }))
     this.#snapshot = snapshot
     this.#state = to
@@ -191,6 +195,12 @@ export class SagaInstance {
       machine_version: this.#machineVersion
     })
   }
+}
+
+/** @throws NotRetryable naming the field: what JSON loses would be missed at some later event, far from where it was written */
+function mustBeStorable({ snapshot, from, to }: Step, event: string): void {
+  const problem = unstorable(snapshot.context)
+  if (problem) throw new NotRetryable(`${event} leads ${from ? `from ${from} ` : ''}to ${to}, where ${problem}: expected what JSON keeps, such as text and numbers`)
 }
 
 function eventOf({ type, body }: Happened): SagaEvent {

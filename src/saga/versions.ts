@@ -1,5 +1,6 @@
 import type { AnyMachineSnapshot, AnyStateMachine, AnyStateNode, StateValue } from 'xstate'
 import type { PendingTimer, SagaDefinition, SagaSnapshot } from './define.ts'
+import { EXPECTED_DELAY, isDelay } from './delay.ts'
 import { eventName } from './diagram.ts'
 import { activeNodes, pathOf, restore } from './state.ts'
 import type { SagaRow } from './tables.ts'
@@ -91,6 +92,6 @@ function carriedOver(machine: AnyStateMachine, snapshot: AnyMachineSnapshot, tim
 function delayMs(machine: AnyStateMachine, node: AnyStateNode, delay: AnyStateNode['after'][number]['delay'], { context }: AnyMachineSnapshot): number {
   const known = typeof delay === 'string' ? (machine.implementations.delays[delay] ?? Number(delay)) : delay
   const ms = typeof known === 'function' ? known({ context, event: { type: 'xstate.init' } } as never, undefined) : known
-  if (typeof ms !== 'number' || !Number.isFinite(ms)) throw new Error(`the delay ${String(delay)} of ${node.id} is no number of milliseconds`)
+  if (!isDelay(ms)) throw new Error(`the delay ${String(delay)} of ${node.id} is ${String(ms)}; expected ${EXPECTED_DELAY}`)
   return ms
 }
