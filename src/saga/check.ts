@@ -62,20 +62,34 @@ function hasDeadline(leaf: AnyStateNode): boolean {
 
 function checkTimers(leaf: AnyStateNode, isEnd: boolean): string[] {
   const state = pathOfNode(leaf)
-  const timers = timersAround(leaf).map(({ event, node }) => ({ timer: `${eventName(event)} of ${pathOfNode(node) || 'the machine'}`, decision: decisionOf(leaf, event) }))
-  if (isEnd) return timers.map(({ timer }) => `${state} has the tag end and waits for ${timer}: let it wait in a state of its own, before the end`)
+  const timers = timersAround(leaf).map(({ event, node }) => ({
+    timer: `${eventName(event)} of ${pathOfNode(node) || 'the machine'}`,
+    decision: decisionOf(leaf, event)
+  }))
+  if (isEnd)
+    return timers.map(
+      ({ timer }) =>
+        `${state} has the tag end and waits for ${timer}: let it wait in a state of its own, before the end`
+    )
   const isSure = timers.some(({ decision }) => decision === 'handled')
   return timers.flatMap(({ timer, decision }) => {
     if (decision === 'handled' || (decision === 'guarded' && isSure)) return []
-    if (decision === 'guarded') return [`${state} decides ${timer} only when a guard lets it, and waits without a deadline when none does: give it a last alternative without a guard`]
-    return [`${state} swallows ${timer}, so that it passes without effect: let it lead to another state`]
+    if (decision === 'guarded')
+      return [
+        `${state} decides ${timer} only when a guard lets it, and waits without a deadline when none does: give it a last alternative without a guard`
+      ]
+    return [
+      `${state} swallows ${timer}, so that it passes without effect: let it lead to another state`
+    ]
   })
 }
 
 /** The timers that run in a state, its own and those of the states around it. */
 function timersAround(leaf: AnyStateNode): { event: string; node: AnyStateNode }[] {
   const timers: { event: string; node: AnyStateNode }[] = []
-  for (let node: AnyStateNode | undefined = leaf; node; node = node.parent) for (const event of new Set(node.after.map(({ eventType }) => eventType))) timers.push({ event, node })
+  for (let node: AnyStateNode | undefined = leaf; node; node = node.parent)
+    for (const event of new Set(node.after.map(({ eventType }) => eventType)))
+      timers.push({ event, node })
   return timers
 }
 
@@ -100,12 +114,26 @@ function checkPaths(definition: SagaDefinition, leaves: readonly AnyStateNode[],
   const { effects = [] } = definition
   const timed = new Set(leaves.filter(hasDeadline).map(pathOfNode))
   const spent = new Map<string, Situation>()
-  for (const situation of situations) if (situation.timers.size === 0 && timed.has(situation.state) && !ends.includes(situation.state) && !spent.has(situation.state)) spent.set(situation.state, situation)
-  for (const { state, events } of spent.values()) findings.add(`${state} waits without a deadline after ${events.join(', ')}: its timer is spent then; let it leave the state that sets it, or enter that anew (reenter: true)`)
+  for (const situation of situations)
+    if (
+      situation.timers.size === 0 &&
+      timed.has(situation.state) &&
+      !ends.includes(situation.state) &&
+      !spent.has(situation.state)
+    )
+      spent.set(situation.state, situation)
+  for (const { state, events } of spent.values())
+    findings.add(
+      `${state} waits without a deadline after ${events.join(', ')}: its timer is spent then; let it leave the state that sets it, or enter that anew (reenter: true)`
+    )
   for (const { state, standing, events, deferred, next, explored } of situations) {
     if (!ends.includes(state)) continue
     // An event may still lead on from here, and then it is taken.
-    if (explored && next.every((later) => later.state === state)) for (const { type } of deferred) findings.add(`${state} defers ${type} for ever: nothing leads on from there; handle it, or ignore it with a reason`)
+    if (explored && next.every((later) => later.state === state))
+      for (const { type } of deferred)
+        findings.add(
+          `${state} defers ${type} for ever: nothing leads on from there; handle it, or ignore it with a reason`
+        )
     for (const index of standing) {
       const { doneBy, undoneBy } = effects[index]!
       if (![...findings].some((finding) => finding.startsWith(`${state} leaves ${doneBy.name} `))) findings.add(`${state} leaves ${doneBy.name} behind after ${events.join(', ')}: send ${undoneBy.name} on the way, or ignore the event with a reason where nothing is left to undo`)
@@ -129,7 +157,10 @@ function strandedStates(situations: readonly Situation[], ends: readonly string[
   return new Set(situations.filter((situation) => !saved.has(situation)).map(({ state }) => state))
 }
 
-function explore(definition: SagaDefinition, samples: Samples): { situations: Situation[]; failures: string[] } {
+function explore(
+  definition: SagaDefinition,
+  samples: Samples
+): { situations: Situation[]; failures: string[] } {
   const { machine, startedBy } = definition
   const failures = new Set<string>()
   const found = new Map<string, Situation>()
@@ -137,32 +168,64 @@ function explore(definition: SagaDefinition, samples: Samples): { situations: Si
     try {
       return move()
     } catch (error) {
-      failures.add(`${where} fails on ${event}: ${errorText(error)}; if its body is to blame, give a sample`)
+      failures.add(
+        `${where} fails on ${event}: ${errorText(error)}; if its body is to blame, give a sample`
+      )
       return undefined
     }
   }
   const reach = (situation: Situation): Situation => {
     const { state, snapshot, standing, pastReturn, deferred, timers } = situation
-    const key = JSON.stringify([state, snapshot.context, standing, pastReturn, deferred, [...timers.keys()].toSorted()])
+    const key = JSON.stringify([
+      state,
+      snapshot.context,
+      standing,
+      pastReturn,
+      deferred,
+      [...timers.keys()].toSorted()
+    ])
     const known = found.get(key)
     if (!known) found.set(key, situation)
     return known ?? situation
   }
   for (const input of samples.of(startedBy.name)) {
     const first = attempt('The start', startedBy.name, () => begin(machine, input))
-    const start: Omit<Situation, 'snapshot' | 'state'> = { timers: new Map(), deferred: [], standing: [], pastReturn: false, events: [], next: [], explored: false }
-    const begun = first && attempt('The start', startedBy.name, () => after(definition, { ...start, snapshot: first.snapshot, state: first.to }, { type: startedBy.name }, first))
+    const start: Omit<Situation, 'snapshot' | 'state'> = {
+      timers: new Map(),
+      deferred: [],
+      standing: [],
+      pastReturn: false,
+      events: [],
+      next: [],
+      explored: false
+    }
+    const begun =
+      first &&
+      attempt('The start', startedBy.name, () =>
+        after(
+          definition,
+          { ...start, snapshot: first.snapshot, state: first.to },
+          { type: startedBy.name },
+          first
+        )
+      )
     if (begun) reach(begun)
   }
   // A map goes on to what is added while it is walked through.
   for (const situation of found.values()) {
     if (found.size > LIMIT) break
     const happen = (event: SagaEvent, before: Situation) => {
-      const next = attempt(situation.state, eventName(event.type), () => follow(definition, before, event))
+      const next = attempt(situation.state, eventName(event.type), () =>
+        follow(definition, before, event)
+      )
       if (next) situation.next.push(reach(next))
     }
     for (const event of samples.events) happen(event, situation)
-    for (const [id, event] of situation.timers) happen(event, { ...situation, timers: new Map([...situation.timers].filter(([other]) => other !== id)) })
+    for (const [id, event] of situation.timers)
+      happen(event, {
+        ...situation,
+        timers: new Map([...situation.timers].filter(([other]) => other !== id))
+      })
     situation.explored = true
   }
   return { situations: [...found.values()], failures: [...failures] }
@@ -188,7 +251,12 @@ function follow(definition: SagaDefinition, from: Situation, event: SagaEvent): 
 }
 
 /** What an event has happened and is undone: an event that is ignored on purpose leaves nothing to undo. */
-function after({ effects = [], pointOfNoReturn }: SagaDefinition, from: Situation, event: SagaEvent, { snapshot, to, decision, sends, timersStarted, timersCancelled }: Step): Situation {
+function after(
+  { effects = [], pointOfNoReturn }: SagaDefinition,
+  from: Situation,
+  event: SagaEvent,
+  { snapshot, to, decision, sends, timersStarted, timersCancelled }: Step
+): Situation {
   const problem = unstorable(snapshot.context)
   if (problem) throw new Error(problem)
   const pastReturn = from.pastReturn || (pointOfNoReturn !== undefined && isInside(to, pointOfNoReturn))
@@ -199,7 +267,17 @@ function after({ effects = [], pointOfNoReturn }: SagaDefinition, from: Situatio
   })
   const timers = new Map([...from.timers].filter(([id]) => !timersCancelled.includes(id)))
   for (const { id, event: type } of timersStarted) timers.set(id, { type })
-  return { snapshot, state: to, timers, deferred: from.deferred, standing, pastReturn, events: [...from.events, eventName(event.type)], next: [], explored: false }
+  return {
+    snapshot,
+    state: to,
+    timers,
+    deferred: from.deferred,
+    standing,
+    pastReturn,
+    events: [...from.events, eventName(event.type)],
+    next: [],
+    explored: false
+  }
 }
 
 function isInside(state: string, outer: string): boolean {

@@ -33,6 +33,12 @@ export const RETRY = 'retry'
 /** The event under which a history records that `migrate` has brought an instance to another version of its machine. */
 export const MIGRATE = 'migrate'
 
+/** The event under which a history records that a person has dropped an event that was deferred. */
+export const DROP = 'drop deferred'
+
+/** Words of histories that no event may have for its name. */
+const WORDS = { [RETRY]: 'retry', [MIGRATE]: 'migration', [DROP]: 'dropped event' }
+
 /** A delayed event, kept on the instance's row. */
 export interface PendingTimer {
   id: string
@@ -96,7 +102,11 @@ export function defineSaga(definition: SagaDefinition): SagaDefinition {
   const refuse = (what: string) => {
     throw new Error(`Saga ${name}: ${what}`)
   }
-  for (const word of [RETRY, MIGRATE]) if (events.includes(word)) refuse(`${word} is what histories call a ${word === RETRY ? 'retry' : 'migration'}; name the event otherwise`)
+  for (const [word, meaning] of Object.entries(WORDS)) {
+    if (events.includes(word)) {
+      refuse(`${word} is what histories call a ${meaning}; name the event otherwise`)
+    }
+  }
   for (const number of [version, ...Object.keys(previous).map(Number)]) if (!Number.isSafeInteger(number) || number < 1) refuse(`a version must be a whole number from 1, not ${number}`)
   if (Object.hasOwn(previous, version)) refuse(`version ${version} is machine itself; previous holds the others`)
   for (const { state, descriptor } of idleWildcards(machine, events)) refuse(`${state || 'the machine'} decides ${descriptor}, which stands for none of the events that the saga takes (${events.join(', ') || 'none'})${descriptor.startsWith('xstate.') ? '; a wildcard takes no timer' : ''}`)
@@ -106,8 +116,14 @@ export function defineSaga(definition: SagaDefinition): SagaDefinition {
     if (node.invoke.length > 0) refuse(`state ${node.id} invokes an actor; send a command and wait for its event instead`)
   }
   const expanded = expandWildcards(machine, events)
-  const others = Object.entries(previous).map(([number, other]) => [number, expandWildcards(other, events)] as const)
-  return { ...definition, machine: expanded, ...(definition.previous && { previous: Object.fromEntries(others) }) }
+  const others = Object.entries(previous).map(
+    ([number, other]) => [number, expandWildcards(other, events)] as const
+  )
+  return {
+    ...definition,
+    machine: expanded,
+    ...(definition.previous && { previous: Object.fromEntries(others) })
+  }
 }
 
 /** A state and all states inside it, in the order they are written. */

@@ -79,9 +79,16 @@ function toStep(from: string | undefined, { snapshot, actions }: Move): Step {
   for (const { type, params } of actions) {
     if (type === 'send') result.sends.push(params as Send)
     else if (type === 'xstate.raise') {
-      const { id, event, delay } = params as { id: string; event: { type: string }; delay?: unknown }
+      const { id, event, delay } = params as {
+        id: string
+        event: { type: string }
+        delay?: unknown
+      }
       // A delay that is none would fire as it is set. An event without a delay has been handled within the step.
-      if (!isDelay(delay) && (delay !== undefined || event.type.startsWith('xstate.after.'))) throw new Error(`The delay of ${event.type} is ${String(delay)}; expected ${EXPECTED_DELAY}`)
+      if (!isDelay(delay) && (delay !== undefined || event.type.startsWith('xstate.after.')))
+        throw new Error(
+          `The delay of ${event.type} is ${String(delay)}; expected ${EXPECTED_DELAY}`
+        )
       if (delay !== undefined) result.timersStarted.push({ id, event: event.type, delayMs: delay })
     } else if (type === 'xstate.cancel') {
       const { sendId } = params as { sendId: string }

@@ -4,12 +4,13 @@ const DEEPEST = 100
 /**
  * What of a machine's context would not come back from the database as it went there; undefined when all will. A field that is
  * `undefined` does: it reads the same when it is gone.
+ * @param name what the value is called
  * @returns such as `context.dueAt is a Date`
  */
-export function unstorable(context: unknown): string | undefined {
+export function unstorable(context: unknown, name = 'context'): string | undefined {
   return typeof context === 'object' && context !== null
-    ? inside(context, 'context', 0)
-    : `context is ${nameOf(context)}`
+    ? inside(context, name, 0)
+    : `${name} is ${nameOf(context)}`
 }
 
 function problemOf(value: unknown, path: string, depth: number): string | undefined {

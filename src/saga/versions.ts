@@ -78,7 +78,12 @@ function migrate(definition: SagaDefinition, { value, context, timers, machine_v
 }
 
 /** A timer for each `after` of the active states: the one that ran under the same delay, wherever the state is now, or a new one. */
-function carriedOver(machine: AnyStateMachine, snapshot: AnyMachineSnapshot, timers: readonly PendingTimer[], now: Date): PendingTimer[] {
+export function carriedOver(
+  machine: AnyStateMachine,
+  snapshot: AnyMachineSnapshot,
+  timers: readonly PendingTimer[],
+  now: Date
+): PendingTimer[] {
   const left = [...timers]
   const delays = new Map(activeNodes(snapshot).flatMap((node) => node.after.map(({ eventType, delay }) => [eventType, { node, delay }] as const)))
   return [...delays].map(([event, { node, delay }]) => {
