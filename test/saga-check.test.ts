@@ -85,6 +85,142 @@ t.test('bodies that a guard looks into are given as samples', async (t) => {
   t.same(checkSaga(definition, { samples: { AmountEvent: [{ amount: 1 }, { amount: 1000 }] } }), [])
 })
 
+t.test('a deadline that may pass without effect', async (t) => {
+  const inside = (on: object, after: object = { 1000: 'End' }) => {
+    const outer = { initial: 'Waiting', after, states: { Waiting: { on } } }
+    return findings({ initial: 'Outer', states: { Outer: outer, End: end() } })
+  }
+  t.same(inside({ '*': ignore('nothing is expected') }), [], 'a wildcard takes no timer')
+  t.same(inside({ 'xstate.after.1000.m.Outer': ignore('not yet') }), [
+    'Outer.Waiting swallows after 1000 of Outer, so that it passes without effect: let it lead to another state',
+    'Outer.Waiting waits without a deadline after StartedEvent, after 1000: its timer is spent then; let it leave the state that sets it, or enter that anew (reenter: true)',
+    'End cannot be reached: no event leads there from the start; leave it out, or give samples whose bodies pass the guards',
+    'No end can be reached from Outer.Waiting: give it a way to a state with the tag end'
+  ])
+  t.match(
+    inside({ 'xstate.after.1000.m.Outer': { actions: assign({}) } }),
+    [/^Outer\.Waiting waits without a deadline after StartedEvent, after 1000/],
+    'handled by its name, and spent'
+  )
+  t.match(inside({}, { 1000: {} }), [/^Outer\.Waiting swallows after 1000 of Outer/])
+  t.same(inside({}, { 1000: { target: 'End', guard: 'always' } }), [
+    'Outer.Waiting decides after 1000 of Outer only when a guard lets it, and waits without a deadline when none does: give it a last alternative without a guard'
+  ])
+  t.same(
+    inside({}, { 1000: { target: 'End', guard: 'always' }, 2000: 'End' }),
+    [],
+    'the other deadline is sure'
+  )
+  t.match(
+    inside({}, { 1000: { actions: assign({}) } }),
+    [/^Outer\.Waiting waits without a deadline after StartedEvent, after 1000/],
+    'a reminder, and nothing after it'
+  )
+  t.same(inside({}, { 1000: { actions: assign({}) }, 2000: 'End' }), [])
+  t.same(
+    inside({}, { 1000: { target: 'Outer', reenter: true, actions: assign({}) }, 5000: 'End' }),
+    []
+  )
+  t.match(
+    findings({
+      states: {
+        Waiting: { after: { 1000: 'End' } },
+        End: { tags: 'end', after: { 1000: 'Waiting' } }
+      }
+    }),
+    [
+      'End has the tag end and waits for after 1000 of End: let it wait in a state of its own, before the end'
+    ]
+  )
+})
+
+t.test('an event that is deferred where nothing leads on', async (t) => {
+  const waiting = {
+    on: { DoneEvent: defer(), FailedEvent: ignore('never mind') },
+    after: { 1000: 'End' }
+  }
+  const machine = (on: object) => ({
+    states: {
+      Waiting: waiting,
+      End: { tags: 'end', on },
+      ...('FailedEvent' in on && { More: end() })
+    }
+  })
+  t.same(
+    findings(machine({ DoneEvent: defer(), '*': ignore('over') }), { handles: [Done, Failed] }),
+    [
+      'End defers DoneEvent for ever: nothing leads on from there; handle it, or ignore it with a reason'
+    ]
+  )
+  t.same(
+    findings(machine({ DoneEvent: defer(), FailedEvent: 'More' }), { handles: [Done, Failed] }),
+    [],
+    'something may'
+  )
+})
+
+t.test(
+  'a context that cannot be stored, a delay that is none, and what is thrown that is no error',
+  async (t) => {
+    const writing = (actions: object) =>
+      findings(
+        {
+          states: {
+            Waiting: { on: { DoneEvent: { actions } }, after: { 1000: 'End' } },
+            End: end()
+          }
+        },
+        { handles: [Done] }
+      )
+    class Money {
+      amount = 1
+    }
+    const values: [unknown, string][] = [
+      [new Date(0), 'a Date'],
+      [new Map(), 'a Map'],
+      [NaN, 'NaN'],
+      [-Infinity, '-Infinity'],
+      [10n, 'a bigint'],
+      [() => 1, 'a function'],
+      [Symbol('x'), 'a symbol'],
+      [new Money(), 'a Money'],
+      ['\0', 'text with a NUL or half a surrogate pair']
+    ]
+    for (const [value, is] of values) {
+      const found = writing(assign({ deep: () => ({ list: [1, value] }) }))
+      const says = `context.deep.list[1] is ${is}; if its body is to blame, give a sample`
+      t.same(found, [`Waiting fails on DoneEvent: ${says}`], is)
+    }
+    t.match(writing(assign({ list: () => [undefined] })), [/context\.list\[0\] is undefined/])
+    const round: Record<string, unknown> = {}
+    round.round = round
+    t.match(writing(assign({ round: () => round })), [/context\.round\.round.*holds itself/])
+    t.same(
+      writing(assign({ gone: () => undefined, nothing: null, text: 'ü', list: [[{}]] })),
+      [],
+      'a field that is undefined reads the same'
+    )
+    t.match(
+      findings({
+        context: { at: new Date(0) },
+        states: { Waiting: { after: { 1000: 'End' } }, End: end() }
+      }),
+      [
+        /^The start fails on StartedEvent: context\.at is a Date/,
+        /cannot be reached/,
+        /cannot be reached/
+      ]
+    )
+    const hostile = Object.assign(new Error('x'), { message: { code: 1 } })
+    for (const thrown of [Object.create(null), hostile, Symbol('x'), undefined, { message: 1 }]) {
+      const failing = () => {
+        throw thrown
+      }
+      t.match(writing(assign(failing as never)), [/^Waiting fails on DoneEvent: /])
+    }
+  }
+)
+
 t.test('a machine that counts has no end of situations, and is checked all the same', async (t) => {
   const counting = { context: { id: 'x', count: 0 }, states: { Waiting: { on: { DoneEvent: { actions: assign({ count: ({ context }: { context: { count: number } }) => context.count + 1 }) } }, after: { 1000: 'End' } }, End: end() } }
   t.same(findings(counting, { handles: [Done] }), [])

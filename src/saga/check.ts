@@ -4,6 +4,8 @@ import type { AnyMachineSnapshot, AnyStateNode } from 'xstate'
 import { decisionOf } from './decision.ts'
 import { statesOf, type SagaDefinition } from './define.ts'
 import { endsOf, eventName, pathOfNode } from './diagram.ts'
+import { errorText } from './error-text.ts'
+import { unstorable } from './storable.ts'
 import { begin, step, type SagaEvent, type Step } from './step.ts'
 
 export interface CheckOptions {
@@ -19,8 +21,9 @@ const LIMIT = 5000
 
 /**
  * Says what may go wrong with a saga's instances, and what to do: an event that a state does not decide on, a wait without a
- * deadline, a state that no instance reaches or from which none reaches an end, an effect that an instance leaves behind. It follows
- * every path of the machine with sample events and timers, breadth first, as far as LIMIT.
+ * deadline or whose deadline may be spent, a state that no instance reaches or from which none reaches an end, an effect that an
+ * instance leaves behind, a context that cannot be stored. It follows every path of the machine with sample events and timers,
+ * breadth first, as far as LIMIT.
  * @returns one sentence a finding; none when all is well
  */
 export function checkSaga(definition: SagaDefinition, { samples = {} }: CheckOptions = {}): string[] {
@@ -30,6 +33,7 @@ export function checkSaga(definition: SagaDefinition, { samples = {} }: CheckOpt
     ...checkNames(definition, leaves, ends),
     ...leaves.flatMap((leaf) => checkDecisions(definition, leaf)),
     ...leaves.filter((leaf) => !ends.includes(pathOfNode(leaf)) && !hasDeadline(leaf)).map((leaf) => `${pathOfNode(leaf)} waits without a deadline: give it, or a state around it, an after; or, if it waits for nothing, the tag end`),
+    ...leaves.flatMap((leaf) => checkTimers(leaf, ends.includes(pathOfNode(leaf)))),
     ...checkPaths(definition, leaves, ends, new Samples(definition, samples))
   ]
 }
@@ -53,14 +57,48 @@ function checkDecisions({ handles, asks = [] }: SagaDefinition, leaf: AnyStateNo
 }
 
 function hasDeadline(leaf: AnyStateNode): boolean {
-  for (let node: AnyStateNode | undefined = leaf; node; node = node.parent) if (node.after.length > 0) return true
-  return false
+  return timersAround(leaf).length > 0
+}
+
+function checkTimers(leaf: AnyStateNode, isEnd: boolean): string[] {
+  const state = pathOfNode(leaf)
+  const timers = timersAround(leaf).map(({ event, node }) => ({
+    timer: `${eventName(event)} of ${pathOfNode(node) || 'the machine'}`,
+    decision: decisionOf(leaf, event)
+  }))
+  if (isEnd)
+    return timers.map(
+      ({ timer }) =>
+        `${state} has the tag end and waits for ${timer}: let it wait in a state of its own, before the end`
+    )
+  const isSure = timers.some(({ decision }) => decision === 'handled')
+  return timers.flatMap(({ timer, decision }) => {
+    if (decision === 'handled' || (decision === 'guarded' && isSure)) return []
+    if (decision === 'guarded')
+      return [
+        `${state} decides ${timer} only when a guard lets it, and waits without a deadline when none does: give it a last alternative without a guard`
+      ]
+    return [
+      `${state} swallows ${timer}, so that it passes without effect: let it lead to another state`
+    ]
+  })
+}
+
+/** The timers that run in a state, its own and those of the states around it. */
+function timersAround(leaf: AnyStateNode): { event: string; node: AnyStateNode }[] {
+  const timers: { event: string; node: AnyStateNode }[] = []
+  for (let node: AnyStateNode | undefined = leaf; node; node = node.parent)
+    for (const event of new Set(node.after.map(({ eventType }) => eventType)))
+      timers.push({ event, node })
+  return timers
 }
 
 /** Where an instance may be, and how it got there. */
 interface Situation {
   snapshot: AnyMachineSnapshot
   state: string
+  /** By id. */
+  timers: ReadonlyMap<string, SagaEvent>
   deferred: readonly SagaEvent[]
   /** Indexes of effects that happened and are not undone. */
   standing: readonly number[]
@@ -72,10 +110,30 @@ interface Situation {
 
 function checkPaths(definition: SagaDefinition, leaves: readonly AnyStateNode[], ends: readonly string[], samples: Samples): string[] {
   const findings = new Set<string>()
-  const { situations, failures } = explore(definition, leaves, samples)
+  const { situations, failures } = explore(definition, samples)
   const { effects = [] } = definition
-  for (const { state, standing, events } of situations) {
+  const timed = new Set(leaves.filter(hasDeadline).map(pathOfNode))
+  const spent = new Map<string, Situation>()
+  for (const situation of situations)
+    if (
+      situation.timers.size === 0 &&
+      timed.has(situation.state) &&
+      !ends.includes(situation.state) &&
+      !spent.has(situation.state)
+    )
+      spent.set(situation.state, situation)
+  for (const { state, events } of spent.values())
+    findings.add(
+      `${state} waits without a deadline after ${events.join(', ')}: its timer is spent then; let it leave the state that sets it, or enter that anew (reenter: true)`
+    )
+  for (const { state, standing, events, deferred, next, explored } of situations) {
     if (!ends.includes(state)) continue
+    // An event may still lead on from here, and then it is taken.
+    if (explored && next.every((later) => later.state === state))
+      for (const { type } of deferred)
+        findings.add(
+          `${state} defers ${type} for ever: nothing leads on from there; handle it, or ignore it with a reason`
+        )
     for (const index of standing) {
       const { doneBy, undoneBy } = effects[index]!
       if (![...findings].some((finding) => finding.startsWith(`${state} leaves ${doneBy.name} `))) findings.add(`${state} leaves ${doneBy.name} behind after ${events.join(', ')}: send ${undoneBy.name} on the way, or ignore the event with a reason where nothing is left to undo`)
@@ -99,39 +157,75 @@ function strandedStates(situations: readonly Situation[], ends: readonly string[
   return new Set(situations.filter((situation) => !saved.has(situation)).map(({ state }) => state))
 }
 
-function explore(definition: SagaDefinition, leaves: readonly AnyStateNode[], samples: Samples): { situations: Situation[]; failures: string[] } {
+function explore(
+  definition: SagaDefinition,
+  samples: Samples
+): { situations: Situation[]; failures: string[] } {
   const { machine, startedBy } = definition
   const failures = new Set<string>()
   const found = new Map<string, Situation>()
-  const timersOf = new Map(leaves.map((leaf) => [pathOfNode(leaf), timerEvents(leaf)]))
   const attempt = <R>(where: string, event: string, move: () => R): R | undefined => {
     try {
       return move()
     } catch (error) {
-      failures.add(`${where} fails on ${event}: ${(error as Error).message}; if its body is to blame, give a sample`)
+      failures.add(
+        `${where} fails on ${event}: ${errorText(error)}; if its body is to blame, give a sample`
+      )
       return undefined
     }
   }
   const reach = (situation: Situation): Situation => {
-    const { state, snapshot, standing, pastReturn, deferred } = situation
-    const key = JSON.stringify([state, snapshot.context, standing, pastReturn, deferred])
+    const { state, snapshot, standing, pastReturn, deferred, timers } = situation
+    const key = JSON.stringify([
+      state,
+      snapshot.context,
+      standing,
+      pastReturn,
+      deferred,
+      [...timers.keys()].toSorted()
+    ])
     const known = found.get(key)
     if (!known) found.set(key, situation)
     return known ?? situation
   }
   for (const input of samples.of(startedBy.name)) {
     const first = attempt('The start', startedBy.name, () => begin(machine, input))
-    const start: Omit<Situation, 'snapshot' | 'state'> = { deferred: [], standing: [], pastReturn: false, events: [], next: [], explored: false }
-    if (first) reach(after(definition, { ...start, snapshot: first.snapshot, state: first.to }, { type: startedBy.name }, first))
+    const start: Omit<Situation, 'snapshot' | 'state'> = {
+      timers: new Map(),
+      deferred: [],
+      standing: [],
+      pastReturn: false,
+      events: [],
+      next: [],
+      explored: false
+    }
+    const begun =
+      first &&
+      attempt('The start', startedBy.name, () =>
+        after(
+          definition,
+          { ...start, snapshot: first.snapshot, state: first.to },
+          { type: startedBy.name },
+          first
+        )
+      )
+    if (begun) reach(begun)
   }
   // A map goes on to what is added while it is walked through.
   for (const situation of found.values()) {
     if (found.size > LIMIT) break
-    const timers = (timersOf.get(situation.state) ?? []).map((type) => ({ type }))
-    for (const event of [...samples.events, ...timers]) {
-      const next = attempt(situation.state, eventName(event.type), () => follow(definition, situation, event))
+    const happen = (event: SagaEvent, before: Situation) => {
+      const next = attempt(situation.state, eventName(event.type), () =>
+        follow(definition, before, event)
+      )
       if (next) situation.next.push(reach(next))
     }
+    for (const event of samples.events) happen(event, situation)
+    for (const [id, event] of situation.timers)
+      happen(event, {
+        ...situation,
+        timers: new Map([...situation.timers].filter(([other]) => other !== id))
+      })
     situation.explored = true
   }
   return { situations: [...found.values()], failures: [...failures] }
@@ -157,20 +251,33 @@ function follow(definition: SagaDefinition, from: Situation, event: SagaEvent): 
 }
 
 /** What an event has happened and is undone: an event that is ignored on purpose leaves nothing to undo. */
-function after({ effects = [], pointOfNoReturn }: SagaDefinition, from: Situation, event: SagaEvent, { snapshot, to, decision, sends }: Step): Situation {
+function after(
+  { effects = [], pointOfNoReturn }: SagaDefinition,
+  from: Situation,
+  event: SagaEvent,
+  { snapshot, to, decision, sends, timersStarted, timersCancelled }: Step
+): Situation {
+  const problem = unstorable(snapshot.context)
+  if (problem) throw new Error(problem)
   const pastReturn = from.pastReturn || (pointOfNoReturn !== undefined && isInside(to, pointOfNoReturn))
   const standing = effects.flatMap(({ doneBy, undoneBy, clearedBy = [] }, index) => {
     const happened = from.standing.includes(index) || (event.type === doneBy.name && decision !== 'ignored' && decision !== 'deferred')
     const undone = sends.some(({ contract }) => contract.name === undoneBy.name) || (decision !== 'deferred' && clearedBy.some(({ name }) => name === event.type))
     return happened && !undone && !pastReturn ? [index] : []
   })
-  return { snapshot, state: to, deferred: from.deferred, standing, pastReturn, events: [...from.events, eventName(event.type)], next: [], explored: false }
-}
-
-function timerEvents(leaf: AnyStateNode): string[] {
-  const events: string[] = []
-  for (let node: AnyStateNode | undefined = leaf; node; node = node.parent) events.push(...node.ownEvents.filter((event) => event.startsWith('xstate.after.')))
-  return events
+  const timers = new Map([...from.timers].filter(([id]) => !timersCancelled.includes(id)))
+  for (const { id, event: type } of timersStarted) timers.set(id, { type })
+  return {
+    snapshot,
+    state: to,
+    timers,
+    deferred: from.deferred,
+    standing,
+    pastReturn,
+    events: [...from.events, eventName(event.type)],
+    next: [],
+    explored: false
+  }
 }
 
 function isInside(state: string, outer: string): boolean {

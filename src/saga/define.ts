@@ -1,6 +1,8 @@
 import type { AnyStateMachine, AnyStateNode, StateValue } from 'xstate'
 import type { BodyOf, Contract } from '../messaging/message.ts'
 import type { Tx } from '../messaging/sql.ts'
+import { delayProblemsOf } from './delay.ts'
+import { expandWildcards, idleWildcards } from './wildcards.ts'
 
 /** An instance after the events of one batch, for the service's own tables. */
 export interface SagaChange {
@@ -31,6 +33,12 @@ export const RETRY = 'retry'
 /** The event under which a history records that `migrate` has brought an instance to another version of its machine. */
 export const MIGRATE = 'migrate'
 
+/** The event under which a history records that a person has dropped an event that was deferred. */
+export const DROP = 'drop deferred'
+
+/** Words of histories that no event may have for its name. */
+const WORDS = { [RETRY]: 'retry', [MIGRATE]: 'migration', [DROP]: 'dropped event' }
+
 /** A delayed event, kept on the instance's row. */
 export interface PendingTimer {
   id: string
@@ -52,7 +60,10 @@ export interface SagaSnapshot {
 export interface SagaDefinition {
   /** Names the saga in its tables and URLs. */
   readonly name: string
-  /** A pure XState machine: it sends with `send()`, waits with `after`, and never invokes or spawns. */
+  /**
+   * A pure XState machine: it sends with `send()`, waits with `after`, and never invokes or spawns. A wildcard, `'*'` or `'x.*'`, stands
+   * for those of `handles` and `asks` that it matches; never for a timer.
+   */
   readonly machine: AnyStateMachine
   /** Raised by one with every change that instances under way would notice; 1 when not given. */
   readonly version?: number
@@ -81,21 +92,38 @@ export interface SagaDefinition {
 
 /**
  * Declares a saga.
- * @throws Error when a machine has parallel states or starts actors, neither of which survives a restart, or the versions make no sense
+ * @returns the definition with machines whose wildcards take no timers
+ * @throws Error when a machine has parallel states or starts actors, neither of which survives a restart, waits for what is no time, or
+ * has a wildcard that stands for nothing, or the versions make no sense
  */
 export function defineSaga(definition: SagaDefinition): SagaDefinition {
   const { name, machine, version = 1, previous = {}, handles, asks = [] } = definition
+  const events = [...handles.map((contract) => contract.name), ...asks]
   const refuse = (what: string) => {
     throw new Error(`Saga ${name}: ${what}`)
   }
-  for (const word of [RETRY, MIGRATE]) if ([...handles.map((contract) => contract.name), ...asks].includes(word)) refuse(`${word} is what histories call a ${word === RETRY ? 'retry' : 'migration'}; name the event otherwise`)
+  for (const [word, meaning] of Object.entries(WORDS)) {
+    if (events.includes(word)) {
+      refuse(`${word} is what histories call a ${meaning}; name the event otherwise`)
+    }
+  }
   for (const number of [version, ...Object.keys(previous).map(Number)]) if (!Number.isSafeInteger(number) || number < 1) refuse(`a version must be a whole number from 1, not ${number}`)
   if (Object.hasOwn(previous, version)) refuse(`version ${version} is machine itself; previous holds the others`)
+  for (const { state, descriptor } of idleWildcards(machine, events)) refuse(`${state || 'the machine'} decides ${descriptor}, which stands for none of the events that the saga takes (${events.join(', ') || 'none'})${descriptor.startsWith('xstate.') ? '; a wildcard takes no timer' : ''}`)
   for (const node of [machine, ...Object.values(previous)].flatMap(({ root }) => statesOf(root))) {
+    for (const problem of delayProblemsOf(node.machine, node)) refuse(problem)
     if (node.type === 'parallel') refuse(`state ${node.id} is parallel; a saga is in one state at a time`)
     if (node.invoke.length > 0) refuse(`state ${node.id} invokes an actor; send a command and wait for its event instead`)
   }
-  return definition
+  const expanded = expandWildcards(machine, events)
+  const others = Object.entries(previous).map(
+    ([number, other]) => [number, expandWildcards(other, events)] as const
+  )
+  return {
+    ...definition,
+    machine: expanded,
+    ...(definition.previous && { previous: Object.fromEntries(others) })
+  }
 }
 
 /** A state and all states inside it, in the order they are written. */

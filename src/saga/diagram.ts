@@ -37,6 +37,16 @@ export function acceptedEvents({ machine }: SagaDefinition, state: string): stri
   return [...new Set([...events].filter((event) => ['handled', 'guarded'].includes(decisionOf(leaf!, event))).map(eventName))]
 }
 
+/** The events of the timers that a state sets, alone or through a state around it. */
+export function timersIn({ machine }: Pick<SagaDefinition, 'machine'>, state: string): string[] {
+  const events: string[] = []
+  const leaf = statesOf(machine.root).find((node) => pathOfNode(node) === state)
+  for (let node = leaf; node; node = node.parent) {
+    for (const { eventType } of node.after) events.push(eventType)
+  }
+  return [...new Set(events)]
+}
+
 /** Paths of the states in which an instance waits for nothing. */
 export function endsOf({ machine }: SagaDefinition): string[] {
   return statesOf(machine.root)

@@ -1,10 +1,11 @@
+import { setImmediate as breathe } from 'node:timers/promises'
 import type { DataSource } from 'typeorm'
 import type { SagaDefinition } from './define.ts'
 import { acceptedEvents, describe, endsOf, eventName, timedStatesOf } from './diagram.ts'
 import { recordings, type ExportFilter } from './export.ts'
 import { COLUMNS, countByState, listNewest, listStuck, listWaiting, type ListFilter, type SagaCounts, type StoredSaga } from './list.ts'
 import type { Recording } from './recording.ts'
-import { replay, type Replay } from './replay.ts'
+import { Replayed, type Replay } from './replay.ts'
 import { restore, statusOf } from './state.ts'
 import { awaitedCommands } from './step.ts'
 import type { HistoryRow, LastError } from './tables.ts'
@@ -25,6 +26,50 @@ export interface WaitingFor {
 
 type StoredHistory = HistoryRow & { recorded_at: Date }
 
+/** Steps of a history that are read at most for one answer. */
+export const MOST_STEPS = 1000
+
+/** Bytes of steps, as stored, that replay holds at once, beside one step of any size. */
+const PAGE_BYTES = 4_000_000
+const PAGE_STEPS = 500
+/** Longest that a replay computes without letting others go on, ms. */
+const TURN_MS = 50
+
+const STEPS = `
+  select sequence, event, message_id, from_state, to_state, sent, note, machine_version, recorded_at from saga_history
+  where saga = $1 and saga_id = $2 and ($3::integer is null or sequence < $3) order by sequence desc limit $4`
+
+const WAITED = `
+  with entered as (
+    select sequence, recorded_at from saga_history
+    where saga = $1 and saga_id = $2 and from_state is distinct from to_state order by sequence desc limit 1)
+  select recorded_at as since, (
+    select count(*)::integer from saga_history step
+    where step.saga = $1 and step.saga_id = $2 and step.sequence >= entered.sequence
+      and exists (select from jsonb_array_elements(sent) as message where message ->> 'type' = any($3::text[]))) as attempts
+  from entered`
+
+const PAGE = `
+  select * from (
+    select page.*, sum(pg_column_size(body) + pg_column_size(sent)) over (order by sequence) as bytes,
+      row_number() over (order by sequence) as place
+    from (
+      select * from saga_history where saga = $1 and saga_id = $2 and sequence > $3 and sequence <= $4
+      order by sequence limit ${PAGE_STEPS}) as page) as sized
+  where bytes <= ${PAGE_BYTES} or place = 1 order by sequence`
+
+/** Since when an instance has been in its state, and how often it has sent what it waits for since then. */
+interface Waited {
+  since: Date
+  attempts: number
+}
+
+interface Read {
+  row: StoredSaga
+  history: StoredHistory[]
+  waited: Waited | undefined
+}
+
 /** Reads a saga's instances for people: never locks, never changes anything. */
 export class SagaInspector {
   readonly #dataSource: DataSource
@@ -41,18 +86,28 @@ export class SagaInspector {
     })
   }
 
-  /** One instance with all it went through; undefined when there is none. */
-  async get(sagaId: string) {
-    const found = await this.#read(sagaId)
+  /**
+   * One instance with the last `limit` steps that it went through, or the last before one; undefined when there is none.
+   */
+  async get(
+    sagaId: string,
+    { before, limit = MOST_STEPS }: { before?: number; limit?: number } = {}
+  ) {
+    const found = await this.#read(sagaId, before, limit)
     if (!found) return undefined
-    const { row, history } = found
+    const { row, history, waited } = found
     return {
       ...summary(row),
       context: row.context,
       accepts: this.#accepts(row),
-      timers: row.timers.map(({ event, dueAt }) => ({ event: eventName(event), dueAt })),
-      waitingFor: this.#waitingFor(row, history),
-      deferred: (row.deferred ?? []).map(({ event, messageId }) => ({ event: event.type, messageId })),
+      timers: row.timers.map(({ id, event, dueAt }) => ({ id, event: eventName(event), dueAt })),
+      waitingFor: this.#waitingFor(row, waited),
+      deferred: (row.deferred ?? []).map(({ event, messageId, at = null }) => ({
+        event: event.type,
+        messageId,
+        since: at
+      })),
+      historyBefore: (history[0]?.sequence ?? 1) > 1 ? history[0]!.sequence : null,
       history: history.map((step) => ({
         sequence: step.sequence,
         event: eventName(step.event),
@@ -87,8 +142,28 @@ export class SagaInspector {
 
   /** Folds the recorded events through today's machine; undefined when there is no such instance. */
   async replay(sagaId: string): Promise<Replay | undefined> {
-    const found = await this.#read(sagaId)
-    return found && replay(this.definition, found.history, found.row)
+    const row = await this.#row(this.#dataSource, sagaId)
+    if (!row) return undefined
+    const replayed = new Replayed(this.definition)
+    let turn = performance.now()
+    // Histories only grow: as far as the row tells, they do not change while they are read.
+    for (let last = 0; ;) {
+      const page: HistoryRow[] = await this.#dataSource.query(PAGE, [
+        this.definition.name,
+        sagaId,
+        last,
+        row.version
+      ])
+      if (page.length === 0) return replayed.comparedWith(row)
+      for (const step of page) {
+        replayed.add(step)
+        last = step.sequence
+        if (performance.now() - turn > TURN_MS) {
+          await breathe()
+          turn = performance.now()
+        }
+      }
+    }
   }
 
   /** Instances with their histories, newest first, in pages that are read as they are asked for. */
@@ -101,14 +176,13 @@ export class SagaInspector {
     return !this.#untimed.some((leaf) => leaf === state || leaf.startsWith(`${state}.`))
   }
 
-  #waitingFor(row: StoredSaga, history: readonly StoredHistory[]): WaitingFor | null {
+  #waitingFor(row: StoredSaga, waited: Waited | undefined): WaitingFor | null {
     if (endsOf(ofVersion(this.definition, row.machine_version) ?? this.definition).includes(row.state)) return null
     const handled = new Set(this.definition.handles.map(({ name }) => name))
     const events = this.#accepts(row).filter((event) => handled.has(event))
     const commands = this.#commandsOf(row)
-    const entered = history.findLastIndex(({ from_state: from, to_state: to }) => from !== to)
-    const attempts = history.slice(Math.max(entered, 0)).filter(({ sent }) => sent.some(({ type }) => commands.includes(type))).length
-    return { events, commands, since: (history[entered]?.recorded_at ?? row.updated_at).toISOString(), attempts, lastError: row.last_error }
+    const { since = row.updated_at, attempts = 0 } = waited ?? {}
+    return { events, commands, since: since.toISOString(), attempts, lastError: row.last_error }
   }
 
   /** What its own version takes: it is migrated, if at all, only when something moves it. */
@@ -128,14 +202,23 @@ export class SagaInspector {
   }
 
   /** Instance and history as of one moment. */
-  #read(sagaId: string): Promise<{ row: StoredSaga; history: StoredHistory[] } | undefined> {
+  #read(sagaId: string, before: number | undefined, limit: number): Promise<Read | undefined> {
     return this.#dataSource.transaction('REPEATABLE READ', async (tx) => {
-      const key = [this.definition.name, sagaId]
-      const [row]: StoredSaga[] = await tx.query(`select ${COLUMNS} from saga where saga = $1 and saga_id = $2`, key)
+      const row = await this.#row(tx, sagaId)
       if (!row) return undefined
-      const history: StoredHistory[] = await tx.query('select * from saga_history where saga = $1 and saga_id = $2 order by sequence', key)
-      return { row, history }
+      const key = [this.definition.name, sagaId]
+      const history: StoredHistory[] = await tx.query(STEPS, [...key, before ?? null, limit])
+      const [waited]: Waited[] = await tx.query(WAITED, [...key, this.#commandsOf(row)])
+      return { row, history: history.toReversed(), waited }
     })
+  }
+
+  async #row(source: Pick<DataSource, 'query'>, sagaId: string): Promise<StoredSaga | undefined> {
+    const rows: StoredSaga[] = await source.query(
+      `select ${COLUMNS} from saga where saga = $1 and saga_id = $2`,
+      [this.definition.name, sagaId]
+    )
+    return rows[0]
   }
 }
 

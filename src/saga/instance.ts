@@ -1,14 +1,22 @@
 import type { AnyMachineSnapshot, AnyStateMachine } from 'xstate'
 import { message, type Message } from '../messaging/message.ts'
+import { NotRetryable } from '../messaging/retry.ts'
 import { MIGRATE, RETRY, type PendingTimer, type SagaDefinition } from './define.ts'
-import { pathOf } from './state.ts'
+import { pathOf, restore } from './state.ts'
 import { begin, isEnd, resend, step, type SagaEvent, type Step, type TimerStart } from './step.ts'
+import { unstorable } from './storable.ts'
 import type { DeferredEvent, HistoryRow, LastError, SagaRow } from './tables.ts'
-import { resume, versionOf } from './versions.ts'
+import { carriedOver, resume, versionOf } from './versions.ts'
 
 /** Notes of a history that replay reads. */
 export const DEFERRED = 'deferred'
 export const DEFERRED_EARLIER = 'deferred earlier'
+
+/** Begins the note of a step that a person made. */
+export const BY_HAND = 'by hand'
+
+/** Events that an instance keeps at most; what it takes to look through them grows with their number. */
+const MOST_DEFERRED = 1000
 
 /** Longest interval, ms, to which the pauses of a timer that starts itself again grow. */
 const LONGEST_PAUSE_MS = 15 * 60_000
@@ -26,6 +34,8 @@ interface Circumstances {
   /** The event was deferred by an earlier step. */
   earlier?: true
   fired?: PendingTimer
+  /** Why a person did it. */
+  byHand?: string
 }
 
 /** An event as the history keeps it. */
@@ -67,6 +77,7 @@ export class SagaInstance {
   /** @param now the database's time */
   static start(definition: SagaDefinition, started: Message, now: Date): SagaInstance {
     const first = begin(definition.machine, started.body)
+    mustBeStorable(first, started.contract.name)
     const instance = new SagaInstance(definition.machine, first.snapshot, { saga_id: started.correlationId!, state: first.to, version: 0, timers: [], machine_version: versionOf(definition), deferred: null, stuck_since: null, last_error: null })
     instance.#record({ type: started.contract.name, body: started.body }, started, first, now)
     return instance
@@ -97,6 +108,23 @@ export class SagaInstance {
     const taken = result.decision === 'handled' || result.decision === 'deferred'
     if (taken) this.#take(happenedIn(event), undefined, result, now)
     return { taken, reason: result.reason }
+  }
+
+  /**
+   * Applies an event that a person supplies. One that the state does not handle leaves no trace.
+   * @param reason why, for the history
+   */
+  answer(event: SagaEvent, reason: string, now: Date): Asked {
+    const result = step(this.#machine, this.#snapshot, event)
+    const taken = result.decision === 'handled'
+    if (taken) {
+      this.#timers = this.#timers.filter((timer) => timer.event !== event.type)
+      this.#take(happenedIn(event), undefined, result, now, { byHand: reason })
+    }
+    return {
+      taken,
+      reason: result.decision === 'deferred' ? 'it is kept for another state' : result.reason
+    }
   }
 
   /** Sends once more what the state waits for. Returns whether it waits for the answer to any command. */
@@ -135,12 +163,52 @@ export class SagaInstance {
     }
   }
 
-  #recordMigration({ state: from, machine_version: version }: SagaRow, now: Date): void {
+  /**
+   * An instance where a person wants it, whatever its machine can do: the timers of its new state run, and no action is done.
+   * @param row of an instance, locked
+   * @param to what of it is another
+   * @param reason why, for the history
+   * @throws Error when today's machine has no such state
+   */
+  static placed(
+    definition: SagaDefinition,
+    row: SagaRow,
+    to: Pick<SagaRow, 'value' | 'context'>,
+    reason: string,
+    now: Date
+  ): SagaInstance {
+    const { machine } = definition
+    const snapshot = restore(machine, to.value, to.context)
+    const changed = {
+      machine_version: versionOf(definition),
+      timers: carriedOver(machine, snapshot, row.timers, now)
+    }
+    const instance = new SagaInstance(machine, snapshot, {
+      ...row,
+      ...changed,
+      stuck_since: null,
+      last_error: null
+    })
+    instance.#recordMigration(row, now, reason)
+    return instance
+  }
+
+  #recordMigration(
+    { state: from, machine_version: version }: SagaRow,
+    now: Date,
+    byHand?: string
+  ): void {
     const { value, context } = this.#snapshot
     const to = pathOf(value)
     const changed: Step = { decision: 'handled', snapshot: this.#snapshot, from, to, sends: [], timersStarted: [], timersCancelled: [] }
     // The snapshot itself: a replay that has not the old machine goes on from here.
-    this.#record({ type: MIGRATE, body: { from: version, value, context: context as unknown } }, undefined, changed, now)
+    this.#record(
+      { type: MIGRATE, body: { from: version, value, context: context as unknown } },
+      undefined,
+      changed,
+      now,
+      { byHand }
+    )
     this.#takeDeferred(now)
   }
 
@@ -148,7 +216,17 @@ export class SagaInstance {
     this.#record(happened, cause, result, now, circumstances)
     if (result.decision === 'deferred') {
       const { messageId = null, conversationId, correlationId, headers = {} } = cause ?? {}
-      this.#deferred.push({ event: eventOf(happened), messageId, conversationId, correlationId, headers })
+      if (this.#deferred.length >= MOST_DEFERRED) {
+        const waiting = `${this.#state} has deferred ${MOST_DEFERRED} events`
+        throw new NotRetryable(
+          `${happened.type}: ${waiting}, and keeps no more of them: see GET /sagas/${this.sagaId}`
+        )
+      }
+      const event = eventOf(happened)
+      this.#deferred = [
+        ...this.#deferred,
+        { event, messageId, conversationId, correlationId, headers, at: now.toISOString() }
+      ]
     }
     if (result.from !== result.to) this.#takeDeferred(now)
   }
@@ -168,8 +246,15 @@ export class SagaInstance {
     }
   }
 
-  #record({ type, body }: Happened, cause: Cause | undefined, result: Step, now: Date, { earlier, fired }: Circumstances = {}): void {
+  #record(
+    { type, body }: Happened,
+    cause: Cause | undefined,
+    result: Step,
+    now: Date,
+    { earlier, fired, byHand }: Circumstances = {}
+  ): void {
     const { snapshot, from, to, sends, timersStarted, timersCancelled } = result
+    if (snapshot.context !== this.#snapshot.context) mustBeStorable(result, type)
     const sent = sends.map(({ contract, body: content }) => message(contract, content as Message['body'], cause ?? { correlationId: this.sagaId, headers: {} }))
     this.#snapshot = snapshot
     this.#state = to
@@ -187,10 +272,19 @@ export class SagaInstance {
       from_state: from ?? null,
       to_state: to,
       sent: sent.map(({ contract, messageId }) => ({ type: contract.name, messageId })),
-      note: noteOf(type, result, earlier),
+      note: byHand === undefined ? noteOf(type, result, earlier) : `${BY_HAND}: ${byHand}`,
       machine_version: this.#machineVersion
     })
   }
+}
+
+/** @throws NotRetryable naming the field: what JSON loses would be missed at some later event, far from where it was written */
+function mustBeStorable({ snapshot, from, to }: Step, event: string): void {
+  const problem = unstorable(snapshot.context)
+  if (problem)
+    throw new NotRetryable(
+      `${event} leads ${from ? `from ${from} ` : ''}to ${to}, where ${problem}: expected what JSON keeps, such as text and numbers`
+    )
 }
 
 function eventOf({ type, body }: Happened): SagaEvent {

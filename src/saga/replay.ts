@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { AnyMachineSnapshot, AnyStateMachine } from 'xstate'
-import { MIGRATE, RETRY, type SagaDefinition } from './define.ts'
+import { DROP, MIGRATE, RETRY, type SagaDefinition } from './define.ts'
 import { DEFERRED, DEFERRED_EARLIER } from './instance.ts'
 import { pathOf, restore } from './state.ts'
 import { begin, resend, step, type Step } from './step.ts'
@@ -30,43 +30,93 @@ export interface Replay {
  * was recorded. A migration is taken as recorded: what follows goes on from there.
  */
 export function replay(definition: SagaDefinition, history: readonly HistoryRow[], stored: SagaRow): Replay {
-  let snapshot: AnyMachineSnapshot | undefined
-  let unknownVersions = 0
-  let firstDifference: Difference | null = null
-  const compare = (sequence: number, what: Difference['what'], recorded: unknown, replayed: unknown) => {
-    if (!isDeepStrictEqual(recorded, replayed)) firstDifference ??= { sequence, what, recorded, replayed }
+  const replayed = new Replayed(definition)
+  for (const row of history) replayed.add(row)
+  return replayed.comparedWith(stored)
+}
+
+/** A history that is replayed step by step: it need not be in memory as a whole. */
+export class Replayed {
+  readonly #definition: SagaDefinition
+  #snapshot: AnyMachineSnapshot | undefined
+  #steps = 0
+  #last: HistoryRow | undefined
+  #unknownVersions = 0
+  #firstDifference: Difference | null = null
+  readonly #deferred: (string | null)[] = []
+
+  constructor(definition: SagaDefinition) {
+    this.#definition = definition
   }
-  const deferred: (string | null)[] = []
-  for (const row of history) {
-    const machine = machineOf(definition, row.machine_version)
-    const result = machine && foldOf(machine, snapshot, row)
-    snapshot = result?.snapshot
-    if (row.note?.startsWith(DEFERRED_EARLIER)) deferred.splice(deferred.indexOf(row.message_id), 1)
-    if (result ? result.decision === 'deferred' : row.note === DEFERRED) deferred.push(row.message_id)
-    if (!result) unknownVersions++
+
+  /** Folds the next step. */
+  add(row: HistoryRow): void {
+    const machine = machineOf(this.#definition, row.machine_version)
+    const result = machine && foldOf(machine, this.#snapshot, row)
+    this.#snapshot = result?.snapshot
+    this.#steps++
+    this.#last = row
+    const isDrop = row.event === DROP
+    if (isDrop || row.note?.startsWith(DEFERRED_EARLIER)) {
+      const id = isDrop ? (row.body.messageId as string | null) : row.message_id
+      this.#deferred.splice(this.#deferred.indexOf(id), 1)
+    }
+    if (result ? result.decision === 'deferred' : row.note === DEFERRED)
+      this.#deferred.push(row.message_id)
+    if (!result) this.#unknownVersions++
     else {
-      compare(row.sequence, 'state', row.to_state, result.to)
-      compare(row.sequence, 'messages', row.sent.map(({ type }) => type), result.sends.map(({ contract }) => contract.name))
+      const sent = row.sent.map(({ type }) => type)
+      this.#compare(row.sequence, 'state', row.to_state, result.to)
+      this.#compare(
+        row.sequence,
+        'messages',
+        sent,
+        result.sends.map(({ contract }) => contract.name)
+      )
     }
   }
-  const last = history.at(-1)?.sequence ?? 0
-  const state = snapshot ? pathOf(snapshot.value) : (history.at(-1)?.to_state ?? '')
-  compare(last, 'version', stored.version, history.length)
-  compare(last, 'state', stored.state, state)
-  compare(last, 'deferred', (stored.deferred ?? []).map(({ messageId }) => messageId), deferred)
-  // Through JSON, as it was stored: `undefined` fields do not survive, and must not count as a difference.
-  if (snapshot) compare(last, 'context', stored.context, JSON.parse(JSON.stringify(snapshot.context)))
-  return { consistent: firstDifference === null, steps: history.length, unknownVersions, state, firstDifference }
+
+  /** What has come of it, held to the instance as it is stored. */
+  comparedWith(stored: SagaRow): Replay {
+    const last = this.#last?.sequence ?? 0
+    const state = this.#snapshot ? pathOf(this.#snapshot.value) : (this.#last?.to_state ?? '')
+    const deferred = (stored.deferred ?? []).map(({ messageId }) => messageId)
+    this.#compare(last, 'version', stored.version, this.#steps)
+    this.#compare(last, 'state', stored.state, state)
+    this.#compare(last, 'deferred', deferred, this.#deferred)
+    // Through JSON, as it was stored: `undefined` fields do not survive, and must not count as a difference.
+    if (this.#snapshot) {
+      this.#compare(
+        last,
+        'context',
+        stored.context,
+        JSON.parse(JSON.stringify(this.#snapshot.context))
+      )
+    }
+    return {
+      consistent: this.#firstDifference === null,
+      steps: this.#steps,
+      unknownVersions: this.#unknownVersions,
+      state,
+      firstDifference: this.#firstDifference
+    }
+  }
+
+  #compare(sequence: number, what: Difference['what'], recorded: unknown, replayed: unknown): void {
+    if (!isDeepStrictEqual(recorded, replayed))
+      this.#firstDifference ??= { sequence, what, recorded, replayed }
+  }
 }
 
 /** Undefined when what went before was not folded, and the row does not say it. */
 function foldOf(machine: AnyStateMachine, snapshot: AnyMachineSnapshot | undefined, { sequence, event, body }: HistoryRow): Step | undefined {
-  if (event === MIGRATE) return migrated(restore(machine, body.value, body.context))
+  if (event === MIGRATE) return resting(restore(machine, body.value, body.context))
+  if (event === DROP) return snapshot && resting(snapshot)
   if (!snapshot) return sequence === 1 ? begin(machine, body) : undefined
   return event === RETRY ? resend(snapshot) : step(machine, snapshot, { ...body, type: event })
 }
 
-function migrated(snapshot: AnyMachineSnapshot): Step {
+function resting(snapshot: AnyMachineSnapshot): Step {
   const state = pathOf(snapshot.value)
   return { decision: 'handled', snapshot, from: undefined, to: state, sends: [], timersStarted: [], timersCancelled: [] }
 }

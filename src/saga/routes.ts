@@ -7,9 +7,10 @@ import { HttpProblem, notFound } from '../http/problem.ts'
 import { timeOf } from '../http/time.ts'
 import { UUID } from '../messaging/envelope.ts'
 import type { Outbox } from '../messaging/outbox.ts'
+import { byHandRoutes } from './by-hand-routes.ts'
 import { describe } from './diagram.ts'
 import type { SagaHost } from './host.ts'
-import type { SagaInspector } from './inspect.ts'
+import { MOST_STEPS, type SagaInspector } from './inspect.ts'
 import { Recording } from './recording.ts'
 import { moveForRequest } from './request.ts'
 import { statusOf } from './state.ts'
@@ -43,9 +44,23 @@ const Detail = Type.Object({
   ...Summary.properties,
   context: Type.Record(Type.String(), Type.Unknown()),
   accepts: Type.Array(Type.String(), { description: 'Events that the current state takes' }),
-  timers: Type.Array(Type.Object({ event: Type.String(), dueAt: Type.String() })),
+  timers: Type.Array(
+    Type.Object({ id: Type.String(), event: Type.String(), dueAt: Type.String() })
+  ),
   waitingFor: nullable(Waiting),
-  deferred: Type.Array(Type.Object({ event: Type.String(), messageId: nullable(Type.String()) }), { description: 'Events that came too early and wait for another state' }),
+  deferred: Type.Array(
+    Type.Object({
+      event: Type.String(),
+      messageId: nullable(Type.String()),
+      since: nullable(
+        Type.String({ description: 'null: kept by version 0.1, which did not note it' })
+      )
+    }),
+    { description: 'Events that came too early and wait for another state' }
+  ),
+  historyBefore: nullable(
+    Type.Integer({ description: 'There are earlier steps: ask again with this `before`' })
+  ),
   history: Type.Array(
     Type.Object({
       sequence: Type.Integer(),
@@ -87,6 +102,18 @@ const Counts = Type.Object(
   { additionalProperties: Type.Integer({ description: 'For each top-level state' }) }
 )
 
+const HistoryWindow = Type.Object(
+  {
+    before: Type.Optional(
+      Type.Integer({ minimum: 1, maximum: 2 ** 31 - 1, description: 'Only steps before this one' })
+    ),
+    limit: Type.Optional(
+      Type.Integer({ minimum: 1, maximum: MOST_STEPS, description: 'How many steps at most' })
+    )
+  },
+  { additionalProperties: false }
+)
+
 const ById = { params: Type.Object({ sagaId: Type.String({ format: 'uuid' }) }) }
 const tags = ['saga']
 
@@ -101,6 +128,8 @@ export function sagaRoutes(inspector: SagaInspector, host: SagaHost, outbox: Out
   const statuses = [...new Set(states.map(statusOf))]
 
   return async (app) => {
+    await app.register(byHandRoutes(host, outbox))
+
     app.get(
       '/sagas',
       {
@@ -170,11 +199,24 @@ export function sagaRoutes(inspector: SagaInspector, host: SagaHost, outbox: Out
       }
     )
 
-    app.get('/sagas/:sagaId', { schema: { tags, summary: 'One instance with its whole history', ...ById, response: { 200: Detail } } }, async ({ params: { sagaId } }) => {
-      const found = await inspector.get(sagaId)
-      if (!found) throw notFound(`saga ${sagaId}`)
-      return found
-    })
+    app.get(
+      '/sagas/:sagaId',
+      {
+        schema: {
+          tags,
+          summary: 'One instance with its history',
+          description: 'With its last 1,000 steps; earlier ones with `before`.',
+          ...ById,
+          querystring: HistoryWindow,
+          response: { 200: Detail }
+        }
+      },
+      async ({ params: { sagaId }, query }) => {
+        const found = await inspector.get(sagaId, query)
+        if (!found) throw notFound(`saga ${sagaId}`)
+        return found
+      }
+    )
 
     app.get(
       '/sagas/:sagaId/replay',

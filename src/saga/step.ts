@@ -1,5 +1,6 @@
 import type { AnyMachineSnapshot, AnyStateMachine } from 'xstate'
 import { END, type Send, type send } from './define.ts'
+import { EXPECTED_DELAY, isDelay } from './delay.ts'
 import { moveByXState, type ActionData, type Move } from './move.ts'
 import { planMove, planStart } from './plan.ts'
 import { activeNodes, pathOf } from './state.ts'
@@ -78,8 +79,16 @@ function toStep(from: string | undefined, { snapshot, actions }: Move): Step {
   for (const { type, params } of actions) {
     if (type === 'send') result.sends.push(params as Send)
     else if (type === 'xstate.raise') {
-      const { id, event, delay } = params as { id: string; event: { type: string }; delay?: number }
-      // Without a delay it has been handled within the step.
+      const { id, event, delay } = params as {
+        id: string
+        event: { type: string }
+        delay?: unknown
+      }
+      // A delay that is none would fire as it is set. An event without a delay has been handled within the step.
+      if (!isDelay(delay) && (delay !== undefined || event.type.startsWith('xstate.after.')))
+        throw new Error(
+          `The delay of ${event.type} is ${String(delay)}; expected ${EXPECTED_DELAY}`
+        )
       if (delay !== undefined) result.timersStarted.push({ id, event: event.type, delayMs: delay })
     } else if (type === 'xstate.cancel') {
       const { sendId } = params as { sendId: string }

@@ -1,6 +1,7 @@
 import type { Message } from '../messaging/message.ts'
 import { joinJson, jsonTexts, run, statement, write, type Tx } from '../messaging/sql.ts'
 import type { PendingTimer } from './define.ts'
+import { shortText } from './error-text.ts'
 import type { SagaEvent } from './step.ts'
 
 /** An event that came too early, with what the messages that it will cause need of the one that brought it. */
@@ -8,6 +9,8 @@ export interface DeferredEvent extends Partial<Pick<Message, 'conversationId' | 
   event: SagaEvent
   messageId: string | null
   headers: Message['headers']
+  /** When it came, ISO 8601; instances of 0.1 do not tell. */
+  at?: string
 }
 
 /** What went wrong with something that an instance waits for. */
@@ -64,9 +67,20 @@ const LOCK_DUE = statement(`
   select ${LOCKED_COLUMNS} from saga
   where saga = $1 and next_timer_at <= now() order by next_timer_at limit $2 for update skip locked`)
 
-// Timers of an instance that today's machine cannot move: they must not stand in the way of the others.
+// As many as are due may be looked at one by one, and each may wait for somebody else's lock.
+const DUE = statement(
+  `select saga_id from saga where saga = $1 and next_timer_at <= now() order by next_timer_at limit $2`
+)
+const LOCK_IF_DUE = statement(`
+  select ${LOCKED_COLUMNS} from saga where saga = $1 and saga_id = $2 and next_timer_at <= now() for update skip locked`)
+const SHORT_WAITS = statement(`select set_config('lock_timeout', '500ms', true)`)
+
+// Timers of an instance that today's machine cannot move: they must not stand in the way of the others. The pause is as long as
+// it has been stuck, so that it doubles.
 const POSTPONE = statement(`
-  update saga set next_timer_at = now() + interval '1 minute', stuck_since = coalesce(stuck_since, date_trunc('milliseconds', now())), last_error = error
+  update saga set
+    next_timer_at = now() + least(greatest(now() - coalesce(stuck_since, now()), interval '1 minute'), interval '15 minutes'),
+    stuck_since = coalesce(stuck_since, date_trunc('milliseconds', now())), last_error = error
   from unnest($2::uuid[], ${jsonTexts(3)}::jsonb[]) as failed (id, error)
   where saga = $1 and saga_id = id`)
 
@@ -119,12 +133,36 @@ export function lockDue(tx: Tx, saga: string, limit: number): Promise<LockedRow[
   return run<LockedRow>(tx, LOCK_DUE, [saga, limit])
 }
 
+/** Ids of instances with a timer that is due, those first that have been so for longest. */
+export async function dueInstances(tx: Tx, saga: string, limit: number): Promise<string[]> {
+  return (await run<{ saga_id: string }>(tx, DUE, [saga, limit])).map((row) => row.saga_id)
+}
+
+/** The instance, when it is still due and nobody else has it; the transaction then waits for no lock for long. */
+export async function lockIfDue(
+  tx: Tx,
+  saga: string,
+  sagaId: string
+): Promise<LockedRow | undefined> {
+  await run(tx, SHORT_WAITS, [])
+  return (await run<LockedRow>(tx, LOCK_IF_DUE, [saga, sagaId]))[0]
+}
+
 export function postponeTimers(tx: Tx, saga: string, failed: readonly { sagaId: string; error: LastError }[]): void {
-  void write(tx, POSTPONE, [saga, failed.map(({ sagaId }) => sagaId), joinJson(failed.map(({ error }) => JSON.stringify(error)))])
+  void write(tx, POSTPONE, [saga, failed.map(({ sagaId }) => sagaId), joinJson(failed.map(({ error }) => errorJson(error)))])
 }
 
 export function recordErrors(tx: Tx, failed: readonly { locked: LockedRow; error: LastError }[]): void {
-  void write(tx, FAIL, [failed.map(({ locked }) => locked.place), joinJson(failed.map(({ error }) => JSON.stringify(error)))])
+  void write(tx, FAIL, [failed.map(({ locked }) => locked.place), joinJson(failed.map(({ error }) => errorJson(error)))])
+}
+
+/** What others write into a fault, or throw, need not be short, nor text that PostgreSQL takes. */
+function errorJson({ at, message, type }: LastError): string {
+  return JSON.stringify({
+    at: shortText(at),
+    message: shortText(message),
+    type: type && shortText(type)
+  })
 }
 
 /** Milliseconds until the next timer is due, negative when overdue; undefined when none is pending. */

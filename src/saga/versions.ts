@@ -1,5 +1,6 @@
 import type { AnyMachineSnapshot, AnyStateMachine, AnyStateNode, StateValue } from 'xstate'
 import type { PendingTimer, SagaDefinition, SagaSnapshot } from './define.ts'
+import { EXPECTED_DELAY, isDelay } from './delay.ts'
 import { eventName } from './diagram.ts'
 import { activeNodes, pathOf, restore } from './state.ts'
 import type { SagaRow } from './tables.ts'
@@ -77,7 +78,12 @@ function migrate(definition: SagaDefinition, { value, context, timers, machine_v
 }
 
 /** A timer for each `after` of the active states: the one that ran under the same delay, wherever the state is now, or a new one. */
-function carriedOver(machine: AnyStateMachine, snapshot: AnyMachineSnapshot, timers: readonly PendingTimer[], now: Date): PendingTimer[] {
+export function carriedOver(
+  machine: AnyStateMachine,
+  snapshot: AnyMachineSnapshot,
+  timers: readonly PendingTimer[],
+  now: Date
+): PendingTimer[] {
   const left = [...timers]
   const delays = new Map(activeNodes(snapshot).flatMap((node) => node.after.map(({ eventType, delay }) => [eventType, { node, delay }] as const)))
   return [...delays].map(([event, { node, delay }]) => {
@@ -91,6 +97,6 @@ function carriedOver(machine: AnyStateMachine, snapshot: AnyMachineSnapshot, tim
 function delayMs(machine: AnyStateMachine, node: AnyStateNode, delay: AnyStateNode['after'][number]['delay'], { context }: AnyMachineSnapshot): number {
   const known = typeof delay === 'string' ? (machine.implementations.delays[delay] ?? Number(delay)) : delay
   const ms = typeof known === 'function' ? known({ context, event: { type: 'xstate.init' } } as never, undefined) : known
-  if (typeof ms !== 'number' || !Number.isFinite(ms)) throw new Error(`the delay ${String(delay)} of ${node.id} is no number of milliseconds`)
+  if (!isDelay(ms)) throw new Error(`the delay ${String(delay)} of ${node.id} is ${String(ms)}; expected ${EXPECTED_DELAY}`)
   return ms
 }
