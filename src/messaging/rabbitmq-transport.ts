@@ -50,9 +50,7 @@ export class RabbitTransport implements Transport {
 
   constructor(options: RabbitTransportOptions) {
     this.#options = options
-    const { hostname, port, pathname } = new URL(options.url)
-    const vhost = decodeURIComponent(pathname.slice(1))
-    this.address = `rabbitmq://${hostname}${port && port !== '5672' ? `:${port}` : ''}/${vhost ? `${vhost}/` : ''}`
+    this.address = busAddress(options.url)
   }
 
   start(flowing: () => void): void {
@@ -171,6 +169,15 @@ export class RabbitTransport implements Transport {
       await closeConnection(connection)
     }
   }
+}
+
+/** The address of the bus as MassTransit writes it: `rabbitmq://host/`, and a virtual host other than `/` percent-encoded behind it. */
+export function busAddress(url: string): string {
+  const { hostname, port, pathname } = new URL(url)
+  const vhost = decodeURIComponent(pathname.slice(1))
+  // .NET's Uri.EscapeDataString leaves letters, digits and -_.~ as they are.
+  const escaped = encodeURIComponent(vhost).replace(/[!'()*]/g, (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`)
+  return `rabbitmq://${hostname}${port && port !== '5672' ? `:${port}` : ''}/${vhost === '' || vhost === '/' ? '' : `${escaped}/`}`
 }
 
 /** A broker that could connect but not declare its topology is handed over inside the error, still connected. */
