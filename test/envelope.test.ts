@@ -175,7 +175,7 @@ t.test("a Guid is read in each of .NET's formats, addresses are not looked at", 
     const received = reader.read(JSON.stringify({ ...good(), ...addresses, messageId: id, conversationId: id, initiatorId: id, message: { orderId: id, items: [] } }))
     t.match(received, { messageId: ORDER_ID, conversationId: ORDER_ID, initiatorId: ORDER_ID, correlationId: ORDER_ID, body: { orderId: ORDER_ID } }, id)
   }
-  for (const id of [`{${ORDER_ID}`, `${ORDER_ID})`, `{${digits}}`, `${digits}0`]) t.throws(() => reader.read(JSON.stringify({ ...good(), message: { orderId: id, items: [] } })), { field: 'message.orderId' }, id)
+  for (const id of [`{${ORDER_ID}`, `${ORDER_ID})`, `{${digits}}`, `${digits}0`]) t.throws(() => reader.read(JSON.stringify({ ...good(), message: { orderId: id, items: [] } })), { field: 'message.orderId', message: /^message\.orderId: / }, id)
 })
 
 t.test('a bus address with any virtual host makes an envelope', async (t) => {
