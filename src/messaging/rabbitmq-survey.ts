@@ -119,7 +119,7 @@ async function onlyIfThere(connection: Connection, what: string, isThere: Questi
 interface Difference {
   what: string
   /** Undefined: none. */
-  current: unknown
+  current: string | number | boolean | undefined
 }
 
 const INEQUIVALENT = /inequivalent arg '([^']+)' for .*: received .* but current is (?:none|the value '(.*)' of type '(\w+)'|'(.*)')/s
@@ -132,7 +132,7 @@ function differenceIn({ code, message }: Refusal): Difference | undefined {
   return { what, current: value === undefined ? (isTruth(plain) ? plain === 'true' : plain) : valueOf(value, type!) }
 }
 
-function valueOf(text: string, type: string): unknown {
+function valueOf(text: string, type: string): string | number | boolean {
   if (type === 'bool') return text === 'true'
   return type === 'longstr' || Number.isNaN(Number(text)) ? text : Number(text)
 }
@@ -141,8 +141,11 @@ function isTruth(text: string | undefined): boolean {
   return text === 'true' || text === 'false'
 }
 
-function findingOf(queue: string, { durable, autoDelete, arguments: found }: QueueOptions, deadLetterExchange: string | undefined, vhost: string): Finding {
-  const isQuorum = found['x-queue-type'] === 'quorum'
+function findingOf(queue: string, { durable, autoDelete, arguments: learned }: QueueOptions, deadLetterExchange: string | undefined, vhost: string): Finding {
+  const isQuorum = learned['x-queue-type'] === 'quorum'
+  const found: Record<string, unknown> = isQuorum ? learned : { ...learned, 'x-queue-type': 'classic' }
+  // Of a classic queue RabbitMQ does not look at these, whatever is declared.
+  if (!isQuorum) for (const name of ['x-delivery-limit', 'x-dead-letter-strategy']) delete found[name]
   const wanted = queueArguments(deadLetterExchange)
   const missesLimit = isQuorum && found['x-delivery-limit'] === undefined
   const missesExchange = deadLetterExchange !== undefined && found['x-dead-letter-exchange'] === undefined

@@ -182,7 +182,7 @@ export class RabbitTransport implements Transport {
       const connection = await answerWithin(SETUP_TIMEOUT_MS, 'RabbitMQ gave no connection', connecting, closeConnection)
       connection.on('error', () => {})
       const vhost = decodeURIComponent(new URL(url).pathname.slice(1)) || '/'
-      const { adopted, findings, problems } = await survey(connection, topology, vhost).finally(() => closeConnection(connection))
+      const { adopted, findings, problems } = await survey(connection, topology, vhost).finally(() => void closeConnection(connection))
       for (const finding of findings) this.#say(finding)
       if (problems.length > 0) throw new Error(problems.join('; '))
       return adopted
