@@ -68,7 +68,8 @@ const POOL_SIZE = 10
  */
 export function sagaboxTopology(names: readonly ServiceName[] = SERVICE_NAMES, scope: TopologyScope = 'own'): Topology {
   const definitions = Object.values(DEFINITIONS)
-  const [own, others] = [true, false].map((isOwn) => definitions.filter(({ name }) => (scope === 'all' || names.includes(name as ServiceName)) === isOwn)) as [ServiceDefinition[], ServiceDefinition[]]
+  const own = scope === 'all' ? definitions : names.map((name) => DEFINITIONS[name])
+  const others = definitions.filter((definition) => !own.includes(definition))
   return topologyOf(own, own.flatMap(({ sends }) => sends), others)
 }
 

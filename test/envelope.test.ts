@@ -154,14 +154,14 @@ t.test('null is absent where a value may be absent, in bodies, faults, headers a
   })
   t.equal(heard.correlationId, ORDER_ID)
 
-  for (const [field, message] of [
+  for (const [field, given] of [
     ['message.to', { ...body, to: null }],
     ['message.to.street', { ...body, to: { street: null } }],
     ['message.stops[1]', { ...body, stops: [{ street: 'b' }, null] }],
     ['message.orderId', { ...body, orderId: null }],
     ['message', null]
   ] as const) {
-    t.throws(() => full.read(JSON.stringify({ ...envelope, message })), { field, message: `${field}: is required, got null` })
+    t.throws(() => full.read(JSON.stringify({ ...envelope, message: given })), { field, message: `${field}: is required, got null` })
   }
   t.throws(() => full.read(JSON.stringify({ ...envelope, message: { ...body, note: 7 } })), { field: 'message.note', message: /must be string/ }, 'what is wrong otherwise keeps its name')
   t.equal(refusalOf(JSON.stringify({ ...good(), messageId: null })).message, 'messageId: is required, got null')

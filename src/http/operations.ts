@@ -30,7 +30,12 @@ export function operationRoutes(services: readonly Operated[]): FastifyPluginAsy
       const ready = checks.every(([, parts]) => Object.values(parts).every((problem) => problem === undefined))
       return reply.code(ready ? 200 : 503).send({
         status: ready ? 'ready' : 'unavailable',
-        services: Object.fromEntries(checks.map(([name, parts, notes]) => [name, { ...Object.fromEntries(Object.entries(parts).map(([part, problem]) => [part, problem ?? 'ok'])), ...notes }]))
+        services: Object.fromEntries(
+          checks.map(([name, parts, notes]) => {
+            const told = Object.entries(parts).map(([part, problem]) => [part, problem ?? 'ok'])
+            return [name, { ...Object.fromEntries(told), ...notes }]
+          })
+        )
       })
     })
 

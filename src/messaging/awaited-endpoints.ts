@@ -6,8 +6,9 @@ const NONE: readonly string[] = []
 export const AWAITING = 'waiting for endpoint'
 
 /**
- * Endpoints that are declared elsewhere and have not been seen yet. Until an event reaches all that are known to take it, it stays in the
- * outbox: the broker drops it for a queue that is not there, and says nothing when another queue takes it.
+ * Endpoints that are declared elsewhere and have not been seen yet. Until an event reaches all that
+ * are known to take it, it stays in the outbox: the broker drops it for a queue that is not there,
+ * and says nothing when another queue takes it.
  */
 export class AwaitedEndpoints {
   readonly #elsewhere: readonly EndpointElsewhere[]
@@ -60,7 +61,8 @@ export class AwaitedEndpoints {
   #index(): void {
     this.#byExchange.clear()
     for (const { endpoint, takes } of this.#missing.values()) {
-      for (const exchange of takes) this.#byExchange.set(exchange, [...this.before(exchange), endpoint])
+      for (const exchange of takes)
+        this.#byExchange.set(exchange, [...this.before(exchange), endpoint])
     }
   }
 }
@@ -68,5 +70,7 @@ export class AwaitedEndpoints {
 /** @param endpoints at least one */
 export function reasonFor(endpoints: readonly string[]): string {
   const [one] = endpoints
-  return endpoints.length === 1 ? `${AWAITING} ${one}, which has never been started` : `${AWAITING}s ${endpoints.join(' and ')}, which have never been started`
+  return endpoints.length === 1
+    ? `${AWAITING} ${one}, which has never been started`
+    : `${AWAITING}s ${endpoints.join(' and ')}, which have never been started`
 }

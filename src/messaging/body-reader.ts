@@ -4,7 +4,10 @@ import { Check } from 'typebox/value'
 import { guidOf } from './id.ts'
 import { checker, type Checker, type SchemaProblem } from './schema.ts'
 
-/** Values looked at in one body before what it holds is left as it is: a recursive union can be made to cost any number. */
+/**
+ * Values looked at in one body before what it holds is left as it is: a recursive union can be made
+ * to cost any number.
+ */
 const MOST_VALUES = 100_000
 
 /** What JSON Schema says about a value, as far as it matters here. */
@@ -40,8 +43,9 @@ export class BodyReader {
   }
 
   /**
-   * Reads what .NET writes in other words. MassTransit writes every property: `null` is read as absent where the schema lets the
-   * property be absent and does not itself allow null. A Guid in any of .NET's formats is read as a UUID in lower case.
+   * Reads what .NET writes in other words. MassTransit writes every property: `null` is read as
+   * absent where the schema lets the property be absent and does not itself allow null. A Guid in
+   * any of .NET's formats is read as a UUID in lower case.
    * @returns a copy that the schema accepts, or what is wrong
    */
   adapt(value: unknown): { body: unknown } | { problem: SchemaProblem } {
@@ -49,7 +53,8 @@ export class BodyReader {
     const adapter = new Adapter(this.#schema)
     const body = adapter.read(this.#schema, value, '')
     if (this.accepts(body)) return { body }
-    if (adapter.nullAt !== undefined) return { problem: { field: adapter.nullAt, expected: REQUIRED } }
+    if (adapter.nullAt !== undefined)
+      return { problem: { field: adapter.nullAt, expected: REQUIRED } }
     this.#checker ??= checker(this.#schema)
     return { problem: this.#checker(body) ?? { field: '', expected: 'another value' } }
   }
@@ -69,22 +74,34 @@ class Adapter {
 
   read(schema: Schema, value: unknown, path: string): unknown {
     if (--this.#left < 0) return value
-    if (schema.$ref !== undefined) return this.read(this.#definitions[schema.$ref.replace('#/$defs/', '')] ?? {}, value, path)
+    if (schema.$ref !== undefined)
+      return this.read(this.#definitions[schema.$ref.replace('#/$defs/', '')] ?? {}, value, path)
     const alternatives = schema.anyOf ?? schema.oneOf
     if (alternatives) return this.#readOneOf(alternatives, value, path)
     if (schema.allOf) return schema.allOf.reduce((read, part) => this.read(part, read, path), value)
-    if (typeof value === 'string') return schema.format === 'uuid' ? (guidOf(value) ?? value) : value
+    if (typeof value === 'string')
+      return schema.format === 'uuid' ? (guidOf(value) ?? value) : value
     if (Array.isArray(value)) {
-      return value.map((item, index) => this.#readPart(itemOf(schema, index), item, `${path}[${index}]`))
+      return value.map((item, index) =>
+        this.#readPart(itemOf(schema, index), item, `${path}[${index}]`)
+      )
     }
     return isObject(value) ? this.#readObject(schema, value, path) : value
   }
 
-  #readObject(schema: Schema, value: Record<string, unknown>, path: string): Record<string, unknown> {
+  #readObject(
+    schema: Schema,
+    value: Record<string, unknown>,
+    path: string
+  ): Record<string, unknown> {
     const read: [string, unknown][] = []
     for (const [name, part] of Object.entries(value)) {
       const declared = propertyOf(schema, name)
-      const isAbsent = part === null && declared && !schema.required?.includes(name) && !this.#accepts(declared, null)
+      const isAbsent =
+        part === null &&
+        declared &&
+        !schema.required?.includes(name) &&
+        !this.#accepts(declared, null)
       if (!isAbsent) read.push([name, this.#readPart(declared, part, `${path}.${name}`)])
     }
     return Object.fromEntries(read)
@@ -113,9 +130,13 @@ class Adapter {
   }
 }
 
-function propertyOf({ properties, patternProperties = {}, additionalProperties }: Schema, name: string): Schema | undefined {
+function propertyOf(
+  { properties, patternProperties = {}, additionalProperties }: Schema,
+  name: string
+): Schema | undefined {
   if (properties && Object.hasOwn(properties, name)) return properties[name]
-  for (const [pattern, schema] of Object.entries(patternProperties)) if (new RegExp(pattern).test(name)) return schema
+  for (const [pattern, schema] of Object.entries(patternProperties))
+    if (new RegExp(pattern).test(name)) return schema
   return typeof additionalProperties === 'object' ? additionalProperties : undefined
 }
 

@@ -131,7 +131,10 @@ export class OutboxSender {
     this.#forgetAt = this.#untold > 0 ? performance.now() + FORGET_MS : Infinity
   }
 
-  /** Rows that waited for endpoints which have been seen meanwhile go now: once on each connection, and whenever one was seen. */
+  /**
+   * Rows that waited for endpoints which have been seen meanwhile go now: once on each connection,
+   * and whenever one was seen.
+   */
   async release(client: Client): Promise<void> {
     const { awaited } = this.#options.transport
     if (!awaited || (this.#released === awaited.arrivals && this.#releasedOn === client)) return

@@ -13,17 +13,24 @@ export interface Refusal extends Error {
 export type Question = (channel: Channel, answered: (error: Error | null) => void) => void
 
 /**
- * Asks on a channel of its own, one question after the other: the broker ends a channel over a "no".
+ * Asks on a channel of its own, one question after the other: the broker ends a channel over a
+ * "no".
  * @throws Refusal, or an Error when there is no answer in time
  */
 export async function ask(connection: Connection, questions: readonly Question[]): Promise<void> {
-  const opening = new Promise<Channel>((resolve, reject) => connection.createChannel((error: Error | null, channel) => (error ? reject(error) : resolve(channel))))
+  const opening = new Promise<Channel>((resolve, reject) =>
+    connection.createChannel((error: Error | null, channel) =>
+      error ? reject(error) : resolve(channel)
+    )
+  )
   const channel = await answerWithin(SETUP_TIMEOUT_MS, 'RabbitMQ opened no channel', opening, close)
   // The answer itself says what is wrong; without a listener this event would end the process.
   channel.on('error', () => {})
   try {
     for (const question of questions) {
-      const answer = new Promise<void>((resolve, reject) => question(channel, (error) => (error ? reject(error) : resolve())))
+      const answer = new Promise<void>((resolve, reject) =>
+        question(channel, (error) => (error ? reject(error) : resolve()))
+      )
       await answerWithin(SETUP_TIMEOUT_MS, 'RabbitMQ gave no answer', answer)
     }
   } finally {
@@ -40,7 +47,10 @@ function close(channel: Channel): void {
 }
 
 /** @returns the refusal, or nothing when all was answered */
-export async function refusalOf(connection: Connection, questions: readonly Question[]): Promise<Refusal | undefined> {
+export async function refusalOf(
+  connection: Connection,
+  questions: readonly Question[]
+): Promise<Refusal | undefined> {
   try {
     await ask(connection, questions)
     return undefined
@@ -50,20 +60,36 @@ export async function refusalOf(connection: Connection, questions: readonly Ques
   }
 }
 
-export const queueIsThere = (name: string): Question => (channel, answered) => channel.checkQueue(name, answered)
-export const exchangeIsThere = (name: string): Question => (channel, answered) => channel.checkExchange(name, answered)
+export const queueIsThere =
+  (name: string): Question =>
+  (channel, answered) =>
+    channel.checkQueue(name, answered)
+export const exchangeIsThere =
+  (name: string): Question =>
+  (channel, answered) =>
+    channel.checkExchange(name, answered)
 
 /**
- * Why an endpoint that others declare does not get what it takes: nothing when it is there. A queue alone does not tell: it may have been
- * declared a moment before its bindings, or by a version that took less. So they are made here, too, which changes nothing where they are.
+ * Why an endpoint that others declare does not get what it takes: nothing when it is there. A queue
+ * alone does not tell: it may have been declared a moment before its bindings, or by a version that
+ * took less. So they are made here, too, which changes nothing where they are.
  */
-export async function whyUnreachable(connection: Connection, { endpoint, takes }: EndpointElsewhere): Promise<string | undefined> {
+export async function whyUnreachable(
+  connection: Connection,
+  { endpoint, takes }: EndpointElsewhere
+): Promise<string | undefined> {
   const missing = await refusalOf(connection, [queueIsThere(endpoint), exchangeIsThere(endpoint)])
   if (missing) return missing.message
   const bindings: Question[] = takes
     .filter((exchange) => exchange !== endpoint)
-    .map((exchange) => (channel, answered) => channel.bindExchange(endpoint, exchange, '', {}, answered))
-  const refusal = await refusalOf(connection, [(channel, answered) => channel.bindQueue(endpoint, endpoint, '', {}, answered), ...bindings])
+    .map(
+      (exchange) => (channel, answered) =>
+        channel.bindExchange(endpoint, exchange, '', {}, answered)
+    )
+  const refusal = await refusalOf(connection, [
+    (channel, answered) => channel.bindQueue(endpoint, endpoint, '', {}, answered),
+    ...bindings
+  ])
   // A user without the right to bind relies on the endpoint's own bindings.
   return refusal?.code === ACCESS_REFUSED ? undefined : refusal?.message
 }

@@ -17,7 +17,10 @@ import { answerWithin, within } from './within.ts'
 /** Messages handed out and not yet acknowledged: one batch at work and one arriving behind it. */
 const PREFETCH = 200
 
-/** How often it is looked for endpoints that have never been there, ms: soon at first. Each look is a line in the broker's log. */
+/**
+ * How often it is looked for endpoints that have never been there, ms: soon at first. Each look is a
+ * line in the broker's log.
+ */
 const LOOK_MIN_MS = 250
 const LOOK_MAX_MS = 5000
 
@@ -182,7 +185,8 @@ export class RabbitTransport implements Transport {
       const connection = await answerWithin(SETUP_TIMEOUT_MS, 'RabbitMQ gave no connection', connecting, closeConnection)
       connection.on('error', () => {})
       const vhost = decodeURIComponent(new URL(url).pathname.slice(1)) || '/'
-      const { adopted, findings, problems } = await survey(connection, topology, vhost).finally(() => void closeConnection(connection))
+      const surveyed = survey(connection, topology, vhost).finally(() => void closeConnection(connection))
+      const { adopted, findings, problems } = await surveyed
       for (const finding of findings) this.#say(finding)
       if (problems.length > 0) throw new Error(problems.join('; '))
       return adopted
@@ -198,20 +202,24 @@ export class RabbitTransport implements Transport {
     this.#said.add(text)
     const { lacks, policy, ...found } = finding
     if (lacks.length === 0) return this.#options.log.info(found, 'It was declared in another way before, and is used as it is')
-    this.#options.log.warn({ ...found, lacks, policy }, 'It was declared in another way before, and is used as it is; unless a policy adds it, it lacks something')
+    const but = 'and is used as it is; unless a policy adds it, it lacks something'
+    this.#options.log.warn({ ...found, lacks, policy }, `It was declared in another way before, ${but}`)
   }
 
   /** Looks for endpoints that have not been seen on this connection. Returns whether one was found. */
   async #look(connection: Connection): Promise<boolean> {
     const { missing } = this.awaited
+    const { log } = this.#options
     for (const one of missing) {
       const reason = await whyUnreachable(connection, one)
       if (reason === undefined) {
         this.awaited.seen(one.endpoint)
-        if (this.#waitedFor.delete(one.endpoint)) this.#options.log.info({ endpoint: one.endpoint }, 'The endpoint is there; what waited for it goes')
+        if (!this.#waitedFor.delete(one.endpoint)) continue
+        log.info({ endpoint: one.endpoint }, 'The endpoint is there; what waited for it goes')
       } else if (!this.#waitedFor.has(one.endpoint)) {
         this.#waitedFor.add(one.endpoint)
-        this.#options.log.warn({ endpoint: one.endpoint, reason }, 'The endpoint has never been started: what it takes waits in the outbox until it is')
+        const text = 'The endpoint has never been started: what it takes waits in the outbox until it is'
+        log.warn({ endpoint: one.endpoint, reason }, text)
       }
     }
     return this.awaited.missing.length < missing.length
@@ -269,13 +277,18 @@ export class RabbitTransport implements Transport {
   }
 }
 
-/** The address of the bus as MassTransit writes it: `rabbitmq://host/`, and a virtual host other than `/` percent-encoded behind it. */
+/**
+ * The address of the bus as MassTransit has it: `rabbitmq://host/`, and a virtual host other than `/`
+ * percent-encoded behind it.
+ */
 export function busAddress(url: string): string {
   const { hostname, port, pathname } = new URL(url)
   const vhost = decodeURIComponent(pathname.slice(1))
   // .NET's Uri.EscapeDataString leaves letters, digits and -_.~ as they are.
-  const escaped = encodeURIComponent(vhost).replace(/[!'()*]/g, (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`)
-  return `rabbitmq://${hostname}${port && port !== '5672' ? `:${port}` : ''}/${vhost === '' || vhost === '/' ? '' : `${escaped}/`}`
+  const hex = (character: string) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`
+  const escaped = encodeURIComponent(vhost).replace(/[!'()*]/g, hex)
+  const bus = `rabbitmq://${hostname}${port && port !== '5672' ? `:${port}` : ''}/`
+  return vhost === '' || vhost === '/' ? bus : `${bus}${escaped}/`
 }
 
 /** A broker that could connect but not declare its topology is handed over inside the error, still connected. */

@@ -48,9 +48,14 @@ export function rascalConfig(topology: Topology, url: string, clientName: string
         },
         // Messages go over channels of their own: Rascal's pools stay empty.
         publicationChannelPools: { regularPool: { min: 0, max: 1 }, confirmPool: { min: 0, max: 1 } },
-        exchanges: Object.fromEntries(topology.exchanges.map((name) => [name, { ...declared(adopted.exchanges.has(name)), ...EXCHANGE }])),
+        exchanges: Object.fromEntries(
+          topology.exchanges.map((name) => [name, { ...declared(adopted.exchanges.has(name)), ...EXCHANGE }])
+        ),
         queues: Object.fromEntries(
-          topology.queues.map(({ name, deadLetterExchange }) => [name, { ...declared(adopted.queues.has(name)), options: { durable: true, arguments: queueArguments(deadLetterExchange) } }])
+          topology.queues.map(({ name, deadLetterExchange }) => {
+            const options = { durable: true, arguments: queueArguments(deadLetterExchange) }
+            return [name, { ...declared(adopted.queues.has(name)), options }]
+          })
         ),
         bindings: Object.fromEntries(
           topology.bindings.map(({ source, destination, destinationType }) => [`${source} -> ${destinationType} ${destination}`, { source, destination, destinationType, bindingKey: '' }])

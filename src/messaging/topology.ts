@@ -40,7 +40,11 @@ export function skippedQueue(endpoint: string): string {
  * @param contracts what is sent
  * @param others endpoints of the same system that are not declared here, because another process does, in its own way
  */
-export function topologyOf(endpoints: readonly EndpointTopology[], contracts: readonly Contract[], others: readonly EndpointTopology[] = []): Topology {
+export function topologyOf(
+  endpoints: readonly EndpointTopology[],
+  contracts: readonly Contract[],
+  others: readonly EndpointTopology[] = []
+): Topology {
   const exchanges = new Set<string>()
   const queues: Topology['queues'] = []
   const bindings: Topology['bindings'] = []
@@ -60,13 +64,18 @@ export function topologyOf(endpoints: readonly EndpointTopology[], contracts: re
       bindings.push({ source: contract.exchange, destination: name, destinationType: 'exchange' })
     }
   }
-  const faults = [...new Set(endpoints.flatMap(({ consumes }) => consumes))].filter((contract) => !isFault(contract)).map(faultOf)
+  const taken = new Set(endpoints.flatMap(({ consumes }) => consumes))
+  const faults = [...taken].filter((contract) => !isFault(contract)).map(faultOf)
   for (const { exchange } of faults) {
     exchanges.add(exchange)
     exchanges.add(ANY_FAULT.exchange)
     bindings.push({ source: exchange, destination: ANY_FAULT.exchange, destinationType: 'exchange' })
   }
   const sent = new Set([...contracts, ...faults])
-  const elsewhere = others.map(({ name, consumes }) => ({ endpoint: name, takes: [...new Set(consumes.filter((contract) => sent.has(contract)).map(destinationOf))] }))
-  return { exchanges: [...exchanges], queues, bindings, elsewhere: elsewhere.filter(({ takes }) => takes.length > 0) }
+  const elsewhere = others.map(({ name, consumes }) => {
+    const taken = consumes.filter((contract) => sent.has(contract)).map(destinationOf)
+    return { endpoint: name, takes: [...new Set(taken)] }
+  })
+  const needed = elsewhere.filter(({ takes }) => takes.length > 0)
+  return { exchanges: [...exchanges], queues, bindings, elsewhere: needed }
 }
