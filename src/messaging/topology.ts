@@ -73,8 +73,8 @@ export function topologyOf(
   }
   const sent = new Set([...contracts, ...faults])
   const elsewhere = others.map(({ name, consumes }) => {
-    const taken = consumes.filter((contract) => sent.has(contract)).map(destinationOf)
-    return { endpoint: name, takes: [...new Set(taken)] }
+    const destinations = consumes.filter((contract) => sent.has(contract)).map(destinationOf)
+    return { endpoint: name, takes: [...new Set(destinations)] }
   })
   const needed = elsewhere.filter(({ takes }) => takes.length > 0)
   return { exchanges: [...exchanges], queues, bindings, elsewhere: needed }
