@@ -18,6 +18,7 @@ const Config = Type.Object({
   stockDatabaseUrl: Type.Optional(DatabaseUrl),
   paymentDatabaseUrl: Type.Optional(DatabaseUrl),
   rabbitmqUrl: Type.Optional(url('amqps?', 'an amqp:// or amqps://')),
+  topology: Type.Enum(['own', 'all'], { description: 'own or all' }),
   dataDir: Type.String({ minLength: 1, description: 'a folder' }),
   logLevel: Type.Enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], { description: 'one of fatal, error, warn, info, debug, trace, silent' }),
   orderDeadlineSeconds: Type.Number({ minimum: 0.1, maximum: 2_000_000, description: 'seconds from 0.1 to 2000000' }),

@@ -48,7 +48,7 @@ async function run(config: Config, names: readonly ServiceName[], settings: Sett
   const system = await System.start({
     services: names,
     databaseUrls: { order: config.orderDatabaseUrl ?? fallback, stock: config.stockDatabaseUrl ?? fallback, payment: config.paymentDatabaseUrl ?? fallback },
-    transport: openTransport(config.rabbitmqUrl, names, log),
+    transport: openTransport(config, names, log),
     settings,
     host: config.host,
     port: config.port,
@@ -77,8 +77,8 @@ function settingsOf(config: Config, names: readonly ServiceName[]): Settings {
   return { deadlineSeconds, redeliverySeconds: redeliverySeconds(config), inboxDays, paymentGateway, ...(secretKey && { stripe: { secretKey, apiUrl } }) }
 }
 
-function openTransport(rabbitmqUrl: string | undefined, names: readonly ServiceName[], log: pino.Logger): Transport {
-  const topology = sagaboxTopology()
+function openTransport({ rabbitmqUrl, topology: scope }: Config, names: readonly ServiceName[], log: pino.Logger): Transport {
+  const topology = sagaboxTopology(names, scope)
   return rabbitmqUrl ? new RabbitTransport({ url: rabbitmqUrl, topology, clientName: `sagabox ${names.join('+')}`, log }) : new MemoryTransport(topology)
 }
 

@@ -4,6 +4,7 @@ import type { DataSource, EntitySchema } from 'typeorm'
 import { deadLetterRoutes } from './http/dead-letters.ts'
 import { backoff, pause } from './messaging/batcher.ts'
 import type { PaymentGatewayName } from './contracts/types.ts'
+import { reasonFor } from './messaging/awaited-endpoints.ts'
 import type { ServiceContext, Worker } from './messaging/context.ts'
 import { connectDatabase, createDataSource, type DatabaseOptions } from './messaging/database.ts'
 import { DeadLetterOffice } from './messaging/dead-letter-retry.ts'
@@ -65,11 +66,19 @@ const DEFINITIONS: Record<ServiceName, ServiceDefinition> = { order: orderServic
 /** Connections a service keeps for requests, handlers and workers; the relay has one of its own. */
 const POOL_SIZE = 10
 
-/** What all services together exchange: every process declares all of it. */
-export function sagaboxTopology(): Topology {
+/**
+ * What these services exchange with each other and with the rest of the system.
+ * @param scope `own`: the other services' endpoints are theirs to declare, with arguments of their own (they may be .NET's);
+ * `all`: everything of the whole system is declared ahead
+ */
+export function sagaboxTopology(names: readonly ServiceName[] = SERVICE_NAMES, scope: TopologyScope = 'own'): Topology {
   const definitions = Object.values(DEFINITIONS)
-  return topologyOf(definitions, definitions.flatMap(({ sends }) => sends))
+  const own = scope === 'all' ? definitions : names.map((name) => DEFINITIONS[name])
+  const others = definitions.filter((definition) => !own.includes(definition))
+  return topologyOf(own, own.flatMap(({ sends }) => sends), others)
 }
+
+export type TopologyScope = 'own' | 'all'
 
 export interface ServiceOptions {
   name: ServiceName
@@ -140,6 +149,12 @@ export class Service {
   async check(): Promise<Record<string, string | undefined>> {
     const database = this.#databaseProblem ?? (await this.#readiness.problem())
     return { database, broker: this.#transport.problem(), relay: this.relay.problem() }
+  }
+
+  /** What an operator should know of a service that works. */
+  notes(): Record<string, string> {
+    const waiting = this.#transport.awaited?.missing.map(({ endpoint }) => endpoint) ?? []
+    return waiting.length > 0 ? { endpoints: reasonFor(waiting) } : {}
   }
 
   async #start(): Promise<void> {

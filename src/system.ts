@@ -44,7 +44,7 @@ export class System {
     const app = await buildApp(log, (root) => {
       for (const service of services) mount(root, service)
       root.register(
-        operationRoutes(services.map((service) => ({ name: service.name, check: () => service.check(), outboxStatus: () => outboxStatus(service.dataSource, service.schema) })))
+        operationRoutes(services.map((service) => ({ name: service.name, check: () => service.check(), notes: () => service.notes(), outboxStatus: () => outboxStatus(service.dataSource, service.schema) })))
       )
     })
     await app.listen({ host, port })

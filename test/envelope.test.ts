@@ -1,7 +1,9 @@
 import Type from 'typebox'
 import t from 'tap'
 import { EnvelopeWriter, EnvelopeReader, MAX_MESSAGE_BYTES, UnknownMessageType, UnreadableMessage } from '../src/messaging/envelope.ts'
+import { faultOf } from '../src/messaging/fault.ts'
 import { command, event, message, type Message } from '../src/messaging/message.ts'
+import { busAddress } from '../src/messaging/rabbitmq-transport.ts'
 
 const OrderId = Type.String({ format: 'uuid' })
 
@@ -82,6 +84,113 @@ t.test('what MassTransit adds or leaves out is understood', async (t) => {
   )
   t.match(received, { messageId: CAUSE_ID, conversationId: undefined, initiatorId: undefined, correlationId: ORDER_ID, headers: {} })
   t.equal(received.contract, OrderCreatedEvent)
+})
+
+t.test('null is absent where a value may be absent, in bodies, faults, headers and the envelope', async (t) => {
+  const Place = Type.Object({ street: Type.String(), floor: Type.Optional(Type.Integer()) })
+  const ParcelSentEvent = event('ParcelSentEvent', {
+    owner: 'post',
+    correlateBy: 'orderId',
+    schema: Type.Object({
+      orderId: OrderId,
+      note: Type.Optional(Type.String()),
+      from: Type.Optional(Place),
+      to: Place,
+      stops: Type.Array(Place),
+      byName: Type.Optional(Type.Record(Type.String(), Place)),
+      carrier: Type.Union([Type.Object({ kind: Type.Literal('van') }), Type.Object({ kind: Type.Literal('ship'), port: Type.Optional(Type.String()) })]),
+      insured: Type.Optional(Type.Union([Type.Integer(), Type.Null()])),
+      size: Type.Optional(Type.Intersect([Type.Object({ width: Type.Integer() }), Type.Object({ height: Type.Optional(Type.Integer()) })])),
+      whatever: Type.Optional(Type.Unknown())
+    })
+  })
+  const full = new EnvelopeReader([ParcelSentEvent, faultOf(ParcelSentEvent)])
+  const body = {
+    orderId: ORDER_ID,
+    note: null,
+    from: null,
+    to: { street: 'a', floor: null },
+    stops: [{ street: 'b', floor: null, theirs: null }, { street: 'c', floor: 2 }],
+    byName: { home: { street: 'd', floor: null } },
+    carrier: { kind: 'ship', port: null },
+    insured: null,
+    size: { width: 1, height: null },
+    whatever: null,
+    unknown: null
+  }
+  const read = {
+    orderId: ORDER_ID,
+    to: { street: 'a' },
+    stops: [{ street: 'b', theirs: null }, { street: 'c', floor: 2 }],
+    byName: { home: { street: 'd' } },
+    carrier: { kind: 'ship' },
+    insured: null,
+    size: { width: 1 },
+    whatever: null,
+    unknown: null
+  }
+  const envelope = { ...good(), messageType: [ParcelSentEvent.urn], message: body, conversationId: null, headers: { traceparent: TRACE, tracestate: null } }
+  const received = full.read(JSON.stringify(envelope))
+  t.strictSame(received.body, read)
+  t.same(received.headers, { traceparent: TRACE })
+  t.same(full.read(JSON.stringify({ ...envelope, headers: null })).headers, {})
+
+  const fault = {
+    faultId: CAUSE_ID,
+    faultedMessageId: null,
+    timestamp: '2026-01-31T12:00:00.1234567Z',
+    exceptions: [{ exceptionType: 'System.Exception', message: 'no', stackTrace: null, source: null, data: null, innerException: { exceptionType: 'System.IO', innerException: null } }],
+    host: { machineName: null },
+    faultMessageTypes: null,
+    message: body
+  }
+  const heard = full.read(JSON.stringify({ ...good(), messageType: [faultOf(ParcelSentEvent).urn], message: fault }))
+  t.strictSame(heard.body, {
+    faultId: CAUSE_ID,
+    timestamp: fault.timestamp,
+    exceptions: [{ exceptionType: 'System.Exception', message: 'no', data: null, innerException: { exceptionType: 'System.IO', innerException: null } }],
+    host: { machineName: null },
+    message: read
+  })
+  t.equal(heard.correlationId, ORDER_ID)
+
+  for (const [field, given] of [
+    ['message.to', { ...body, to: null }],
+    ['message.to.street', { ...body, to: { street: null } }],
+    ['message.stops[1]', { ...body, stops: [{ street: 'b' }, null] }],
+    ['message.orderId', { ...body, orderId: null }],
+    ['message', null]
+  ] as const) {
+    t.throws(() => full.read(JSON.stringify({ ...envelope, message: given })), { field, message: `${field}: is required, got null` })
+  }
+  t.throws(() => full.read(JSON.stringify({ ...envelope, message: { ...body, note: 7 } })), { field: 'message.note', message: /must be string/ }, 'what is wrong otherwise keeps its name')
+  t.equal(refusalOf(JSON.stringify({ ...good(), messageId: null })).message, 'messageId: is required, got null')
+  t.equal(refusalOf(JSON.stringify({ ...good(), messageType: null })).message, 'messageType: is required, got null')
+})
+
+t.test("a Guid is read in each of .NET's formats, addresses are not looked at", async (t) => {
+  const digits = ORDER_ID.replaceAll('-', '')
+  for (const id of [ORDER_ID, ORDER_ID.toUpperCase(), `{${ORDER_ID}}`, `(${ORDER_ID.toUpperCase()})`, digits, digits.toUpperCase()]) {
+    const addresses = { sourceAddress: 'queue:stock', destinationAddress: 'exchange:Contracts:OrderCreatedEvent', responseAddress: null, sentTime: '2026-01-31T12:00:00.1234567+01:00' }
+    const received = reader.read(JSON.stringify({ ...good(), ...addresses, messageId: id, conversationId: id, initiatorId: id, message: { orderId: id, items: [] } }))
+    t.match(received, { messageId: ORDER_ID, conversationId: ORDER_ID, initiatorId: ORDER_ID, correlationId: ORDER_ID, body: { orderId: ORDER_ID } }, id)
+  }
+  for (const id of [`{${ORDER_ID}`, `${ORDER_ID})`, `{${digits}}`, `${digits}0`]) t.throws(() => reader.read(JSON.stringify({ ...good(), message: { orderId: id, items: [] } })), { field: 'message.orderId', message: /^message\.orderId: / }, id)
+})
+
+t.test('a bus address with any virtual host makes an envelope', async (t) => {
+  for (const vhost of ['\\', '"', 'a name/with a slash', "it's (100%)", '{"x":1}', 'Zürich']) {
+    const address = busAddress(`amqp://localhost:5672/${encodeURIComponent(vhost)}`)
+    t.match(address, /^rabbitmq:\/\/localhost\/[\w.~%-]+\/$/, 'as MassTransit escapes it')
+    t.equal(decodeURIComponent(address.slice('rabbitmq://localhost/'.length, -1)), vhost)
+    for (const written of [address, `rabbitmq://localhost/${vhost}/`]) {
+      const envelope = JSON.parse(new EnvelopeWriter(written, 'order').write(created()))
+      t.match(envelope, { sourceAddress: `${written}order`, destinationAddress: `${written}Contracts:OrderCreatedEvent` })
+    }
+  }
+  t.equal(busAddress('amqp://localhost'), 'rabbitmq://localhost/')
+  t.equal(busAddress('amqp://localhost/%2F'), 'rabbitmq://localhost/')
+  t.equal(busAddress('amqps://user:x@mq.example:5671/shop'), 'rabbitmq://mq.example:5671/shop/')
 })
 
 t.test('hostile input is refused, naming the field', async (t) => {

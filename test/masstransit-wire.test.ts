@@ -1,6 +1,13 @@
 import { connect, type ChannelModel, type ConfirmChannel, type ConsumeMessage } from 'amqplib'
 import { randomUUID } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import t, { type Test } from 'tap'
+import { EnvelopeReader } from '../src/messaging/envelope.ts'
+import { faultOf, isFault } from '../src/messaging/fault.ts'
+import type { Contract } from '../src/messaging/message.ts'
+import { orderService } from '../src/order/service.ts'
+import { paymentService } from '../src/payment/service.ts'
+import { stockService } from '../src/stock/service.ts'
 import { rabbitmqForTests } from './fixtures/rabbitmq.ts'
 import { startSystem, type TestSystem } from './support/system.ts'
 import { until } from './support/until.ts'
@@ -126,10 +133,61 @@ t.test('an envelope that MassTransit published is taken', async (t) => {
   // One order of theirs, from the start: stock and payment act on it.
   const theirs = randomUUID()
   const theirConversation = randomUUID()
-  publishAsMassTransit(channel, 'OrderCreatedEvent', theirConversation, { orderId: theirs, customerId: 'ada', items: [{ productId: 'keyboard', quantity: 2 }], paymentMethod: 'pm_card_visa' })
+  publishAsMassTransit(channel, 'OrderCreatedEvent', theirConversation, { orderId: theirs, customerId: 'ada', items: [{ productId: 'keyboard', quantity: 2 }], paymentMethod: 'pm_card_visa', expectedTotal: null })
   await arrived(foreigner, theirs, 'StockReservedEvent', 'PaymentCompletedEvent')
   t.match(envelopesOf(theirs).filter(({ messageType }) => !/OrderCreated/.test(messageType[0]!)), [{ conversationId: theirConversation }, { conversationId: theirConversation }])
 })
+
+t.test('what MassTransit 8.5.12 wrote is read: three recorded messages, and every contract with null for what is absent', async (t) => {
+  const { consumes } = sagaboxContracts()
+  const reader = new EnvelopeReader([...new Set([...consumes, ...consumes.map(faultOf)])])
+  const recorded = JSON.parse(readFileSync(new URL('fixtures/masstransit-8.5.12.json', import.meta.url), 'utf8')) as Recorded[]
+  const [created, refused, fault] = recorded.map((envelope) => reader.read(JSON.stringify(envelope)))
+  t.strictSame(created!.body, without(recorded[0]!.message, 'expectedTotal'))
+  t.strictSame(refused!.body, without(recorded[1]!.message, 'productId'))
+  const { message: faulted, exceptions } = fault!.body as unknown as { message: object; exceptions: unknown }
+  t.match(exceptions, [{ exceptionType: 'System.InvalidOperationException', message: 'boom', innerException: { message: 'inner' } }])
+  t.strictSame(faulted, without(recorded[2]!.message.message as Recorded['message'], 'expectedTotal'))
+
+  for (const contract of consumes) {
+    const { properties, required = [] } = contract.schema as unknown as { properties: Record<string, unknown>; required?: string[] }
+    const body = Object.fromEntries(Object.keys(properties).map((name) => [name, required.includes(name) ? SAMPLES[name] : null]))
+    const envelope = { ...recorded[0]!, messageType: [contract.urn], message: body }
+    t.strictSame(reader.read(JSON.stringify(envelope)).body, Object.fromEntries(required.map((name) => [name, SAMPLES[name]])), contract.name)
+    const inFault = { ...recorded[2]!, messageType: [faultOf(contract).urn], message: { ...recorded[2]!.message, faultedMessageId: null, message: body } }
+    t.strictSame((reader.read(JSON.stringify(inFault)).body as unknown as { message: object }).message, Object.fromEntries(required.map((name) => [name, SAMPLES[name]])), `a fault of ${contract.name}`)
+    for (const name of required) {
+      t.throws(() => reader.read(JSON.stringify({ ...envelope, message: { ...body, [name]: null } })), { message: `message.${name}: is required, got null` }, `${contract.name} without ${name}`)
+    }
+  }
+})
+
+interface Recorded {
+  message: Record<string, unknown>
+}
+
+const SAMPLES: Record<string, unknown> = {
+  orderId: '01963f2a-7c00-7000-8000-000000000001',
+  customerId: 'ada',
+  items: [{ productId: 'keyboard', quantity: 1 }],
+  paymentMethod: 'pm_card_visa',
+  total: 1,
+  amount: 1,
+  currency: 'EUR',
+  reason: 'OutOfStock'
+}
+
+/** Every message that one of the services takes. */
+function sagaboxContracts() {
+  const taken = [orderService, stockService, paymentService].flatMap(({ consumes }): readonly Contract[] => consumes)
+  return { consumes: [...new Set(taken)].filter((contract) => !isFault(contract)) }
+}
+
+function without(body: Record<string, unknown>, name: string): Record<string, unknown> {
+  const { [name]: absent, ...rest } = body
+  if (absent !== null) throw new Error(`${name} was recorded as ${JSON.stringify(absent)}`)
+  return rest
+}
 
 const TRACE = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
 

@@ -57,8 +57,36 @@ t.test('an exchange is declared for what nobody takes, so that publishing it clo
   t.same(topologyOf([], [OrderCreatedEvent, OrderCompletedEvent, OrderFailedEvent]), {
     exchanges: ['Contracts:OrderCreatedEvent', 'Contracts:OrderCompletedEvent', 'Contracts:OrderFailedEvent'],
     queues: [],
-    bindings: []
+    bindings: [],
+    elsewhere: []
   })
+})
+
+t.test("a process declares its own services' endpoints, and knows what the others take", async (t) => {
+  const { exchanges, queues, bindings, elsewhere } = sagaboxTopology(['stock'])
+  t.same(queues.map(({ name }) => name), ['stock', 'stock_error', 'stock_skipped'])
+  t.same(exchanges.filter((name) => /^(order|payment)/.test(name)), [], 'nothing is sent to their endpoints')
+  t.same(bindings.filter(({ destination }) => /^(order|payment)/.test(destination)), [])
+  const taken = Object.fromEntries(elsewhere.map(({ endpoint, takes }) => [endpoint, takes.toSorted()]))
+  t.same(taken, {
+    order: [
+      'Contracts:StockNotReservedEvent',
+      'Contracts:StockReleasedEvent',
+      'Contracts:StockReservedEvent',
+      'MassTransit:Fault--Contracts:OrderCreatedEvent--',
+      'MassTransit:Fault--Contracts:ReleaseStock--'
+    ],
+    payment: ['Contracts:StockReservedEvent']
+  })
+
+  const order = sagaboxTopology(['order'])
+  t.same(order.elsewhere, [{ endpoint: 'stock', takes: ['Contracts:OrderCreatedEvent', 'stock'] }, { endpoint: 'payment', takes: ['payment'] }])
+  t.ok(['stock', 'payment'].every((name) => order.exchanges.includes(name)), 'the exchanges of commands that it sends')
+
+  const all = sagaboxTopology(['order'], 'all')
+  t.same(all, sagaboxTopology(), 'TOPOLOGY=all')
+  t.same(all.elsewhere, [])
+  t.same(all.queues.length, 9)
 })
 
 t.test("Rascal's configuration, whole, for one endpoint", async (t) => {

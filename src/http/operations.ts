@@ -8,12 +8,14 @@ export interface Operated {
   name: string
   /** What keeps the service from working, by part; asks the database. */
   check(): Promise<Record<string, string | undefined>>
+  /** What keeps it from nothing and should be known. */
+  notes(): Record<string, string>
   outboxStatus(): Promise<OutboxStatus>
 }
 
 const Readiness = Type.Object({
   status: Type.Enum(['ready', 'unavailable']),
-  services: Type.Record(Type.String(), Type.Record(Type.String(), Type.String()), { description: '`ok`, or what is wrong, for each part of each service' })
+  services: Type.Record(Type.String(), Type.Record(Type.String(), Type.String()), { description: '`ok`, or what is wrong, for each part of each service; `endpoints`: which endpoints of other processes have never been started' })
 })
 
 const tags = ['operations']
@@ -24,11 +26,16 @@ export function operationRoutes(services: readonly Operated[]): FastifyPluginAsy
     app.get('/health/live', { schema: { tags, summary: 'The process runs', response: { 200: Type.Object({ status: Type.Literal('live') }) } } }, async () => ({ status: 'live' as const }))
 
     app.get('/health/ready', { schema: { tags, summary: 'Every part of every service works, or why not', response: { 200: Readiness, 503: Readiness } } }, async (_request, reply) => {
-      const checks = await Promise.all(services.map(async (service) => [service.name, await service.check()] as const))
+      const checks = await Promise.all(services.map(async (service) => [service.name, await service.check(), service.notes()] as const))
       const ready = checks.every(([, parts]) => Object.values(parts).every((problem) => problem === undefined))
       return reply.code(ready ? 200 : 503).send({
         status: ready ? 'ready' : 'unavailable',
-        services: Object.fromEntries(checks.map(([name, parts]) => [name, Object.fromEntries(Object.entries(parts).map(([part, problem]) => [part, problem ?? 'ok']))]))
+        services: Object.fromEntries(
+          checks.map(([name, parts, notes]) => {
+            const told = Object.entries(parts).map(([part, problem]) => [part, problem ?? 'ok'])
+            return [name, { ...Object.fromEntries(told), ...notes }]
+          })
+        )
       })
     })
 

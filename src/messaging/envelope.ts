@@ -1,7 +1,8 @@
 import { isUtf8 } from 'node:buffer'
 import { hostname, release } from 'node:os'
+import { BodyReader } from './body-reader.ts'
+import { guidOf } from './id.ts'
 import { correlationOf, type Contract, type Message } from './message.ts'
-import { checker, type Checker } from './schema.ts'
 
 export const CONTENT_TYPE = 'application/vnd.masstransit+json'
 
@@ -53,7 +54,7 @@ export class EnvelopeWriter {
   readonly #addresses = new Map<Contract, string>()
 
   /**
-   * @param address of the bus, e.g. `rabbitmq://localhost/` or `loopback://localhost/`
+   * @param address of the bus, e.g. `rabbitmq://localhost/` or `loopback://localhost/`: a URL, its parts percent-encoded
    * @param source name of the endpoint or service that sends
    */
   constructor(address: string, source: string) {
@@ -64,15 +65,13 @@ export class EnvelopeWriter {
   write({ contract, messageId, conversationId, correlationId, initiatorId, body, headers }: Message, sentTime = new Date().toISOString()): string {
     let addresses = this.#addresses.get(contract)
     if (addresses === undefined) {
-      addresses = `"sourceAddress":"${this.#address}${this.#source}","destinationAddress":"${this.#address}${destinationOf(contract)}","messageType":[${urnsOf(contract)}],"message":`
+      const [source, destination] = [this.#source, destinationOf(contract)].map((name) => JSON.stringify(this.#address + name))
+      const { urn, alsoUrns = [] } = contract
+      addresses = `"sourceAddress":${source},"destinationAddress":${destination},"messageType":${JSON.stringify([urn, ...alsoUrns])},"message":`
       this.#addresses.set(contract, addresses)
     }
     return `{"messageId":"${messageId}",${optional('conversationId', conversationId)}${optional('correlationId', correlationId)}${optional('initiatorId', initiatorId)}${addresses}${JSON.stringify(body)},"sentTime":"${sentTime}","headers":${JSON.stringify(headers)},"host":${HOST}}`
   }
-}
-
-function urnsOf({ urn, alsoUrns }: Contract): string {
-  return alsoUrns ? [urn, ...alsoUrns].map((name) => JSON.stringify(name)).join(',') : `"${urn}"`
 }
 
 /** Ids may be a sender's or a body's: any text. */
@@ -90,10 +89,10 @@ export const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{1
 
 /** Reads envelopes of the given contracts; one instance an endpoint. */
 export class EnvelopeReader {
-  readonly #byUrn = new Map<string, { contract: Contract; check: Checker }>()
+  readonly #byUrn = new Map<string, { contract: Contract; bodies: BodyReader }>()
 
   constructor(contracts: readonly Contract[]) {
-    for (const contract of contracts) this.#byUrn.set(contract.urn, { contract, check: checker(contract.schema) })
+    for (const contract of contracts) this.#byUrn.set(contract.urn, { contract, bodies: new BodyReader(contract.schema) })
   }
 
   /**
@@ -108,26 +107,24 @@ export class EnvelopeReader {
     const text = withoutMark(payload.toString())
     if (text.length > SHALLOW_CHARACTERS && isTooDeep(text)) throw new UnreadableMessage('body', `expected at most ${MAX_DEPTH} levels of nesting`)
     const envelope = parseObject(text)
-    const known = this.#contractOf(envelope.messageType)
+    const { contract, bodies } = this.#contractOf(envelope.messageType)
     const messageId = guid(envelope, 'messageId')
-    if (!messageId) throw new UnreadableMessage('messageId', 'expected a UUID, got nothing')
-    const problem = known.check(envelope.message)
-    if (problem) throw new UnreadableMessage(`message${problem.field}`, problem.expected)
-    const headers = envelope.headers ?? {}
-    if (!isObject(headers)) throw new UnreadableMessage('headers', 'expected an object')
+    if (!messageId) throw new UnreadableMessage('messageId', envelope.messageId === null ? REQUIRED : 'expected a UUID, got nothing')
+    const body = bodyIn(envelope.message, contract, bodies)
     return {
-      contract: known.contract,
-      body: envelope.message as Message['body'],
+      contract,
+      body,
       messageId,
       // The body decides: a sender may leave the envelope's correlationId out, and the saga must not depend on it.
-      correlationId: correlationOf(known.contract, envelope.message),
+      correlationId: correlationOf(contract, body),
       conversationId: guid(envelope, 'conversationId'),
       initiatorId: guid(envelope, 'initiatorId'),
-      headers
+      headers: headersIn(envelope.headers)
     }
   }
 
   #contractOf(messageType: unknown) {
+    if (messageType === null) throw new UnreadableMessage('messageType', REQUIRED)
     if (!Array.isArray(messageType) || messageType.length === 0 || !messageType.every((type) => typeof type === 'string')) {
       throw new UnreadableMessage('messageType', 'expected a list of urn:message: names')
     }
@@ -173,11 +170,32 @@ function isTooDeep(text: string): boolean {
 
 const [QUOTE, BACKSLASH, OPEN_BRACE, CLOSE_BRACE, OPEN_BRACKET, CLOSE_BRACKET] = ['"', '\\', '{', '}', '[', ']'].map((character) => character.charCodeAt(0))
 
+const REQUIRED = 'is required, got null'
+
 function guid(envelope: Record<string, unknown>, field: string): string | undefined {
   const value = envelope[field]
   if (value === undefined || value === null) return undefined
-  if (typeof value !== 'string' || !UUID.test(value)) throw new UnreadableMessage(field, 'expected a UUID')
-  return value.toLowerCase()
+  const id = typeof value === 'string' ? (UUID.test(value) ? value.toLowerCase() : guidOf(value)) : undefined
+  if (id === undefined) throw new UnreadableMessage(field, 'expected a UUID')
+  return id
+}
+
+function bodyIn(value: unknown, contract: Contract, bodies: BodyReader): Message['body'] {
+  // What is kept by this id is kept in lower case.
+  if (bodies.accepts(value) && !CAPITALS.test(correlationOf(contract, value) ?? '')) return value as Message['body']
+  const read = bodies.adapt(value)
+  if ('problem' in read) throw new UnreadableMessage(`message${read.problem.field}`, read.problem.expected)
+  return read.body as Message['body']
+}
+
+const CAPITALS = /[A-F]/
+
+/** MassTransit writes null for a header without a value. */
+function headersIn(headers: unknown): Record<string, unknown> {
+  if (headers === undefined || headers === null) return {}
+  if (!isObject(headers)) throw new UnreadableMessage('headers', 'expected an object')
+  if (!Object.values(headers).includes(null)) return headers
+  return Object.fromEntries(Object.entries(headers).filter(([, value]) => value !== null))
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

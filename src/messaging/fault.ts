@@ -11,7 +11,7 @@ function faultBody(faulted: Contract['schema']) {
     faultedMessageId: Type.Optional(Type.String()),
     timestamp: Type.String(),
     exceptions: Type.Array(Exception),
-    faultMessageTypes: Type.Array(Type.String()),
+    faultMessageTypes: Type.Optional(Type.Array(Type.String())),
     message: faulted
   })
 }

@@ -22,3 +22,14 @@ export function newId(): string {
   } else sequence++
   return v7({ random, msecs, seq: sequence })
 }
+
+const DASHED = '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}'
+/** .NET's formats of a Guid: D, B, P and N. */
+const GUID = new RegExp(`^(?:(${DASHED})|\\{(${DASHED})\\}|\\((${DASHED})\\)|([0-9a-f]{32}))$`, 'i')
+
+/** A Guid as .NET may write it (dashes, braces, parentheses, or 32 digits; any case and version), as a UUID in lower case. */
+export function guidOf(text: string): string | undefined {
+  const [, dashed, braced, parenthesised, digits] = GUID.exec(text) ?? []
+  const found = dashed ?? braced ?? parenthesised ?? digits?.replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-')
+  return found?.toLowerCase()
+}

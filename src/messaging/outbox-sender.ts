@@ -1,5 +1,6 @@
 import type { Client } from 'pg'
 import { parameter } from './array-literal.ts'
+import { AWAITING } from './awaited-endpoints.ts'
 import type { Log } from './log.ts'
 import type { OutboxRow } from './outbox.ts'
 import { Signal } from './signal.ts'
@@ -25,6 +26,10 @@ const POSTPONE = statement(`
   from unnest($1::bigint[], $2::text[]) as failed (id, error)
   where outbox.id = any($1::bigint[]) and outbox.id = failed.id`)
 
+const RELEASE = statement(`
+  update outbox set due_at = now()
+  where due_at > now() and last_error like '${AWAITING}%' and last_error <> all($1::text[])`)
+
 export interface OutboxSenderOptions {
   schema: string
   transport: Transport
@@ -47,6 +52,9 @@ export class OutboxSender {
   #holdUntil = 0
   readonly #drained = new Signal()
   readonly #warned = new Set<string>()
+  /** Up to which arrival of an awaited endpoint rows were released, and by which connection. */
+  #released = -1
+  #releasedOn: Client | undefined
 
   constructor(options: OutboxSenderOptions) {
     this.#options = options
@@ -123,6 +131,21 @@ export class OutboxSender {
     this.#forgetAt = this.#untold > 0 ? performance.now() + FORGET_MS : Infinity
   }
 
+  /**
+   * Rows that waited for endpoints which have been seen meanwhile go now: once on each connection,
+   * and whenever one was seen.
+   */
+  async release(client: Client): Promise<void> {
+    const { awaited } = this.#options.transport
+    if (!awaited || (this.#released === awaited.arrivals && this.#releasedOn === client)) return
+    const { arrivals } = awaited
+    // What is about to be put off would miss it.
+    if (this.#postponed.length > 0) await this.forget(client)
+    await client.query({ ...RELEASE, values: [awaited.reasons()] })
+    this.#released = arrivals
+    this.#releasedOn = client
+  }
+
   #landed(): void {
     if (--this.#inFlight === 0) this.#drained.give()
   }
@@ -134,7 +157,8 @@ export class OutboxSender {
       this.#forgetSoon()
       return
     }
-    const { log, schema } = this.#options
+    const { log, schema, transport } = this.#options
+    if (outcome === 'awaited') return this.postpone(id, transport.awaited!.reason(destination))
     if (!this.#warned.has(destination)) log.warn({ schema, destination, messageId }, 'No queue takes this message: it stays in the outbox and is tried again')
     this.#warned.add(destination)
     this.postpone(id, 'returned: no queue is bound to the destination')

@@ -1,17 +1,33 @@
 import type { Connection, Message as AmqpMessage } from 'amqplib/callback_api.js'
 import rascal, { type BrokerAsPromised, type BrokerConfig } from 'rascal'
+import { AwaitedEndpoints } from './awaited-endpoints.ts'
+import { backoff, pause } from './batcher.ts'
 import type { Log } from './log.ts'
 import { CLOSE_TIMEOUT_MS, closeConnection, keepAlive, openChannel, SETUP_TIMEOUT_MS, Unreachable } from './rabbitmq-connection.ts'
 import { RabbitPublisher } from './rabbitmq-publisher.ts'
+import { whyUnreachable } from './rabbitmq-look.ts'
 import { packWrites, surviveProperties } from './rabbitmq-socket.ts'
 import { RabbitSubscription } from './rabbitmq-subscription.ts'
-import { rascalConfig, VHOST } from './rascal-config.ts'
+import { survey, type Finding } from './rabbitmq-survey.ts'
+import { rascalConfig, VHOST, type Adopted } from './rascal-config.ts'
 import type { Topology } from './topology.ts'
 import type { Delivery, Parcel, PublishOutcome, Subscription, Transport } from './transport.ts'
 import { answerWithin, within } from './within.ts'
 
 /** Messages handed out and not yet acknowledged: one batch at work and one arriving behind it. */
 const PREFETCH = 200
+
+/**
+ * How often it is looked for endpoints that have never been there, ms: soon at first. Each look is a
+ * line in the broker's log.
+ */
+const LOOK_MIN_MS = 250
+const LOOK_MAX_MS = 5000
+
+/** A part of the topology that the broker refused. */
+const DECLARING = /^Operation failed: (Queue|Exchange)(Declare|Bind)/
+
+const NO_TOPOLOGY: Topology = { exchanges: [], queues: [], bindings: [], elsewhere: [] }
 
 export interface RabbitTransportOptions {
   /** `amqp://user:password@host:port/vhost` */
@@ -29,6 +45,7 @@ export interface RabbitTransportOptions {
  */
 export class RabbitTransport implements Transport {
   readonly address: string
+  readonly awaited: AwaitedEndpoints
   readonly #options: RabbitTransportOptions
   readonly #stopping = new AbortController()
   readonly #stopped = new Promise<undefined>((resolve) => this.#stopping.signal.addEventListener('abort', () => resolve(undefined)))
@@ -37,6 +54,10 @@ export class RabbitTransport implements Transport {
   #declaring: Promise<BrokerAsPromised> | undefined
   /** A session ended: the topology may have gone with it, and is declared again before the next. */
   #undeclared = true
+  /** What was there already, declared in another way. */
+  #adopted: Adopted | undefined
+  /** Findings that were logged. */
+  readonly #said = new Set<string>()
   #publisher: RabbitPublisher | undefined
   #problem: string | undefined = 'not connected to RabbitMQ yet'
   #blocked: string | undefined
@@ -46,13 +67,14 @@ export class RabbitTransport implements Transport {
   #flowing: () => void = () => {}
   /** Ids that came back as unroutable and whose confirm is still to come: the return precedes the confirm. */
   readonly #returned = new Set<string>()
+  /** Endpoints of which was logged that they have never been there. */
+  readonly #waitedFor = new Set<string>()
   readonly #unconfirmed = new Set<(error: Error) => void>()
 
   constructor(options: RabbitTransportOptions) {
     this.#options = options
-    const { hostname, port, pathname } = new URL(options.url)
-    const vhost = decodeURIComponent(pathname.slice(1))
-    this.address = `rabbitmq://${hostname}${port && port !== '5672' ? `:${port}` : ''}/${vhost ? `${vhost}/` : ''}`
+    this.address = busAddress(options.url)
+    this.awaited = new AwaitedEndpoints(options.topology.elsewhere)
   }
 
   start(flowing: () => void): void {
@@ -74,6 +96,7 @@ export class RabbitTransport implements Transport {
   publish(parcel: Parcel): Promise<PublishOutcome> {
     return new Promise((resolve, reject) => {
       if (!this.#publisher) return reject(new Error(this.#problem ?? 'no channel to RabbitMQ'))
+      if (this.awaited.before(parcel.destination).length > 0) return resolve('awaited')
       this.#unconfirmed.add(reject)
       this.#publisher.publish(parcel, (error) => {
         this.#unconfirmed.delete(reject)
@@ -127,11 +150,15 @@ export class RabbitTransport implements Transport {
     }
   }
 
-  /** Declares the whole topology; what is there already stays as it is. */
+  /** Declares the topology; what is there already stays as it is, and is used as it is. */
   async #declare(): Promise<BrokerAsPromised> {
-    const { topology, url, clientName, log } = this.#options
+    const { log } = this.#options
     const before = this.#broker
-    const broker = await createBroker(rascalConfig(topology, url, clientName) as BrokerConfig)
+    const broker = await this.#createBroker().catch(async (error: Error) => {
+      if (!DECLARING.test(error.message)) throw error
+      this.#adopted = await this.#survey()
+      return this.#createBroker()
+    })
     // Without a listener an `error` event ends the process; the sessions say what is wrong.
     broker.on('error', (error: Error) => log.debug({ err: error }, 'Rascal lost its connection to RabbitMQ'))
     this.#broker = broker
@@ -140,10 +167,84 @@ export class RabbitTransport implements Transport {
     return broker
   }
 
+  #createBroker(): Promise<BrokerAsPromised> {
+    const { topology, url, clientName } = this.#options
+    return createBroker(rascalConfig(topology, url, clientName, this.#adopted) as BrokerConfig)
+  }
+
+  /**
+   * Looks what is there already, after the broker has refused some of the topology.
+   * @throws Error about what cannot be used
+   */
+  async #survey(): Promise<Adopted> {
+    const { topology, url, clientName } = this.#options
+    const broker = await createBroker(rascalConfig(NO_TOPOLOGY, url, clientName) as BrokerConfig)
+    broker.on('error', () => {}) // What is asked on the connection fails with it.
+    try {
+      const connecting = broker.connect(VHOST) as unknown as Promise<Connection>
+      const connection = await answerWithin(SETUP_TIMEOUT_MS, 'RabbitMQ gave no connection', connecting, closeConnection)
+      connection.on('error', () => {})
+      const vhost = decodeURIComponent(new URL(url).pathname.slice(1)) || '/'
+      const surveyed = survey(connection, topology, vhost).finally(() => void closeConnection(connection))
+      const { adopted, findings, problems } = await surveyed
+      for (const finding of findings) this.#say(finding)
+      if (problems.length > 0) throw new Error(problems.join('; '))
+      return adopted
+    } finally {
+      await within(CLOSE_TIMEOUT_MS, broker.shutdown())
+    }
+  }
+
+  /** Once for the life of the process. */
+  #say(finding: Finding): void {
+    const text = JSON.stringify(finding)
+    if (this.#said.has(text)) return
+    this.#said.add(text)
+    const { lacks, policy, ...found } = finding
+    if (lacks.length === 0) return this.#options.log.info(found, 'It was declared in another way before, and is used as it is')
+    const but = 'and is used as it is; unless a policy adds it, it lacks something'
+    this.#options.log.warn({ ...found, lacks, policy }, `It was declared in another way before, ${but}`)
+  }
+
+  /** Looks for endpoints that have not been seen on this connection. Returns whether one was found. */
+  async #look(connection: Connection): Promise<boolean> {
+    const { missing } = this.awaited
+    const { log } = this.#options
+    for (const one of missing) {
+      const reason = await whyUnreachable(connection, one)
+      if (reason === undefined) {
+        this.awaited.seen(one.endpoint)
+        if (!this.#waitedFor.delete(one.endpoint)) continue
+        log.info({ endpoint: one.endpoint }, 'The endpoint is there; what waited for it goes')
+      } else if (!this.#waitedFor.has(one.endpoint)) {
+        this.#waitedFor.add(one.endpoint)
+        const text = 'The endpoint has never been started: what it takes waits in the outbox until it is'
+        log.warn({ endpoint: one.endpoint, reason }, text)
+      }
+    }
+    return this.awaited.missing.length < missing.length
+  }
+
+  /** Looks again and again, as long as something is missing. */
+  async #lookOut(connection: Connection, ended: AbortSignal): Promise<void> {
+    for (let looks = 1; this.awaited.missing.length > 0 && !ended.aborted; looks++) {
+      await pause(backoff(looks, LOOK_MIN_MS, LOOK_MAX_MS), ended)
+      // While the broker blocks the connection, it answers nothing.
+      if (ended.aborted || this.#blocked) continue
+      try {
+        if (await this.#look(connection)) this.#flowing()
+      } catch (error) {
+        this.#options.log.debug({ err: error }, 'Could not look for endpoints; looking again')
+      }
+    }
+  }
+
   /** One life of the publishing connection. */
   async #publishingSession(): Promise<void> {
     const { log } = this.#options
     const connection = await this.#connect()
+    const ended = new AbortController()
+    this.awaited.reset()
     try {
       connection.on('blocked', (reason: unknown) => {
         this.#blocked = `RabbitMQ blocks publishing: ${String(reason)}`
@@ -156,13 +257,16 @@ export class RabbitTransport implements Transport {
       })
       const { channel, closed } = await openChannel(connection, 'confirm')
       channel.on('return', (returned: AmqpMessage) => this.#returned.add(returned.properties.messageId as string))
+      await this.#look(connection)
       this.#publisher = new RabbitPublisher(channel)
       this.#problem = undefined
       log.info({}, 'Connected to RabbitMQ')
       this.#flowing()
+      void this.#lookOut(connection, AbortSignal.any([ended.signal, this.#stopping.signal]))
       const lost = await Promise.race([closed, this.#stopped])
       if (!this.#stopping.signal.aborted) throw lost ?? new Error('the connection closed')
     } finally {
+      ended.abort()
       this.#publisher = undefined
       this.#blocked = undefined
       for (const reject of this.#unconfirmed) reject(new Error('the channel closed before the confirm'))
@@ -171,6 +275,20 @@ export class RabbitTransport implements Transport {
       await closeConnection(connection)
     }
   }
+}
+
+/**
+ * The address of the bus as MassTransit has it: `rabbitmq://host/`, and a virtual host other than `/`
+ * percent-encoded behind it.
+ */
+export function busAddress(url: string): string {
+  const { hostname, port, pathname } = new URL(url)
+  const vhost = decodeURIComponent(pathname.slice(1))
+  // .NET's Uri.EscapeDataString leaves letters, digits and -_.~ as they are.
+  const hex = (character: string) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`
+  const escaped = encodeURIComponent(vhost).replace(/[!'()*]/g, hex)
+  const bus = `rabbitmq://${hostname}${port && port !== '5672' ? `:${port}` : ''}/`
+  return vhost === '' || vhost === '/' ? bus : `${bus}${escaped}/`
 }
 
 /** A broker that could connect but not declare its topology is handed over inside the error, still connected. */

@@ -16,13 +16,25 @@ export const VHOST = '/'
 /** Reconnect quickly: Rascal's own default waits up to a minute. */
 const RETRY = { min: 500, max: 5000, factor: 2, strategy: 'exponential' as const }
 
+/** What is there already, declared otherwise than we would, and used as it is: names. */
+export interface Adopted {
+  exchanges: ReadonlySet<string>
+  queues: ReadonlySet<string>
+}
+
+const NOTHING_ADOPTED: Adopted = { exchanges: new Set(), queues: new Set() }
+
+/** How an exchange is declared. */
+export const EXCHANGE = { type: 'fanout', options: { durable: true } }
+
 /**
  * Derives Rascal's whole configuration. Queue arguments cannot change once a queue exists, so they are only those that
  * mean the same on RabbitMQ 3.10 and 4.x.
  * @param url `amqp://user:password@host:port/vhost` or `amqps://…`
  * @param clientName what the broker's connection list shows
  */
-export function rascalConfig(topology: Topology, url: string, clientName: string) {
+export function rascalConfig(topology: Topology, url: string, clientName: string, adopted = NOTHING_ADOPTED) {
+  const declared = (isAdopted: boolean) => (isAdopted ? { assert: false, check: true } : { assert: true })
   return {
     vhosts: {
       [VHOST]: {
@@ -36,8 +48,15 @@ export function rascalConfig(topology: Topology, url: string, clientName: string
         },
         // Messages go over channels of their own: Rascal's pools stay empty.
         publicationChannelPools: { regularPool: { min: 0, max: 1 }, confirmPool: { min: 0, max: 1 } },
-        exchanges: Object.fromEntries(topology.exchanges.map((name) => [name, { assert: true, type: 'fanout', options: { durable: true } }])),
-        queues: Object.fromEntries(topology.queues.map(({ name, deadLetterExchange }) => [name, { assert: true, options: { durable: true, arguments: queueArguments(deadLetterExchange) } }])),
+        exchanges: Object.fromEntries(
+          topology.exchanges.map((name) => [name, { ...declared(adopted.exchanges.has(name)), ...EXCHANGE }])
+        ),
+        queues: Object.fromEntries(
+          topology.queues.map(({ name, deadLetterExchange }) => {
+            const options = { durable: true, arguments: queueArguments(deadLetterExchange) }
+            return [name, { ...declared(adopted.queues.has(name)), options }]
+          })
+        ),
         bindings: Object.fromEntries(
           topology.bindings.map(({ source, destination, destinationType }) => [`${source} -> ${destinationType} ${destination}`, { source, destination, destinationType, bindingKey: '' }])
         )
@@ -46,7 +65,8 @@ export function rascalConfig(topology: Topology, url: string, clientName: string
   }
 }
 
-function queueArguments(deadLetterExchange: string | undefined): Record<string, unknown> {
+/** @param deadLetterExchange absent for a queue of dead letters */
+export function queueArguments(deadLetterExchange: string | undefined): Record<string, unknown> {
   if (!deadLetterExchange) return { 'x-queue-type': 'quorum', 'x-delivery-limit': LETTER_DELIVERY_LIMIT }
   return {
     'x-queue-type': 'quorum',

@@ -202,6 +202,7 @@ export class Relay {
 
   async #runOnce(client: Client): Promise<void> {
     if (performance.now() >= this.#sender.forgetAt) await this.#sender.forget(client)
+    await this.#sender.release(client)
     if (!this.#unread || !this.#canRead()) return
     this.#unread = false
     const began = performance.now()

@@ -14,6 +14,14 @@ export interface Topology {
   /** Quorum queues. */
   queues: { name: string; deadLetterExchange?: string }[]
   bindings: { source: string; destination: string; destinationType: 'exchange' | 'queue' }[]
+  /** Endpoints of the same system that others declare, as far as they take what is sent here. */
+  elsewhere: EndpointElsewhere[]
+}
+
+export interface EndpointElsewhere {
+  endpoint: string
+  /** The exchanges that it is sent to by: those of the event types it takes, its own when it takes commands. */
+  takes: string[]
 }
 
 /** Where what an endpoint could not handle goes, named as MassTransit names it. */
@@ -28,10 +36,15 @@ export function skippedQueue(endpoint: string): string {
 
 /**
  * MassTransit's topology: type exchange -> endpoint exchange -> queue.
- * It is derived for all endpoints known, also those of other processes: a publisher that starts before its
- * consumer then finds the consumer's queue, and an event published to two never-yet-started consumers reaches both.
+ * @param endpoints those to declare, with their queues
+ * @param contracts what is sent
+ * @param others endpoints of the same system that are not declared here, because another process does, in its own way
  */
-export function topologyOf(endpoints: readonly EndpointTopology[], contracts: readonly Contract[]): Topology {
+export function topologyOf(
+  endpoints: readonly EndpointTopology[],
+  contracts: readonly Contract[],
+  others: readonly EndpointTopology[] = []
+): Topology {
   const exchanges = new Set<string>()
   const queues: Topology['queues'] = []
   const bindings: Topology['bindings'] = []
@@ -51,12 +64,18 @@ export function topologyOf(endpoints: readonly EndpointTopology[], contracts: re
       bindings.push({ source: contract.exchange, destination: name, destinationType: 'exchange' })
     }
   }
-  for (const contract of new Set(endpoints.flatMap(({ consumes }) => consumes))) {
-    if (isFault(contract)) continue
-    const { exchange } = faultOf(contract)
+  const taken = new Set(endpoints.flatMap(({ consumes }) => consumes))
+  const faults = [...taken].filter((contract) => !isFault(contract)).map(faultOf)
+  for (const { exchange } of faults) {
     exchanges.add(exchange)
     exchanges.add(ANY_FAULT.exchange)
     bindings.push({ source: exchange, destination: ANY_FAULT.exchange, destinationType: 'exchange' })
   }
-  return { exchanges: [...exchanges], queues, bindings }
+  const sent = new Set([...contracts, ...faults])
+  const elsewhere = others.map(({ name, consumes }) => {
+    const destinations = consumes.filter((contract) => sent.has(contract)).map(destinationOf)
+    return { endpoint: name, takes: [...new Set(destinations)] }
+  })
+  const needed = elsewhere.filter(({ takes }) => takes.length > 0)
+  return { exchanges: [...exchanges], queues, bindings, elsewhere: needed }
 }

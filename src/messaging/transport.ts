@@ -1,3 +1,5 @@
+import type { AwaitedEndpoints } from './awaited-endpoints.ts'
+
 /** What travels beside a payload. Received ones are a sender's word: anything may be in them. */
 export type Headers = Readonly<Record<string, unknown>>
 
@@ -19,9 +21,10 @@ export interface Parcel {
 /**
  * - `accepted`: every queue that wants it has it safely (rabbitmq: confirmed; memory: every endpoint has committed).
  * - `returned`: nobody takes it; it was not delivered.
+ * - `awaited`: an endpoint that takes it has never been there; it was not sent (see `awaited` below).
  * A rejected promise means unknown: it may or may not have been delivered, and must be sent again.
  */
-export type PublishOutcome = 'accepted' | 'returned'
+export type PublishOutcome = 'accepted' | 'returned' | 'awaited'
 
 /** One message handed to an endpoint. Exactly one of the two calls settles it; later calls do nothing. */
 export interface Delivery {
@@ -54,6 +57,8 @@ export interface Transport {
   /** False while a publish could only fail or wait. */
   readonly canPublish: boolean
   publish(parcel: Parcel): Promise<PublishOutcome>
+  /** Endpoints declared elsewhere, until they have been seen. Absent: there are none. */
+  readonly awaited?: AwaitedEndpoints
   /**
    * Consumes the endpoint's queue; survives reconnects.
    * @param receive must not throw

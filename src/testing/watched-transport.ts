@@ -27,6 +27,10 @@ export class WatchedTransport implements Transport {
     return this.#inner.canPublish
   }
 
+  get awaited() {
+    return this.#inner.awaited
+  }
+
   problem(): string | undefined {
     return this.#inner.problem()
   }

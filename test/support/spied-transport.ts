@@ -13,6 +13,7 @@ export function spied(transport: Transport, told: Spy): Transport {
     get canPublish() {
       return transport.canPublish
     },
+    awaited: transport.awaited,
     start: (flowing) => transport.start(flowing),
     stop: () => transport.stop(),
     problem: () => transport.problem(),

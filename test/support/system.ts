@@ -37,7 +37,7 @@ export interface TestSystemOptions {
 /** The whole system in this process, with a database (and a virtual host) of its own; torn down with the test. */
 export async function startSystem(t: Test, transportName: TransportName, options: TestSystemOptions = {}): Promise<TestSystem> {
   const databaseUrl = options.databaseUrl ?? (await (await postgresForTests()).createDatabase())
-  const transport = await openTransport(transportName, options.rabbitmqUrl)
+  const transport = await openTransport(transportName, options)
   const system = await System.start({
     services: options.services ?? ['order', 'stock', 'payment'],
     databaseUrls: { order: databaseUrl, stock: databaseUrl, payment: databaseUrl },
@@ -62,8 +62,8 @@ export function watched(system: System, transport: WatchedTransport): Watched {
   return { transport, outboxes: system.services.map(({ dataSource }) => dataSource), sagas: [orderSagas(system)] }
 }
 
-async function openTransport(name: TransportName, rabbitmqUrl?: string): Promise<Transport> {
-  const topology = sagaboxTopology()
+async function openTransport(name: TransportName, { services, rabbitmqUrl }: TestSystemOptions): Promise<Transport> {
+  const topology = sagaboxTopology(services)
   if (name === 'memory') return new MemoryTransport(topology)
   const url = rabbitmqUrl ?? (await (await rabbitmqForTests()).createVhost())
   return new RabbitTransport({ url, topology, clientName: 'sagabox test', log: testLog })
