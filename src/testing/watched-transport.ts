@@ -27,6 +27,10 @@ export class WatchedTransport implements Transport {
     return this.#inner.canPublish
   }
 
+  knows(destination: string): boolean {
+    return this.#inner.knows(destination)
+  }
+
   problem(): string | undefined {
     return this.#inner.problem()
   }
