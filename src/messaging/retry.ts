@@ -1,4 +1,5 @@
 import { backoff, type BatchFailure } from './batcher.ts'
+import { NotRetryable } from './not-retryable.ts'
 import type { Outbox } from './outbox.ts'
 import { isAmbiguous, isBadData, isConflict, isUnavailable } from './sql.ts'
 
@@ -18,10 +19,7 @@ export interface RetryPolicy {
 
 export const DEFAULT_RETRY: RetryPolicy = { immediate: { times: 3, minMs: 50, maxMs: 500 }, redeliverySeconds: [5, 30, 300] }
 
-/** A failure that no retry can mend: the message becomes a dead letter at once. */
-export class NotRetryable extends Error {
-  override readonly name: string = 'NotRetryable'
-}
+export { NotRetryable }
 
 export function isWorthRetrying(error: unknown, { notRetryable }: RetryPolicy): boolean {
   return !(error instanceof NotRetryable || isBadData(error) || notRetryable?.(error))
