@@ -14,7 +14,9 @@ t.test('what no queue takes is listed by destination, and given up with a reason
           const value: unknown = Reflect.get(target, key, target)
           if (key === 'publish') {
             const publish: Transport['publish'] = (parcel): Promise<PublishOutcome> =>
-              refusing.yes && parcel.destination === CREATED ? Promise.resolve('refused') : target.publish(parcel)
+              refusing.yes && parcel.destination === CREATED
+                ? Promise.resolve('refused')
+                : target.publish(parcel)
             return publish
           }
           return typeof value === 'function' ? value.bind(target) : value
@@ -27,11 +29,28 @@ t.test('what no queue takes is listed by destination, and given up with a reason
     const found = await api.get('/ops/order/outbox')
     return found.putOff[0]?.rows === 3 && found
   })
-  t.match(status, { pending: 3, atLeast: false, postponed: 3, lastError: /^refused/, putOff: [{ destination: CREATED, rows: 3, atLeast: false, reason: /^refused/ }] })
+  t.match(status, {
+    pending: 3,
+    atLeast: false,
+    postponed: 3,
+    lastError: /^refused/,
+    putOff: [{ destination: CREATED, rows: 3, atLeast: false, reason: /^refused/ }]
+  })
 
   const rows = '/ops/order/outbox/rows'
   const first = await api.get(`${rows}?limit=2&destination=${encodeURIComponent(CREATED)}`)
-  t.match(first.items, orderIds.slice(0, 2).map((orderId) => ({ destination: CREATED, putOff: 'refused', payload: new RegExp(orderId), payloadEncoding: 'utf8', required: true })))
+  t.match(
+    first.items,
+    orderIds
+      .slice(0, 2)
+      .map((orderId) => ({
+        destination: CREATED,
+        putOff: 'refused',
+        payload: new RegExp(orderId),
+        payloadEncoding: 'utf8',
+        required: true
+      }))
+  )
   const rest = await api.get(`${rows}?limit=2&cursor=${first.nextCursor}`)
   t.match(rest, { items: [{ payload: new RegExp(orderIds[2]!) }], nextCursor: null })
   t.same(await api.get(`${rows}?destination=nowhere`), { items: [], nextCursor: null })
@@ -44,24 +63,52 @@ t.test('what no queue takes is listed by destination, and given up with a reason
     [`${rows}/x/discard`, { reason: 'why' }, 400],
     [`${rows}/999999999999999/discard`, { reason: 'why' }, 404]
   ] as const) {
-    t.equal((await api.call('POST', path, body)).status, expected, `${path} ${JSON.stringify(body)}`)
+    t.equal(
+      (await api.call('POST', path, body)).status,
+      expected,
+      `${path} ${JSON.stringify(body)}`
+    )
   }
-  for (const query of ['cursor=eA', 'destination=%00', 'destination=', 'limit=0']) t.equal((await api.call('GET', `${rows}?${query}`)).status, 400, query)
-  t.match(await api.call('POST', `${rows}/${id}/discard`, { reason: 'the customer went elsewhere' }), { status: 200, body: { id, messageId, status: 'discarded' } })
+  for (const query of ['cursor=eA', 'destination=%00', 'destination=', 'limit=0'])
+    t.equal((await api.call('GET', `${rows}?${query}`)).status, 400, query)
+  t.match(
+    await api.call('POST', `${rows}/${id}/discard`, { reason: 'the customer went elsewhere' }),
+    { status: 200, body: { id, messageId, status: 'discarded' } }
+  )
   t.equal((await api.call('POST', `${rows}/${id}/discard`, { reason: 'once more' })).status, 404)
-  t.match(await api.get('/ops/order/outbox/discarded'), { items: [{ id, messageId, discardReason: 'the customer went elsewhere', payload: new RegExp(orderIds[1]!) }], nextCursor: null })
-  t.match(await api.get(`/ops/order/outbox/discarded/${id}`), { id, headers: null, payload: new RegExp(orderIds[1]!) })
+  t.match(await api.get('/ops/order/outbox/discarded'), {
+    items: [
+      {
+        id,
+        messageId,
+        discardReason: 'the customer went elsewhere',
+        payload: new RegExp(orderIds[1]!)
+      }
+    ],
+    nextCursor: null
+  })
+  t.match(await api.get(`/ops/order/outbox/discarded/${id}`), {
+    id,
+    headers: null,
+    payload: new RegExp(orderIds[1]!)
+  })
   t.equal((await api.call('GET', '/ops/order/outbox/discarded/1')).status, 404)
 
   // A row that only waits for its time, or is on its way, is nobody's to discard.
-  const [later] = await system.service('order').dataSource.query(
-    `insert into outbox (message_id, destination, required, payload, due_at) values (gen_random_uuid(), 'order', false, '{}', now() + interval '1 hour') returning id`
-  )
-  t.match(await api.call('POST', `${rows}/${later.id}/discard`, { reason: 'why' }), { status: 409, body: { detail: /not put off/ } })
+  const [later] = await system
+    .service('order')
+    .dataSource.query(
+      `insert into outbox (message_id, destination, required, payload, due_at) values (gen_random_uuid(), 'order', false, '{}', now() + interval '1 hour') returning id`
+    )
+  t.match(await api.call('POST', `${rows}/${later.id}/discard`, { reason: 'why' }), {
+    status: 409,
+    body: { detail: /not put off/ }
+  })
   await system.service('order').dataSource.query('delete from outbox where id = $1', [later.id])
 
   refusing.yes = false
-  for (const orderId of [orderIds[0]!, orderIds[2]!]) t.match(await api.settled(orderId), { state: 'Completed' })
+  for (const orderId of [orderIds[0]!, orderIds[2]!])
+    t.match(await api.settled(orderId), { state: 'Completed' })
   t.match(await api.get(`/sagas/${orderIds[1]}`), { state: 'Suspend.reservingStock' })
   await until('nothing is put off', async () => (await api.get('/ops/order/outbox')).pending === 0)
 })

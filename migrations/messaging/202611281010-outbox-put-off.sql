@@ -1,8 +1,9 @@
--- Rows that no queue takes now are told apart from rows that only wait for their time, and may be discarded by a person.
+-- Rows that no queue takes now are told apart from rows that only wait for their time, and may be
+-- discarded by a person.
 alter table outbox add column put_off text;
 
 comment on column outbox.put_off is
-  'failed: this message alone could not be sent, tried again when due; else why its destination takes nothing, tried again by the relay; null: not put off';
+  'failed: this message alone could not be sent; else why its destination takes nothing; null: not put off';
 
 -- What operators discarded, as it would have been sent.
 create table outbox_discarded (

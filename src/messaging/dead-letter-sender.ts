@@ -59,7 +59,8 @@ export class DeadLetterSender {
         throw new PublishRefused('destination', outcome === 'refused' ? `${queue} takes nothing now: is it full?` : `no queue is bound to ${queue}`)
       } catch (reason) {
         const isQueues = reason instanceof PublishRefused && reason.concerns === 'destination'
-        // Neither the broker's fault nor the queue's, so a header's: without the sender's headers the letter is better than none.
+        // Neither the broker's fault nor the queue's, so a header's: without the sender's headers
+        // the letter is better than none.
         if (tries > 1 && !isQueues && this.#transport.canPublish) headers = deadLetterHeaders({}, skipped ? 'dead-letter' : 'fault', '', undefined, error, attempts)
         if (tries === 1) this.#log.warn({ err: reason, queue, messageId: delivery.messageId }, 'Dead letter not sent yet; trying again')
         await pause(backoff(tries, 100, 5000), this.#stopping.signal)

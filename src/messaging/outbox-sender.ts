@@ -9,7 +9,10 @@ import { PublishInterrupted, PublishRefused, type PublishOutcome, type Transport
 
 /** Rows handed to the transport and not yet settled. In memory a row settles when its handlers have committed. */
 const MAX_IN_FLIGHT = 4000
-/** And what they may weigh, as long as each alone is less: 600 rows of 600 kB ended a process with a heap of 256 MB. */
+/**
+ * And what they may weigh, as long as each alone is less: 600 rows of 600 kB ended a process with a
+ * heap of 256 MB.
+ */
 const MAX_BYTES_IN_FLIGHT = 16 * 1024 * 1024
 /**
  * What the transport has settled is told to the table this long after the first of it, ms, or when it is this much: a delete is a
@@ -22,7 +25,8 @@ const HOLD_MS = 500
 
 const DELETE = statement(`delete from outbox where id = any($1::bigint[])`)
 
-// What its destination keeps waiting is found by the destination; the day is for a relay that does not know of that.
+// What its destination keeps waiting is found by the destination; the day is for a relay that does
+// not know of that.
 const POSTPONE = statement(`
   update outbox set attempts = attempts + tried::integer, last_error = coalesce(failed.error, last_error), put_off = failed.put_off,
     due_at = now() + case when failed.put_off = 'failed'
@@ -49,7 +53,10 @@ export interface OutboxSenderOptions {
   log: Log
   /** The table has to be told something: soon, or now. */
   settled(): void
-  /** A publish was not answered; its row stays in the table. `blameless`: another one took the channel with it. */
+  /**
+   * A publish was not answered; its row stays in the table. `blameless`: another one took the
+   * channel with it.
+   */
   failed(blameless: boolean): void
 }
 
@@ -142,7 +149,8 @@ export class OutboxSender {
   }
 
   /**
-   * Resolves when the transport has settled the row: with nothing, or with why it may not have been sent. A row whose destination takes
+   * Resolves when the transport has settled the row: with nothing, or with why it may not have been
+   * sent. A row whose destination takes
    * nothing is put off at once.
    */
   send(row: OutboxRow, again: boolean): Promise<string | undefined> {

@@ -9,7 +9,8 @@ import type { Headers } from './transport.ts'
 /** Of a name in AMQP, bytes. */
 const MAX_NAME_BYTES = 255
 
-// All ids in one row, as in the inbox. They are given in the order of the rows, so that in order they say whose they are: a message's id does
+// All ids in one row, as in the inbox. They are given in the order of the rows, so that in order
+// they say whose they are: a message's id does
 // not, for two of them may go to two receivers under one id.
 const INSERT = statement(`
   with stored as (
@@ -90,7 +91,8 @@ export class Outbox {
   /**
    * Stores messages in the open transaction, one of `transaction` below. They leave after, and only after, it commits;
    * what cannot be stored fails the commit.
-   * @throws Error inside a nested transaction (`tx.transaction`): undone alone, its messages would be sent all the same; for two messages under
+   * @throws Error inside a nested transaction (`tx.transaction`): undone alone, its messages would
+   * be sent all the same; for two messages under
    * one id to one destination, of which the second would be taken for a copy
    * @throws NowhereToSend for a contract whose destination is not in the topology
    */
@@ -154,7 +156,8 @@ export class Outbox {
     const known = this.#destinations.get(contract)
     if (known !== undefined) return known
     const destination = destinationOf(contract)
-    // A fault tells of a failure, and must not be one: without an exchange it waits in the outbox, where it can be seen.
+    // A fault tells of a failure, and must not be one: without an exchange it waits in the outbox,
+    // where it can be seen.
     if (!isFault(contract)) mustBeReachable(contract, this.#options.knows)
     this.#destinations.set(contract, destination)
     return destination

@@ -1,6 +1,9 @@
 import { PublishRefused, type Parcel } from './transport.ts'
 
-/** The broker's words when a message goes to an exchange that is not there, or that this user may not write to. */
+/**
+ * The broker's words when a message goes to an exchange that is not there, or that this user may
+ * not write to.
+ */
 const NO_EXCHANGE = /\b(NOT_FOUND|ACCESS_REFUSED)\b.*exchange '(?<exchange>.*?)' in vhost/s
 /** And when a message is larger than the broker allows. */
 const TOO_LARGE = /message size (?<size>\d+)\b.*\bmax size (?<max>\d+)/s
@@ -12,7 +15,8 @@ interface Cause {
 }
 
 /**
- * The broker answers some messages by closing their channel, and takes all that are under way on it with them. Its words tell which it was;
+ * The broker answers some messages by closing their channel, and takes all that are under way on it
+ * with them. Its words tell which it was;
  * what may bring that about again is suspect until it has gone well.
  */
 export class Blame {
@@ -42,7 +46,10 @@ export class Blame {
   refusalOf(error: Error, parcel: Parcel): PublishRefused | undefined {
     const cause = causeOf(error)
     if (!isCause(cause, parcel)) return undefined
-    return new PublishRefused(cause.exchange === undefined ? 'message' : 'destination', error.message)
+    return new PublishRefused(
+      cause.exchange === undefined ? 'message' : 'destination',
+      error.message
+    )
   }
 
   /** It went well, alone: so do others like it. */
@@ -60,5 +67,7 @@ function causeOf({ message }: Error): Cause {
 }
 
 function isCause({ exchange, size }: Cause, { destination, payload }: Parcel): boolean {
-  return exchange === undefined ? size !== undefined && Buffer.byteLength(payload) === size : destination === exchange
+  return exchange === undefined
+    ? size !== undefined && Buffer.byteLength(payload) === size
+    : destination === exchange
 }

@@ -11,7 +11,10 @@ const ID_BYTES = 36
 /** Called once the broker has the message, or with the reason why that is not known. */
 export type Confirmed = (error: Error | null) => void
 
-/** Whether the broker answered that it does not take the message, which is all that it says. The text is amqplib's. */
+/**
+ * Whether the broker answered that it does not take the message, which is all that it says. The
+ * text is amqplib's.
+ */
 export function isNack(error: Error): boolean {
   return error.message === 'message nacked'
 }

@@ -47,7 +47,10 @@ export class RabbitTransport implements Transport {
   #flowing: () => void = () => {}
   /** The publisher's, while there is one. */
   #connection: Connection | undefined
-  /** What came back as unroutable and whose confirm is still to come: the return precedes the confirm. How many, by `returnKey`. */
+  /**
+   * What came back as unroutable and whose confirm is still to come: the return precedes the
+   * confirm. How many, by `returnKey`.
+   */
   readonly #returned = new Map<string, number>()
   readonly #unconfirmed = new Map<(error: Error) => void, Parcel>()
   readonly #exchanges: ReadonlySet<string>
@@ -96,7 +99,9 @@ export class RabbitTransport implements Transport {
     })
   }
 
-  /** A return tells of the exchange and the message's id; the same may be under way more than once. */
+  /**
+   * A return tells of the exchange and the message's id; the same may be under way more than once.
+   */
   #cameBack({ destination, messageId }: Parcel): boolean {
     const key = returnKey(destination, messageId)
     const count = this.#returned.get(key)
@@ -125,7 +130,9 @@ export class RabbitTransport implements Transport {
     }
   }
 
-  /** The broker closed the channel: whoever was the cause gets the answer, and the others no blame. */
+  /**
+   * The broker closed the channel: whoever was the cause gets the answer, and the others no blame.
+   */
   #channelFailed(error: Error): void {
     this.#publisher = undefined
     this.#connection = undefined

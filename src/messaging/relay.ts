@@ -28,7 +28,10 @@ const STOP_GRACE_MS = 5000
 
 /** Bytes read at once, unless the first row alone is more. */
 const BATCH_BYTES = 4 * 1024 * 1024
-/** After a read that failed the next asks for so much less, down to a single row; each that succeeds asks for more again. */
+/**
+ * After a read that failed the next asks for so much less, down to a single row; each that succeeds
+ * asks for more again.
+ */
 const LESS = 8
 const MORE = 2
 /** An identifier of PostgreSQL, bytes; a channel's name may not be longer. */
@@ -54,7 +57,8 @@ const READ = statement(`
       where due_at <= now() and id not in (select unnest($1::bigint[])) order by due_at limit $3) as due) as weighed
     where before < $4)`)
 
-// Rows that are put off may be discarded by anybody: what is to be sent is no longer put off first, and whoever comes second finds it gone.
+// Rows that are put off may be discarded by anybody: what is to be sent is no longer put off first,
+// and whoever comes second finds it gone.
 const RELEASE = statement(`
   update outbox set put_off = null, due_at = null from (
     select id as released, bytes, before from (
@@ -76,7 +80,10 @@ const SHUT = statement(`
       where put_off is not null and put_off <> 'failed' and destination > shut.destination order by destination, id limit 1) as next)
   select * from shut`)
 
-/** Takes the lead if it is free, unless nothing could be written to the table afterwards: a server that became a replica. */
+/**
+ * Takes the lead if it is free, unless nothing could be written to the table afterwards: a server
+ * that became a replica.
+ */
 const TAKE_LEAD = `
   select case when current_setting('transaction_read_only') = 'off' then pg_try_advisory_lock(hashtext('sagabox.relay'), hashtext($1)) end as locked`
 
@@ -196,7 +203,10 @@ export class Relay {
     }
   }
 
-  /** @param works told when the lead does its work, or another leads: what only connects may fail again at once */
+  /**
+   * @param works told when the lead does its work, or another leads: what only connects may fail
+   * again at once
+   */
   async #session(works: () => void): Promise<void> {
     const { url, schema } = this.#options
     const client = new Client({
@@ -255,7 +265,8 @@ export class Relay {
     const { rows } = await client.query<{ newest: string }>('select coalesce(max(id), 0) as newest from outbox')
     this.#inherited = Number(rows[0]!.newest)
     await client.query(`listen ${client.escapeIdentifier(channelOf(this.#options.schema))}`)
-    // A lead that can be taken and not be used is given back: by reading alone it would look as if all were well.
+    // A lead that can be taken and not be used is given back: by reading alone it would look as if
+    // all were well.
     if (this.#sender.forgetAt !== Infinity) await this.#sender.forget(client)
     await this.#findShut(client)
     for (let worked = false; !this.#stopping; worked = true) {
@@ -307,7 +318,10 @@ export class Relay {
     }
   }
 
-  /** Rows that are put off and whose time has come all the same: after a long while, or by somebody's hand. */
+  /**
+   * Rows that are put off and whose time has come all the same: after a long while, or by
+   * somebody's hand.
+   */
   async #takeUp(client: Client, rows: readonly OutboxRow[]): Promise<void> {
     const failed = rows.filter((row) => row.put_off === 'failed')
     if (failed.length > 0) {

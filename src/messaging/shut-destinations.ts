@@ -30,7 +30,10 @@ interface Shut {
   retryAt: number
   /** Rows of the next try. */
   rows: number
-  /** The try that runs: rows not yet answered, rows in all, rows taken, and whether more are put off. */
+  /**
+   * The try that runs: rows not yet answered, rows in all, rows taken, and whether more are put
+   * off.
+   */
   underWay: number
   tried: number
   took: number
@@ -45,7 +48,8 @@ export interface ShutDestinationsOptions {
 }
 
 /**
- * Destinations that answered "no": a full queue, a missing one. All rows to them wait; a few are tried after a growing pause, and once they are
+ * Destinations that answered "no": a full queue, a missing one. All rows to them wait; a few are
+ * tried after a growing pause, and once they are
  * taken all the others follow, in tries that grow.
  */
 export class ShutDestinations {
@@ -79,14 +83,16 @@ export class ShutDestinations {
 
   /** The destination to try now, and with how many rows. */
   due(now: number): { destination: string; rows: number } | undefined {
-    for (const [destination, { underWay, retryAt, rows }] of this.#all) if (underWay === 0 && retryAt <= now) return { destination, rows }
+    for (const [destination, { underWay, retryAt, rows }] of this.#all)
+      if (underWay === 0 && retryAt <= now) return { destination, rows }
     return undefined
   }
 
   /** When the next is due, by performance.now(). */
   get nextAt(): number {
     let next = Infinity
-    for (const { underWay, retryAt } of this.#all.values()) if (underWay === 0) next = Math.min(next, retryAt)
+    for (const { underWay, retryAt } of this.#all.values())
+      if (underWay === 0) next = Math.min(next, retryAt)
     return next
   }
 
@@ -144,7 +150,18 @@ export class ShutDestinations {
   #of(destination: string, why: Why): Shut {
     let shut = this.#all.get(destination)
     if (!shut) {
-      shut = { why, warned: false, open: false, failures: 0, retryAt: 0, rows: FIRST, underWay: 0, tried: 0, took: 0, more: false }
+      shut = {
+        why,
+        warned: false,
+        open: false,
+        failures: 0,
+        retryAt: 0,
+        rows: FIRST,
+        underWay: 0,
+        tried: 0,
+        took: 0,
+        more: false
+      }
       this.#close(shut)
       this.#all.set(destination, shut)
     }

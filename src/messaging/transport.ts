@@ -19,13 +19,18 @@ export interface Parcel {
 /**
  * - `accepted`: every queue that wants it has it safely (rabbitmq: confirmed; memory: every endpoint has committed).
  * - `returned`: nobody takes it; it was not delivered.
- * - `refused`: a queue behind the destination takes nothing now, such as a full one; others behind it may have it.
- * A promise rejected with PublishRefused is an answer, too. With anything else it means unknown: it may or may not have
+ * - `refused`: a queue behind the destination takes nothing now, such as a full one; others behind
+ * it may have it.
+ * A promise rejected with PublishRefused is an answer, too. With anything else it means unknown: it
+ * may or may not have
  * been delivered, and must be sent again.
  */
 export type PublishOutcome = 'accepted' | 'returned' | 'refused'
 
-/** The answer of a broker that does not take a message, in its words. Nothing is wrong with the way to it. */
+/**
+ * The answer of a broker that does not take a message, in its words. Nothing is wrong with the way
+ * to it.
+ */
 export class PublishRefused extends Error {
   override readonly name = 'PublishRefused'
   /** What it is about: this message alone, or whatever goes to its destination. */
@@ -36,7 +41,10 @@ export class PublishRefused extends Error {
   }
 }
 
-/** The channel went because of another message, which is known: this one is to be sent again, and under no suspicion. */
+/**
+ * The channel went because of another message, which is known: this one is to be sent again, and
+ * under no suspicion.
+ */
 export class PublishInterrupted extends Error {
   override readonly name = 'PublishInterrupted'
 }
