@@ -101,7 +101,11 @@ for (const answer of ['refused', 'returned'] as const) {
         }
       ])
       t.equal(lines('warn').length, 1, 'one line')
-      t.match(await outboxStatus(port.dataSource, SCHEMA), {
+      const status = await until('none is tried just now', async () => {
+        const found = await outboxStatus(port.dataSource, SCHEMA)
+        return found.putOff[0]?.rows === waiting.length + 10 && found
+      })
+      t.match(status, {
         pending: waiting.length + 10,
         atLeast: false,
         lastError: new RegExp(`^${answer}`),
@@ -114,10 +118,12 @@ for (const answer of ['refused', 'returned'] as const) {
           }
         ]
       })
-      const { attempts } = (
-        await port.dataSource.query('select sum(attempts)::integer as attempts from outbox')
-      )[0]
-      t.equal(attempts, broker.to('harbour').length, 'attempts are those that were made')
+      await until('attempts are those that were made', async () => {
+        const [{ attempts }] = await port.dataSource.query(
+          'select sum(attempts)::integer as attempts from outbox'
+        )
+        return attempts === broker.to('harbour').length
+      })
 
       isFull.yes = false
       await until('all have gone', async () => (await port.count('outbox')) === 0)
@@ -206,7 +212,11 @@ t.test('a row that is put off can be listed and discarded, and is not sent any m
   await port.send(...sent)
   port.relay.start()
   await until('all are put off', async () => (await putOff()) === 3)
-  const rows = await listPutOff(port.dataSource, 'harbour', 10)
+  // One is not among them while it is tried.
+  const rows = await until('all are listed', async () => {
+    const listed = await listPutOff(port.dataSource, 'harbour', 10)
+    return listed.length === 3 && listed
+  })
   t.match(
     rows,
     sent.map(({ messageId }) => ({
@@ -268,7 +278,10 @@ t.test('a relay that has read a row before it was discarded does not send it', a
   await port.send(sent!)
   port.relay.start()
   await until('it is put off', async () => (await putOff()) === 1)
-  const [row] = await listPutOff(port.dataSource, undefined, 1)
+  const [row] = await until('it is listed', async () => {
+    const listed = await listPutOff(port.dataSource, undefined, 1)
+    return listed.length === 1 && listed
+  })
   // Discarded, and not committed yet, while the relay comes to release it.
   const client = new pg.Client({
     connectionString: databaseUrl,
