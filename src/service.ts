@@ -2,6 +2,7 @@ import type { FastifyPluginAsync } from 'fastify'
 import { fileURLToPath } from 'node:url'
 import type { DataSource, EntitySchema } from 'typeorm'
 import { deadLetterRoutes } from './http/dead-letters.ts'
+import { outboxRoutes } from './http/outbox.ts'
 import { backoff, pause } from './messaging/batcher.ts'
 import type { PaymentGatewayName } from './contracts/types.ts'
 import { reasonFor } from './messaging/awaited-endpoints.ts'
@@ -14,8 +15,9 @@ import { InboxCleaner } from './messaging/inbox-cleaner.ts'
 import { describing, type Log } from './messaging/log.ts'
 import type { Contract, Message } from './messaging/message.ts'
 import { Outage } from './messaging/outage.ts'
-import { Outbox } from './messaging/outbox.ts'
 import { Readiness } from './messaging/readiness.ts'
+import { mustBeReachable, Outbox } from './messaging/outbox.ts'
+import { DiscardedCleaner } from './messaging/outbox-discard.ts'
 import { Relay } from './messaging/relay.ts'
 import type { Tx } from './messaging/sql.ts'
 import { topologyOf, type Topology } from './messaging/topology.ts'
@@ -113,15 +115,18 @@ export class Service {
     this.name = name
     this.schema = schema
     this.#transport = transport
+    const knows = (destination: string) => transport.knows(destination)
+    for (const contract of definition.sends) mustBeReachable(contract, knows)
     this.#database = { url: databaseUrl, schema, migrations: definition.migrations.map(migrationFolder), entities: definition.entities, poolSize: POOL_SIZE, log }
     this.dataSource = createDataSource(this.#database)
     this.relay = new Relay({ url: databaseUrl, schema, transport, log })
-    this.outbox = new Outbox({ dataSource: this.dataSource, outage: new Outage(schema, log), address: transport.address, source: name, committed: (rows) => this.relay.offer(rows) })
+    this.outbox = new Outbox({ dataSource: this.dataSource, outage: new Outage(schema, log), address: transport.address, source: name, knows, committed: (rows) => this.relay.offer(rows) })
     this.#readiness = new Readiness(this.outbox)
     this.parts = definition.build({ dataSource: this.dataSource, outbox: this.outbox, log }, settings)
     const office = new DeadLetterOffice(this.dataSource, this.outbox, log)
-    this.routes = [...this.parts.routes, deadLetterRoutes({ name, dataSource: this.dataSource, office, undo: this.parts.undo, inboxDays: settings.inboxDays })]
-    this.#workers = [...this.parts.workers, office, new InboxCleaner(this.dataSource, settings.inboxDays, log)]
+    const outboxRows = outboxRoutes({ name, dataSource: this.dataSource, log })
+    this.routes = [...this.parts.routes, deadLetterRoutes({ name, dataSource: this.dataSource, office, undo: this.parts.undo, inboxDays: settings.inboxDays }), outboxRows]
+    this.#workers = [...this.parts.workers, office, new InboxCleaner(this.dataSource, settings.inboxDays, log), new DiscardedCleaner(this.dataSource, log)]
     this.#endpoint = new Endpoint({
       definition: { name, handlers: this.parts.handlers, retry: { redeliverySeconds: settings.redeliverySeconds } },
       outbox: this.outbox,

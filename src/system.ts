@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { buildApp } from './http/app.ts'
 import { operationRoutes } from './http/operations.ts'
 import { HttpProblem } from './http/problem.ts'
-import { outboxStatus } from './messaging/outbox.ts'
+import { outboxStatus } from './messaging/outbox-status.ts'
 import type { Transport } from './messaging/transport.ts'
 import { Service, stopServices, type ServiceName, type Settings } from './service.ts'
 

@@ -2,10 +2,11 @@ import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
+import Type from 'typebox'
 import { EnvelopeWriter } from '../src/messaging/envelope.ts'
 import { handle } from '../src/messaging/handler.ts'
 import { newId } from '../src/messaging/id.ts'
-import { message } from '../src/messaging/message.ts'
+import { command, event, message } from '../src/messaging/message.ts'
 import { NotRetryable } from '../src/messaging/retry.ts'
 import type { Delivery, Parcel, Transport } from '../src/messaging/transport.ts'
 import { DockShip, Port, ship, ShipDockedEvent, ShipLostEvent, ships, ShipSailedEvent, ShipSightedEvent, topology, topologyWithLighthouse, voyageOf, writes } from './fixtures/harbour.ts'
@@ -206,6 +207,68 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
       return (await port.effects()).some(({ endpoint, voyageId }) => endpoint === 'lighthouse' && voyageId === voyageOf(lost))
     })
     await until('the outbox is empty', async () => (await port.count('outbox')) === 0)
+  })
+
+  t.test('messages of one transaction under one id reach each its receiver', async (t) => {
+    const world = await open(t)
+    const { port } = world
+    port.listen('harbour', [writes('harbour', DockShip)])
+    port.listen('customs', [writes('customs', ShipDockedEvent)])
+    for (let round = 0; round < 3; round++) {
+      const dock = ship(DockShip)
+      const docked = { ...ship(ShipDockedEvent), messageId: dock.messageId }
+      await port.send(dock, docked)
+      await until('both are handled', async () => {
+        const voyages = voyagesOf(await port.effects())
+        return [dock, docked].every((sent) => voyages.includes(voyageOf(sent)))
+      })
+    }
+    await quiet(world)
+    t.equal(await port.count('effects'), 6)
+  })
+
+  t.test('under one id to one receiver, two messages are refused, and copies are not', async (t) => {
+    const world = await open(t)
+    const { port } = world
+    port.listen('harbour', [writes('harbour', DockShip)])
+    const dock = ship(DockShip)
+    await t.rejects(port.send(dock, { ...ship(DockShip), messageId: dock.messageId }), new RegExp(`Two messages to harbour have the id ${dock.messageId}`))
+    await port.send(dock, dock)
+    await until('it is handled', async () => (await port.count('effects')) > 0)
+    await quiet(world)
+    t.equal(await port.count('effects'), 1)
+  })
+
+  t.test('what comes back is told from what does not, under one id', async (t) => {
+    const { port } = await open(t)
+    const messageId = newId()
+    const parcel = (destination: string, required = true): Parcel => ({ messageId, destination, required, payload: '{}' })
+    port.listen('harbour', [])
+    await until('the transport can publish', async () => port.transport.canPublish)
+    const parcels = [parcel('Contracts:ShipLostEvent'), parcel('harbour'), parcel('Contracts:ShipLostEvent', false), parcel('Contracts:ShipLostEvent'), parcel('harbour')]
+    t.same(await Promise.all(parcels.map((one) => port.transport.publish(one))), ['returned', 'accepted', 'accepted', 'returned', 'accepted'])
+  })
+
+  t.test('a contract that the topology does not know is refused where it is added', async (t) => {
+    const world = await open(t)
+    const { port } = world
+    const schema = Type.Object({ voyageId: Type.String({ format: 'uuid' }) })
+    const [FoundEvent, Repair] = [event('ShipFoundEvent', { owner: 'port', correlateBy: 'voyageId', optional: true, schema }), command('RepairShip', { owner: 'dock', correlateBy: 'voyageId', schema })]
+    const body = { voyageId: newId() }
+    await t.rejects(port.send(message(FoundEvent, body)), { name: 'NowhereToSend', message: /^ShipFoundEvent cannot be sent: the topology has no exchange Contracts:ShipFoundEvent; list it in what a service sends/ })
+    await t.rejects(port.send(message(Repair, body)), /^RepairShip cannot be sent: .* declare the endpoint dock$/m)
+    const long = command('RepairShip', { owner: 'd'.repeat(256), correlateBy: 'voyageId', schema })
+    await t.rejects(port.send(message(long, body)), /a name of 256 bytes: expected at most 255/)
+    // Already there, as from a process that knew it.
+    const insert = 'insert into outbox (message_id, destination, required, payload) values ($1, $2, false, $3)'
+    await port.dataSource.query(insert, [newId(), 'Contracts:ShipFoundEvent', '{}'])
+    port.listen('harbour', [writes('harbour', DockShip)])
+    const sent = ships(DockShip, 20)
+    await port.send(...sent)
+    await until('it is put off', async () => (await port.dataSource.query('select 1 from outbox where put_off is not null')).length === 1)
+    await port.send(ship(DockShip))
+    await until('all others are handled', async () => (await port.count('effects')) === sent.length + 1)
+    t.match(await port.dataSource.query('select last_error from outbox'), [{ last_error: /no exchange '?Contracts:ShipFoundEvent/ }])
   })
 
   t.test('an optional event that nobody takes leaves the outbox', async (t) => {

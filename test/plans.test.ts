@@ -12,7 +12,7 @@ interface Plan {
 }
 
 /** Partial indexes that hold only what waits: read from their beginning. */
-const QUEUES = new Set(['saga_next_timer', 'outbox_due', 'payments_waiting'])
+const QUEUES = new Set(['saga_next_timer', 'outbox_due', 'outbox_put_off', 'payments_waiting'])
 
 // A prepared statement keeps the plan of its first runs, when tables may be small. The plan must fit a table of millions.
 t.test('no statement of the hot paths reads a whole table, whatever size it was planned for', async (t) => {

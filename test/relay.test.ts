@@ -3,6 +3,8 @@ import t, { type Test } from 'tap'
 import type { Parcel, PublishOutcome, Transport } from '../src/messaging/transport.ts'
 import { DockShip, Port, SCHEMA, ship, ships } from './fixtures/harbour.ts'
 import { postgresForTests } from './fixtures/postgres.ts'
+import { Relay } from '../src/messaging/relay.ts'
+import { keptLog } from './support/kept-log.ts'
 import { until } from './support/until.ts'
 
 /** Accepts everything and keeps it, in order. */
@@ -19,6 +21,9 @@ class Ledger implements Transport {
   }
   subscribe(): never {
     throw new Error('nobody listens here')
+  }
+  knows(): boolean {
+    return true
   }
   problem(): undefined {}
   async stop(): Promise<void> {}
@@ -274,4 +279,149 @@ t.test('every row is published once, however the confirms fall', async (t) => {
   await outboxIsEmpty(peer)
   t.equal(peer.ledger.messageIds.length, sent.length)
   t.equal(new Set(peer.ledger.messageIds).size, sent.length)
+})
+
+t.test('rows are read and in flight by what they weigh', async (t) => {
+  const peer = await openPeer(t, await (await postgresForTests()).createDatabase(t.name))
+  const { port, ledger } = peer
+  const [count, each] = [600, 600_000]
+  await port.dataSource.query(
+    `insert into outbox (message_id, destination, required, payload)
+     select gen_random_uuid(), 'harbour', true, repeat('x', ${each}) from generate_series(1, ${count})`
+  )
+  let confirms: (() => void)[] = []
+  let most = 0
+  ledger.publish = ({ messageId }) => {
+    ledger.messageIds.push(messageId)
+    most = Math.max(most, port.relay.bytesInFlight)
+    return new Promise((resolve) => confirms.push(() => resolve('accepted')))
+  }
+  port.relay.start()
+  await until('the transport is full', async () => port.relay.bytesInFlight >= 16 * 1024 * 1024)
+  await until('all are sent', async () => {
+    for (const confirm of confirms.splice(0)) confirm()
+    return (await port.count('outbox')) === 0
+  })
+  confirms = []
+  t.equal(ledger.messageIds.length, count)
+  t.ok(most <= 20 * 1024 * 1024 + each, `${most} bytes in flight`)
+  t.equal(port.relay.bytesInFlight, 0)
+
+  // Offered ones, too.
+  const rows = Array.from({ length: 100 }, (_, n) => ({ id: String(1_000_000 + n), message_id: ship(DockShip).messageId, destination: 'harbour', required: true, payload: 'x'.repeat(each) }))
+  await until('it is idle', async () => {
+    port.relay.offer(rows)
+    return port.relay.bytesInFlight > 0
+  })
+  t.ok(port.relay.bytesInFlight <= 16 * 1024 * 1024 + each, `${port.relay.bytesInFlight} bytes in flight`)
+  for (const confirm of confirms.splice(0)) confirm()
+})
+
+t.test('after a read that failed the next asks for less', async (t) => {
+  const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
+  const asked: number[][] = []
+  let failing = 3
+  const { query } = pg.Client.prototype
+  t.teardown(() => (pg.Client.prototype.query = query))
+  pg.Client.prototype.query = function (this: pg.Client, ...args: unknown[]) {
+    const [sent] = args as [{ text?: string; values?: unknown[] }]
+    if (/from outbox\s+where due_at is null/.test(sent.text ?? '')) {
+      asked.push(sent.values!.slice(2) as number[])
+      if (failing-- > 0) return Promise.reject(new Error('Query read timeout'))
+    }
+    return (query as (...args: unknown[]) => unknown).apply(this, args)
+  } as typeof query
+  const peer = await openPeer(t, databaseUrl)
+  await peer.port.send(...ships(DockShip, 30))
+  peer.port.relay.start()
+  await outboxIsEmpty(peer)
+  t.same(asked.slice(0, 5), [[500, 4_194_304], [62, 524_288], [7, 65_536], [1, 8_389], [2, 16_778]].slice(0, 5))
+})
+
+t.test('a lead that cannot be used is one outage: one line, growing pauses, and not ready until it works', async (t) => {
+  const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
+  const said = keptLog()
+  const port = await Port.open(databaseUrl, new Ledger(), { log: said })
+  t.teardown(() => port.stop())
+  const problems = new Set<string | undefined>()
+  await port.dataSource.query('alter table outbox rename to elsewhere')
+  port.relay.start()
+  await until('it has tried three times', async () => {
+    problems.add(port.relay.problem())
+    return said.lines.some(({ fields }) => (fields['failures'] as number) >= 3)
+  })
+  t.notOk(problems.has(undefined), 'never ready in between')
+  t.equal(said.lines.filter(({ level }) => level === 'warn').length, 1)
+  await port.dataSource.query('alter table elsewhere rename to outbox')
+  await until('it works', async () => port.relay.problem() === undefined)
+  t.equal(said.lines.filter(({ message }) => /has its database again/.test(message)).length, 1)
+  t.equal(said.lines.filter(({ level }) => level === 'warn').length, 1)
+})
+
+t.test('a database that cannot be written to is not led', async (t) => {
+  const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
+  const said = keptLog()
+  const port = await Port.open(databaseUrl, new Ledger(), { log: said })
+  t.teardown(() => port.stop())
+  const name = new URL(databaseUrl).pathname.slice(1)
+  port.relay.start()
+  await until('it leads', async () => port.relay.leading)
+  await port.dataSource.query(`alter database ${name} set default_transaction_read_only = on`)
+  await terminateLeader(port)
+  await until('it says why it does not', async () => /read-only/.test(port.relay.problem() ?? ''))
+  t.notOk(port.relay.leading)
+  await port.dataSource.query(`alter database ${name} reset default_transaction_read_only`)
+  await until('it leads again', async () => port.relay.leading && port.relay.problem() === undefined)
+  t.equal(said.lines.filter(({ level }) => level === 'warn').length, 1)
+})
+
+t.test('a session whose server takes no writes any more is given up for another', async (t) => {
+  const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
+  const said = keptLog()
+  const ledger = new Ledger()
+  const port = await Port.open(databaseUrl, ledger, { log: said })
+  t.teardown(() => port.stop())
+  port.relay.start()
+  await until('it leads', async () => port.relay.leading)
+  const before = await leaderPid(port)
+  // As after a switchover: the open session is read-only, a new one is not.
+  const { query } = pg.Client.prototype
+  t.teardown(() => (pg.Client.prototype.query = query))
+  pg.Client.prototype.query = function (this: pg.Client, ...args: unknown[]) {
+    const { text } = args[0] as { text?: string }
+    if (/^\s*delete from outbox/.test(text ?? '') && (this as unknown as { processID: number }).processID === before) {
+      return Promise.reject(Object.assign(new Error('cannot execute DELETE in a read-only transaction'), { code: '25006' }))
+    }
+    return (query as (...args: unknown[]) => unknown).apply(this, args)
+  } as typeof query
+  const sent = ships(DockShip, 20)
+  await port.send(...sent)
+  await until('the rows are gone', async () => (await port.count('outbox')) === 0)
+  t.not(await leaderPid(port), before)
+  t.equal(ledger.messageIds.length, sent.length, 'nothing was sent twice')
+  await until('it is said once', async () => said.lines.some(({ message }) => /has its database again/.test(message)))
+  t.equal(said.lines.filter(({ level }) => level === 'warn').length, 1)
+})
+
+t.test('schemas of long names pass wake-ups on, too', async (t) => {
+  const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
+  const said = keptLog()
+  const relay = () => new Relay({ url: databaseUrl, schema: 'p'.repeat(60), transport: new Ledger(), log: said })
+  const port = await Port.open(databaseUrl, new Ledger())
+  t.teardown(() => port.stop())
+  await port.dataSource.query(`create schema ${'p'.repeat(60)}`)
+  await port.dataSource.query(`create view ${'p'.repeat(60)}.outbox as select * from outbox`)
+  const [leader, standby] = [relay(), relay()]
+  t.teardown(() => Promise.all([leader.stop(), standby.stop()]))
+  leader.start()
+  await until('the first leads', async () => leader.leading && leader.problem() === undefined)
+  standby.start()
+  await until('the second stands by', async () => standby.problem() === undefined)
+  const notified = countQueries(t, /pg_notify/)
+  standby.wake()
+  await until('it has passed the wake-up on', async () => notified() > 0)
+  const asked = countQueries(t, /pg_try_advisory_lock/)
+  await until('it has asked for the lead again', async () => asked() > 0)
+  t.equal(standby.problem(), undefined)
+  t.same(said.lines.filter(({ level }) => level === 'warn'), [])
 })

@@ -120,7 +120,7 @@ export class BenchService {
     this.#url = url
     this.#transport = transport
     this.dataSource = dataSource
-    this.outbox = new Outbox({ dataSource, address: transport.address, source: name, committed: (rows) => this.relay?.offer(rows) })
+    this.outbox = new Outbox({ dataSource, address: transport.address, source: name, knows: (destination) => transport.knows(destination), committed: (rows) => this.relay?.offer(rows) })
   }
 
   static async open(name: string, url: string, transport: Transport): Promise<BenchService> {

@@ -33,7 +33,7 @@ const shipping = { name: 'shipping', handlers: [host.handler()] }
 const courier = { name: 'courier', handlers: [bookCourier, cancelCourier] }
 const transport = new MemoryTransport(topologyOf([shipping, courier].map(endpointTopology), [ParcelRequestedEvent, BookCourier, CourierBookedEvent, CancelCourier]))
 const relay = new Relay({ url: postgres.url, schema: 'shipping_service', transport, log })
-const outbox = new Outbox({ dataSource, address: transport.address, source: 'shipping', committed: () => relay.wake() })
+const outbox = new Outbox({ dataSource, address: transport.address, source: 'shipping', knows: (destination) => transport.knows(destination), committed: () => relay.wake() })
 const endpoints = [shipping, courier].map((definition) => new Endpoint({ definition, outbox, transport, log }))
 const timers = new TimerLoop(host, outbox, log)
 

@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
-import type { OutboxStatus } from '../messaging/outbox.ts'
+import type { OutboxStatus } from '../messaging/outbox-status.ts'
 import { nullable } from './nullable.ts'
 
 /** What an operator can ask about a service. */
@@ -48,11 +48,22 @@ export function operationRoutes(services: readonly Operated[]): FastifyPluginAsy
             summary: `Messages that ${name} has committed and not yet sent`,
             response: {
               200: Type.Object({
-                pending: Type.Integer(),
+                pending: Type.Integer({ description: 'Exact up to 100,000' }),
+                atLeast: Type.Boolean({ description: 'There are more than `pending` says' }),
                 postponed: Type.Integer({ description: 'Of these, not due yet' }),
                 oldestAgeSeconds: Type.Number(),
                 leader: nullable(Type.Object({ application: Type.String(), address: nullable(Type.String()), since: Type.String() }, { description: 'The database connection of the process that sends' })),
-                lastError: nullable(Type.String())
+                lastError: nullable(Type.String()),
+                putOff: Type.Array(
+                  Type.Object({
+                    destination: Type.String(),
+                    rows: Type.Integer({ description: 'Exact up to 10,000' }),
+                    atLeast: Type.Boolean({ description: 'There are more than `rows` says' }),
+                    reason: nullable(Type.String()),
+                    oldestAgeSeconds: Type.Number()
+                  }),
+                  { description: 'Messages that no queue takes now; GET …/outbox/rows lists them' }
+                )
               })
             }
           }

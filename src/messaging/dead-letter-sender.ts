@@ -5,7 +5,7 @@ import { newId } from './id.ts'
 import type { Log } from './log.ts'
 import type { Message } from './message.ts'
 import { errorQueue, skippedQueue } from './topology.ts'
-import type { Delivery, Headers, Transport } from './transport.ts'
+import { PublishRefused, type Delivery, type Headers, type Transport } from './transport.ts'
 import { within } from './within.ts'
 
 /** How long stop() waits for letters under way, ms. What has not arrived by then stays in the endpoint's queue. */
@@ -56,10 +56,12 @@ export class DeadLetterSender {
         const { payload, contentType, messageId } = delivery
         const outcome = await this.#transport.publish({ messageId: message?.messageId ?? (messageId || newId()), destination: queue, required: true, payload, contentType, headers })
         if (outcome === 'accepted') return delivery.ack()
-        throw new Error(`no queue is bound to ${queue}`)
+        throw new PublishRefused('destination', outcome === 'refused' ? `${queue} takes nothing now: is it full?` : `no queue is bound to ${queue}`)
       } catch (reason) {
-        // Not the broker's fault, so a header's: without the sender's headers the letter is better than none.
-        if (tries > 1 && this.#transport.canPublish) headers = deadLetterHeaders({}, skipped ? 'dead-letter' : 'fault', '', undefined, error, attempts)
+        const isQueues = reason instanceof PublishRefused && reason.concerns === 'destination'
+        // Neither the broker's fault nor the queue's, so a header's: without the sender's headers
+        // the letter is better than none.
+        if (tries > 1 && !isQueues && this.#transport.canPublish) headers = deadLetterHeaders({}, skipped ? 'dead-letter' : 'fault', '', undefined, error, attempts)
         if (tries === 1) this.#log.warn({ err: reason, queue, messageId: delivery.messageId }, 'Dead letter not sent yet; trying again')
         await pause(backoff(tries, 100, 5000), this.#stopping.signal)
       }

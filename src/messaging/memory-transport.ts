@@ -1,5 +1,5 @@
 import type { Topology } from './topology.ts'
-import type { Delivery, Parcel, PublishOutcome, Subscription, Transport } from './transport.ts'
+import { PublishRefused, type Delivery, type Parcel, type PublishOutcome, type Subscription, type Transport } from './transport.ts'
 
 interface Queued {
   parcel: Parcel
@@ -40,8 +40,13 @@ export class MemoryTransport implements Transport {
     flowing()
   }
 
+  knows(destination: string): boolean {
+    return this.#routes.has(destination)
+  }
+
   publish(parcel: Parcel): Promise<PublishOutcome> {
-    const queues = this.#routes.get(parcel.destination) ?? []
+    const queues = this.#routes.get(parcel.destination)
+    if (!queues) return Promise.reject(new PublishRefused('destination', `there is no exchange ${parcel.destination}`))
     if (queues.length === 0) return Promise.resolve(parcel.required ? 'returned' : 'accepted')
     return new Promise((resolve) => {
       let missing = queues.length

@@ -3,20 +3,27 @@ import type { DataSource } from 'typeorm'
 import { DatabaseAway } from './away.ts'
 import { describeError } from './describe.ts'
 import { destinationOf, EnvelopeWriter } from './envelope.ts'
+import { isFault } from './fault.ts'
 import { SILENT } from './log.ts'
-import type { Message } from './message.ts'
+import type { Contract, Message } from './message.ts'
+import { NotRetryable } from './not-retryable.ts'
 import { Outage } from './outage.ts'
 import { isNested, joinJson, jsonTexts, statement, storableJson, storableText, transaction, write, type TransactionOptions, type Tx } from './sql.ts'
 import type { Headers } from './transport.ts'
 
-// All ids in one row, as in the inbox.
+/** Of a name in AMQP, bytes. */
+const MAX_NAME_BYTES = 255
+
+// All ids in one row, as in the inbox. They are given in the order of the rows, so that in order
+// they say whose they are: a message's id does
+// not, for two of them may go to two receivers under one id.
 const INSERT = statement(`
   with stored as (
     insert into outbox (message_id, destination, required, payload)
     select * from unnest($1::uuid[], $2::text[], $3::boolean[], ${jsonTexts(4)})
-    returning id, message_id
+    returning id
   )
-  select string_agg(message_id::text || ' ' || id, ',') as ids from stored`)
+  select string_agg(id::text, ',' order by id) as ids from stored`)
 
 const INSERT_SENT_BACK = statement(`
   insert into outbox (message_id, destination, required, payload, body, headers, content_type, due_at)
@@ -35,6 +42,11 @@ export interface OutboxRow {
   body?: Buffer | null
   headers?: Headers | null
   content_type?: string | null
+  /** Why it is put off; null: it is not. */
+  put_off?: string | null
+  last_error?: string | null
+  /** Of payload, body and headers, when it was read from the table. */
+  bytes?: number
 }
 
 /** A received message on its way back to the endpoint that took it. */
@@ -62,8 +74,15 @@ export interface OutboxOptions {
   address: string
   /** Name of the sending service. */
   source: string
+  /** Whether the transport has such a destination; absent: any is taken. */
+  knows?(destination: string): boolean
   /** Called after a commit that stored messages, with those that have to leave at once; what the table alone knows is not among them. */
   committed(rows: readonly OutboxRow[]): void
+}
+
+/** A message that could reach nobody: no retry will change that in this process. */
+export class NowhereToSend extends NotRetryable {
+  override readonly name = 'NowhereToSend'
 }
 
 /** The way to send: messages are committed with the business rows, and the relay carries them from there. */
@@ -74,6 +93,8 @@ export class Outbox {
   readonly #sentBack = new WeakSet<Tx>()
   /** How the database is doing, as transactions tell. */
   readonly outage: Outage
+  /** Those that were found good. */
+  readonly #destinations = new Map<Contract, string>()
 
   constructor(options: OutboxOptions) {
     this.#options = options
@@ -84,11 +105,15 @@ export class Outbox {
   /**
    * Stores messages in the open transaction, one of `transaction` below. They leave after, and only after, it commits;
    * what cannot be stored fails the commit.
-   * @throws Error inside a nested transaction (`tx.transaction`): undone alone, its messages would be sent all the same
+   * @throws Error inside a nested transaction (`tx.transaction`): undone alone, its messages would
+   * be sent all the same; for two messages under
+   * one id to one destination, of which the second would be taken for a copy
+   * @throws NowhereToSend for a contract whose destination is not in the topology
    */
   add(tx: Tx, messages: readonly Message[]): void {
     if (messages.length === 0) return
     if (isNested(tx)) throw new Error('add() needs the outer transaction: a nested one may be undone, and its messages sent all the same')
+    const destinations = messages.map(({ contract }) => this.#destinationOf(contract))
     const sentTime = new Date().toISOString()
     const envelopes = messages.map((message) => this.#writer.write(message, sentTime))
     const joined = joinJson(envelopes)
@@ -97,8 +122,9 @@ export class Outbox {
       const start = end + 1
       end = start + envelopes[index]!.length
       // A part of the text that is sent, not another copy.
-      return { message_id: message.messageId, destination: destinationOf(message.contract), required: !message.contract.optional, payload: joined.slice(start, end) }
+      return { message_id: message.messageId, destination: destinations[index]!, required: !message.contract.optional, payload: joined.slice(start, end) }
     })
+    if (rows.length > 1) mustDiffer(rows)
     const inserted = write<{ ids: string }>(tx, INSERT, [
       rows.map((row) => row.message_id),
       rows.map((row) => row.destination),
@@ -128,9 +154,9 @@ export class Outbox {
     const { value, stored, sentBack } = await this.#watched(work, options)
     if (sentBack) this.#options.committed([])
     for (const { rows, inserted } of stored) {
-      const [{ ids: pairs }] = (await inserted) as [{ ids: string }]
-      const ids = new Map(pairs.split(',').map((pair) => pair.split(' ') as [string, string]))
-      this.#options.committed(rows.map((row) => ({ id: ids.get(row.message_id)!, ...row })))
+      const [{ ids: joined }] = (await inserted) as [{ ids: string }]
+      const ids = joined.split(',')
+      this.#options.committed(rows.map((row, index) => ({ id: ids[index]!, ...row })))
     }
     return value
   }
@@ -168,6 +194,18 @@ export class Outbox {
       throw error
     }
   }
+
+  /** @throws NowhereToSend */
+  #destinationOf(contract: Contract): string {
+    const known = this.#destinations.get(contract)
+    if (known !== undefined) return known
+    const destination = destinationOf(contract)
+    // A fault tells of a failure, and must not be one: without an exchange it waits in the outbox,
+    // where it can be seen.
+    if (!isFault(contract)) mustBeReachable(contract, this.#options.knows)
+    this.#destinations.set(contract, destination)
+    return destination
+  }
 }
 
 /** More than a page of text that cannot be compressed: the table has to grow by it, unless there is room from before. */
@@ -175,38 +213,36 @@ function fillers(): string[] {
   return Array.from({ length: 3 }, () => randomBytes(1500).toString('hex'))
 }
 
+/**
+ * Sees to it that messages of a contract have a destination.
+ * @param knows whether the transport has such a destination; absent: any is taken
+ * @throws NowhereToSend naming the contract, and what to do
+ */
+export function mustBeReachable(contract: Contract, knows?: (destination: string) => boolean): void {
+  const destination = destinationOf(contract)
+  const bytes = Buffer.byteLength(destination)
+  if (bytes > MAX_NAME_BYTES) {
+    throw new NowhereToSend(`${contract.name} goes to ${destination.slice(0, 60)}…, a name of ${bytes} bytes: expected at most ${MAX_NAME_BYTES}`)
+  }
+  if (!knows || knows(destination)) return
+  const remedy = contract.kind === 'event' ? 'list it in what a service sends, or an endpoint consumes' : `list it in what a service sends, or declare the endpoint ${contract.owner}`
+  throw new NowhereToSend(`${contract.name} cannot be sent: the topology has no exchange ${destination}; ${remedy}`)
+}
+
+/** One id to one destination is one message: the inbox there drops what comes second. */
+function mustDiffer(rows: readonly Omit<OutboxRow, 'id'>[]): void {
+  const byId = new Map<string, Omit<OutboxRow, 'id'>[]>()
+  for (const row of rows) {
+    const same = byId.get(row.message_id)
+    if (!same) byId.set(row.message_id, [row])
+    else if (same.some(({ destination, payload }) => destination === row.destination && payload !== row.payload)) {
+      throw new NotRetryable(`Two messages to ${row.destination} have the id ${row.message_id}: the second would be dropped there as a copy of the first`)
+    } else same.push(row)
+  }
+}
+
 /** Rows on their way into the table, which gives them their ids. */
 interface Stored {
   rows: Omit<OutboxRow, 'id'>[]
   inserted: Promise<{ ids: string }[]>
-}
-
-export interface OutboxStatus {
-  pending: number
-  /** Of these, not due yet: a message put off, or one that no queue took. */
-  postponed: number
-  oldestAgeSeconds: number
-  /** The process that sends; null when none does. */
-  leader: { application: string; address: string | null; since: string } | null
-  lastError: string | null
-}
-
-/**
- * What has been committed and not yet sent. A leader is told from when its connection has a name: connections and locks are not looked
- * at in one moment, and of one that has just come the name may be missing.
- */
-export async function outboxStatus(dataSource: DataSource, schema: string): Promise<OutboxStatus> {
-  const [row]: [OutboxStatus] = await dataSource.query(
-    `
-    select count(*)::integer as pending, count(*) filter (where due_at > now())::integer as postponed,
-      coalesce(extract(epoch from now() - min(created_at)), 0)::float8 as "oldestAgeSeconds",
-      (array_agg(last_error order by id desc) filter (where last_error is not null))[1] as "lastError",
-      (select jsonb_build_object('application', application_name, 'address', host(client_addr), 'since', backend_start)
-        from pg_locks join pg_stat_activity using (pid)
-        where locktype = 'advisory' and granted and application_name <> '' and database = (select oid from pg_database where datname = current_database())
-          and classid = (hashtext('sagabox.relay')::bigint & 4294967295)::oid and objid = (hashtext($1)::bigint & 4294967295)::oid limit 1) as leader
-    from outbox`,
-    [schema]
-  )
-  return row
 }

@@ -2,7 +2,7 @@ import type { ConfirmChannel } from 'amqplib/callback_api.js'
 import type { Writable } from 'node:stream'
 import { CONTENT_TYPE } from './envelope.ts'
 import { FRAME_END, FRAME_START_BYTES } from './rabbitmq-socket.ts'
-import type { Parcel } from './transport.ts'
+import { PublishRefused, type Parcel } from './transport.ts'
 
 const FRAME_BYTES = FRAME_START_BYTES + 1
 /** A UUID. */
@@ -10,6 +10,14 @@ const ID_BYTES = 36
 
 /** Called once the broker has the message, or with the reason why that is not known. */
 export type Confirmed = (error: Error | null) => void
+
+/**
+ * Whether the broker answered that it does not take the message, which is all that it says. The
+ * text is amqplib's.
+ */
+export function isNack(error: Error): boolean {
+  return error.message === 'message nacked'
+}
 
 /** What amqplib keeps of a channel and its connection. */
 interface Internals {
@@ -55,7 +63,9 @@ export class RabbitPublisher {
       this.#publish(parcel, confirmed)
     } catch (error) {
       // Headers or names that cannot be encoded, or a channel that has closed: no confirm will come.
-      confirmed(error as Error)
+      const { ch, connection } = this.#internals
+      const reason = error as Error
+      confirmed(connection.channels[ch] ? new PublishRefused('message', `it cannot be encoded for AMQP: ${reason.message}`) : reason)
     }
   }
 

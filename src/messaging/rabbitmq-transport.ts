@@ -1,17 +1,18 @@
-import type { Connection, Message as AmqpMessage } from 'amqplib/callback_api.js'
+import type { Channel, Connection, Message as AmqpMessage } from 'amqplib/callback_api.js'
 import rascal, { type BrokerAsPromised, type BrokerConfig } from 'rascal'
 import { AwaitedEndpoints } from './awaited-endpoints.ts'
 import { backoff, pause } from './batcher.ts'
 import type { Log } from './log.ts'
 import { CLOSE_TIMEOUT_MS, closeConnection, keepAlive, openChannel, SETUP_TIMEOUT_MS, Unreachable } from './rabbitmq-connection.ts'
-import { RabbitPublisher } from './rabbitmq-publisher.ts'
 import { whyUnreachable } from './rabbitmq-look.ts'
+import { isNack, RabbitPublisher } from './rabbitmq-publisher.ts'
+import { Blame } from './rabbitmq-blame.ts'
 import { packWrites, surviveProperties } from './rabbitmq-socket.ts'
 import { RabbitSubscription } from './rabbitmq-subscription.ts'
 import { survey, type Finding } from './rabbitmq-survey.ts'
 import { rascalConfig, VHOST, type Adopted } from './rascal-config.ts'
 import type { Topology } from './topology.ts'
-import type { Delivery, Parcel, PublishOutcome, Subscription, Transport } from './transport.ts'
+import { PublishInterrupted, type Delivery, type Parcel, type PublishOutcome, type Subscription, type Transport } from './transport.ts'
 import { answerWithin, within } from './within.ts'
 
 /** Messages handed out and not yet acknowledged: one batch at work and one arriving behind it. */
@@ -65,14 +66,23 @@ export class RabbitTransport implements Transport {
   #complaint: string | undefined
   #publishing: Promise<void> | undefined
   #flowing: () => void = () => {}
-  /** Ids that came back as unroutable and whose confirm is still to come: the return precedes the confirm. */
-  readonly #returned = new Set<string>()
   /** Endpoints of which was logged that they have never been there. */
   readonly #waitedFor = new Set<string>()
-  readonly #unconfirmed = new Set<(error: Error) => void>()
+  /** The publisher's, while there is one. */
+  #connection: Connection | undefined
+  /**
+   * What came back as unroutable and whose confirm is still to come: the return precedes the
+   * confirm. How many, by `returnKey`.
+   */
+  readonly #returned = new Map<string, number>()
+  readonly #unconfirmed = new Map<(error: Error) => void, Parcel>()
+  readonly #exchanges: ReadonlySet<string>
+  /** What has taken the channel from all others, or may: it goes over a channel of its own. */
+  readonly #blame = new Blame()
 
   constructor(options: RabbitTransportOptions) {
     this.#options = options
+    this.#exchanges = new Set(options.topology.exchanges)
     this.address = busAddress(options.url)
     this.awaited = new AwaitedEndpoints(options.topology.elsewhere)
   }
@@ -93,17 +103,65 @@ export class RabbitTransport implements Transport {
     return this.#problem ?? this.#blocked ?? [...this.#subscriptions].map((subscription) => subscription.problem()).find((problem) => problem !== undefined)
   }
 
+  knows(destination: string): boolean {
+    return this.#exchanges.has(destination)
+  }
+
   publish(parcel: Parcel): Promise<PublishOutcome> {
+    if (this.#publisher && this.awaited.before(parcel.destination).length > 0) return Promise.resolve('awaited')
+    if (!this.#exchanges.has(parcel.destination) || this.#blame.suspects(parcel)) return this.#publishAlone(parcel)
     return new Promise((resolve, reject) => {
       if (!this.#publisher) return reject(new Error(this.#problem ?? 'no channel to RabbitMQ'))
-      if (this.awaited.before(parcel.destination).length > 0) return resolve('awaited')
-      this.#unconfirmed.add(reject)
+      this.#unconfirmed.set(reject, parcel)
       this.#publisher.publish(parcel, (error) => {
         this.#unconfirmed.delete(reject)
-        if (error) return reject(error)
-        resolve(this.#returned.delete(parcel.messageId) ? 'returned' : 'accepted')
+        if (!error) resolve(parcel.required && this.#returned.size > 0 && this.#cameBack(parcel) ? 'returned' : 'accepted')
+        else if (isNack(error)) resolve('refused')
+        else reject(error)
       })
     })
+  }
+
+  /**
+   * A return tells of the exchange and the message's id; the same may be under way more than once.
+   */
+  #cameBack({ destination, messageId }: Parcel): boolean {
+    const key = returnKey(destination, messageId)
+    const count = this.#returned.get(key)
+    if (count === undefined) return false
+    if (count > 1) this.#returned.set(key, count - 1)
+    else this.#returned.delete(key)
+    return true
+  }
+
+  /** Over a channel that nobody else loses when the broker closes it because of this message. */
+  async #publishAlone(parcel: Parcel): Promise<PublishOutcome> {
+    if (!this.#connection) throw new Error(this.#problem ?? 'no connection to RabbitMQ')
+    const { channel, closed } = await openChannel(this.#connection, 'confirm')
+    let reason: Error | undefined
+    let cameBack = false
+    channel.on('error', (error: Error) => (reason = error))
+    channel.on('return', () => (cameBack = true))
+    try {
+      const confirmed = new Promise<Error | null>((resolve) => new RabbitPublisher(channel).publish(parcel, resolve))
+      const error = await Promise.race([confirmed, closed.then((lost) => lost ?? new Error('the channel closed before the confirm'))])
+      if (error && !isNack(error)) throw this.#blame.refusalOf(reason ?? error, parcel) ?? reason ?? error
+      this.#blame.acquit(parcel)
+      return error ? 'refused' : cameBack ? 'returned' : 'accepted'
+    } finally {
+      closeChannel(channel)
+    }
+  }
+
+  /**
+   * The broker closed the channel: whoever was the cause gets the answer, and the others no blame.
+   */
+  #channelFailed(error: Error): void {
+    this.#publisher = undefined
+    this.#connection = undefined
+    const parcels = [...this.#unconfirmed]
+    if (!this.#blame.assign(error, parcels.map(([, parcel]) => parcel))) return
+    for (const [reject, parcel] of parcels) reject(this.#blame.refusalOf(error, parcel) ?? new PublishInterrupted(error.message))
   }
 
   subscribe(endpoint: string, receive: (delivery: Delivery) => void, most = PREFETCH): Subscription {
@@ -256,8 +314,14 @@ export class RabbitTransport implements Transport {
         this.#flowing()
       })
       const { channel, closed } = await openChannel(connection, 'confirm')
-      channel.on('return', (returned: AmqpMessage) => this.#returned.add(returned.properties.messageId as string))
+      channel.on('return', ({ fields, properties }: AmqpMessage) => {
+        const key = returnKey(fields.exchange, String(properties.messageId))
+        this.#returned.set(key, (this.#returned.get(key) ?? 0) + 1)
+      })
+      // Before amqplib tells everybody that the channel is closed.
+      channel.on('error', (error: Error) => this.#channelFailed(error))
       await this.#look(connection)
+      this.#connection = connection
       this.#publisher = new RabbitPublisher(channel)
       this.#problem = undefined
       log.info({}, 'Connected to RabbitMQ')
@@ -268,8 +332,9 @@ export class RabbitTransport implements Transport {
     } finally {
       ended.abort()
       this.#publisher = undefined
+      this.#connection = undefined
       this.#blocked = undefined
-      for (const reject of this.#unconfirmed) reject(new Error('the channel closed before the confirm'))
+      for (const reject of this.#unconfirmed.keys()) reject(new Error('the channel closed before the confirm'))
       this.#unconfirmed.clear()
       this.#returned.clear()
       await closeConnection(connection)
@@ -289,6 +354,18 @@ export function busAddress(url: string): string {
   const escaped = encodeURIComponent(vhost).replace(/[!'()*]/g, hex)
   const bus = `rabbitmq://${hostname}${port && port !== '5672' ? `:${port}` : ''}/`
   return vhost === '' || vhost === '/' ? bus : `${bus}${escaped}/`
+}
+
+function returnKey(exchange: string, messageId: string): string {
+  return `${messageId} ${exchange}`
+}
+
+function closeChannel(channel: Channel): void {
+  try {
+    channel.close(() => {})
+  } catch {
+    // amqplib throws when it is closed already, which is what was wanted.
+  }
 }
 
 /** A broker that could connect but not declare its topology is handed over inside the error, still connected. */

@@ -1,10 +1,11 @@
+import { createHash } from 'node:crypto'
 import { Client } from 'pg'
 import { parameter } from './array-literal.ts'
-import { backoff } from './batcher.ts'
+import { backoff, pause } from './batcher.ts'
 import { sessionOptions, withoutOptions } from './database.ts'
 import type { Log } from './log.ts'
 import type { OutboxRow } from './outbox.ts'
-import { OutboxSender } from './outbox-sender.ts'
+import { OutboxSender, weightOf } from './outbox-sender.ts'
 import { Signal } from './signal.ts'
 import { statement } from './sql.ts'
 import type { Transport } from './transport.ts'
@@ -25,16 +26,66 @@ const NOTIFY_INTERVAL_MS = 5
 /** How long stop() waits for confirms; what is not confirmed by then is sent again by the next leader. */
 const STOP_GRACE_MS = 5000
 
+/** Bytes read at once, unless the first row alone is more. */
+const BATCH_BYTES = 4 * 1024 * 1024
+/**
+ * After a read that failed the next asks for so much less, down to a single row; each that succeeds
+ * asks for more again.
+ */
+const LESS = 8
+const MORE = 2
+/** An identifier of PostgreSQL, bytes; a channel's name may not be longer. */
+const MAX_IDENTIFIER_BYTES = 63
+
+const WEIGHT = 'octet_length(payload) + coalesce(octet_length(body), 0) + coalesce(pg_column_size(headers), 0)'
 const COLUMNS = 'id, message_id, destination, required, payload, body, headers, content_type'
+const PUT_OFF = 'put_off, last_error'
 
 // `id >= $2` passes over what was deleted and cannot be removed yet, because somebody holds a transaction open. It must not
 // be all that is read: ids commit out of order, and a row that commits late would be skipped for ever. The rows in hand are left out by a hashed look-up: with 3,500 of them `id <> all(…)` took 40 to 90 ms, this 4 to 7.
+// $3 rows and $4 bytes of each half: what a row weighs is known without reading it.
 const READ = statement(`
-  (select ${COLUMNS} from outbox
-    where due_at is null and id >= $2 and id not in (select unnest($1::bigint[])) order by id limit ${BATCH})
+  (select ${COLUMNS}, ${PUT_OFF}, bytes from (
+    select *, sum(bytes) over (order by id) - bytes as before from (
+      select ${COLUMNS}, ${PUT_OFF}, ${WEIGHT} as bytes from outbox
+      where due_at is null and id >= $2 and id not in (select unnest($1::bigint[])) order by id limit $3) as fresh) as weighed
+    where before < $4)
   union all
-  (select ${COLUMNS} from outbox
-    where due_at <= now() and id not in (select unnest($1::bigint[])) order by due_at limit ${BATCH})`)
+  (select ${COLUMNS}, ${PUT_OFF}, bytes from (
+    select *, sum(bytes) over (order by due_at, id) - bytes as before from (
+      select ${COLUMNS}, ${PUT_OFF}, due_at, ${WEIGHT} as bytes from outbox
+      where due_at <= now() and id not in (select unnest($1::bigint[])) order by due_at limit $3) as due) as weighed
+    where before < $4)`)
+
+// Rows that are put off may be discarded by anybody: what is to be sent is no longer put off first,
+// and whoever comes second finds it gone.
+const RELEASE = statement(`
+  update outbox set put_off = null, due_at = null from (
+    select id as released, bytes, before from (
+      select *, sum(bytes) over (order by id) - bytes as before from (
+        select id, ${WEIGHT} as bytes from outbox
+        where put_off is not null and put_off <> 'failed' and destination = $1 order by id limit $2) as first) as weighed
+    where before < $3) as chosen
+  where id = released and put_off is not null returning ${COLUMNS}, bytes`)
+
+const RELEASE_FAILED = statement(`update outbox set put_off = null, due_at = null where id = any($1::bigint[]) and put_off = 'failed'`)
+
+// From each destination to the next, however many rows there are in between.
+const SHUT = statement(`
+  with recursive shut as (
+    (select destination, put_off, last_error from outbox
+      where put_off is not null and put_off <> 'failed' order by destination, id limit 1)
+    union all
+    select next.* from shut, lateral (select destination, put_off, last_error from outbox
+      where put_off is not null and put_off <> 'failed' and destination > shut.destination order by destination, id limit 1) as next)
+  select * from shut`)
+
+/**
+ * Takes the lead if it is free, unless nothing could be written to the table afterwards: a server
+ * that became a replica.
+ */
+const TAKE_LEAD = `
+  select case when current_setting('transaction_read_only') = 'off' then pg_try_advisory_lock(hashtext('sagabox.relay'), hashtext($1)) end as locked`
 
 export interface RelayOptions {
   url: string
@@ -63,9 +114,11 @@ export class Relay {
   #inherited = 0
   /** Id of the row published last. */
   #latest = '0'
+  /** Of what a read may ask for, from 1 down to a single row: the last one failed. */
+  #share = 1
   #stopping = false
-  #stop!: () => void
-  readonly #stopped = new Promise<undefined>((resolve) => (this.#stop = () => resolve(undefined)))
+  readonly #stop = new AbortController()
+  readonly #stopped = new Promise<undefined>((resolve) => this.#stop.signal.addEventListener('abort', () => resolve(undefined)))
   #leading = false
   #problem: string | undefined = 'not connected yet'
   #running: Promise<void> | undefined
@@ -75,8 +128,8 @@ export class Relay {
     this.#sender = new OutboxSender({
       ...options,
       settled: () => this.#wake.give(),
-      failed: () => {
-        this.#careful = true
+      failed: (blameless) => {
+        if (!blameless) this.#careful = true
         this.wake()
       }
     })
@@ -98,7 +151,15 @@ export class Relay {
    */
   offer(rows: readonly OutboxRow[]): void {
     if (rows.length === 0 || !this.#leading || this.#stopping || this.#careful || this.#unread || !this.#canRead()) return this.wake()
-    for (const row of rows) if (!this.#sender.has(row.id)) void this.#send(row)
+    for (const row of rows) {
+      if (!this.#sender.hasRoomFor(1)) return this.wake()
+      if (!this.#sender.has(row.id)) void this.#send(row)
+    }
+  }
+
+  /** Of messages given to the transport and not settled, bytes. */
+  get bytesInFlight(): number {
+    return this.#sender.bytesInFlight
   }
 
   get leading(): boolean {
@@ -113,7 +174,7 @@ export class Relay {
   /** Finishes what is in flight and gives the lead away. */
   async stop(): Promise<void> {
     this.#stopping = true
-    this.#stop()
+    this.#stop.abort()
     this.#wake.give()
     await this.#running
   }
@@ -122,19 +183,31 @@ export class Relay {
     const { log, schema } = this.#options
     for (let failures = 0; !this.#stopping; ) {
       try {
-        await this.#session(() => (failures = 0))
+        await this.#session(() => {
+          // One line for an outage, and one when it is over, however often it was tried.
+          if (failures > 0) log.info({ schema, failures }, 'Outbox relay has its database again')
+          failures = 0
+          this.#problem = undefined
+        })
       } catch (error) {
+        const reason = (error as Error).message || String(error)
         failures++
-        this.#problem = (error as Error).message || String(error)
-        log.warn({ err: error, schema }, 'Outbox relay lost its database connection; connecting again')
-        if (!this.#stopping) await this.#wake.wait(backoff(failures, 200, 5000))
+        this.#problem = reason
+        if (failures === 1) log.warn({ schema, reason }, 'Outbox relay lost its database connection; connecting again')
+        else log.debug({ schema, reason, failures }, 'Outbox relay has no database yet')
+        // Not cut short by what is committed meanwhile.
+        await pause(backoff(failures, 200, 5000), this.#stop.signal)
       } finally {
         this.#leading = false
       }
     }
   }
 
-  async #session(connected: () => void): Promise<void> {
+  /**
+   * @param works told when the lead does its work, or another leads: what only connects may fail
+   * again at once
+   */
+  async #session(works: () => void): Promise<void> {
     const { url, schema } = this.#options
     const client = new Client({
       connectionString: withoutOptions(url),
@@ -150,10 +223,8 @@ export class Relay {
     client.on('notification', () => this.wake())
     try {
       await client.connect()
-      connected()
-      this.#problem = undefined
-      await this.#standBy(client)
-      await this.#lead(client)
+      await this.#standBy(client, works)
+      await this.#lead(client, works)
       await this.#sender.drained(STOP_GRACE_MS)
       await this.#sender.forget(client)
     } finally {
@@ -161,10 +232,11 @@ export class Relay {
     }
   }
 
-  async #standBy(client: Client): Promise<void> {
+  async #standBy(client: Client, works: () => void): Promise<void> {
     for (let askAt = 0; !this.#stopping; ) {
       if (performance.now() >= askAt) {
         if (await this.#takeLead(client)) return
+        works()
         askAt = performance.now() + POLL_MS
       } else if (this.#unread) {
         // Before telling: a wake-up that comes meanwhile must be passed on, too.
@@ -177,8 +249,10 @@ export class Relay {
 
   async #takeLead(client: Client): Promise<boolean> {
     const { schema, log } = this.#options
-    const { rows } = await client.query<{ locked: boolean }>(`select pg_try_advisory_lock(hashtext('sagabox.relay'), hashtext($1)) as locked`, [schema])
-    if (!rows[0]!.locked) return false
+    const { rows } = await client.query<{ locked: boolean | null }>(TAKE_LEAD, [schema])
+    const { locked } = rows[0]!
+    if (locked === null) throw new Error('the database is read-only (transaction_read_only is on): expected one that can be written to')
+    if (!locked) return false
     this.#leading = true
     this.#readAllAt = 0
     this.#unread = true
@@ -186,34 +260,94 @@ export class Relay {
     return true
   }
 
-  async #lead(client: Client): Promise<void> {
+  async #lead(client: Client, works: () => void): Promise<void> {
     if (this.#stopping) return
     const { rows } = await client.query<{ newest: string }>('select coalesce(max(id), 0) as newest from outbox')
     this.#inherited = Number(rows[0]!.newest)
     await client.query(`listen ${client.escapeIdentifier(channelOf(this.#options.schema))}`)
-    while (!this.#stopping) {
+    // A lead that can be taken and not be used is given back: by reading alone it would look as if
+    // all were well.
+    if (this.#sender.forgetAt !== Infinity) await this.#sender.forget(client)
+    await this.#findShut(client)
+    for (let worked = false; !this.#stopping; worked = true) {
       await this.#runOnce(client)
+      if (!worked) works()
       if (this.#unread && this.#canRead()) continue
-      await this.#wake.wait(Math.max(1, Math.min(POLL_MS, this.#sender.forgetAt - performance.now())))
+      const next = Math.min(this.#sender.forgetAt, this.#sender.hasRoomFor(1) ? this.#sender.tryAt : Infinity)
+      await this.#wake.wait(Math.max(1, Math.min(POLL_MS, next - performance.now())))
       // While messages come all the time it is never idle, and a row may have become due.
       if (this.#sender.forgetAt === Infinity || performance.now() >= this.#readAllAt + BUSY_POLL_MS) this.#unread = true
     }
   }
 
+  /** What an earlier leader put off waits for its destination. */
+  async #findShut(client: Client): Promise<void> {
+    const { rows } = await client.query<{ destination: string; put_off: string; last_error: string }>(SHUT)
+    for (const { destination, put_off: putOff, last_error: error } of rows) this.#sender.tryNow(destination, { putOff, error })
+  }
+
   async #runOnce(client: Client): Promise<void> {
     if (performance.now() >= this.#sender.forgetAt) await this.#sender.forget(client)
-    await this.#sender.release(client)
+    this.#sender.release()
+    await this.#tryShut(client)
     if (!this.#unread || !this.#canRead()) return
     this.#unread = false
     const began = performance.now()
     const all = began >= this.#readAllAt
-    const { rows } = await client.query<OutboxRow>({ ...READ, values: [parameter(this.#sender.inHand), all ? '0' : this.#lowest] })
+    const most = Math.max(1, Math.floor(BATCH * this.#share))
+    const mostBytes = Math.ceil(BATCH_BYTES * this.#share)
+    const rows = await this.#read(client, most, mostBytes, all)
     if (all) this.#readAllAt = performance.now() + Math.max(POLL_MS, REST * (performance.now() - began))
     this.#lowest = lowestOf([...this.#sender.inHand, ...rows.map(({ id }) => id)]) ?? this.#latest
-    if (rows.length >= BATCH) this.#unread = true
+    if (rows.length >= most || weightOfAll(rows) >= mostBytes) this.#unread = true
+    const [sendable, putOff] = [rows.filter((row) => !row.put_off), rows.filter((row) => row.put_off)]
+    if (putOff.length > 0) await this.#takeUp(client, putOff)
     // A row may have been offered after the statement began. Nothing is forgotten in between, so it is still in hand.
-    if (this.#careful) await this.#sendOneByOne(rows)
-    else for (const row of rows) if (!this.#sender.has(row.id)) void this.#send(row)
+    if (this.#careful) await this.#sendOneByOne(sendable)
+    else for (const row of sendable) if (!this.#sender.has(row.id)) void this.#send(row)
+  }
+
+  async #read(client: Client, most: number, mostBytes: number, all: boolean): Promise<OutboxRow[]> {
+    try {
+      const values = [parameter(this.#sender.inHand), all ? '0' : this.#lowest, most, mostBytes]
+      const { rows } = await client.query<OutboxRow>({ ...READ, values })
+      this.#share = Math.min(1, this.#share * MORE)
+      return rows
+    } catch (error) {
+      this.#share = Math.max(1 / BATCH, this.#share / LESS)
+      throw error
+    }
+  }
+
+  /**
+   * Rows that are put off and whose time has come all the same: after a long while, or by
+   * somebody's hand.
+   */
+  async #takeUp(client: Client, rows: readonly OutboxRow[]): Promise<void> {
+    const failed = rows.filter((row) => row.put_off === 'failed')
+    if (failed.length > 0) {
+      await client.query({ ...RELEASE_FAILED, values: [failed.map(({ id }) => id)] })
+      this.#unread = true
+      this.#readAllAt = 0
+    }
+    for (const { id, destination, put_off: putOff } of rows) {
+      if (putOff === 'failed' || this.#sender.has(id)) continue
+      this.#sender.tryNow(destination, { putOff: putOff!, error: null })
+      this.#sender.postpone(id, { putOff: putOff!, error: null }, false)
+    }
+  }
+
+  /** Tries a destination that took nothing, when its pause is over. */
+  async #tryShut(client: Client): Promise<void> {
+    const next = this.#sender.toTry
+    if (!next || this.#careful || !this.#canRead()) return
+    // What is to be put off must be in the table, or it would be left behind.
+    if (this.#sender.forgetAt !== Infinity) await this.#sender.forget(client)
+    const { destination, rows: most } = next
+    const { rows } = await client.query<OutboxRow>({ ...RELEASE, values: [destination, most, BATCH_BYTES] })
+    const inOrder = rows.filter(({ id }) => !this.#sender.has(id)).toSorted((a, b) => Number(a.id) - Number(b.id))
+    const more = rows.length >= most || weightOfAll(rows) >= BATCH_BYTES
+    this.#sender.tryAgain(destination, inOrder, (row) => this.#isInherited(row), more)
   }
 
   async #sendOneByOne(rows: readonly OutboxRow[]): Promise<void> {
@@ -224,14 +358,18 @@ export class Relay {
       const error = await Promise.race([this.#send(row), this.#stopped])
       if (this.#stopping) return
       // Alone, and failed: this row is put off, whether it was the guilty one or the connection went.
-      if (error) return this.#sender.postpone(row.id, error)
+      if (error) return this.#sender.postpone(row.id, { putOff: 'failed', error }, true)
     }
     this.#careful = false
   }
 
   #send(row: OutboxRow): Promise<string | undefined> {
     this.#latest = row.id
-    return this.#sender.send(row, Number(row.id) <= this.#inherited)
+    return this.#sender.send(row, this.#isInherited(row))
+  }
+
+  #isInherited({ id }: OutboxRow): boolean {
+    return Number(id) <= this.#inherited
   }
 
   #canRead(): boolean {
@@ -244,6 +382,13 @@ function lowestOf(ids: readonly string[]): string | undefined {
   return ids.length === 0 ? undefined : String(ids.reduce((lowest, id) => Math.min(lowest, Number(id)), Infinity))
 }
 
+function weightOfAll(rows: readonly OutboxRow[]): number {
+  return rows.reduce((sum, row) => sum + weightOf(row), 0)
+}
+
+/** A longer name would be refused, or cut off in silence. */
 function channelOf(schema: string): string {
-  return `sagabox_outbox_${schema}`
+  const name = `sagabox_outbox_${schema}`
+  if (Buffer.byteLength(name) <= MAX_IDENTIFIER_BYTES) return name
+  return `sagabox_outbox_${createHash('sha256').update(schema).digest('hex').slice(0, 32)}`
 }

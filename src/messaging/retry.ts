@@ -2,6 +2,7 @@ import { DatabaseAway } from './away.ts'
 import { backoff, type BatchFailure } from './batcher.ts'
 import { Thrown } from './describe.ts'
 import type { Message } from './message.ts'
+import { NotRetryable } from './not-retryable.ts'
 import type { Outbox } from './outbox.ts'
 import { isBadData, isConflict, isLockTimeout } from './sql.ts'
 
@@ -22,10 +23,7 @@ export interface RetryPolicy {
 
 export const DEFAULT_RETRY: RetryPolicy = { immediate: { times: 3, minMs: 50, maxMs: 500 }, redeliverySeconds: [5, 30, 300] }
 
-/** A failure that no retry can mend: the message becomes a dead letter at once. */
-export class NotRetryable extends Error {
-  override readonly name: string = 'NotRetryable'
-}
+export { NotRetryable } from './not-retryable.ts'
 
 /** Some messages of a batch can never be handled, and the handler knows which: the others are handled without them, at once. */
 export class Refused extends NotRetryable {

@@ -22,9 +22,35 @@ export interface Parcel {
  * - `accepted`: every queue that wants it has it safely (rabbitmq: confirmed; memory: every endpoint has committed).
  * - `returned`: nobody takes it; it was not delivered.
  * - `awaited`: an endpoint that takes it has never been there; it was not sent (see `awaited` below).
- * A rejected promise means unknown: it may or may not have been delivered, and must be sent again.
+ * - `refused`: a queue behind the destination takes nothing now, such as a full one; others behind
+ * it may have it.
+ * A promise rejected with PublishRefused is an answer, too. With anything else it means unknown: it
+ * may or may not have
+ * been delivered, and must be sent again.
  */
-export type PublishOutcome = 'accepted' | 'returned' | 'awaited'
+export type PublishOutcome = 'accepted' | 'returned' | 'refused' | 'awaited'
+
+/**
+ * The answer of a broker that does not take a message, in its words. Nothing is wrong with the way
+ * to it.
+ */
+export class PublishRefused extends Error {
+  override readonly name = 'PublishRefused'
+  /** What it is about: this message alone, or whatever goes to its destination. */
+  readonly concerns: 'message' | 'destination'
+  constructor(concerns: PublishRefused['concerns'], reason: string) {
+    super(reason)
+    this.concerns = concerns
+  }
+}
+
+/**
+ * The channel went because of another message, which is known: this one is to be sent again, and
+ * under no suspicion.
+ */
+export class PublishInterrupted extends Error {
+  override readonly name = 'PublishInterrupted'
+}
 
 /** One message handed to an endpoint. Exactly one of the two calls settles it; later calls do nothing. */
 export interface Delivery {
@@ -56,6 +82,8 @@ export interface Transport {
   start(flowing: () => void): void
   /** False while a publish could only fail or wait. */
   readonly canPublish: boolean
+  /** Whether the topology has such an exchange: what goes elsewhere reaches nobody. */
+  knows(destination: string): boolean
   publish(parcel: Parcel): Promise<PublishOutcome>
   /** Endpoints declared elsewhere, until they have been seen. Absent: there are none. */
   readonly awaited?: AwaitedEndpoints

@@ -31,6 +31,10 @@ export class WatchedTransport implements Transport {
     return this.#inner.awaited
   }
 
+  knows(destination: string): boolean {
+    return this.#inner.knows(destination)
+  }
+
   problem(): string | undefined {
     return this.#inner.problem()
   }

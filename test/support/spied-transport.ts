@@ -17,6 +17,7 @@ export function spied(transport: Transport, told: Spy): Transport {
     start: (flowing) => transport.start(flowing),
     stop: () => transport.stop(),
     problem: () => transport.problem(),
+    knows: (destination) => transport.knows(destination),
     publish: (parcel) => transport.publish(parcel),
     subscribe: (endpoint, receive) =>
       transport.subscribe(endpoint, (delivery) => {
