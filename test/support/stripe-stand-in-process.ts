@@ -266,12 +266,12 @@ function recordRefund(intent: Intent, amount: number): void {
 
 function settleRefunds(status: 'succeeded' | 'failed'): void {
   for (const charge of charges.values()) {
-    for (const refund of charge.refunds.filter((one) => one.status === 'pending')) {
-      refund.status = status
-      if (status === 'succeeded') recordRefund(intents.get(refund.payment_intent)!, refund.amount)
+    for (const open of charge.refunds.filter((one) => one.status === 'pending')) {
+      open.status = status
+      if (status === 'succeeded') recordRefund(intents.get(open.payment_intent)!, open.amount)
       else {
-        refund.failure_reason = 'expired_or_canceled_card'
-        charge.amount_refunded -= refund.amount
+        open.failure_reason = 'expired_or_canceled_card'
+        charge.amount_refunded -= open.amount
         charge.refunded = false
       }
     }
