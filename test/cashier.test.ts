@@ -1,4 +1,5 @@
 import { fileURLToPath } from 'node:url'
+import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import { RefundPayment } from '../src/contracts/payment.ts'
 import { StockReservedEvent } from '../src/contracts/stock.ts'
@@ -8,6 +9,7 @@ import { Outbox } from '../src/messaging/outbox.ts'
 import { Cashier } from '../src/payment/cashier.ts'
 import type { ChargeResult, PaymentGateway } from '../src/payment/gateway.ts'
 import { refundPayments } from '../src/payment/refund.ts'
+import { settlePayment } from '../src/payment/settle.ts'
 import { PaymentEntity } from '../src/payment/tables.ts'
 import { takePayments } from '../src/payment/take.ts'
 import { postgresForTests } from './fixtures/postgres.ts'
@@ -178,4 +180,65 @@ t.test('an answer that comes again together with that of the refund does not sta
   await cashier.stop()
   t.match(await payment(), { status: 'Refunded', refundedAmount: 500 })
   t.same(await sent(), ['PaymentCompletedEvent', 'PaymentRefundedEvent'])
+})
+
+t.test('what went wrong before a payment ended can still be read', async (t) => {
+  const { outbox, payment, statusIs, expireClaim, take } = await openPayment(t)
+  const gateway = new LedgerGateway()
+  const cashier = new Cashier(outbox, gateway, testLog)
+  const { charge } = gateway
+  gateway.charge = () => Promise.reject(new Error('The bank is closed'))
+  await take()
+  await cashier.runOnce()
+  await until('it failed', async () => (await payment()).lastError !== null)
+  gateway.charge = charge
+  await expireClaim()
+  await cashier.runOnce()
+  await statusIs('Completed')
+  t.match(await payment(), { lastError: 'The bank is closed', attempts: 2 })
+})
+
+t.test('an answer for a payment whose row is gone is said, and holds up no other', async (t) => {
+  const { outbox, payment, statusIs, take, sent } = await openPayment(t)
+  const said: object[] = []
+  const log = pino({ level: 'warn' }, { write: (line: string) => void said.push(JSON.parse(line)) })
+  const gateway = new LedgerGateway()
+  const cashier = new Cashier(outbox, gateway, log)
+  gateway.holds = true
+  await take()
+  await cashier.runOnce()
+  await outbox.transaction((tx) => tx.query('delete from payments'))
+  gateway.arrive!()
+  await until('it is said', async () => said.length > 0)
+  t.match(said, [{ level: 50, orderId: ORDER_ID, amount: 500, answer: { outcome: 'charged' }, msg: /whose row is gone: nobody asks again/ }])
+  gateway.holds = false
+  await take()
+  await cashier.runOnce()
+  await statusIs('Completed')
+  await cashier.stop()
+  t.equal(said.length, 1)
+  t.match(await payment(), { attempts: 1 })
+  t.same(await sent(), ['PaymentCompletedEvent'])
+})
+
+t.test('an answer under way when a person settles the payment moves nothing, unless money was taken after all', async (t) => {
+  const { outbox, payment, statusIs, expireClaim, take, refund } = await openPayment(t)
+  const gateway = new LedgerGateway()
+  const cashier = new Cashier(outbox, gateway, testLog)
+  gateway.holds = true
+  await take()
+  await cashier.runOnce()
+  await refund()
+  const slow = gateway.arrive!
+  const gone = new Cashier(outbox, { charge: () => Promise.reject(new Error('gone')), refund: () => Promise.reject(new Error('gone')) }, testLog)
+  await expireClaim()
+  await gone.runOnce()
+  await until('the gateway does not answer', async () => (await payment()).lastError === 'gone')
+  await settlePayment(outbox, ORDER_ID, { outcome: 'refunded', amount: 0, reason: 'Nothing was charged', by: 'ada' })
+  t.match(await payment(), { status: 'Cancelled', nextAttemptAt: null })
+  slow()
+  await statusIs('Refunding')
+  await cashier.runOnce()
+  await statusIs('Refunded')
+  t.equal(gateway.money, 0, 'the gateway keeps nothing')
 })

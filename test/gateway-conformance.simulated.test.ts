@@ -11,7 +11,8 @@ gatewayConformance(t, async () => ({
     lacksFunds: 'pm_card_chargeDeclinedInsufficientFunds',
     losesItsAnswer: 'pm_sim_lost_response',
     failsTwice: 'pm_sim_fails_twice',
-    takesSeconds: 'pm_sim_slow'
+    takesSeconds: 'pm_sim_slow',
+    refusesItsRefund: 'pm_sim_refund_refused'
   },
   balance: () => undefined
 }))

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import t, { type Test } from 'tap'
-import type { GatewayRequest } from '../src/payment/gateway.ts'
+import { GatewayUnavailable, type GatewayRequest } from '../src/payment/gateway.ts'
 import { StripeGateway } from '../src/payment/stripe-gateway.ts'
 import { gatewayConformance } from './gateway-conformance.ts'
 import { balances, StripeStandIn } from './support/stripe-stand-in.ts'
@@ -27,7 +27,8 @@ gatewayConformance(t, async (t) => {
       lacksFunds: 'pm_card_chargeDeclinedInsufficientFunds',
       losesItsAnswer: 'pm_lost_response',
       failsTwice: 'pm_fails_twice',
-      takesSeconds: 'pm_slow'
+      takesSeconds: 'pm_slow',
+      refusesItsRefund: 'pm_refund_refused'
     },
     balance: (key) => balance(key) ?? { charges: 0, refunds: 0, net: 0 }
   }
@@ -153,7 +154,7 @@ t.test('what Stripe does not take is declined, with a reason', async (t) => {
     [request('pm_card_visa', { amount: 49 }), 'AmountTooSmall'],
     [request('pm_card_visa', { amount: 100_000_000 }), 'AmountTooLarge']
   ] as const) {
-    t.same(await gateway.charge(order, signal()), { outcome: 'declined', reason })
+    t.match(await gateway.charge(order, signal()), { outcome: 'declined', reason })
     t.same(await gateway.refund(order, signal()), { amount: 0 })
   }
   t.same(stripe.readLedger(), [])
@@ -166,4 +167,101 @@ t.test('a key that Stripe refuses is named by its setting and not shown', async 
   t.match(error, { message: /STRIPE_SECRET_KEY/ })
   t.notMatch(error?.message, /sk_test/)
   t.notMatch(JSON.stringify(error), /sk_test/)
+})
+
+const refused = (status: number, code: string | undefined, param?: string, type = 'invalid_request_error') => ({ status, error: { type, ...(code && { code }), ...(param && { param }), message: `Stripe says ${code ?? 'no'}` } })
+
+t.test('what Stripe has looked at and not begun is declined with a reason; anything else says nothing about the charge', async (t) => {
+  const { stripe, gateway } = await open(t)
+  for (const [answer, reason] of [
+    [refused(400, 'payment_method_customer_decline'), 'PaymentMethodCustomerDecline'],
+    [refused(400, undefined), 'ChargeRefused'],
+    [refused(400, 'Strange Code!'), 'ChargeRefused'],
+    [refused(402, 'payment_method_unactivated'), 'PaymentMethodUnactivated'],
+    [refused(404, 'resource_missing', 'customer'), 'ResourceMissing'],
+    [refused(400, 'parameter_invalid', 'currency'), 'CurrencyRefused'],
+    [{ status: 400, error: { type: 'invalid_request_error', code: 'resource_missing', param: 'payment_method', message: "No such PaymentMethod: 'pm_1'; a similar object exists in live mode, but a test mode key was used to make this request." } }, 'PaymentMethodRefused']
+  ] as const) {
+    await stripe.tell({ script: [answer] })
+    t.match(await gateway.charge(request(), signal()), { outcome: 'declined', reason, detail: /^Stripe answered 40/ }, reason)
+  }
+  for (const answer of [refused(409, 'lock_timeout'), refused(429, 'rate_limit'), refused(403, 'anything'), refused(500, undefined, undefined, 'api_error'), refused(400, 'testmode_charges_only'), refused(400, 'account_invalid')]) {
+    await stripe.tell({ script: [answer] })
+    await t.rejects(gateway.charge(request(), signal()), `${answer.status}`)
+  }
+  for (const answer of [refused(429, 'rate_limit'), refused(403, 'anything'), refused(400, 'testmode_charges_only')]) {
+    await stripe.tell({ script: [answer] })
+    await t.rejects(gateway.charge(request(), signal()), GatewayUnavailable, `${answer.status}: everybody meets it`)
+  }
+})
+
+t.test('a refund that Stripe refuses for good is told from one that may work later', async (t) => {
+  const { stripe, gateway, balance } = await open(t)
+  const charged = async () => {
+    const order = request()
+    const answer = await gateway.charge(order, signal())
+    return { ...order, reference: answer.outcome === 'charged' ? answer.reference : '' }
+  }
+  await t.test('for good', async (t) => {
+    for (const [answer, reason] of [
+      [refused(400, 'charge_disputed'), 'ChargeDisputed'],
+      [refused(400, undefined), 'RefundRefused'],
+      [refused(400, 'charge_expired_for_capture'), 'ChargeExpiredForCapture'],
+      [refused(404, 'resource_missing'), 'ResourceMissing'],
+      ['refund failed', 'RefundFailed']
+    ] as const) {
+      const order = await charged()
+      await stripe.tell({ script: [answer] })
+      t.match(await gateway.refund(order, signal()), { refused: reason, detail: /Stripe/ }, reason)
+      t.same(balance(order.key), TAKEN_ONCE)
+    }
+  })
+  await t.test('later', async (t) => {
+    for (const answer of [refused(400, 'balance_insufficient'), refused(409, 'lock_timeout'), refused(429, 'rate_limit'), refused(403, 'anything'), refused(401, 'anything'), refused(500, undefined, undefined, 'api_error')]) {
+      const order = await charged()
+      await stripe.tell({ script: [answer] })
+      await t.rejects(gateway.refund(order, signal()), `${answer.status}`)
+      t.same(await gateway.refund(order, signal()), { amount: 500 })
+      t.same(balance(order.key), { charges: 1, refunds: 1, net: 0 })
+    }
+  })
+  await t.test('what was given back by hand counts, and only the rest goes back', async (t) => {
+    const [whole, part] = [await charged(), await charged()]
+    await stripe.tell({ refundByHand: 200 })
+    t.same(await gateway.refund(part, signal()), { amount: 500 })
+    t.same(balance(part.key), { charges: 1, refunds: 2, net: 0 })
+    await stripe.tell({ refundByHand: 500 })
+    t.same(await gateway.refund(whole, signal()), { amount: 500 })
+    t.same(balance(whole.key), { charges: 1, refunds: 2, net: 0 })
+    const since = await charged()
+    await stripe.tell({ script: [refused(400, 'charge_already_refunded')] })
+    await t.rejects(gateway.refund(since, signal()), /charge_already_refunded/, 'between look and refund: the next look tells')
+  })
+  await t.test('a refund that is pending has not gone back, and may fail', async (t) => {
+    for (const outcome of ['succeeded', 'failed'] as const) {
+      const order = await charged()
+      await stripe.tell({ script: ['refund pending'] })
+      await t.rejects(gateway.refund(order, signal()), /refund re_\w+ of pi_\w+ is pending/)
+      await t.rejects(gateway.refund(order, signal()), /is pending/, 'it is not asked for twice')
+      await stripe.tell({ settleRefunds: outcome })
+      t.match(await gateway.refund(order, signal()), outcome === 'succeeded' ? { amount: 500 } : { refused: 'RefundFailed', detail: /has failed: expired_or_canceled_card/ })
+      t.equal(balance(order.key)?.refunds, outcome === 'succeeded' ? 1 : 0)
+    }
+  })
+  await t.test('a key of the other mode is a setting, and another account has nothing to give back', async (t) => {
+    const order = await charged()
+    await stripe.tell({ elsewhere: 'mode' })
+    await t.rejects(gateway.refund(order, signal()), { name: 'GatewayUnavailable', message: /STRIPE_SECRET_KEY/ })
+    await stripe.tell({ elsewhere: 'account' })
+    t.match(await gateway.refund(order, signal()), { refused: 'ResourceMissing' })
+  })
+})
+
+t.test('a charge that is not known to be impossible is not taken for one that was never made', async (t) => {
+  const { stripe, gateway } = await open(t)
+  // The refund makes a PaymentIntent that charges nothing; the script is for confirmed ones, so the key is spent first.
+  await stripe.tell({ script: [refused(400, 'something_else')] })
+  const order = request()
+  t.match(await gateway.charge(order, signal()), { outcome: 'declined', reason: 'SomethingElse' })
+  t.same(await gateway.refund(order, signal()), { amount: 0 }, 'it was not begun, and now it never will be')
 })

@@ -6,7 +6,7 @@ import type { Balance } from './support/stripe-stand-in.ts'
 /** A gateway, and which payment method does what. */
 export interface GatewayWorld {
   gateway: PaymentGateway
-  methods: Record<'pays' | 'isDeclined' | 'lacksFunds' | 'losesItsAnswer' | 'failsTwice' | 'takesSeconds', string>
+  methods: Record<'pays' | 'isDeclined' | 'lacksFunds' | 'losesItsAnswer' | 'failsTwice' | 'takesSeconds' | 'refusesItsRefund', string>
   /** What the gateway's own books say of a key. Undefined: it keeps none. */
   balance(key: string): Balance | undefined
 }
@@ -72,6 +72,15 @@ export function gatewayConformance(t: Test, open: (t: Test) => Promise<GatewayWo
     t.same(balance(order.key) ?? { charges: 1, refunds: 1, net: 0 }, { charges: 1, refunds: 1, net: 0 })
   })
 
+  t.test('a refund that is refused stays so, with its reason and the gateway’s words', async (t) => {
+    const { gateway, methods, balance } = await open(t)
+    const order = request(methods.refusesItsRefund)
+    const charged = await gateway.charge(order, signal(), never)
+    const reference = charged.outcome === 'charged' ? charged.reference : undefined
+    for (const asked of [{ ...order, reference }, { ...order, reference }, order]) t.match(await gateway.refund(asked, signal()), { refused: 'ChargeDisputed', detail: /charge/i })
+    t.same(balance(order.key) ?? { charges: 1, refunds: 0, net: 500 }, { charges: 1, refunds: 0, net: 500 })
+  })
+
   t.test('after a refund of nothing, nothing is charged', async (t) => {
     const { gateway, methods, balance } = await open(t)
     const order = request(methods.pays)
@@ -99,7 +108,8 @@ export function gatewayConformance(t: Test, open: (t: Test) => Promise<GatewayWo
       const order = request(methods.pays)
       const calls = Array.from({ length: 6 }, (_, index) => (index === 3 ? gateway.refund(order, signal()) : gateway.charge(order, signal(), never)))
       await Promise.allSettled(calls)
-      const { amount } = await gateway.refund(order, signal())
+      const first = await gateway.refund(order, signal())
+      const amount = 'amount' in first ? first.amount : undefined
       t.match(await gateway.refund(order, signal()), { amount })
       const { charges, net } = balance(order.key) ?? { charges: 1, net: 0 }
       t.ok(charges <= 1, 'one charge at most')

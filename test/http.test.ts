@@ -93,7 +93,8 @@ t.test('what a client may get wrong', async (t) => {
     ['a currency in small letters', { ...PRODUCT, currency: 'eur' }, 'currency'],
     ['a negative onHand', { ...PRODUCT, onHand: -1 }, 'onHand'],
     ['onHand beyond what is kept', { ...PRODUCT, onHand: 1e9 + 1 }, 'onHand'],
-    ['a reserved of its own', { ...PRODUCT, reserved: 0 }, 'reserved']
+    ['a reserved of its own', { ...PRODUCT, reserved: 0 }, 'reserved'],
+    ['onHand null', { ...PRODUCT, onHand: null }, 'onHand']
   ]
   for (const [what, body, field] of badProducts) {
     await t.test(`a product with ${what}`, async (t) => {
@@ -383,8 +384,10 @@ t.test('what lists, sagas and products answer', async (t) => {
   await t.test('products: create, replace, restock, list', async (t) => {
     t.match(await api.get('/products/keyboard'), { productId: 'keyboard', onHand: 3, reserved: 27 })
     t.match(await api.call('PUT', '/products/mouse', { ...PRODUCT, name: 'Mäuse 鼠' }), { status: 201, body: { productId: 'mouse', name: 'Mäuse 鼠', unitPrice: 8900, currency: 'EUR', onHand: 10, reserved: 0 } })
-    t.match(await api.call('PUT', '/products/mouse', PRODUCT), { status: 200, body: { name: 'Keyboard' } })
-    t.match(await api.call('PUT', '/products/keyboard', { ...PRODUCT, unitPrice: 1, onHand: 5 }), { status: 200, body: { unitPrice: 1, onHand: 5, reserved: 27 } }, 'what is held for orders stays held')
+    const { onHand: _, ...named } = PRODUCT
+    t.match(await api.call('PUT', '/products/mouse', named), { status: 200, body: { name: 'Keyboard', onHand: 10 } })
+    const etag = (await api.call('GET', '/products/keyboard')).headers.get('etag')!
+    t.match(await api.call('PUT', '/products/keyboard', { ...PRODUCT, unitPrice: 1, onHand: 5 }, { 'if-match': etag }), { status: 200, body: { unitPrice: 1, onHand: 5, reserved: 27 } }, 'what is held for orders stays held')
     t.match(await api.call('POST', '/products/keyboard/restock', { quantity: 7 }), { status: 200, body: { onHand: 12, reserved: 27 } })
     t.match(await api.get('/products/keyboard'), { name: 'Keyboard', unitPrice: 1, onHand: 12, reserved: 27 })
     await api.putProduct('full', 999_999_999)

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { OrderCreatedEvent } from '../src/contracts/order.ts'
 import { PaymentCompletedEvent } from '../src/contracts/payment.ts'
+import { StockReservedEvent } from '../src/contracts/stock.ts'
 import { message, type Message } from '../src/messaging/message.ts'
 import { transaction } from '../src/messaging/sql.ts'
 import { orderMachine } from '../src/order/machine.ts'
@@ -33,23 +34,23 @@ t.test('a deploy that renames a state', async (t) => {
   await t.test('saga:check against what runs: all is well', async (t) => {
     const { code, out } = await check(system.url)
     t.equal(code, 0)
-    t.match(out, /Saga order, version 1: 4 instances read from http.*\n +4 {2}replay as recorded\n +0 {2}diverge\n +0 {2}are stranded/)
+    t.match(out, /Saga order, version 2: 4 instances read from http.*\n +4 {2}replay as recorded\n +0 {2}diverge\n +0 {2}are stranded/)
   })
 
   await t.test('saga:check against the new machine names those that it would strand', async (t) => {
     const { code, out } = await check(`${system.url}/sagas/export?since=2026-01-01T00:00:00Z`, 'test/fixtures/renamed-order.ts')
     t.equal(code, 1)
     t.match(out, / 4 {2}state: "Suspend.takingPayment" recorded, "Suspend.charging" replayed, by StockReservedEvent in Suspend.reservingStock\n/)
-    t.match(out, /Stranded, by state\n +3 {2}Suspend.takingPayment of version 1\n/)
+    t.match(out, /Stranded, by state\n +3 {2}Suspend.takingPayment of version 2\n/)
     for (const orderId of waiting) t.match(out.slice(out.indexOf('Stranded, by state')), orderId)
   })
 
   await t.test('saga:check against the new machine with migrate says whom it moves', async (t) => {
     const { code, out } = await check(system.url, 'test/fixtures/migrating-order.ts')
     t.equal(code, 0)
-    t.match(out, /Saga order, version 2: 4 instances/)
+    t.match(out, /Saga order, version 3: 4 instances/)
     t.match(out, / 4 {2}are taken as recorded, wholly or in part: by versions of the machine that are not here\n +0 {2}diverge\n +0 {2}are stranded/)
-    t.match(out, / 3 {2}Suspend.takingPayment of version 1 -> Suspend.charging\n/)
+    t.match(out, / 3 {2}Suspend.takingPayment of version 2 -> Suspend.charging\n/)
   })
 
   const paidOf = (orderId: string) => message(PaymentCompletedEvent, { orderId, amount: 1000, currency: 'EUR' })
@@ -57,35 +58,36 @@ t.test('a deploy that renames a state', async (t) => {
   const [first, second, third] = waiting as [string, string, string]
 
   await t.test('deployed without it, events fail, tell what to do, and change nothing', async (t) => {
-    await t.rejects(handle(new SagaHost(renamedSaga({ version: 2 })), [paidOf(first)]), { name: 'Stranded', message: new RegExp(`order saga ${first} is on version 1 of its machine`) })
-    t.match(await api.get(`/sagas/${first}`), { state: 'Suspend.takingPayment', version: 2, machineVersion: 1 })
+    await t.rejects(handle(new SagaHost(renamedSaga({ version: 3 })), [paidOf(first)]), { name: 'Stranded', message: new RegExp(`order saga ${first} is on version 2 of its machine`) })
+    t.match(await api.get(`/sagas/${first}`), { state: 'Suspend.takingPayment', version: 2, machineVersion: 2 })
   })
 
   await t.test('deployed with it, they move, and the rest of the batch with them', async (t) => {
-    const host = new SagaHost(renamedSaga({ version: 2, migrate: toCharging }))
+    const host = new SagaHost(renamedSaga({ version: 3, migrate: toCharging }))
     await handle(host, [paidOf(first), paidOf(second)])
     const orderId = '01890000-0000-7000-8000-00000000000a'
     await transaction(dataSource, (tx) => host.start(tx, [message(OrderCreatedEvent, { orderId, customerId: 'ada', items: [{ productId: 'keyboard', quantity: 1 }], paymentMethod: 'pm_card_visa' })], new Date()))
-    t.match(await api.get(`/sagas/${orderId}`), { machineVersion: 2, history: [{ machineVersion: 2 }] })
+    t.match(await api.get(`/sagas/${orderId}`), { machineVersion: 3, history: [{ machineVersion: 3 }] })
     t.match(await api.get(`/sagas/${first}`), {
       state: 'Completed',
       version: 4,
-      machineVersion: 2,
-      history: [{ machineVersion: 1 }, { machineVersion: 1 }, { event: 'migrate', from: 'Suspend.takingPayment', to: 'Suspend.charging', machineVersion: 2 }, { event: 'PaymentCompletedEvent', to: 'Completed', machineVersion: 2 }]
+      machineVersion: 3,
+      history: [{ machineVersion: 2 }, { machineVersion: 2 }, { event: 'migrate', from: 'Suspend.takingPayment', to: 'Suspend.charging', machineVersion: 3 }, { event: 'PaymentCompletedEvent', to: 'Completed', machineVersion: 3 }]
     })
     t.match(await api.get(`/orders/${second}`), { status: 'Completed' })
   })
 
   await t.test('deployed side by side, versions mix in one batch', async (t) => {
-    const host = new SagaHost(renamedSaga({ version: 2, previous: { 1: orderMachine(30) } }))
+    const host = new SagaHost(renamedSaga({ version: 3, previous: { 2: orderMachine(30) } }))
     const orderId = '01890000-0000-7000-8000-00000000000a'
-    await handle(host, [paidOf(third), paidOf(orderId)])
-    t.match(await api.get(`/sagas/${third}`), { state: 'Completed', machineVersion: 1, history: [{}, {}, { event: 'PaymentCompletedEvent', machineVersion: 1 }] })
-    t.match(await api.get(`/sagas/${orderId}`), { state: 'Completed', machineVersion: 2, history: [{}, { event: 'PaymentCompletedEvent', machineVersion: 2 }] })
+    const order = { orderId, customerId: 'ada', items: [{ productId: 'keyboard', quantity: 1 }], paymentMethod: 'pm_card_visa' }
+    await handle(host, [message(StockReservedEvent, { ...order, total: 1000, currency: 'EUR' }), paidOf(third), paidOf(orderId)])
+    t.match(await api.get(`/sagas/${third}`), { state: 'Completed', machineVersion: 2, history: [{}, {}, { event: 'PaymentCompletedEvent', machineVersion: 2 }] })
+    t.match(await api.get(`/sagas/${orderId}`), { state: 'Completed', machineVersion: 3, history: [{}, {}, { event: 'PaymentCompletedEvent', machineVersion: 3 }] })
   })
 
   await t.test('rolled back, an instance of the newer version waits for it', async (t) => {
-    await t.rejects(handle(new SagaHost(orderSaga(30)), [paidOf(first)]), { name: 'Stranded', message: /is on version 2 of its machine, and this process has version 1: run version 2/ })
+    await t.rejects(handle(new SagaHost(orderSaga(30)), [paidOf(first)]), { name: 'Stranded', message: /is on version 3 of its machine, and this process has version 2: run version 3/ })
     t.match(await api.get(`/sagas/${first}`), { accepts: [], waitingFor: null })
     t.match(await api.get(`/sagas/${first}/replay`), { consistent: true, unknownVersions: 2 })
   })
@@ -100,15 +102,15 @@ t.test('an event of an instance that no machine here can move is kept, and moves
   const [stranded, healthy] = [await api.placeOrder(), await api.placeOrder()]
   for (const orderId of [stranded, healthy]) await until('payment has answered', async () => (await api.call('GET', `/payments/${orderId}`)).body.status === 'Completed')
   // As if a copy of the next version had moved it, and been rolled back.
-  await dataSource.query('update saga set machine_version = 2 where saga_id = $1', [stranded])
+  await dataSource.query('update saga set machine_version = 3 where saga_id = $1', [stranded])
   gate.release('order', 'PaymentCompletedEvent')
   t.match(await api.settled(healthy), { state: 'Completed' })
   const letter = await until('it is a dead letter', async () => (await api.get('/ops/order/dead-letters')).items[0])
-  t.match(letter, { exception: 'Stranded', reason: new RegExp(`order saga ${stranded} is on version 2 of its machine, and this process has version 1: run version 2`) })
+  t.match(letter, { exception: 'Stranded', reason: new RegExp(`order saga ${stranded} is on version 3 of its machine, and this process has version 2: run version 3`) })
   for (const request of [`/orders/${stranded}/cancel`, `/sagas/${stranded}/retry`]) {
-    t.match(await api.call('POST', request), { status: 503, body: { detail: /is on version 2 of its machine, and this process has version 1: run version 2/ } }, request)
+    t.match(await api.call('POST', request), { status: 503, body: { detail: /is on version 3 of its machine, and this process has version 2: run version 3/ } }, request)
   }
-  await dataSource.query('update saga set machine_version = 1 where saga_id = $1', [stranded])
+  await dataSource.query('update saga set machine_version = 2 where saga_id = $1', [stranded])
   t.match(await api.call('POST', `/ops/order/dead-letters/${letter.id}/retry`), { status: 202 })
   t.match(await api.settled(stranded), { state: 'Completed' })
   await settled(watched(system, gate))

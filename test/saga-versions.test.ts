@@ -5,11 +5,10 @@ import { PaymentCompletedEvent } from '../src/contracts/payment.ts'
 import { ReleaseStock, StockReservedEvent } from '../src/contracts/stock.ts'
 import { message } from '../src/messaging/message.ts'
 import { orderMachine } from '../src/order/machine.ts'
-import { orderSaga } from '../src/order/saga.ts'
 import { defer, defineSaga, sagaActions, type SagaDefinition } from '../src/saga/define.ts'
 import { replay } from '../src/saga/replay.ts'
 import { tell } from '../src/testing/story.ts'
-import { renamedSaga, toCharging } from './fixtures/renamed-state.ts'
+import { firstSaga, renamedSaga, toCharging } from './fixtures/renamed-state.ts'
 
 const orderId = '01890000-0000-7000-8000-000000000001'
 const order = { orderId, customerId: 'ada', items: [{ productId: 'keyboard', quantity: 1 }], paymentMethod: 'pm_card_visa' }
@@ -18,7 +17,7 @@ const reserved = message(StockReservedEvent, { ...order, total: 8900, currency: 
 const paid = message(PaymentCompletedEvent, { orderId, amount: 8900, currency: 'EUR' })
 
 /** Under way on version 1, in the state that version 2 has renamed. */
-const waiting = tell(orderSaga(30)).given(created, reserved)
+const waiting = tell(firstSaga(30)).given(created, reserved)
 
 t.test('an instance remembers its version, and so does every step', (t) => {
   t.equal(waiting.row.machine_version, 1)
@@ -126,7 +125,7 @@ t.test('what was deferred comes again, and what was stuck is not, once an instan
 t.test('without a migration, steps after those of an unknown version cannot be folded', (t) => {
   const { history, row } = waiting.when(paid)
   const [first, ...others] = history
-  t.match(replay(orderSaga(30), [{ ...first!, machine_version: 7 }, ...others], row), { consistent: true, unknownVersions: 3, state: 'Completed' })
+  t.match(replay(firstSaga(30), [{ ...first!, machine_version: 7 }, ...others], row), { consistent: true, unknownVersions: 3, state: 'Completed' })
   t.end()
 })
 
@@ -143,7 +142,7 @@ t.test('what no machine can move says which instance, which version, and what to
   fails(renamedSaga({ version: 2 }), /^order saga 01890000-.* is on version 1 of its machine, in Suspend.takingPayment: keep that machine under previous, or let migrate bring it to version 2$/)
   fails(renamedSaga({ version: 2, migrate: ({ value, context }) => ({ value, context }) }), /cannot be migrated from version 1 to 2, in Suspend.takingPayment: .*takingPayment.* does not exist/)
   fails(renamedSaga({ version: 2, migrate: () => ({ value: 'Completed' }) as never }), /cannot be migrated .*: expected \{ value, context \}/)
-  t.throws(() => tell(renamedSaga({ version: 2 })).given(created).with(orderSaga(30)).when(paid), /is on version 2 of its machine, and this process has version 1: run version 2/)
+  t.throws(() => tell(renamedSaga({ version: 2 })).given(created).with(firstSaga(30)).when(paid), /is on version 2 of its machine, and this process has version 1: run version 2/)
   t.throws(() => tell(trip(1, booking)).given(created).with(trip(1, createMachine({ id: 'trip', initial: 'Booking', states: { Booking: { initial: 'asking', states: { asking: {} } } } }))).when(reserved), /is in Booking, which version 1 of its machine lacks/)
   t.end()
 })

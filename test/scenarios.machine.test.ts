@@ -17,8 +17,14 @@ for (const [file, scenario] of scenarios()) {
       const bodies = bodiesOf(scenario, expected)
       const [, ...steps] = expected.history
       let story = tell(saga).given(message(OrderCreatedEvent, bodies['OrderCreatedEvent'] as BodyOf<typeof OrderCreatedEvent>))
-      for (const { event, to, sent = [] } of steps) {
-        story = happens(story, event, bodies)
+      for (const [index, { event, body, earlier }] of steps.entries()) {
+        if (earlier) continue
+        story = happens(story, event, { ...bodies, [event]: { ...bodies[event], ...body } })
+        // What was deferred comes again in the same step.
+        const next = steps.slice(index + 1).findIndex((step) => !step.earlier)
+        const woken = steps.slice(index, next === -1 ? undefined : index + 1 + next)
+        const { to } = woken.at(-1)!
+        const sent = woken.flatMap((step) => step.sent ?? [])
         t.same({ to: story.state, sent: story.sent.map(({ contract }) => contract.name) }, { to, sent }, `${name}: ${event}`)
         story = story.then(to, story.sent)
       }

@@ -23,9 +23,12 @@ export const RefundPayment = command('RefundPayment', {
   schema: Type.Object({ orderId: Id })
 })
 
-/** No money is kept for the order: `amount` went back, zero when none had been taken. */
+/**
+ * Nothing more is given back: `amount` went back, zero when none had been taken. With a `reason` a person
+ * said so, and the rest of what was taken is kept.
+ */
 export const PaymentRefundedEvent = event('PaymentRefundedEvent', {
   owner: 'payment',
   correlateBy: 'orderId',
-  schema: Type.Object({ orderId: Id, amount: Money })
+  schema: Type.Object({ orderId: Id, amount: Money, reason: Type.Optional(Reason) })
 })

@@ -35,7 +35,8 @@ const SIMULATED_METHODS = [
   'pm_sim_lost_response',
   'pm_sim_slow',
   'pm_sim_fails_twice',
-  'pm_sim_answers_twice'
+  'pm_sim_answers_twice',
+  'pm_sim_refund_refused'
 ]
 
 /** The methods an order may name. Only Stripe knows its own: a name that means nothing to it is declined when it is to be charged. */

@@ -3,7 +3,7 @@ import { OrderCompletedEvent, OrderCreatedEvent, OrderFailedEvent } from '../con
 import { PaymentCompletedEvent, PaymentFailedEvent, PaymentRefundedEvent, RefundPayment } from '../contracts/payment.ts'
 import { ReleaseStock, StockNotReservedEvent, StockReleasedEvent, StockReservedEvent } from '../contracts/stock.ts'
 import type { BodyOf } from '../messaging/message.ts'
-import { END, ignore, sagaActions, send } from '../saga/define.ts'
+import { defer, END, ignore, sagaActions, send } from '../saga/define.ts'
 
 export interface OrderContext {
   orderId: string
@@ -16,7 +16,7 @@ export interface OrderContext {
   mayBePaid: boolean
 }
 
-type OrderEvent =
+export type OrderEvent =
   | ({ type: 'StockReservedEvent' } & BodyOf<typeof StockReservedEvent>)
   | ({ type: 'StockNotReservedEvent' } & BodyOf<typeof StockNotReservedEvent>)
   | ({ type: 'StockReleasedEvent' } & BodyOf<typeof StockReleasedEvent>)
@@ -29,15 +29,24 @@ type OrderEvent =
 export const CANCEL_ORDER = 'CancelOrder'
 export const CANCELLED = 'Cancelled'
 
+/** Payment took another amount than stock asked, or two prices were named: nothing is sold for that. */
+export const AMOUNT_MISMATCH = 'AmountMismatch'
+
 /** Until stock or payment answers what undoes an order, it is asked again, less and less often. */
-const RESEND_MS = 30_000
+export const RESEND_MS = 30_000
+
+const MISMATCH = {
+  target: '#order.Failed.releasingStock',
+  actions: ['setMismatch', 'expectMoney']
+} as const
 
 /** The events that move an order. */
 export const ORDER_EVENTS = [StockReservedEvent, StockNotReservedEvent, StockReleasedEvent, PaymentCompletedEvent, PaymentFailedEvent, PaymentRefundedEvent]
 
 /**
  * What happens to an order. Stock and payment act on each other's events; the machine listens, owns the outcome and
- * undoes what was done. The two publish independently, so their events may overtake each other.
+ * undoes what was done. The two publish independently, so their events may overtake each other. Nothing is sold but for
+ * what stock asked: docs/architecture.md, "Who is believed".
  * @param deadlineSeconds how long an order may stay `Suspend`
  */
 export function orderMachine(deadlineSeconds: number) {
@@ -47,15 +56,19 @@ export function orderMachine(deadlineSeconds: number) {
     delays: { deadline: deadlineSeconds * 1000, resend: RESEND_MS },
     guards: {
       stockReserved: ({ context }) => context.total !== null,
+      isPaidInFull: ({ context: { total, currency }, event }) =>
+        event.type === 'PaymentCompletedEvent' && event.amount === total && event.currency === currency,
+      isSamePrice: ({ context: { total, currency }, event }) =>
+        event.type === 'StockReservedEvent' && event.total === total && event.currency === currency,
       mayBePaid: ({ context }) => context.mayBePaid
     },
     actions: {
       ...sagaActions,
       setTotal: assign(({ event }) => (event.type === 'StockReservedEvent' ? { total: event.total, currency: event.currency } : {})),
-      setAmount: assign(({ event }) => (event.type === 'PaymentCompletedEvent' ? { total: event.amount, currency: event.currency } : {})),
       setReason: assign(({ event }) => ('reason' in event ? { failureReason: event.reason } : {})),
       setDeadlineExceeded: assign({ failureReason: 'DeadlineExceeded' }),
       setCancelled: assign({ failureReason: CANCELLED }),
+      setMismatch: assign({ failureReason: AMOUNT_MISMATCH }),
       setStockGone: assign({ failureReason: 'StockReleased' }),
       expectMoney: assign({ mayBePaid: true }),
       expectNoMoney: assign({ mayBePaid: false })
@@ -68,8 +81,8 @@ export function orderMachine(deadlineSeconds: number) {
       Suspend: {
         initial: 'reservingStock',
         on: {
-          // Payment acts on reserved stock only: its answer settles the order even when it overtakes stock's.
-          PaymentCompletedEvent: { target: 'Completed', actions: 'setAmount' },
+          // It may overtake stock's answer; what it is worth is known once stock has priced the order.
+          PaymentCompletedEvent: defer(),
           PaymentFailedEvent: { target: 'Failed.releasingStock', actions: 'setReason' },
           PaymentRefundedEvent: ignore('nobody asked for it; payment answers the order by itself'),
           [CANCEL_ORDER]: [
@@ -87,8 +100,9 @@ export function orderMachine(deadlineSeconds: number) {
           },
           takingPayment: {
             on: {
-              StockReservedEvent: ignore('stock was reserved before'),
+              StockReservedEvent: [{ guard: 'isSamePrice', ...ignore('stock was reserved before') }, MISMATCH],
               StockNotReservedEvent: ignore('stock was reserved before'),
+              PaymentCompletedEvent: [{ guard: 'isPaidInFull', target: '#order.Completed' }, MISMATCH],
               // Released by hand: what is no longer held must not be sold.
               StockReleasedEvent: { target: '#order.Failed.releasingStock', actions: ['setStockGone', 'expectMoney'] }
             }
@@ -105,10 +119,16 @@ export function orderMachine(deadlineSeconds: number) {
         tags: END,
         entry: send(OrderCompletedEvent, ({ orderId, customerId, total, currency }: OrderContext) => ({ orderId, customerId, total: total ?? 0, currency: currency ?? '' })),
         on: {
-          StockReservedEvent: ignore('already completed: payment was faster than this answer, or it came twice'),
+          StockReservedEvent: [
+            { guard: 'isSamePrice', ...ignore('already completed: it came twice') },
+            ignore('already completed, and this is another price: who beside stock names prices?')
+          ],
           StockNotReservedEvent: ignore('already completed'),
           StockReleasedEvent: ignore('already completed: what is released now is a return'),
-          PaymentCompletedEvent: ignore('already completed'),
+          PaymentCompletedEvent: [
+            { guard: 'isPaidInFull', ...ignore('already completed') },
+            ignore('already completed, and this is another amount: who beside payment takes money?')
+          ],
           PaymentFailedEvent: ignore('already completed: the order was paid'),
           PaymentRefundedEvent: ignore('already completed: what is refunded now is a return'),
           [CANCEL_ORDER]: ignore('it is completed')

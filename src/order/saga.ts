@@ -4,7 +4,9 @@ import { ReleaseStock, StockNotReservedEvent, StockReleasedEvent, StockReservedE
 import { statement, write, type Tx } from '../messaging/sql.ts'
 import { defineSaga, type SagaChange } from '../saga/define.ts'
 import { faultsOf } from '../saga/faults.ts'
+import { pathOf, statusOf } from '../saga/state.ts'
 import { CANCEL_ORDER, ORDER_EVENTS, orderMachine, type OrderContext } from './machine.ts'
+import { orderMachine1 } from './machine-1.ts'
 
 // An order ends once: whatever the saga still undoes afterwards no longer changes the order's status. Each order is looked
 // up by its key, then updated where it was found: see saga/tables.ts.
@@ -22,6 +24,11 @@ export function orderSaga(deadlineSeconds: number) {
   return defineSaga({
     name: 'order',
     machine: orderMachine(deadlineSeconds),
+    version: 2,
+    previous: { 1: orderMachine1(deadlineSeconds) },
+    // The states are the same, and what version 1 would sell at any price must not be sold.
+    migrate: ({ value, context }, from) =>
+      from === 1 && statusOf(pathOf(value)) === 'Suspend' ? { value, context } : undefined,
     startedBy: OrderCreatedEvent,
     handles: ORDER_EVENTS,
     asks: [CANCEL_ORDER],

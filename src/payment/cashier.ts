@@ -9,7 +9,9 @@ import { waitOrSplit } from '../messaging/retry.ts'
 import { run, statement, write, type Tx } from '../messaging/sql.ts'
 import { within } from '../messaging/within.ts'
 import { claimDue, GATEWAY_TIMEOUT_MS, type Claimed } from './claim.ts'
-import type { PaymentGateway } from './gateway.ts'
+import { GatewayOutage } from './gateway-outage.ts'
+import { GatewayUnavailable, type ChargeResult, type PaymentGateway } from './gateway.ts'
+import { reasonOf } from './reason.ts'
 import type { PaymentStatus } from './tables.ts'
 
 /** Payments claimed at once, and the most asked for at the same time. */
@@ -27,13 +29,18 @@ const LOCK = statement(`select order_id, status, refund_requested, ctid::text as
 const RECORD = statement(`
   update payments set status = outcome.status, failure_reason = coalesce(outcome.failure_reason, payments.failure_reason),
     gateway_reference = coalesce(outcome.reference, payments.gateway_reference),
-    refunded_amount = outcome.refunded_amount, last_error = outcome.last_error, updated_at = now(),
+    refunded_amount = coalesce(outcome.refunded_amount, payments.refunded_amount),
+    last_error = coalesce(outcome.last_error, payments.last_error), updated_at = now(),
     next_attempt_at = now() + outcome.retry_ms * interval '1 millisecond'
   from unnest($1::tid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::integer[])
     as outcome (place, status, failure_reason, reference, refunded_amount, last_error, retry_ms)
   where payments.ctid = outcome.place`)
 
-type Outcome = { outcome: 'charged'; reference: string } | { outcome: 'declined'; reason: string } | { outcome: 'refunded'; amount: number } | { outcome: 'unknown'; error: string }
+type Outcome =
+  | ChargeResult
+  | { outcome: 'refunded'; amount: number }
+  | { outcome: 'refused'; reason: string; detail: string }
+  | { outcome: 'unknown'; error: string }
 
 interface Answered {
   payment: Claimed
@@ -60,12 +67,13 @@ interface Change {
 
 /**
  * Asks the gateway for what is waiting, outside any transaction, and records its answers with their events. Unknown
- * outcomes are asked for again, under the same key, until there is an answer.
+ * outcomes are asked for again, under the same key, until there is an answer; a refund that is refused waits for a person.
  */
 export class Cashier {
   readonly #outbox: Outbox
   readonly #gateway: PaymentGateway
   readonly #log: Log
+  readonly #outage: GatewayOutage
   readonly #loop: Loop
   readonly #answers: Batcher<Answered>
   readonly #asking = new Set<Promise<void>>()
@@ -74,6 +82,7 @@ export class Cashier {
     this.#outbox = outbox
     this.#gateway = gateway
     this.#log = log
+    this.#outage = new GatewayOutage(log)
     this.#answers = new Batcher({
       limit: BATCH,
       work: (batch) => this.#record(batch),
@@ -144,12 +153,25 @@ export class Cashier {
   async #record(batch: Answered[]): Promise<void> {
     const changes = await this.#outbox.transaction(async (tx) => {
       const locked = await run<LockedPayment>(tx, LOCK, [batch.map(({ payment }) => payment.orderId)])
-      const made = recordAnswers(tx, batch, locked)
+      const made = recordAnswers(tx, this.#known(batch, locked), locked)
       this.#outbox.add(tx, made.flatMap(({ messages }) => messages))
       return made
     })
+    for (const { status, orderId, failureReason, lastError } of changes) {
+      if (status === 'RefundRefused') this.#log.warn({ orderId, reason: failureReason, lastError }, 'The gateway refuses a refund for good; a person settles it: POST /payments/:orderId/settle')
+    }
     const soonest = Math.min(...changes.map(({ retryMs }) => retryMs ?? POLL_MS))
     if (soonest < POLL_MS) setTimeout(() => this.#loop.wake(), soonest).unref()
+  }
+
+  /** A database that was put back to an earlier time knows nothing of what was asked since. */
+  #known(batch: readonly Answered[], locked: readonly LockedPayment[]): Answered[] {
+    const ids = new Set(locked.map((row) => row.order_id))
+    return batch.filter(({ payment, answer }) => {
+      if (ids.has(payment.orderId)) return true
+      this.#log.error({ orderId: payment.orderId, amount: payment.amount, currency: payment.currency, answer }, 'The gateway answered for a payment whose row is gone: nobody asks again, so look at the gateway what became of it')
+      return false
+    })
   }
 
   /** Returns how many ms to rest. */
@@ -168,28 +190,32 @@ export class Cashier {
     if (status === 'Pending' && refund && attempts === 1) return { outcome: 'refunded', amount: 0 }
     try {
       signal.throwIfAborted()
-      if (status === 'Pending' && !refund) return await this.#gateway.charge(request, signal, again)
-      return { outcome: 'refunded', amount: (await this.#gateway.refund({ ...request, reference: reference ?? undefined }, signal)).amount }
+      const answer = status === 'Pending' && !refund ? await this.#gateway.charge(request, signal, again) : await this.#gateway.refund({ ...request, reference: reference ?? undefined }, signal)
+      this.#outage.answered()
+      if ('outcome' in answer) return answer
+      if ('amount' in answer) return { outcome: 'refunded', amount: answer.amount }
+      return { outcome: 'refused', reason: answer.refused, detail: answer.detail ?? answer.refused }
     } catch (error) {
+      if (error instanceof GatewayUnavailable) this.#outage.failed(error)
       return { outcome: 'unknown', error: (error as Error).message }
     }
   }
 }
 
 /** Records what the gateway said. */
-function recordAnswers(tx: Tx, batch: readonly Answered[], locked: readonly LockedPayment[]): Change[] {
+function recordAnswers(tx: Tx, batch: readonly Answered[], locked: readonly LockedPayment[]): (Change & { orderId: string })[] {
   const current = new Map(locked.map((row) => [row.order_id, row]))
   const counting = batch.filter(({ payment, answer }) => counts(answer, payment.status, current.get(payment.orderId)!.status))
   const changes = counting
     // An attempt that outlived its claim may be answered twice; only one answer counts.
     .filter(({ payment }, index) => index === counting.findIndex((other) => other.payment.orderId === payment.orderId))
-    .map(({ payment, answer }) => ({ place: current.get(payment.orderId)!.place, ...changeFor(payment, answer, current.get(payment.orderId)!) }))
+    .map(({ payment, answer }) => ({ orderId: payment.orderId, place: current.get(payment.orderId)!.place, ...changeFor(payment, answer, current.get(payment.orderId)!) }))
   void write(tx, RECORD, [
     changes.map(({ place }) => place),
     changes.map(({ status }) => status),
     changes.map(({ failureReason }) => failureReason),
     changes.map(({ reference }) => reference),
-    changes.map(({ refunded }) => refunded ?? 0),
+    changes.map(({ refunded }) => refunded),
     changes.map(({ lastError }) => lastError?.slice(0, 500)),
     changes.map(({ retryMs }) => retryMs)
   ])
@@ -199,11 +225,6 @@ function recordAnswers(tx: Tx, batch: readonly Answered[], locked: readonly Lock
 /** An answer counts while the payment waits for it; money taken after all, for a payment already cancelled, always does. */
 function counts({ outcome }: Outcome, asked: PaymentStatus, now: PaymentStatus): boolean {
   return now === asked || (outcome === 'charged' && now === 'Cancelled')
-}
-
-/** A gateway's words as a reason code: the contract takes nothing else. */
-function reasonOf(text: string): string {
-  return text.replaceAll(/[^A-Za-z0-9 ._-]+/g, ' ').trim().slice(0, 100) || 'Declined'
 }
 
 function changeFor({ orderId, status, amount, currency, attempts, ...payment }: Claimed, answer: Outcome, now: { status: PaymentStatus; refund_requested: boolean }): Change {
@@ -219,10 +240,12 @@ function changeFor({ orderId, status, amount, currency, attempts, ...payment }: 
     case 'declined': {
       const reason = reasonOf(answer.reason)
       const failed = message(PaymentFailedEvent, { orderId, reason }, cause)
-      return { status: 'Failed', failureReason: reason, messages: refund ? [failed, message(PaymentRefundedEvent, { orderId, amount: 0 }, cause)] : [failed] }
+      return { status: 'Failed', failureReason: reason, lastError: answer.detail, messages: refund ? [failed, message(PaymentRefundedEvent, { orderId, amount: 0 }, cause)] : [failed] }
     }
     case 'refunded':
       return { status: answer.amount > 0 ? 'Refunded' : 'Cancelled', refunded: answer.amount, messages: [message(PaymentRefundedEvent, { orderId, amount: answer.amount }, cause)] }
+    case 'refused':
+      return { status: 'RefundRefused', failureReason: reasonOf(answer.reason), lastError: answer.detail, messages: [] }
     case 'unknown':
       return { status, lastError: answer.error, retryMs: Math.round(backoff(attempts, RETRY_MIN_MS, RETRY_MAX_MS)), messages: [] }
   }

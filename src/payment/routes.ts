@@ -1,9 +1,15 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
-import type { DataSource } from 'typeorm'
+import { In, type DataSource } from 'typeorm'
+import { Money } from '../contracts/types.ts'
 import { nullable } from '../http/nullable.ts'
-import { notFound } from '../http/problem.ts'
-import { PAYMENT_STATUSES, PaymentEntity } from './tables.ts'
+import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from '../http/page.ts'
+import { InvalidRequest, notFound } from '../http/problem.ts'
+import { UUID } from '../messaging/envelope.ts'
+import type { Outbox } from '../messaging/outbox.ts'
+import { newestPayments } from './list.ts'
+import { retryRefund, settlePayment } from './settle.ts'
+import { PAYMENT_STATUSES, PaymentEntity, type Payment } from './tables.ts'
 
 const PaymentView = Type.Object({
   orderId: Type.String(),
@@ -16,28 +22,108 @@ const PaymentView = Type.Object({
   gatewayReference: nullable(Type.String()),
   attempts: Type.Integer({ description: 'How often the gateway was asked' }),
   nextAttemptAt: nullable(Type.String()),
-  lastError: nullable(Type.String()),
+  lastError: Type.Union([Type.String(), Type.Null()], { description: 'What went wrong last; it stays when the payment has ended' }),
+  settledBy: Type.Union([Type.String(), Type.Null()], { description: 'Who ended it by hand, or the address from which it was asked' }),
+  settledAt: nullable(Type.String()),
+  settledWhy: nullable(Type.String()),
   createdAt: Type.String(),
   updatedAt: Type.String()
 })
 
-export function paymentRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
+const ById = Type.Object({ orderId: Type.String({ format: 'uuid' }) })
+
+const Printable = { pattern: '^[^\\x00-\\x1f\\x7f]+$' }
+
+const Settlement = Type.Object(
+  {
+    outcome: Type.Enum(['refunded', 'kept'], { description: 'refunded: `amount` went back in another way; kept: `amount` stays, and the rest went back' }),
+    amount: { ...Money, description: 'Minor units. 0: refunded, when none had been taken' },
+    reason: Type.String({ ...Printable, minLength: 1, maxLength: 200, description: 'Why; the order’s history shows it' }),
+    by: Type.Optional(Type.String({ ...Printable, minLength: 1, maxLength: 100, description: 'Who says so' }))
+  },
+  { additionalProperties: false, examples: [{ outcome: 'refunded', amount: 8900, reason: 'Dispute lost' }] }
+)
+
+const tags = ['payment']
+
+/** @param wake a payment waits for the gateway now */
+export function paymentRoutes(dataSource: DataSource, outbox: Outbox, wake: () => void): FastifyPluginAsyncTypebox {
   const payments = () => dataSource.getRepository(PaymentEntity)
+  const find = async (orderId: string) => {
+    const payment = await payments().findOneBy({ orderId })
+    if (!payment) throw notFound(`payment for order ${orderId}`)
+    return toView(payment)
+  }
 
   return async (app) => {
     app.get(
       '/payments/:orderId',
-      { schema: { tags: ['payment'], summary: 'The payment of an order', params: Type.Object({ orderId: Type.String({ format: 'uuid' }) }), response: { 200: PaymentView } } },
-      async ({ params: { orderId } }) => {
-        const payment = await payments().findOneBy({ orderId })
-        if (!payment) throw notFound(`payment for order ${orderId}`)
-        return {
-          ...payment,
-          nextAttemptAt: payment.nextAttemptAt?.toISOString() ?? null,
-          createdAt: payment.createdAt.toISOString(),
-          updatedAt: payment.updatedAt.toISOString()
+      { schema: { tags, summary: 'The payment of an order', params: ById, response: { 200: PaymentView } } },
+      ({ params: { orderId } }) => find(orderId)
+    )
+
+    app.get(
+      '/payments',
+      {
+        schema: {
+          tags,
+          summary: 'Payments, newest order first',
+          description: '`RefundRefused` are those that wait for a person. With another `status`, a page may have fewer than `limit`, or none, and a `nextCursor`: what has ended is looked for among 100,000 at a time.',
+          querystring: Type.Object({ status: Type.Optional(Type.Enum([...PAYMENT_STATUSES])), ...PageQuery }, { additionalProperties: false }),
+          response: { 200: Page(PaymentView) }
         }
+      },
+      async ({ query: { status, cursor, limit = DEFAULT_LIMIT } }) => {
+        const { ids, readOn } = await newestPayments(dataSource, { status, before: decodeCursor(cursor, UUID), limit: limit + 1 })
+        const found = await payments().find({ where: { orderId: In(ids) }, order: { orderId: 'DESC' } })
+        return toPage(found.map(toView), limit, (payment) => payment.orderId, readOn)
       }
     )
+
+    app.post(
+      '/payments/:orderId/settle',
+      {
+        schema: {
+          tags,
+          summary: 'End a payment that the gateway will not end',
+          description: 'One whose refund the gateway refuses for good (`RefundRefused`), or, of an order that has failed, one that it does not answer for. The order is told. The same once more is answered the same; 409 when it was settled otherwise or waits for no person.',
+          params: ById,
+          body: Settlement,
+          response: { 200: PaymentView }
+        }
+      },
+      async ({ params: { orderId }, body: { by, ...settlement }, ip }) => {
+        if (settlement.outcome === 'kept' && settlement.amount === 0) throw new InvalidRequest('body', [{ field: 'amount', expected: 'must be what is kept, 1 or more; when all went back the outcome is refunded' }])
+        await settlePayment(outbox, orderId.toLowerCase(), { ...settlement, by: by ?? ip })
+        return find(orderId)
+      }
+    )
+
+    app.post(
+      '/payments/:orderId/retry',
+      {
+        schema: {
+          tags,
+          summary: 'Ask the gateway once more for a refund that it refused',
+          params: ById,
+          response: { 202: PaymentView }
+        }
+      },
+      async ({ params: { orderId } }, reply) => {
+        await retryRefund(outbox, orderId)
+        wake()
+        return reply.code(202).send(await find(orderId))
+      }
+    )
+  }
+}
+
+function toView({ nextAttemptAt, settledAt, createdAt, updatedAt, ...payment }: Payment) {
+  return {
+    ...payment,
+    nextAttemptAt: nextAttemptAt?.toISOString() ?? null,
+    settledAt: settledAt?.toISOString() ?? null,
+    createdAt: createdAt.toISOString(),
+    updatedAt: updatedAt.toISOString()
   }
 }

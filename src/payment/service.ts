@@ -24,7 +24,7 @@ export const paymentService = {
     const cashier = new Cashier(outbox, gatewayOf(settings), log)
     return {
       handlers: [takingPayments(cashier), handle(RefundPayment, refundPayments, { committed: () => cashier.wake() })],
-      routes: [paymentRoutes(dataSource)],
+      routes: [paymentRoutes(dataSource, outbox, () => cashier.wake())],
       workers: [cashier]
     }
   }

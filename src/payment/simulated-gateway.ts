@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type { ChargeResult, GatewayRequest, PaymentGateway } from './gateway.ts'
+import type { ChargeResult, GatewayRequest, PaymentGateway, RefundResult } from './gateway.ts'
 
 const DECLINED: Record<string, string> = {
   pm_card_chargeDeclined: 'CardDeclined',
@@ -43,9 +43,12 @@ export class SimulatedGateway implements PaymentGateway {
     return answer
   }
 
-  async refund({ key, amount, reference }: GatewayRequest & { reference?: string }, signal: AbortSignal): Promise<{ amount: number }> {
+  async refund({ key, amount, method, reference }: GatewayRequest & { reference?: string }, signal: AbortSignal): Promise<RefundResult> {
     signal.throwIfAborted()
-    if (reference !== undefined || this.#charged.has(key)) return { amount }
+    if (reference !== undefined || this.#charged.has(key)) {
+      if (method !== 'pm_sim_refund_refused') return { amount }
+      return { refused: 'ChargeDisputed', detail: 'The simulated customer disputes the charge' }
+    }
     remember(this.#cancelled, key, true)
     return { amount: 0 }
   }

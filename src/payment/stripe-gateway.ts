@@ -1,7 +1,16 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type Stripe from 'stripe'
-import type { ChargeResult, GatewayRequest, PaymentGateway } from './gateway.ts'
-import { describeStripeError, keyWasSpent, refusalOf, reasonOfDecline, type StripeFailure } from './stripe-errors.ts'
+import { GatewayUnavailable, type ChargeResult, type GatewayRequest, type PaymentGateway, type RefundResult } from './gateway.ts'
+import {
+  describeStripeError,
+  keyWasSpent,
+  knownRefusal,
+  reasonOfDecline,
+  refundRefusalOf,
+  refusalOf,
+  type Refusal,
+  type StripeFailure
+} from './stripe-errors.ts'
 
 /**
  * Stripe forgets an idempotency key when it is 24 h old; a payment older than this, ms, is looked up before anything is
@@ -16,11 +25,6 @@ export interface StripeSettings {
 }
 
 type Intent = Stripe.PaymentIntent
-
-/** Answered without a PaymentIntent: Stripe does not even begin with such a charge. */
-interface Refusal {
-  refused: string
-}
 
 /**
  * Stripe, by PaymentIntents. The order's id is the idempotency key and stands in the metadata.
@@ -43,14 +47,16 @@ export class StripeGateway implements PaymentGateway {
   charge(request: GatewayRequest, signal: AbortSignal): Promise<ChargeResult> {
     return this.#ask(signal, async (stripe) => {
       const found = (await lookUpOld(stripe, request)) ?? (await create(stripe, request, 'charge'))
-      return 'refused' in found ? { outcome: 'declined', reason: found.refused } : await answerOf(stripe, found)
+      if ('refused' in found) return { outcome: 'declined', reason: found.refused, detail: found.detail }
+      return answerOf(stripe, found)
     })
   }
 
-  refund(request: GatewayRequest & { reference?: string }, signal: AbortSignal): Promise<{ amount: number }> {
-    return this.#ask(signal, async (stripe) => {
+  refund(request: GatewayRequest & { reference?: string }, signal: AbortSignal): Promise<RefundResult> {
+    return this.#ask(signal, async (stripe): Promise<RefundResult> => {
       const found = request.reference ? { id: request.reference } : ((await lookUpOld(stripe, request)) ?? (await create(stripe, request, 'nothing')))
-      return { amount: 'refused' in found ? 0 : await giveBack(stripe, found.id, request.key) }
+      if (!('refused' in found)) return giveBack(stripe, found.id, request.key)
+      return found.known ? { amount: 0 } : { refused: found.refused, detail: found.detail }
     })
   }
 
@@ -75,13 +81,13 @@ export class StripeGateway implements PaymentGateway {
       const stripe = await this.#stripe
       return await this.#signals.run(signal, () => call(stripe))
     } catch (error) {
-      throw signal.aborted ? new Error('Stripe did not answer in time', { cause: error }) : describeStripeError(error)
+      throw signal.aborted ? new GatewayUnavailable('Stripe did not answer in time', { cause: error }) : describeStripeError(error)
     }
   }
 }
 
 /** Asks for the charge under the key, or for a PaymentIntent that charges nothing; returns what the key was spent on. */
-async function create(stripe: Stripe, { key, amount, currency, method }: GatewayRequest, wanted: 'charge' | 'nothing'): Promise<Intent | Refusal> {
+async function create(stripe: Stripe, { key, amount, currency, method }: GatewayRequest, wanted: 'charge' | 'nothing'): Promise<Intent | (Refusal & { known: boolean })> {
   const nothing = { amount, currency: currency.toLowerCase(), allowed_payment_method_types: ['card'], metadata: { order_id: key } } satisfies Stripe.PaymentIntentCreateParams
   // Nobody is there to answer the bank's questions: a card that needs it is declined.
   const charge = { ...nothing, payment_method: method, confirm: true, error_on_requires_action: true } satisfies Stripe.PaymentIntentCreateParams
@@ -95,9 +101,9 @@ async function create(stripe: Stripe, { key, amount, currency, method }: Gateway
         spent = error
         continue
       }
-      if (failure.type === 'StripeCardError' && failure.payment_intent) return failure.payment_intent
-      const refused = refusalOf(failure)
-      if (refused) return { refused }
+      const refusal = refusalOf(failure)
+      if (refusal && failure.payment_intent) return failure.payment_intent
+      if (refusal) return { ...refusal, known: knownRefusal(failure) !== undefined }
       // Stripe repeats a 500 for as long as it knows the key, whatever has become of the PaymentIntent.
       if ((failure.statusCode ?? 0) < 500) throw error
       const found = await search(stripe, key)
@@ -137,19 +143,40 @@ function isOpen({ status, last_payment_error: declined }: Intent): boolean {
 }
 
 /**
- * Gives everything back and returns how much it was; what was not charged is cancelled. Needs no key: Stripe never gives
- * back more than was charged, and remembers that for ever.
+ * Gives everything back and says how much it was, with what was given back by hand; what was not charged is cancelled. Needs
+ * no key: Stripe never gives back more than was charged, and remembers that for ever.
  */
-async function giveBack(stripe: Stripe, id: string, orderId: string): Promise<number> {
-  const intent = await stripe.paymentIntents.retrieve(id, { expand: ['latest_charge'] })
-  if (intent.status === 'processing') throw new Error(`Stripe is still processing ${id}`)
-  if (intent.status !== 'succeeded') {
-    if (intent.status !== 'canceled') await stripe.paymentIntents.cancel(id)
-    return 0
+async function giveBack(stripe: Stripe, id: string, orderId: string): Promise<RefundResult> {
+  try {
+    const intent = await stripe.paymentIntents.retrieve(id, { expand: ['latest_charge.refunds'] })
+    if (intent.status === 'processing') throw new Error(`Stripe is still processing ${id}`)
+    if (intent.status !== 'succeeded') {
+      if (intent.status !== 'canceled') await stripe.paymentIntents.cancel(id)
+      return { amount: 0 }
+    }
+    const { refunded, amount_refunded: before, refunds } = intent.latest_charge as Stripe.Charge
+    const known = refunds?.data ?? []
+    // A refund may fail days later: until Stripe has decided, nothing has gone back.
+    const open = known.find(({ status }) => status === 'pending' || status === 'requires_action')
+    if (open) throw new Error(`Stripe's refund ${open.id} of ${id} is ${open.status}`)
+    if (refunded) return { amount: before }
+    const failed = known.find(({ status }) => status === 'failed' || status === 'canceled')
+    if (failed) return refusedBy(failed)
+    const made = await stripe.refunds.create({ payment_intent: id, metadata: { order_id: orderId } })
+    if (made.status === 'failed' || made.status === 'canceled') return refusedBy(made)
+    if (made.status !== 'succeeded') throw new Error(`Stripe's refund ${made.id} of ${id} is ${made.status}`)
+    return { amount: before + made.amount }
+  } catch (error) {
+    const failure = error as StripeFailure
+    // By hand, since it was looked at: the next look says how much.
+    if (failure.code === 'charge_already_refunded') throw error
+    const refusal = refundRefusalOf(failure)
+    if (!refusal) throw error
+    return refusal
   }
-  if (!(intent.latest_charge as Stripe.Charge).refunded) {
-    const { status } = await stripe.refunds.create({ payment_intent: id, metadata: { order_id: orderId } })
-    if (status === 'failed' || status === 'canceled') throw new Error(`Stripe's refund of ${id} has ${status}`)
-  }
-  return intent.amount_received
+}
+
+/** It would fail once more: the card has expired, or its account is closed. */
+function refusedBy({ id, status, failure_reason: reason }: Stripe.Refund): RefundResult {
+  return { refused: 'RefundFailed', detail: `Stripe's refund ${id} has ${status}${reason ? `: ${reason}` : ''}` }
 }

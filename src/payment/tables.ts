@@ -1,7 +1,7 @@
 import { EntitySchema } from 'typeorm'
 import { bigintAsNumber } from '../messaging/database.ts'
 
-export const PAYMENT_STATUSES = ['Pending', 'Completed', 'Failed', 'Refunding', 'Refunded', 'Cancelled'] as const
+export const PAYMENT_STATUSES = ['Pending', 'Completed', 'Failed', 'Refunding', 'Refunded', 'Cancelled', 'RefundRefused', 'Kept'] as const
 export type PaymentStatus = (typeof PAYMENT_STATUSES)[number]
 
 export interface Payment {
@@ -17,6 +17,10 @@ export interface Payment {
   attempts: number
   nextAttemptAt: Date | null
   lastError: string | null
+  /** Who ended the payment by hand, when and why. */
+  settledBy: string | null
+  settledAt: Date | null
+  settledWhy: string | null
   createdAt: Date
   updatedAt: Date
 }
@@ -36,6 +40,9 @@ export const PaymentEntity = new EntitySchema<Payment>({
     attempts: { type: 'integer' },
     nextAttemptAt: { name: 'next_attempt_at', type: 'timestamptz', nullable: true },
     lastError: { name: 'last_error', type: 'text', nullable: true },
+    settledBy: { name: 'settled_by', type: 'text', nullable: true },
+    settledAt: { name: 'settled_at', type: 'timestamptz', nullable: true },
+    settledWhy: { name: 'settled_why', type: 'text', nullable: true },
     createdAt: { name: 'created_at', type: 'timestamptz' },
     updatedAt: { name: 'updated_at', type: 'timestamptz' }
   }

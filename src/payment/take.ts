@@ -2,6 +2,7 @@ import { PaymentCompletedEvent, PaymentFailedEvent } from '../contracts/payment.
 import { StockReservedEvent } from '../contracts/stock.ts'
 import { handle, type Handler } from '../messaging/handler.ts'
 import { message, type Message } from '../messaging/message.ts'
+import { NotRetryable } from '../messaging/retry.ts'
 import { joinJson, jsonTexts, run, statement, type Tx } from '../messaging/sql.ts'
 import type { Cashier } from './cashier.ts'
 import { CLAIM_SECONDS, type Claimed } from './claim.ts'
@@ -18,6 +19,14 @@ const INSERT = statement(`
   on conflict do nothing returning order_id`)
 
 const READ = statement(`select order_id, status, amount, currency, failure_reason from payments where order_id = any($1::uuid[])`)
+
+/**
+ * An order that is known is to be paid otherwise now. The first price counts; the message becomes a
+ * dead letter, since one of the two is not stock's. The order's saga hears both and fails the order.
+ */
+class OtherPrice extends NotRetryable {
+  override readonly name = 'OtherPrice'
+}
 
 /** Takes payments, and has the cashier ask for them as soon as they are committed. */
 export function takingPayments(cashier: Cashier): Handler {
@@ -43,8 +52,10 @@ export function takingPayments(cashier: Cashier): Handler {
 
 /**
  * Records that each order is to be paid. The gateway is asked later, outside any transaction. An order that has its
- * payment already gets the same answer again; one whose refund came first is never charged.
+ * payment already gets the same answer again; one whose refund came first is never charged. Only what
+ * the first reservation says is charged.
  * @param claim the caller asks the gateway right after the commit; otherwise the payments wait for whoever claims them
+ * @throws OtherPrice when an order's payment is of another amount or currency
  */
 export async function takePayments(messages: Message<typeof StockReservedEvent>[], tx: Tx, claim: boolean): Promise<{ claimed: Claimed[]; answers: Message[] }> {
   const payments = messages.map(({ body: { orderId, total, currency, paymentMethod }, conversationId, correlationId, headers }): Claimed => ({
@@ -78,8 +89,15 @@ async function answerAgain(tx: Tx, messages: Message<typeof StockReservedEvent>[
   const rows = await run<Row>(tx, READ, [messages.map(({ body }) => body.orderId)])
   const byOrder = new Map(rows.map((row) => [row.order_id, row]))
   return messages.flatMap((reserved): Message[] => {
-    const { orderId } = reserved.body
+    const { orderId, total: askedTotal, currency: askedCurrency } = reserved.body
     const { status, amount, currency, failure_reason: reason } = byOrder.get(orderId.toLowerCase())!
+    // A tombstone has no currency, and no price either.
+    if (currency !== '' && (Number(amount) !== askedTotal || currency !== askedCurrency)) {
+      throw new OtherPrice(
+        `order ${orderId} is to be paid ${amount} ${currency}, as its first reservation said; ` +
+          `expected the same, and this one says ${askedTotal} ${askedCurrency}`
+      )
+    }
     if (status === 'Completed') return [message(PaymentCompletedEvent, { orderId, amount: Number(amount), currency }, reserved)]
     if (status === 'Failed' || status === 'Cancelled') return [message(PaymentFailedEvent, { orderId, reason: reason ?? 'Cancelled' }, reserved)]
     // Pending, Refunding and Refunded are answered when the gateway has answered, or have been.

@@ -6,6 +6,8 @@ export interface Shelf {
   unitPrice: number
   currency: string
   onHand: number
+  /** Goes down as units come back. */
+  reserved: number
 }
 
 export type Decision =

@@ -29,8 +29,13 @@ export const stockHandler: Handler = {
     const moves = new Map<string, number>()
     const move = (productId: string, quantity: number) => moves.set(productId, (moves.get(productId) ?? 0) + quantity)
     for (const { productId, quantity } of await release(tx, toRelease, reserved)) {
-      shelves.get(productId)!.onHand += quantity
-      move(productId, quantity)
+      const shelf = shelves.get(productId)
+      // Of a product that somebody deleted, or made anew since, no more comes back than is held.
+      const back = Math.min(quantity, shelf?.reserved ?? 0)
+      if (!shelf || back === 0) continue
+      shelf.onHand += back
+      shelf.reserved -= back
+      move(productId, back)
     }
     const decisions = undecided.map((order) => ({ orderId: orderKey(order), ...decide(order, shelves) }))
     for (const decision of decisions) {

@@ -4,7 +4,7 @@ import type { Shelf } from './decide.ts'
 // The newest version first: see the migration product-versions.
 const LOCK = statement(`
   select product.* from unnest($1::text[]) as wanted (product_id), lateral (
-    select product_id, unit_price, currency, on_hand, ctid::text as place from products
+    select product_id, unit_price, currency, on_hand, reserved, ctid::text as place from products
     where products.product_id = wanted.product_id order by version desc limit 1 for update) as product`)
 
 // Each row is found where it was locked, not by its key. The condition and the table's check say the same: whatever runs
@@ -22,10 +22,10 @@ export interface LockedShelf extends Shelf {
 
 /** Locks the products in key order and reads them. Unknown ones are missing from the answer. */
 export async function lockProducts(tx: Tx, productIds: readonly string[]): Promise<Map<string, LockedShelf>> {
-  type Row = { product_id: string; unit_price: string; currency: string; on_hand: string; place: string }
+  type Row = { product_id: string; unit_price: string; currency: string; on_hand: string; reserved: string; place: string }
   if (productIds.length === 0) return new Map()
   const rows = await run<Row>(tx, LOCK, [[...new Set(productIds)].toSorted()])
-  return new Map(rows.map((row) => [row.product_id, { unitPrice: Number(row.unit_price), currency: row.currency, onHand: Number(row.on_hand), place: row.place }]))
+  return new Map(rows.map((row) => [row.product_id, { unitPrice: Number(row.unit_price), currency: row.currency, onHand: Number(row.on_hand), reserved: Number(row.reserved), place: row.place }]))
 }
 
 /**

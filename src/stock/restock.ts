@@ -4,12 +4,14 @@ import { retryConflicts } from '../messaging/conflict.ts'
 import { transaction, type Tx } from '../messaging/sql.ts'
 import { ProductEntity, type Product } from './tables.ts'
 
-/** Most units of one product. */
+/** Most units of one product that are put on the shelf; what is released goes back beyond that. */
 export const MAX_UNITS = 1_000_000_000
 
 const CLAIM_KEY = `insert into restocks (key, product_id, quantity) values ($1, $2, $3) on conflict do nothing returning key`
 const READ_KEY = `select product_id, quantity from restocks where key = $1`
-const ADD = `update products set on_hand = on_hand + $2, updated_at = now() where product_id = $1 and on_hand + $2 <= ${MAX_UNITS} returning product_id`
+const ADD = `
+  update products set on_hand = on_hand + $2, version = version + 1, updated_at = now()
+  where product_id = $1 and on_hand + $2 <= ${MAX_UNITS} returning product_id`
 
 export interface Restock {
   productId: string
@@ -30,7 +32,7 @@ export function restock(dataSource: DataSource, asked: Restock): Promise<{ produ
       const [added]: [unknown[], number] = replayed ? [[], 0] : await tx.query(ADD, [productId, quantity])
       const product = await tx.getRepository(ProductEntity).findOneBy({ productId })
       if (!product) throw notFound(`product ${productId}`)
-      if (!replayed && added.length === 0) throw new HttpProblem(409, `${productId} would have more than ${MAX_UNITS} units`, [{ field: 'quantity', expected: `must be at most ${MAX_UNITS - product.onHand}` }])
+      if (!replayed && added.length === 0) throw new HttpProblem(409, `${productId} would have more than ${MAX_UNITS} units`, [{ field: 'quantity', expected: `must be at most ${Math.max(0, MAX_UNITS - product.onHand)}` }])
       return { product, replayed }
     })
   )

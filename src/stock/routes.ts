@@ -6,22 +6,25 @@ import { IdempotencyHeaders, idempotentReplayed } from '../http/idempotency.ts'
 import { nullable } from '../http/nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from '../http/page.ts'
 import { notFound } from '../http/problem.ts'
-import { retryConflicts } from '../messaging/conflict.ts'
-import { transaction } from '../messaging/sql.ts'
+import { etagHeader, etagOf, IfMatchHeaders, versionsOf } from './etag.ts'
+import { patchProduct, putProduct } from './put-product.ts'
 import { MAX_UNITS, restock } from './restock.ts'
 import { ProductEntity, ReservationEntity, type Product, type Reservation } from './tables.ts'
 
 const Units = Type.Integer({ minimum: 0, maximum: MAX_UNITS })
 
+const NAMED = {
+  name: Type.String({ minLength: 1, maxLength: 200, pattern: '^[^\\x00-\\x1f\\x7f]+$' }),
+  unitPrice: Type.Integer({ minimum: 0, maximum: 1_000_000_000, description: 'Minor units' }),
+  currency: Currency
+}
+
 const NewProduct = Type.Object(
-  {
-    name: Type.String({ minLength: 1, maxLength: 200, pattern: '^[^\\x00-\\x1f\\x7f]+$' }),
-    unitPrice: Type.Integer({ minimum: 0, maximum: 1_000_000_000, description: 'Minor units' }),
-    currency: Currency,
-    onHand: Type.Integer({ ...Units, description: 'Units that can be reserved' })
-  },
+  { ...NAMED, onHand: Type.Optional(Type.Integer({ ...Units, description: 'Units that can be reserved; left out, they stay as they are' })) },
   { additionalProperties: false, examples: [{ name: 'Mechanical keyboard', unitPrice: 8900, currency: 'EUR', onHand: 100 }] }
 )
+
+const ChangedProduct = Type.Partial(Type.Object(NAMED), { additionalProperties: false, minProperties: 1, examples: [{ unitPrice: 9900 }] })
 
 const ProductView = Type.Object({
   productId: Type.String(),
@@ -47,24 +50,6 @@ const ReservationView = Type.Object({
 const ById = Type.Object({ productId: Name })
 const tags = ['stock']
 
-// No key keeps two requests from making the same product: its versions have keys of their own. The samples of a first start come
-// without the lock, with the same first version: hence the conflict clause.
-const LOCK_NAME = `select pg_advisory_xact_lock(hashtext('sagabox.product'), hashtext($1))`
-
-const VIEW = `product_id as "productId", name, unit_price::float8 as "unitPrice", currency, on_hand::float8 as "onHand", reserved::float8 as reserved`
-
-const UPSERT = `
-  with replaced as (
-    update products set name = $2, unit_price = $3, currency = $4, on_hand = $5, updated_at = now() where product_id = $1 returning *
-  ), made as (
-    insert into products (product_id, name, unit_price, currency, on_hand)
-    select $1, $2, $3, $4, $5 where not exists (select from replaced)
-    on conflict (product_id, version) do update
-      set name = excluded.name, unit_price = excluded.unit_price, currency = excluded.currency, on_hand = excluded.on_hand, updated_at = now()
-    returning *, xmax = 0 as created
-  )
-  select ${VIEW}, false as created from replaced union all select ${VIEW}, created from made`
-
 export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
   const products = () => dataSource.getRepository(ProductEntity)
   const reservations = () => dataSource.getRepository(ReservationEntity)
@@ -77,19 +62,50 @@ export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
   return async (app) => {
     app.put(
       '/products/:productId',
-      { schema: { tags, summary: 'Create a product, or replace name, price and units on hand', params: ById, body: NewProduct, response: { 200: ProductView, 201: ProductView } } },
-      async ({ params: { productId }, body: { name, unitPrice, currency, onHand } }, reply) => {
-        const [{ created, ...product }] = await retryConflicts(() =>
-          transaction(dataSource, async (tx) => {
-            await tx.query(LOCK_NAME, [productId])
-            return tx.query<[Product & { created: boolean }]>(UPSERT, [productId, name, unitPrice, currency, onHand])
-          })
-        )
-        return reply.code(created ? 201 : 200).send(product)
+      {
+        schema: {
+          tags,
+          summary: 'Create a product, or replace name, price, currency and units on hand',
+          description: 'Units move with every order: to replace `onHand` of a product that is there, send its `ETag` as `If-Match`. 428 without, 412 when it has changed. Without `onHand` only the rest is replaced.',
+          params: ById,
+          headers: IfMatchHeaders,
+          body: NewProduct,
+          response: { 200: { ...ProductView, headers: etagHeader }, 201: { ...ProductView, headers: etagHeader } }
+        }
+      },
+      async ({ params: { productId }, headers, body }, reply) => {
+        const { product, created } = await putProduct(dataSource, productId, body, versionsOf(headers['if-match']))
+        return reply.code(created ? 201 : 200).header('etag', etagOf(product)).send(product)
       }
     )
 
-    app.get('/products/:productId', { schema: { tags, summary: 'One product', params: ById, response: { 200: ProductView } } }, ({ params: { productId } }) => find(productId))
+    app.patch(
+      '/products/:productId',
+      {
+        schema: {
+          tags,
+          summary: 'Change name, price or currency',
+          description: 'Orders that are reserved keep the price they were reserved for.',
+          params: ById,
+          headers: IfMatchHeaders,
+          body: ChangedProduct,
+          response: { 200: { ...ProductView, headers: etagHeader } }
+        }
+      },
+      async ({ params: { productId }, headers, body }, reply) => {
+        const product = await patchProduct(dataSource, productId, body, versionsOf(headers['if-match']))
+        return reply.header('etag', etagOf(product)).send(product)
+      }
+    )
+
+    app.get(
+      '/products/:productId',
+      { schema: { tags, summary: 'One product', params: ById, response: { 200: { ...ProductView, headers: etagHeader } } } },
+      async ({ params: { productId } }, reply) => {
+        const product = await find(productId)
+        return reply.header('etag', etagOf(product)).send(product)
+      }
+    )
 
     app.get(
       '/products',
@@ -111,13 +127,13 @@ export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
           params: ById,
           headers: IdempotencyHeaders,
           body: Type.Object({ quantity: Type.Integer({ minimum: 1, maximum: 1_000_000 }) }, { additionalProperties: false }),
-          response: { 200: { ...ProductView, headers: idempotentReplayed } }
+          response: { 200: { ...ProductView, headers: { ...idempotentReplayed, ...etagHeader } } }
         }
       },
       async ({ params: { productId }, headers: { 'idempotency-key': idempotencyKey }, body: { quantity } }, reply) => {
         const { product, replayed } = await restock(dataSource, { productId, quantity, idempotencyKey })
         if (replayed) reply.header('idempotent-replayed', 'true')
-        return reply.send(product)
+        return reply.header('etag', etagOf(product)).send(product)
       }
     )
 

@@ -11,6 +11,8 @@ export interface Product {
   onHand: number
   /** Units held for orders. */
   reserved: number
+  /** Grows with every change of any of these. */
+  version: number
 }
 
 export type ReservationStatus = 'Reserved' | 'Refused' | 'Released'
@@ -44,7 +46,8 @@ export const ProductEntity = new EntitySchema<Product>({
     unitPrice: { name: 'unit_price', type: 'bigint', transformer: bigintAsNumber },
     currency: { type: 'text' },
     onHand: { name: 'on_hand', type: 'bigint', transformer: bigintAsNumber },
-    reserved: { type: 'bigint', transformer: bigintAsNumber }
+    reserved: { type: 'bigint', transformer: bigintAsNumber },
+    version: { type: 'bigint', transformer: bigintAsNumber }
   }
 })
 

@@ -196,8 +196,10 @@ export class World {
       }
       const { saga, status, reason, reservation, payment, amount, refunded } = row
       const { consistent } = (await this.#ask(({ api }) => api.get(`/sagas/${orderId}/replay`))) as { consistent: boolean }
-      const { history } = (await this.#ask(({ api }) => api.get(`/sagas/${orderId}`))) as { history: { event: string; messageId: string | null }[] }
-      const appliedAgain = history.filter(({ messageId }, index) => messageId !== null && history.findIndex((step) => step.messageId === messageId) < index).map(({ event }) => event)
+      const { history } = (await this.#ask(({ api }) => api.get(`/sagas/${orderId}`))) as { history: { event: string; messageId: string | null; note: string | null }[] }
+      // What was deferred is recorded as it comes, and once more as it is taken.
+      const taken = history.filter(({ note }) => note !== 'deferred')
+      const appliedAgain = taken.filter(({ messageId }, index) => messageId !== null && taken.findIndex((step) => step.messageId === messageId) < index).map(({ event }) => event)
       const rest: Rest = { saga, status, reason, reservation, payment: payment ? { status: payment, amount, refunded } : undefined, account: this.#gateway.accountOf(orderId), replays: consistent, appliedAgain }
       faults.push(...reference.order(order, rest))
       if (status === 'Completed') sold.push(order)

@@ -41,9 +41,15 @@ export class Api {
     return body
   }
 
+  /** Puts the product on the shelf as it is given, whatever has become of it since. */
   async putProduct(productId: string, onHand: number, unitPrice = 1000, currency = 'EUR'): Promise<void> {
-    const { status, body } = await this.call('PUT', `/products/${productId}`, { name: productId, unitPrice, currency, onHand })
-    if (status !== 200 && status !== 201) throw new Error(`PUT /products/${productId} answered ${status}: ${JSON.stringify(body)}`)
+    const path = `/products/${productId}`
+    for (let headers = {}; ; ) {
+      const { status, body } = await this.call('PUT', path, { name: productId, unitPrice, currency, onHand }, headers)
+      if (status === 200 || status === 201) return
+      if (status !== 428 && status !== 412) throw new Error(`PUT ${path} answered ${status}: ${JSON.stringify(body)}`)
+      headers = { 'if-match': (await this.call('GET', path)).headers.get('etag')! }
+    }
   }
 
   /** Places an order and returns its id. */

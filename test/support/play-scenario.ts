@@ -37,6 +37,8 @@ async function play(step: ScenarioStep, scenario: Scenario, orderIds: Map<string
     await until('the deadline has fired', async () => (await api.get(`/sagas/${idOf(step.deadline)}`)).history.some(({ event }: { event: string }) => event === 'after deadline'))
   } else if ('state' in step) {
     await until(`order ${step.await} is in ${step.state}`, async () => (await api.get(`/sagas/${idOf(step.await)}`)).state === step.state)
+  } else if ('deferred' in step) {
+    await until(`order ${step.await} keeps ${step.deferred} for later`, async () => (await api.get(`/sagas/${idOf(step.await)}`)).history.some(({ event, note }: { event: string; note: string | null }) => event === step.deferred && note === 'deferred'))
   } else if ('payment' in step || 'reservation' in step) {
     const [what, expected] = 'payment' in step ? ['payments', step.payment] : ['reservations', step.reservation]
     await until(`${what} of ${step.await} is ${expected}`, async () => {
@@ -49,7 +51,7 @@ async function play(step: ScenarioStep, scenario: Scenario, orderIds: Map<string
   } else if ('send' in step) {
     await until('messages can be sent', async () => gate.canPublish)
     const messageId = randomUUID()
-    const payload = JSON.stringify({ messageId, messageType: [`urn:message:Contracts:${step.send}`], message: { orderId: idOf(step.order) } })
+    const payload = JSON.stringify({ messageId, messageType: [`urn:message:Contracts:${step.send}`], message: { orderId: idOf(step.order), ...step.body } })
     await gate.send({ messageId, destination: step.to, required: true, payload })
   } else {
     await settled(watched(system, gate))

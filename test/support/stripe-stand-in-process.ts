@@ -27,6 +27,16 @@ interface Charge {
   amount: number
   amount_refunded: number
   refunded: boolean
+  refunds: Refund[]
+}
+
+interface Refund {
+  id: string
+  object: 'refund'
+  amount: number
+  payment_intent: string
+  status: 'succeeded' | 'pending' | 'failed'
+  failure_reason?: string
 }
 
 interface Reply {
@@ -63,7 +73,8 @@ const CARDS: Record<string, Behaviour> = {
   pm_500_before: '500 before',
   pm_500_after: '500 after',
   pm_fails_twice: 'fails twice',
-  pm_processing: 'processing'
+  pm_processing: 'processing',
+  pm_refund_refused: 'ok'
 }
 const SLOW_MS = 5000
 const PARAMETERS = new Set(['amount', 'currency', 'allowed_payment_method_types', 'metadata', 'payment_method', 'confirm', 'error_on_requires_action', 'expand'])
@@ -80,6 +91,7 @@ const received: ReceivedRequest[] = []
 let script: Behaviour[] = []
 let outage = false
 let indexing = true
+let elsewhere: StandInControl['elsewhere']
 let serial = 0
 
 const server = createServer((request, response) => void serve(request, response))
@@ -136,7 +148,11 @@ async function answer(method: string, path: string, form: Record<string, unknown
     }
     case 'GET /v1/payment_intents/:id': {
       const intent = intentOf(id!)
-      return { status: 200, body: { ...intent, latest_charge: (form['expand'] as string[] | undefined)?.includes('latest_charge') ? (charges.get(intent.latest_charge ?? '') ?? null) : intent.latest_charge } }
+      const expand = (form['expand'] as string[] | undefined)?.[0] ?? ''
+      const charge = charges.get(intent.latest_charge ?? '')
+      // Refunds are only told when they are asked for.
+      const expanded = charge && { ...charge, refunds: expand === 'latest_charge.refunds' ? { object: 'list', has_more: false, data: charge.refunds } : undefined }
+      return { status: 200, body: { ...intent, latest_charge: expand.startsWith('latest_charge') ? (expanded ?? null) : intent.latest_charge } }
     }
     case 'POST /v1/payment_intents/:id/cancel': {
       const intent = intentOf(id!)
@@ -162,6 +178,7 @@ async function createIntent(form: Record<string, unknown>, key: string): Promise
   if (method !== undefined && !CARDS[method]) throw new ApiError(400, { type: 'invalid_request_error', code: 'resource_missing', param: 'payment_method', message: `No such PaymentMethod: '${method}'` })
   const confirmed = form['confirm'] === 'true'
   const behaviour = (confirmed ? script.shift() : undefined) ?? (confirmed && method ? CARDS[method]! : 'ok')
+  if (typeof behaviour === 'object') throw new ApiError(behaviour.status, behaviour.error)
   if (behaviour === 'fails twice' && strike(key) <= 2) throw new ApiError(503, { type: 'api_error', message: 'The service is overloaded' })
   if (behaviour === 'rate limited') throw new ApiError(429, { type: 'invalid_request_error', code: 'rate_limit', message: 'Request rate limit exceeded.' })
   if (behaviour === '500 before') return { status: 500, body: { error: { type: 'api_error', message: 'An unknown error occurred' } } }
@@ -207,7 +224,7 @@ function declineOf(behaviour: Behaviour): Record<string, unknown> | undefined {
 }
 
 function take(intent: Intent): void {
-  const charge: Charge = { id: `ch_${++serial}_${process.pid}`, object: 'charge', amount: intent.amount, amount_refunded: 0, refunded: false }
+  const charge: Charge = { id: `ch_${++serial}_${process.pid}`, object: 'charge', amount: intent.amount, amount_refunded: 0, refunded: false, refunds: [] }
   record({ kind: 'charge', orderId: intent.metadata['order_id'] ?? '', reference: intent.id, amount: intent.amount, currency: intent.currency, at: new Date().toISOString() })
   charges.set(charge.id, charge)
   intent.status = 'succeeded'
@@ -220,19 +237,58 @@ function refund(form: Record<string, unknown>): Reply {
   const charge = charges.get(intent.latest_charge ?? '')
   if (!charge) throw new ApiError(400, { type: 'invalid_request_error', message: `This PaymentIntent (${intent.id}) does not have a successful charge to refund.` })
   if (charge.refunded) throw new ApiError(400, { type: 'invalid_request_error', code: 'charge_already_refunded', message: `Charge ${charge.id} has already been refunded.` })
+  if (intent.payment_method === 'pm_refund_refused') throw new ApiError(400, { type: 'invalid_request_error', code: 'charge_disputed', message: `Charge ${charge.id} has been charged back; cannot issue a refund.` })
   const behaviour = script.shift() ?? 'ok'
+  if (typeof behaviour === 'object') throw new ApiError(behaviour.status, behaviour.error)
   if (behaviour === '500 before') return { status: 500, body: { error: { type: 'api_error', message: 'An unknown error occurred' } } }
-  record({ kind: 'refund', orderId: intent.metadata['order_id'] ?? '', reference: intent.id, amount: charge.amount, currency: intent.currency, at: new Date().toISOString() })
-  charge.amount_refunded = charge.amount
-  charge.refunded = true
+  const status = behaviour === 'refund pending' ? 'pending' : behaviour === 'refund failed' ? 'failed' : 'succeeded'
+  const made = give(intent, charge, charge.amount - charge.amount_refunded, status)
   if (behaviour === '500 after') return { status: 500, body: { error: { type: 'api_error', message: 'An unknown error occurred' } } }
-  const reply = { status: 200, body: { id: `re_${++serial}_${process.pid}`, object: 'refund', amount: charge.amount, payment_intent: intent.id, status: 'succeeded' } }
+  const reply = { status: 200, body: { ...made } }
   if (behaviour === 'lost response') lost.add(reply)
   return reply
 }
 
+/** What is pending counts as given back until it has failed. */
+function give(intent: Intent, charge: Charge, amount: number, status: Refund['status']): Refund {
+  const made: Refund = { id: `re_${++serial}_${process.pid}`, object: 'refund', amount, payment_intent: intent.id, status, ...(status === 'failed' && { failure_reason: 'expired_or_canceled_card' }) }
+  charge.refunds.push(made)
+  if (status === 'failed') return made
+  if (status === 'succeeded') recordRefund(intent, amount)
+  charge.amount_refunded += amount
+  charge.refunded = charge.amount_refunded === charge.amount
+  return made
+}
+
+function recordRefund(intent: Intent, amount: number): void {
+  record({ kind: 'refund', orderId: intent.metadata['order_id'] ?? '', reference: intent.id, amount, currency: intent.currency, at: new Date().toISOString() })
+}
+
+function settleRefunds(status: 'succeeded' | 'failed'): void {
+  for (const charge of charges.values()) {
+    for (const open of charge.refunds.filter((one) => one.status === 'pending')) {
+      open.status = status
+      if (status === 'succeeded') recordRefund(intents.get(open.payment_intent)!, open.amount)
+      else {
+        open.failure_reason = 'expired_or_canceled_card'
+        charge.amount_refunded -= open.amount
+        charge.refunded = false
+      }
+    }
+  }
+}
+
+function refundByHand(most: number): void {
+  for (const intent of intents.values()) {
+    const charge = charges.get(intent.latest_charge ?? '')
+    const left = charge ? charge.amount - charge.amount_refunded : 0
+    if (charge && left > 0) give(intent, charge, Math.min(most, left), 'succeeded')
+  }
+}
+
 function intentOf(id: string): Intent {
-  const intent = intents.get(id)
+  const intent = elsewhere ? undefined : intents.get(id)
+  if (!intent && elsewhere === 'mode') throw new ApiError(404, { type: 'invalid_request_error', code: 'resource_missing', param: 'intent', message: `No such payment_intent: '${id}'; a similar object exists in test mode, but a live mode key was used to make this request.` })
   if (!intent) throw new ApiError(404, { type: 'invalid_request_error', code: 'resource_missing', param: 'intent', message: `No such payment_intent: '${id}'` })
   return intent
 }
@@ -258,6 +314,9 @@ function control(text: string): unknown {
   if (told.indexing !== undefined) indexing = told.indexing
   if (told.script) script = told.script
   if (told.forgetKeys) keys.clear()
+  if (told.settleRefunds) settleRefunds(told.settleRefunds)
+  if (told.refundByHand !== undefined) refundByHand(told.refundByHand)
+  if ('elsewhere' in told) elsewhere = told.elsewhere
   if (told.settleProcessing) for (const intent of intents.values()) if (intent.status === 'processing') take(intent)
   return { received }
 }

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { TYPESCRIPT } from './program.ts'
 
-/** How a charge goes; of a refund only `lost response`, `500 before` and `500 after`. */
+/** How a charge goes; of a refund `lost response`, `500 before`, `500 after` and those that name it. */
 export type Behaviour =
   | 'ok'
   | 'declined'
@@ -25,6 +25,12 @@ export type Behaviour =
   | 'rate limited'
   /** Is decided by `settleProcessing`. */
   | 'processing'
+  /** Of a refund: is decided by `settleRefunds`. */
+  | 'refund pending'
+  /** Of a refund: fails at once. */
+  | 'refund failed'
+  /** What Stripe answers. */
+  | { status: number; error: { type: string; code?: string; param?: string; message: string } }
 
 /** What the stand-in can be told. */
 export interface StandInControl {
@@ -37,6 +43,11 @@ export interface StandInControl {
   /** As after 24 hours. */
   forgetKeys?: boolean
   settleProcessing?: boolean
+  settleRefunds?: 'succeeded' | 'failed'
+  /** Somebody gives back so much of every charge in the dashboard, or all that is left. */
+  refundByHand?: number
+  /** The key is of another mode, or another account, than all that there is. */
+  elsewhere?: 'mode' | 'account'
 }
 
 export interface ReceivedRequest {

@@ -32,6 +32,7 @@ export interface TestSystemOptions {
   /** Another system's, to run beside it. */
   databaseUrl?: string
   rabbitmqUrl?: string
+  log?: typeof testLog
 }
 
 /** The whole system in this process, with a database (and a virtual host) of its own; torn down with the test. */
@@ -45,7 +46,7 @@ export async function startSystem(t: Test, transportName: TransportName, options
     settings: { ...TEST_SETTINGS, ...options.settings },
     host: '127.0.0.1',
     port: 0,
-    log: testLog
+    log: options.log ?? testLog
   })
   t.teardown(() => system.stop())
   await system.started()
