@@ -1,3 +1,4 @@
+import './shell.ts'
 import { parseArgs } from 'node:util'
 import { resolve } from 'node:path'
 import { pino } from 'pino'

@@ -17,6 +17,8 @@ export interface DatabaseAddress {
   password: string | undefined
   database: string
   ssl: false | ConnectionOptions
+  /** Whether the URL itself says with or without TLS. */
+  saysTls: boolean
   sslNegotiation: 'postgres' | 'direct'
   channelBinding: boolean
   applicationName: string | undefined
@@ -82,6 +84,7 @@ export function parseDatabaseUrl(url: string): DatabaseAddress {
     password: parameter('password') ?? (decoded(password) || undefined),
     database: parameter('dbname') ?? (decoded(path) || role),
     ...encryption(parameter, oneOf),
+    saysTls: ['ssl', 'sslmode', 'sslrootcert', 'sslcert', 'sslkey', 'sslnegotiation'].some((one) => given.has(one)),
     channelBinding: ['prefer', 'require'].includes(oneOf('channel_binding', ['disable', 'prefer', 'require']) ?? ''),
     applicationName: parameter('application_name'),
     settings: settingsOf(parameter('options') ?? ''),
