@@ -1,3 +1,6 @@
+import { chmod, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import pg, { type ClientBase } from 'pg'
 import t, { type Test } from 'tap'
 import type { DataSource } from 'typeorm'
@@ -7,6 +10,7 @@ import { Port, ship, DockShip, topology, writes } from './fixtures/harbour.ts'
 import { postgresForTests } from './fixtures/postgres.ts'
 import { MemoryTransport } from '../src/messaging/memory-transport.ts'
 import { Pooler } from './support/pooler.ts'
+import { Program } from './support/program.ts'
 import { startSystem, testLog } from './support/system.ts'
 import { until } from './support/until.ts'
 
@@ -272,18 +276,46 @@ t.test('an outage is one short line, and its end another', async (t) => {
   t.match(lines[0]!.text, /terminating connection due to administrator command/)
 })
 
+const SHELL = {
+  PGSSLMODE: 'require', PGHOST: '192.0.2.1', PGPORT: '1', PGUSER: 'nobody', PGPASSWORD: 'wrong', PGDATABASE: 'nothing', PGAPPNAME: 'psql',
+  PGOPTIONS: '-c default_transaction_read_only=on', PGREPLICATION: 'database', PGSSLNEGOTIATION: 'direct', PGCLIENTENCODING: 'LATIN1',
+  PGDATESTYLE: 'German', PGTZ: 'Asia/Kathmandu', PGCONNECT_TIMEOUT: '1', PGTARGETSESSIONATTRS: 'standby', PGBINARY: '1'
+}
+
 t.test('the shell’s PG variables do not steer the connection', async (t) => {
   const { url } = await newDatabase(t)
-  const shell = {
-    PGSSLMODE: 'require', PGHOST: '192.0.2.1', PGPORT: '1', PGUSER: 'nobody', PGPASSWORD: 'wrong', PGDATABASE: 'nothing', PGAPPNAME: 'psql',
-    PGOPTIONS: '-c default_transaction_read_only=on', PGREPLICATION: 'database', PGSSLNEGOTIATION: 'direct', PGCLIENTENCODING: 'LATIN1',
-    PGDATESTYLE: 'German', PGTZ: 'Asia/Kathmandu', PGCONNECT_TIMEOUT: '1', PGTARGETSESSIONATTRS: 'standby', PGBINARY: '1'
-  }
-  Object.assign(process.env, shell)
-  t.teardown(() => Object.keys(shell).forEach((name) => delete process.env[name]))
+  Object.assign(process.env, SHELL)
+  t.teardown(() => Object.keys(SHELL).forEach((name) => delete process.env[name]))
   const port = await Port.open(url, new MemoryTransport(topology))
   t.teardown(() => port.stop())
   t.match(await settingsOf(port.dataSource, 'DateStyle', 'application_name', 'client_encoding'), { DateStyle: 'ISO, MDY', application_name: 'sagabox port', client_encoding: 'UTF8' })
   port.relay.start()
   await until('the relay leads', async () => port.relay.leading)
+})
+
+t.test('nor do they steer what the program connects to itself', async (t) => {
+  const dataDir = await mkdtemp(join(tmpdir(), 'sagabox-shell-'))
+  await chmod(dataDir, 0o711)
+  t.teardown(() => rm(dataDir, { recursive: true, force: true }))
+  const program = await Program.start(t, { ...SHELL, PGSERVICE: 'elsewhere', NODE_PG_FORCE_NATIVE: '1', DATA_DIR: dataDir })
+  await program.ready()
+  t.same(program.logged(({ level }) => level > 30), [])
+  t.match(await program.stop('SIGTERM'), { code: 0 })
+})
+
+t.test('TLS that the shell asks for is not left out of a URL that says nothing of it', async (t) => {
+  const { url } = await newDatabase(t)
+  const program = await Program.start(t, { DATABASE_URL: url, PGSSLMODE: 'verify-full' })
+  t.teardown(() => program.kill())
+  const line = await until('it says what is wrong', async () => program.logged(({ reason }) => /SSL/.test(reason ?? ''))[0])
+  t.match(line.reason, /does not support SSL connections: expected sslmode=disable in DATABASE_URL or \w+_DATABASE_URL \(and PGSSLMODE not set\)/)
+  const said = await Program.start(t, { DATABASE_URL: `${url}?sslmode=disable`, PGSSLMODE: 'verify-full' })
+  await said.ready()
+})
+
+t.test('a URL that cannot be honoured stops the start', async (t) => {
+  const program = new Program(t, { DATABASE_URL: 'postgres://ada:hunter2@h1,h2/db?target_session_attrs=standby' }, [])
+  t.match(await program.exited, { code: 1 })
+  t.match(program.errors, /DATABASE_URL: target_session_attrs=standby: expected any, read-write, primary/)
+  t.notMatch(program.errors, /hunter2/)
 })

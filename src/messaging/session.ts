@@ -279,6 +279,9 @@ export class SessionClient extends Client {
       if (theirs === mine || (await pidOf(this)) !== mine) return false
       await other.query('commit')
       return (await pidOf(other)) === theirs
+    } catch (error) {
+      if (/transaction blocks not allowed/.test((error as Error).message)) return false
+      throw new UnfitSession(`the connection pooler at ${this.#place()} gives no second session: ${(error as Error).message}. Expected room for 12 connections of each service in each process`, { cause: error })
     } finally {
       await other.end().catch(() => {})
     }
