@@ -21,7 +21,7 @@ export class SessionPool extends Pool {
     this.on('connect', (made) => {
       const client = made as PoolClient & SessionClient
       this.#all.add(client)
-      client.once('replica', () => this.#distrustAll())
+      client.once('outdated', () => this.#distrustAll())
     })
     this.on('acquire', (client) => this.#inUse.add(client))
     // Before the pool decides what becomes of it: one that ends is not kept.
@@ -35,12 +35,12 @@ export class SessionPool extends Pool {
     })
   }
 
-  /** What one session has answered of the server, the others would answer one by one. */
+  /** What one session has answered, the others would answer one by one. */
   #distrustAll(): void {
     for (const client of this.#all) {
-      client.distrust('another session answered that the server takes no writes')
+      client.distrust('another session, as old as this one, is outdated')
       // The pool takes it out at once.
-      if (!this.#inUse.has(client)) client.emit('error', new UnfitSession('opened when the server still took writes'))
+      if (!this.#inUse.has(client)) client.emit('error', new UnfitSession('another session, as old as this one, is outdated'))
     }
   }
 }

@@ -32,8 +32,10 @@ const MENDED: Record<string, string> = { idle_session_timeout: '0', transaction_
 /** A peer that vanished is noticed in seconds, so that its locks (the relay's lead among them) do not outlive it by hours. Without effect on a socket. */
 const KEEPALIVES: Record<string, string> = { tcp_keepalives_idle: '10', tcp_keepalives_interval: '5', tcp_keepalives_count: '3' }
 
-/** The answer says that the session, or what it knows of the database, is not what it was: read-only, shut down, out of something, rights and tables gone, plans and prepared statements stale. */
-const UNFIT_CODES = /^(25006|57P..|53...|08...|XX...|0A000|26000|42P05|42P01|3F000|42501)$/
+/** The answer says that the session, or what it knows of the database, is not what it was: read-only, shut down, out of something, rights and tables gone, prepared statements stale. */
+const UNFIT_CODES = /^(25006|57P..|53...|08...|XX...|26000|42P05|42P01|3F000|42501)$/
+/** Where PostgreSQL finds a prepared statement stale, after a table has changed: its words depend on lc_messages. */
+const STALE_PLAN = 'RevalidateCachedQuery'
 
 // Comments may stand before a command.
 const START = String.raw`(?:^|;)(?:\s|--[^\n]*\n|/\*.*?\*/)*`
@@ -121,7 +123,8 @@ const backends = new Map<string, SessionClient>()
  * A connection that is looked at before anybody gets it: whether the server takes writes, and whether the session has the
  * settings that were asked for. It knows afterwards whether it may be used again.
  *
- * It emits `replica` when the server answers that it takes no writes any more.
+ * It emits `outdated` when it answers what every session opened before now would answer: that the server takes no writes any
+ * more, or that a table has changed since statements were prepared.
  */
 export class SessionClient extends Client {
   readonly #session: Session
@@ -151,10 +154,11 @@ export class SessionClient extends Client {
       if (typeof text === 'string' && text !== '' && LEAVES_SOMETHING.test(text)) this.distrust('a statement has left something in it')
       return (super.query as (...all: unknown[]) => unknown).call(this, sent, ...rest)
     }) as Client['query']
-    this.connection.on('errorMessage', ({ code }: { code?: string }) => {
-      if (code === undefined || !UNFIT_CODES.test(code)) return
+    this.connection.on('errorMessage', ({ code = '', routine }: { code?: string; routine?: string }) => {
+      const isOutdated = code === '25006' || routine === STALE_PLAN
+      if (!isOutdated && !UNFIT_CODES.test(code)) return
       this.distrust(`it answered ${code}`)
-      if (code === '25006') this.emit('replica')
+      if (isOutdated) this.emit('outdated')
     })
     this.connection.on('parameterStatus', ({ parameterName, parameterValue }: { parameterName: string; parameterValue: string }) => {
       const name = parameterName.toLowerCase()
