@@ -91,11 +91,11 @@ function withDatabaseUrls(config: Config, variables: Record<string, string>): Co
   return { ...config, ...urls }
 }
 
-function withTls(url: string): string {
+function withTls(given: string): string {
   const { PGSSLMODE: mode = '', PGSSLROOTCERT: root } = process.env
-  if (!['require', 'verify-ca', 'verify-full', 'no-verify'].includes(mode)) return url
+  if (!['require', 'verify-ca', 'verify-full', 'no-verify'].includes(mode)) return given
   const tls = new URLSearchParams({ sslmode: mode, ...(root !== undefined && root !== '' && { sslrootcert: root }) })
-  return `${url}${url.includes('?') ? '&' : '?'}${tls.toString()}`
+  return `${given}${given.includes('?') ? '&' : '?'}${tls.toString()}`
 }
 
 /** The environment holds only text: "8080" is meant as a number, and nothing else is. */

@@ -133,7 +133,7 @@ function split(data: Buffer): { messages: Buffer[]; left: Buffer } {
   return { messages, left }
 }
 
-function message(type: string, body: Buffer): Buffer {
+function framed(type: string, body: Buffer): Buffer {
   const head = Buffer.alloc(5)
   head.write(type)
   head.writeInt32BE(body.length + 4, 1)
@@ -143,9 +143,9 @@ function message(type: string, body: Buffer): Buffer {
 function welcome(): Buffer {
   const key = Buffer.alloc(8)
   key.writeInt32BE(1_999_999_999)
-  return Buffer.concat([message('R', Buffer.alloc(4)), message('K', key), message('Z', Buffer.from('I'))])
+  return Buffer.concat([framed('R', Buffer.alloc(4)), framed('K', key), framed('Z', Buffer.from('I'))])
 }
 
 function refusal(text: string): Buffer {
-  return message('E', Buffer.from(`SFATAL\0VFATAL\0C08P01\0M${text}\0\0`))
+  return framed('E', Buffer.from(`SFATAL\0VFATAL\0C08P01\0M${text}\0\0`))
 }
