@@ -23,7 +23,10 @@ export function buildOther(folder: string): string {
   return root
 }
 
-/** Each contender of the product beside itself from the other checkout; the rest as they are. Every second round goes backwards: A B, B A, A B. */
+/**
+ * Each contender of the product beside itself from the other checkout; the rest as they are. Every
+ * second round goes backwards: A B, B A, A B.
+ */
 export function withOther(contenders: readonly Contender[], root: string): Contender[] {
   return contenders.flatMap((contender) =>
     contender.isProduct ? [contender, { ...otherVersion(contender), program: [join(root, 'dist/main.js')], folder: root }] : [contender]

@@ -1,6 +1,9 @@
 import type { Log } from './log.ts'
 
-/** One line when a service's connections are lost, and one when they are back: however many they are, and however often it is tried. */
+/**
+ * One line when a service's connections are lost, and one when they are back: however many they
+ * are, and however often it is tried.
+ */
 export class DatabaseOutage {
   readonly #schema: string
   readonly #log: Log

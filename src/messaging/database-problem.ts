@@ -1,7 +1,10 @@
 import { UnfitSession } from './database-server.ts'
 import { DatabaseUrlError } from './database-url.ts'
 
-/** What is wrong for ever, unless somebody does something: by SQLSTATE, code of Node's TLS, or pg's own words. */
+/**
+ * What is wrong for ever, unless somebody does something: by SQLSTATE, code of Node's TLS, or pg's
+ * own words.
+ */
 const ADVICE: readonly (readonly [found: RegExp, advice: (setting: string) => string])[] = [
   [/no pg_hba\.conf entry.*no encryption/s, (setting) => `the server wants TLS: expected sslmode=require in ${setting}, or an entry in its pg_hba.conf`],
   [/no pg_hba\.conf entry/, (setting) => `expected an entry in the server's pg_hba.conf for this address, or another user or database in ${setting}`],
@@ -21,7 +24,8 @@ const ADVICE: readonly (readonly [found: RegExp, advice: (setting: string) => st
 ]
 
 /**
- * A sentence for an operator: what the database or the way there said, and what was expected of which setting. Never the
+ * A sentence for an operator: what the database or the way there said, and what was expected of
+ * which setting. Never the
  * password.
  * @param setting where the URL comes from, such as `DATABASE_URL or ORDER_DATABASE_URL`
  */

@@ -4,14 +4,20 @@ import { parseDatabaseUrl, type DatabaseAddress, type DatabaseHost } from './dat
 /** How long one of several servers may take to answer, ms. */
 const SEARCH_MS = 3000
 
-/** The database answers, and cannot be used as it is: the message says what was found, what was expected and what to do. */
+/**
+ * The database answers, and cannot be used as it is: the message says what was found, what was
+ * expected and what to do.
+ */
 export class UnfitSession extends Error {
   override readonly name = 'UnfitSession'
   /** SQLSTATE "the server rejected the connection": it counts as a database that is away. */
   readonly code = '08004'
 }
 
-/** A database as its URL names it: where it is, and what was found out about the way there. One for all connections of a process. */
+/**
+ * A database as its URL names it: where it is, and what was found out about the way there. One for
+ * all connections of a process.
+ */
 export class DatabaseServer {
   readonly address: DatabaseAddress
   /** Whether session settings may be sent with the connection: a pooler may refuse them. */
@@ -36,7 +42,8 @@ export class DatabaseServer {
   }
 
   /**
-   * What pg needs to connect, complete: what is left out, it would take from the shell's PG… variables. All but the password,
+   * What pg needs to connect, complete: what is left out, it would take from the shell's PG…
+   * variables. All but the password,
    * which is looked for there when the URL has none.
    */
   config({ host, port }: DatabaseHost, options: string): ClientConfig {

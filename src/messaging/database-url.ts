@@ -35,7 +35,9 @@ export class DatabaseUrlError extends Error {
 
 const SYNTAX = 'expected a postgres:// URL, with user and password percent-encoded'
 
-/** What libpq has a name for and what changes nothing here, with the values for which that is so. */
+/**
+ * What libpq has a name for and what changes nothing here, with the values for which that is so.
+ */
 const WITHOUT_EFFECT: Record<string, RegExp> = {
   client_encoding: /^(utf-?8|auto)$/i,
   fallback_application_name: /^/,
@@ -49,12 +51,14 @@ const WITHOUT_EFFECT: Record<string, RegExp> = {
 }
 
 /**
- * Reads a URL as psql does: several hosts (`h1:5432,h2`), a socket (`postgres://app@/db?host=/run/postgresql`, or the host
+ * Reads a URL as psql does: several hosts (`h1:5432,h2`), a socket
+ * (`postgres://app@/db?host=/run/postgresql`, or the host
  * percent-encoded), `target_session_attrs`, `sslmode` with `sslrootcert`, `options`.
  *
  * TLS differs from libpq in this: `require` verifies the certificate as `verify-full` does (unless
  * `uselibpqcompat=true`), and there is no mode that tries both.
- * @throws {DatabaseUrlError} naming the parameter, what was found and what was expected; also when a certificate's file
+ * @throws {DatabaseUrlError} naming the parameter, what was found and what was expected; also when
+ * a certificate's file
  * cannot be read
  */
 export function parseDatabaseUrl(url: string): DatabaseAddress {
@@ -90,7 +94,8 @@ export function parseDatabaseUrl(url: string): DatabaseAddress {
     settings: settingsOf(parameter('options') ?? ''),
     connectTimeoutMs: secondsOf(parameter('connect_timeout'))
   }
-  // All three ask for less than what is looked for: a server that takes writes. The others can never be served by one.
+  // All three ask for less than what is looked for: a server that takes writes. The others can
+  // never be served by one.
   oneOf('target_session_attrs', ['any', 'read-write', 'primary'])
   for (const name of new Set(given.keys())) {
     if (taken.has(name)) continue
@@ -112,7 +117,10 @@ function decoded(text: string): string {
   }
 }
 
-/** As libpq does: the parameter `host` instead of what stands before the path, a port for each host or one for all. */
+/**
+ * As libpq does: the parameter `host` instead of what stands before the path, a port for each host
+ * or one for all.
+ */
 function hostsOf(authority: string, hostParameter: string | undefined, portParameter: string | undefined): DatabaseHost[] {
   const written = authority.split(',').map((part) => {
     const [, bracketed, plain = '', port] = /^(?:\[([^\]]+)\]|([^:[\]]*))(?::([^:]*))?$/.exec(part) ?? fail()
@@ -173,7 +181,10 @@ function contentOf(name: string, file: string): string {
   }
 }
 
-/** `-c name=value` and `--name=value`, as a server's command line takes them; a backslash keeps a space. */
+/**
+ * `-c name=value` and `--name=value`, as a server's command line takes them; a backslash keeps a
+ * space.
+ */
 function settingsOf(options: string): [name: string, value: string][] {
   const words = (options.match(/(?:\\.|[^\s\\])+/g) ?? []).map((word) => word.replaceAll(/\\(.)/g, '$1'))
   const settings: [string, string][] = []

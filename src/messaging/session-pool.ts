@@ -2,11 +2,15 @@ import { Pool, type PoolClient, type PoolConfig } from 'pg'
 import { UnfitSession } from './database-server.ts'
 import { SessionClient, type SessionConfig } from './session.ts'
 
-/** How long a connection is used, s: between this and twice as long, so that not all end at once. What a server's state was when it was made does not outlive that. */
+/**
+ * How long a connection is used, s: between this and twice as long, so that not all end at once.
+ * What a server's state was when it was made does not outlive that.
+ */
 const LIFETIME_S = 900
 
 /**
- * A pool that takes back only what is as good as new: a session that has answered as a replica, or as anything else that
+ * A pool that takes back only what is as good as new: a session that has answered as a replica, or
+ * as anything else that
  * is unfit, whose settings somebody has changed, or in which a transaction is open, is ended.
  */
 export class SessionPool extends Pool {

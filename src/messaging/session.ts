@@ -5,7 +5,10 @@ import type { DatabaseOutage } from './database-outage.ts'
 /** The oldest PostgreSQL whose settings are the ones that are looked at. */
 const OLDEST_VERSION = 140_000
 
-/** What reading and writing depend on, whatever `alter database … set` and `alter role … set` say. As PostgreSQL shows them. */
+/**
+ * What reading and writing depend on, whatever `alter database … set` and `alter role … set` say.
+ * As PostgreSQL shows them.
+ */
 const PINNED: Record<string, string> = {
   client_encoding: 'UTF8',
   DateStyle: 'ISO, MDY',
@@ -20,26 +23,48 @@ const PINNED: Record<string, string> = {
   row_security: 'off',
   default_transaction_isolation: 'read committed',
   default_transaction_deferrable: 'off',
-  // Statements keep the plan of their first runs: one made for a table that was still small would read all of it for ever.
+  // Statements keep the plan of their first runs: one made for a table that was still small would
+  // read all of it for ever.
   // A bitmap scan does not learn which index entries are dead.
   enable_seqscan: 'off',
   enable_bitmapscan: 'off'
 }
 
 /** Not known to every version, or only a superuser may set it: said only where it is otherwise. */
-const MENDED: Record<string, string> = { idle_session_timeout: '0', transaction_timeout: '0', session_replication_role: 'origin', synchronous_commit: 'on' }
+const MENDED: Record<string, string> = {
+  idle_session_timeout: '0',
+  transaction_timeout: '0',
+  session_replication_role: 'origin',
+  synchronous_commit: 'on'
+}
 
-/** A peer that vanished is noticed in seconds, so that its locks (the relay's lead among them) do not outlive it by hours. Without effect on a socket. */
-const KEEPALIVES: Record<string, string> = { tcp_keepalives_idle: '10', tcp_keepalives_interval: '5', tcp_keepalives_count: '3' }
+/**
+ * A peer that vanished is noticed in seconds, so that its locks (the relay's lead among them) do
+ * not outlive it by hours. Without effect on a socket.
+ */
+const KEEPALIVES: Record<string, string> = {
+  tcp_keepalives_idle: '10',
+  tcp_keepalives_interval: '5',
+  tcp_keepalives_count: '3'
+}
 
-/** The answer says that the session, or what it knows of the database, is not what it was: read-only, shut down, out of something, rights and tables gone, prepared statements stale. */
+/**
+ * The answer says that the session, or what it knows of the database, is not what it was:
+ * read-only, shut down, out of something, rights and tables gone, prepared statements stale.
+ */
 const UNFIT_CODES = /^(25006|57P..|53...|08...|XX...|26000|42P05|42P01|3F000|42501)$/
-/** Where PostgreSQL finds a prepared statement stale, after a table has changed: its words depend on lc_messages. */
+/**
+ * Where PostgreSQL finds a prepared statement stale, after a table has changed: its words depend on
+ * lc_messages.
+ */
 const STALE_PLAN = 'RevalidateCachedQuery'
 
 // Comments may stand before a command.
 const START = String.raw`(?:^|;)(?:\s|--[^\n]*\n|/\*.*?\*/)*`
-/** What outlives the transaction in which it is said. Told by the text: what is taken for it in vain costs one connection. */
+/**
+ * What outlives the transaction in which it is said. Told by the text: what is taken for it in vain
+ * costs one connection.
+ */
 const LEAVES_SOMETHING = new RegExp(
   [
     String.raw`${START}(?:set(?!\s+(?:local|transaction|constraints)\b)|reset|discard|listen|load|do)\b`,
@@ -70,7 +95,9 @@ export class Session {
   readonly outage: DatabaseOutage | undefined
   /** Name -> value, as PostgreSQL shows it. */
   readonly pinned: Record<string, string>
-  /** By name in lower case, which is how they are compared with what the server reports by itself. */
+  /**
+   * By name in lower case, which is how they are compared with what the server reports by itself.
+   */
   readonly reported: ReadonlyMap<string, string>
 
   /** @throws {DatabaseUrlError} */
@@ -79,14 +106,19 @@ export class Session {
     this.applicationName = this.server.address.applicationName ?? applicationName
     this.outage = outage
     const limits = { statement_timeout: '0', lock_timeout: '0', idle_in_transaction_session_timeout: '0' }
-    this.pinned = { search_path: /^[a-z_][a-z0-9_]*$/.test(schema) ? schema : escapeIdentifier(schema), ...PINNED, ...limits, ...settings }
-    this.reported = new Map([...Object.entries(this.pinned), ['in_hot_standby', 'off'], ['default_transaction_read_only', 'off']].map(([name, value]) => [name!.toLowerCase(), value!]))
+    const path = /^[a-z_][a-z0-9_]*$/.test(schema) ? schema : escapeIdentifier(schema)
+    this.pinned = { search_path: path, ...PINNED, ...limits, ...settings }
+    const wanted = { ...this.pinned, in_hot_standby: 'off', default_transaction_read_only: 'off' }
+    this.reported = new Map(Object.entries(wanted).map(([name, value]) => [name.toLowerCase(), value]))
   }
 
   /** All settings as the connection's `options`. Ours come last: of two, the last counts. */
   get startup(): string {
     const all = [...this.server.address.settings, ...Object.entries({ ...KEEPALIVES, ...this.pinned })]
-    return all.filter(([name]) => name !== 'client_encoding').map(([name, value]) => `-c ${name}=${value.replaceAll(/[\\\s]/g, String.raw`\$&`)}`).join(' ')
+    return all
+      .filter(([name]) => name !== 'client_encoding')
+      .map(([name, value]) => `-c ${name}=${value.replaceAll(/[\\\s]/g, String.raw`\$&`)}`)
+      .join(' ')
   }
 
   /** Everything about a session that matters, in one row. */
@@ -120,10 +152,12 @@ export interface SessionConfig extends Pick<ClientConfig, 'pipeline' | 'query_ti
 const backends = new Map<string, SessionClient>()
 
 /**
- * A connection that is looked at before anybody gets it: whether the server takes writes, and whether the session has the
+ * A connection that is looked at before anybody gets it: whether the server takes writes, and
+ * whether the session has the
  * settings that were asked for. It knows afterwards whether it may be used again.
  *
- * It emits `outdated` when it answers what every session opened before now would answer: that the server takes no writes any
+ * It emits `outdated` when it answers what every session opened before now would answer: that the
+ * server takes no writes any
  * more, or that a table has changed since statements were prepared.
  */
 export class SessionClient extends Client {
@@ -144,14 +178,17 @@ export class SessionClient extends Client {
     })
     withoutShell(this, session.server.takesOptions ? session.startup : '')
     this.#session = session
-    // Between two listeners of its users there is none for a moment: a server that stops just then would end the process.
+    // Between two listeners of its users there is none for a moment: a server that stops just then
+    // would end the process.
     this.on('error', () => {})
     this.once('end', () => {
       if (backends.get(this.#backend) === this) backends.delete(this.#backend)
     })
     this.query = ((sent: unknown, ...rest: unknown[]) => {
       const text = typeof sent === 'string' ? sent : (sent as { text?: unknown } | undefined)?.text
-      if (typeof text === 'string' && text !== '' && LEAVES_SOMETHING.test(text)) this.distrust('a statement has left something in it')
+      if (typeof text === 'string' && text !== '' && LEAVES_SOMETHING.test(text)) {
+        this.distrust('a statement has left something in it')
+      }
       return (super.query as (...all: unknown[]) => unknown).call(this, sent, ...rest)
     }) as Client['query']
     this.connection.on('errorMessage', ({ code = '', routine }: { code?: string; routine?: string }) => {
@@ -160,7 +197,8 @@ export class SessionClient extends Client {
       this.distrust(`it answered ${code}`)
       if (isOutdated) this.emit('outdated')
     })
-    this.connection.on('parameterStatus', ({ parameterName, parameterValue }: { parameterName: string; parameterValue: string }) => {
+    this.connection.on('parameterStatus', (report: Report) => {
+      const { parameterName, parameterValue } = report
       const name = parameterName.toLowerCase()
       const wanted = session.reported.get(name)
       if (wanted === undefined || wanted === parameterValue) this.#changed.delete(name)
@@ -182,7 +220,10 @@ export class SessionClient extends Client {
     this.#unfit ??= reason
   }
 
-  /** Why it must not be used again by somebody who expects nothing to be left of what was done with it. */
+  /**
+   * Why it must not be used again by somebody who expects nothing to be left of what was done with
+   * it.
+   */
   get unfit(): string | undefined {
     if (this.#unfit !== undefined) return this.#unfit
     if (this.getTransactionStatus() !== 'I') return 'a transaction is open in it'
@@ -196,7 +237,9 @@ export class SessionClient extends Client {
       const place = await server.find()
       Object.assign(this, place)
       Object.assign((this as unknown as { connectionParameters: object }).connectionParameters, place)
-      await new Promise<void>((resolve, reject) => super.connect((error: Error | null) => (error ? reject(error) : resolve())))
+      await new Promise<void>((resolve, reject) => {
+        super.connect((error: Error | null) => (error ? reject(error) : resolve()))
+      })
       await this.#makeFit()
       outage?.back()
     } catch (error) {
@@ -211,7 +254,11 @@ export class SessionClient extends Client {
     const { server } = this.#session
     if (!/unsupported startup parameter/i.test(error.message) || !server.takesOptions) return error
     server.takesOptions = false
-    return new UnfitSession(`${error.message}: a connection pooler takes no session settings with the connection; from now on they are set by a statement`, { cause: error })
+    return new UnfitSession(
+      `${error.message}: a connection pooler takes no session settings with the connection; ` +
+        'from now on they are set by a statement',
+      { cause: error }
+    )
   }
 
   async #makeFit(): Promise<void> {
@@ -219,7 +266,8 @@ export class SessionClient extends Client {
     const first = await this.#look()
     this.#refuseServer(first)
     await this.#refuseShared(first)
-    // Not the process that the server announced: somebody stands between, who may give each transaction another one.
+    // Not the process that the server announced: somebody stands between, who may give each
+    // transaction another one.
     const isPooled = first.pid !== (this as unknown as { processID: number }).processID
     if (isPooled && server.keepsSession === undefined) server.keepsSession = await this.#keepsSession()
     if (isPooled && !server.keepsSession) {
@@ -247,13 +295,27 @@ export class SessionClient extends Client {
 
   #refuseServer({ version, versionName, encoding, replica, readOnly }: Look): void {
     const place = this.#place()
-    if (version < OLDEST_VERSION) throw new UnfitSession(`the server at ${place} is PostgreSQL ${versionName}; expected ${OLDEST_VERSION / 10_000} or newer`)
-    if (encoding !== 'UTF8') {
-      throw new UnfitSession(`the encoding of the database ${this.database} at ${place} is ${encoding}; expected UTF8: create another one with "create database … encoding 'UTF8' template template0"`)
+    if (version < OLDEST_VERSION) {
+      const oldest = OLDEST_VERSION / 10_000
+      throw new UnfitSession(`the server at ${place} is PostgreSQL ${versionName}; expected ${oldest} or newer`)
     }
-    if (replica) throw new UnfitSession(`the server at ${place} is a standby and takes no writes; waiting until it is promoted, or until the address leads to the primary`)
+    if (encoding !== 'UTF8') {
+      throw new UnfitSession(
+        `the encoding of the database ${this.database} at ${place} is ${encoding}; expected UTF8: ` +
+          `create another one with "create database … encoding 'UTF8' template template0"`
+      )
+    }
+    if (replica) {
+      throw new UnfitSession(
+        `the server at ${place} is a standby and takes no writes; ` +
+          'waiting until it is promoted, or until the address leads to the primary'
+      )
+    }
     if (readOnly !== 'off') {
-      throw new UnfitSession(`the database ${this.database} at ${place} is read-only: default_transaction_read_only is ${readOnly}; expected off (look at "alter database", "alter role" and "alter system")`)
+      throw new UnfitSession(
+        `the database ${this.database} at ${place} is read-only: default_transaction_read_only is ${readOnly}; ` +
+          'expected off (look at "alter database", "alter role" and "alter system")'
+      )
     }
   }
 
@@ -268,10 +330,18 @@ export class SessionClient extends Client {
     if (alive) throw this.#shared()
   }
 
-  /** By a second connection: whether it gets the session of this one while this one rests, or this one another while that one works. */
+  /**
+   * By a second connection: whether it gets the session of this one while this one rests, or this
+   * one another while that one works.
+   */
   async #keepsSession(): Promise<boolean> {
     const { server } = this.#session
-    const other = new Client({ ...server.config({ host: this.host, port: this.port }, ''), application_name: this.#session.applicationName, connectionTimeoutMillis: 3000, query_timeout: 3000 })
+    const other = new Client({
+      ...server.config({ host: this.host, port: this.port }, ''),
+      application_name: this.#session.applicationName,
+      connectionTimeoutMillis: 3000,
+      query_timeout: 3000
+    })
     withoutShell(other)
     other.on('error', () => {})
     const pidOf = async (client: Client) => (await client.query<{ pid: number }>('select pg_backend_pid() as pid')).rows[0]!.pid
@@ -285,7 +355,11 @@ export class SessionClient extends Client {
       return (await pidOf(other)) === theirs
     } catch (error) {
       if (/transaction blocks not allowed/.test((error as Error).message)) return false
-      throw new UnfitSession(`the connection pooler at ${this.#place()} gives no second session: ${(error as Error).message}. Expected room for 12 connections of each service in each process`, { cause: error })
+      throw new UnfitSession(
+        `the connection pooler at ${this.#place()} gives no second session: ${(error as Error).message}. ` +
+          'Expected room for 12 connections of each service in each process',
+        { cause: error }
+      )
     } finally {
       await other.end().catch(() => {})
     }
@@ -293,7 +367,8 @@ export class SessionClient extends Client {
 
   #shared(): UnfitSession {
     return new UnfitSession(
-      `the connection pooler at ${this.#place()} gives each transaction another session (transaction pooling): session settings, prepared statements and locks do not last. ` +
+      `the connection pooler at ${this.#place()} gives each transaction another session (transaction pooling): ` +
+        'session settings, prepared statements and locks do not last. ' +
         'Expected a session for each connection: pool_mode=session, or the address of the server itself'
     )
   }
@@ -302,7 +377,8 @@ export class SessionClient extends Client {
     const wanted = { ...this.#session.pinned, ...MENDED }
     return Object.entries(wanted).flatMap(([name, expected]) => {
       const found = settings[name] ?? null
-      // A version without the setting needs none; of the ways to commit, all but one keep what was answered.
+      // A version without the setting needs none; of the ways to commit, all but one keep what was
+      // answered.
       if (found === expected || (found === null && name in MENDED) || (name === 'synchronous_commit' && found !== 'off')) return []
       return [{ name, found, expected }]
     })
@@ -322,12 +398,20 @@ export class SessionClient extends Client {
   }
 
   #without({ name, found, expected }: Wrong, reason: string, cause?: unknown): UnfitSession {
+    const value = found === null ? 'not known' : JSON.stringify(found)
     return new UnfitSession(
-      `the setting ${name} of a session at ${this.#place()} is ${found === null ? 'not known' : JSON.stringify(found)}; expected ${JSON.stringify(expected)} (${reason}). ` +
+      `the setting ${name} of a session at ${this.#place()} is ${value}; ` +
+        `expected ${JSON.stringify(expected)} (${reason}). ` +
         'Connect to the server itself, or through a pooler in session mode, with a role that may set it',
       { cause }
     )
   }
+}
+
+/** A setting's value, as the server reports it by itself. */
+interface Report {
+  parameterName: string
+  parameterValue: string
 }
 
 interface Wrong {
