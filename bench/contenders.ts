@@ -12,6 +12,10 @@ export interface Contender {
   processes: readonly (readonly string[])[]
   /** What Node runs. */
   program: readonly string[]
+  /** Where it runs; absent: here. */
+  folder?: string
+  /** Sagabox itself, which another checkout has too. */
+  isProduct?: boolean
   broker: boolean
   /** Orders of one run: the slow ones get fewer, so that a run takes seconds. */
   orders: number
@@ -22,7 +26,7 @@ export interface Contender {
 const root = fileURLToPath(new URL('..', import.meta.url))
 const ALL = [[]]
 const THREE = [['order'], ['stock'], ['payment']]
-const product = { program: [`${root}dist/main.js`] }
+const product = { program: [`${root}dist/main.js`], isProduct: true }
 const floor = { program: ['--import=tsx', `${root}bench/floor/main.ts`], broker: true, orders: 10_000, migrations: ['messaging'] }
 const peer = (file: string) => ({ program: ['--import=tsx', `${root}bench/peers/${file}.ts`], processes: ALL, migrations: [] })
 
@@ -72,10 +76,10 @@ export async function startContender(contender: Contender, databaseUrl: string, 
   }
 }
 
-async function launch({ name, program, broker }: Contender, services: readonly string[], databaseUrl: string, rabbitmqUrl: string, environment: Record<string, string>) {
+async function launch({ name, program, broker, folder = root }: Contender, services: readonly string[], databaseUrl: string, rabbitmqUrl: string, environment: Record<string, string>) {
   const port = await freePort()
   const child: ChildProcess = spawn(process.execPath, [...program, ...services], {
-    cwd: root,
+    cwd: folder,
     env: { PATH: process.env['PATH'], DATABASE_URL: databaseUrl, ...(broker && { RABBITMQ_URL: rabbitmqUrl }), HOST: '127.0.0.1', PORT: `${port}`, LOG_LEVEL: 'warn', NODE_ENV: 'production', ...environment },
     stdio: ['ignore', 'ignore', 'inherit']
   })

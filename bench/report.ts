@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
 import { fileURLToPath } from 'node:url'
+import { otherVersion } from './against.ts'
 import { median, type Run } from './compare.ts'
 import type { ComponentResult } from './components.ts'
 import { CONTENDERS } from './contenders.ts'
@@ -33,7 +34,7 @@ export function summaryTable(runs: readonly Run[]): string {
   const figure = (name: string, of: (run: Run) => number) => median(own(name).map(of))
   const floors: Record<string, string> = { 'rabbitmq-1': 'floor-1', 'rabbitmq-3': 'floor-3' }
   const reference = own('rabbitmq-1').length > 0 ? figure('rabbitmq-1', (run) => run.ordersPerSecond) : undefined
-  const rows = CONTENDERS.filter(({ name }) => own(name).length > 0).map(({ name, title }) => {
+  const rows = CONTENDERS.flatMap((contender) => [contender, otherVersion(contender)]).filter(({ name }) => own(name).length > 0).map(({ name, title }) => {
     const speed = figure(name, (run) => run.ordersPerSecond)
     const cpu = figure(name, total)
     const besideFloor = pairs(own(name), own(floors[name] ?? ''))

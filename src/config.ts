@@ -2,13 +2,16 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import Type, { type Static } from 'typebox'
 import { Check, Errors } from 'typebox/value'
+import { parseDatabaseUrl } from './messaging/database-url.ts'
 import { problemsOf } from './messaging/schema.ts'
 
 // A `/`, `#` or `%` as it is in a password makes another URL, or none; the parser's own error would print it.
 const url = (schemes: string, name: string) =>
   Type.Refine(Type.String({ pattern: `^(${schemes})://.+`, description: `${name} URL, with user and password percent-encoded` }), isUrl)
 
-const DatabaseUrl = url('postgres|postgresql', 'a postgres://')
+// Read as psql reads it, which is more than a URL may be: several hosts, or none before a socket.
+const DatabaseUrl = Type.String({ pattern: '^(postgres|postgresql)://.+', description: 'a postgres:// URL, with user and password percent-encoded' })
+const DATABASE_URLS = ['databaseUrl', 'orderDatabaseUrl', 'stockDatabaseUrl', 'paymentDatabaseUrl'] as const
 
 const Config = Type.Object({
   host: Type.String({ minLength: 1, description: 'an address to listen on' }),
@@ -57,13 +60,43 @@ export async function loadConfig(): Promise<Config> {
   // The config package takes an empty variable for one that is not set.
   if (process.env[variables.redeliverySeconds!] === '') known.redeliverySeconds = ''
   const value = withNumbers(known)
-  if (Check(Config, value)) return value
+  if (Check(Config, value)) return withDatabaseUrls(value, variables)
   const lines = problemsOf(Errors(Config, value)).map(({ field }) => {
     const key = field.slice(1) as keyof typeof Config.properties
     const shown = key.endsWith('Url') || key === 'stripeSecretKey' ? '' : `, got ${JSON.stringify(given[key])}`
     return `${variables[key] ?? key}: expected ${(Config.properties[key] as { description?: string } | undefined)?.description ?? 'another value'}${shown}`
   })
   throw new ConfigError([...new Set(lines)].join('\n'))
+}
+
+/**
+ * Takes the database URLs apart once, so that a bad one stops the start. Of the shell's PG… variables, PGSSLMODE and
+ * PGSSLROOTCERT count for a URL that says nothing of TLS, if they ask for it (a connection that was to be encrypted never
+ * silently is not); PGPASSWORD and the password file are pg's, for a URL without a password. No other does.
+ */
+function withDatabaseUrls(config: Config, variables: Record<string, string>): Config {
+  const urls: Partial<Config> = {}
+  for (const key of DATABASE_URLS) {
+    const given = config[key]
+    if (given === undefined) continue
+    try {
+      const { hosts, saysTls } = parseDatabaseUrl(given)
+      const isNetwork = hosts.every(({ host }) => !host.startsWith('/'))
+      urls[key] = isNetwork && !saysTls ? withTls(given) : given
+      if (urls[key] !== given) parseDatabaseUrl(urls[key])
+    } catch (error) {
+      const fromShell = urls[key] !== undefined && urls[key] !== given ? ' (from PGSSLMODE or PGSSLROOTCERT)' : ''
+      throw new ConfigError(`${variables[key]}: ${(error as Error).message}${fromShell}`)
+    }
+  }
+  return { ...config, ...urls }
+}
+
+function withTls(given: string): string {
+  const { PGSSLMODE: mode = '', PGSSLROOTCERT: root } = process.env
+  if (!['require', 'verify-ca', 'verify-full', 'no-verify'].includes(mode)) return given
+  const tls = new URLSearchParams({ sslmode: mode, ...(root !== undefined && root !== '' && { sslrootcert: root }) })
+  return `${given}${given.includes('?') ? '&' : '?'}${tls.toString()}`
 }
 
 /** The environment holds only text: "8080" is meant as a number, and nothing else is. */

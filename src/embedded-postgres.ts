@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import { openFolder, prepareData, USER } from './embedded-postgres-data.ts'
 import { lockFolder, processInfo } from './embedded-postgres-lock.ts'
+import { withoutShell } from './messaging/database-server.ts'
 import { findPostgres, type PostgresPrograms } from './embedded-postgres-programs.ts'
 
 const DATABASE = 'sagabox'
@@ -153,7 +154,9 @@ async function ready(server: ChildProcess, data: string): Promise<void> {
 }
 
 async function createDatabase(url: string): Promise<void> {
-  const client = new pg.Client({ connectionString: url, ssl: false })
+  // What is not said, pg would take from the shell's PG… variables.
+  const client = new pg.Client({ connectionString: url, ssl: false, sslnegotiation: 'postgres' })
+  withoutShell(client)
   client.on('error', () => {})
   await client.connect()
   try {

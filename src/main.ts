@@ -1,3 +1,5 @@
+// oxlint-disable-next-line import/no-unassigned-import -- it has to run before pg is loaded
+import './shell.ts'
 import { parseArgs } from 'node:util'
 import { resolve } from 'node:path'
 import { pino } from 'pino'

@@ -7,6 +7,7 @@ import { backoff, pause } from './messaging/batcher.ts'
 import type { PaymentGatewayName } from './contracts/types.ts'
 import { reasonFor } from './messaging/awaited-endpoints.ts'
 import type { ServiceContext, Worker } from './messaging/context.ts'
+import { databaseProblem } from './messaging/database-problem.ts'
 import { connectDatabase, createDataSource, type DatabaseOptions } from './messaging/database.ts'
 import { DeadLetterOffice } from './messaging/dead-letter-retry.ts'
 import { Endpoint } from './messaging/endpoint.ts'
@@ -169,7 +170,7 @@ export class Service {
         await connectDatabase(this.dataSource, this.#database)
         break
       } catch (error) {
-        const reason = (error as Error).message || String(error)
+        const reason = databaseProblem(error, `DATABASE_URL or ${this.name.toUpperCase()}_DATABASE_URL`)
         if (reason !== this.#databaseProblem) log.warn({ schema, reason }, 'Cannot use the database; trying again until it answers')
         this.#databaseProblem = reason
         await pause(backoff(attempt, 250, 5000), this.#stopping.signal)

@@ -5,7 +5,7 @@ import pg from 'pg'
 import Type from 'typebox'
 import type { DataSource } from 'typeorm'
 import { v7 as uuidv7 } from 'uuid'
-import { connectDatabase, createDataSource, sessionOptions } from '../../src/messaging/database.ts'
+import { connectDatabase, createDataSource } from '../../src/messaging/database.ts'
 import { Endpoint } from '../../src/messaging/endpoint.ts'
 import type { Handler } from '../../src/messaging/handler.ts'
 import type { Log } from '../../src/messaging/log.ts'
@@ -14,6 +14,7 @@ import { event, message, type Message } from '../../src/messaging/message.ts'
 import { Outbox } from '../../src/messaging/outbox.ts'
 import { RabbitTransport } from '../../src/messaging/rabbitmq-transport.ts'
 import { Relay } from '../../src/messaging/relay.ts'
+import { Session } from '../../src/messaging/session.ts'
 import { topologyOf } from '../../src/messaging/topology.ts'
 import type { Transport } from '../../src/messaging/transport.ts'
 import { until } from '../../test/support/until.ts'
@@ -84,7 +85,7 @@ export class World {
 
   /** A bare connection of pg for baselines, with the settings of ours. */
   async client(schema: string): Promise<pg.Client> {
-    const client = new pg.Client({ connectionString: this.databaseUrl, options: sessionOptions(this.databaseUrl, schema, '-c enable_seqscan=off -c enable_bitmapscan=off') })
+    const client = new pg.Client({ connectionString: this.databaseUrl, options: new Session({ url: this.databaseUrl, schema, applicationName: '', settings: {} }).startup })
     await client.connect()
     this.#closing.push(() => client.end())
     return client

@@ -1,12 +1,15 @@
-import { readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
-import { Client, escapeIdentifier, type ClientBase, type QueryConfig } from 'pg'
-import { DataSource, type EntitySchema, type MigrationInterface, type QueryRunner } from 'typeorm'
+import { escapeIdentifier } from 'pg'
+import { DataSource, type EntitySchema } from 'typeorm'
 import { sayingAway } from './away.ts'
+import { DatabaseOutage } from './database-outage.ts'
+import { UnfitSession } from './database-server.ts'
 import type { Log } from './log.ts'
+import { sqlMigrations } from './migrations.ts'
+import { SessionPool } from './session-pool.ts'
+import { Session, SessionClient, type SessionConfig } from './session.ts'
 
 export interface DatabaseOptions {
-  /** `postgres://user:password@host:port/database` */
+  /** `postgres://user:password@host:port/database`; what else it may say: see parseDatabaseUrl. */
   url: string
   /** The service's own schema; made when missing. */
   schema: string
@@ -21,48 +24,55 @@ export interface DatabaseOptions {
 /**
  * A service's data source, not yet connected. Statements find their tables by the connection's search_path, so none of
  * them names a schema.
+ * @throws {DatabaseUrlError}
  */
 export function createDataSource({ url, schema, migrations, entities = [], poolSize, log }: DatabaseOptions): DataSource {
+  const session = new Session({
+    url,
+    schema,
+    applicationName: `sagabox ${schema}`,
+    settings: { lock_timeout: '5s', idle_in_transaction_session_timeout: '30s', statement_timeout: '12s' },
+    outage: new DatabaseOutage(schema, log)
+  })
+  const connection: SessionConfig = {
+    session,
+    query_timeout: QUERY_TIMEOUT_MS,
+    // Statements that do not wait for each other go to the server in one packet. Without it, pg would keep a connection whose
+    // query has timed out, and nothing sent over it would ever be answered.
+    pipeline: true
+  }
   return sayingAway(new DataSource({
     type: 'postgres',
-    url: withoutOptions(url),
+    driver: { Pool: SessionPool },
+    database: session.server.address.database,
     schema,
     entities: [...entities],
     migrations: migrations.flatMap(sqlMigrations),
     migrationsTableName: 'migrations',
-    applicationName: `sagabox ${schema}`,
     poolSize,
-    poolErrorHandler: (error: Error) => log.warn({ err: error, schema }, 'An idle database connection was lost'),
+    // The pool says it, once for an outage.
+    poolErrorHandler: () => {},
     extra: {
-      // Statements keep the plan of their first runs: one made for a table that was still small would read all of it for ever.
-      // A bitmap scan does not learn which index entries are dead.
-      options: sessionOptions(url, schema, '-c enable_seqscan=off -c enable_bitmapscan=off -c lock_timeout=5s -c idle_in_transaction_session_timeout=30s -c statement_timeout=12s'),
-      // Also how long work may wait for a connection of the pool before it counts as a database that is away.
-      connectionTimeoutMillis: 10_000,
-      query_timeout: QUERY_TIMEOUT_MS,
-      // Between the pool's listener and TypeORM's there is none for a moment: a server that stops just then would end the process.
-      onConnect: (client: Client) => void client.on('error', () => {}),
-      keepAlive: true,
-      // Statements that do not wait for each other go to the server in one packet. Without it, pg would keep a connection whose
-      // query has timed out, and nothing sent over it would ever be answered.
-      pipeline: true
+      ...connection,
+      // How long work may wait for a connection of the pool before it counts as a database that is away.
+      connectionTimeoutMillis: 10_000
     }
   }))
 }
 
 /**
  * Makes the schema, connects the pool and runs the pending migrations, one process at a time.
- * @throws whatever the database answers; the caller decides whether to try again
+ * @throws {UnfitSession} when the database answers and cannot be used; else whatever the database answers. The caller
+ * decides whether to try again
  */
 export async function connectDatabase(dataSource: DataSource, { url, schema, log }: DatabaseOptions): Promise<void> {
-  const lock = new Client({ connectionString: withoutOptions(url), options: sessionOptions(url, schema, '-c lock_timeout=5s'), connectionTimeoutMillis: 3000 })
-  lock.on('error', (error) => log.debug({ err: error, schema }, 'Migration lock connection lost'))
-  await lock.connect()
+  const lock = await firstConnection(new Session({ url, schema, applicationName: `sagabox ${schema}`, settings: { lock_timeout: '5s', statement_timeout: '12s' } }))
   try {
     await lock.query(`select pg_advisory_lock(hashtext('sagabox.migrate'), hashtext($1))`, [schema])
-    await lock.query(`create schema if not exists ${escapeIdentifier(schema)}`)
+    await makeSchema(lock, schema)
     await dataSource.initialize()
     for (const { name } of await dataSource.runMigrations({ transaction: 'each' })) log.info({ schema, migration: name }, 'Migrated')
+    await refuseMissingRights(lock, schema)
   } catch (error) {
     if (dataSource.isInitialized) await dataSource.destroy()
     throw error
@@ -74,62 +84,54 @@ export async function connectDatabase(dataSource: DataSource, { url, schema, log
 /** A bigint column as a number: never beyond Number.MAX_SAFE_INTEGER, which contracts and routes see to. */
 export const bigintAsNumber = { from: (value: string | null) => (value === null ? null : Number(value)), to: (value: number | null) => value }
 
-/** A migration without an answer for so long, ms, means the same. */
-const MIGRATION_TIMEOUT_MS = 24 * 3_600_000
-
 /** A query without an answer for so long, ms, means a dead connection, which pg then ends. The server gives up two seconds later, by statement_timeout. */
 const QUERY_TIMEOUT_MS = 10_000
 
-/**
- * Session settings as a connection option: the schema's tables are found without naming it, and a peer that vanished is
- * noticed in seconds, so that its locks (the relay's lead among them) do not outlive it by hours. Options in the URL,
- * which would replace ours, are kept beside them.
- */
-export function sessionOptions(url: string, schema: string, more: string): string {
-  const given = new URL(url).searchParams.get('options') ?? ''
-  return `${given} -c search_path=${schema} -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 ${more}`.trim()
+/** It finds out whether settings can go with the connection: tried again at once when they cannot. */
+async function firstConnection(session: Session): Promise<SessionClient> {
+  for (;;) {
+    const { takesOptions } = session.server
+    const client = new SessionClient({ session })
+    try {
+      await client.connect()
+      return client
+    } catch (error) {
+      if (session.server.takesOptions === takesOptions) throw error
+    }
+  }
 }
 
-export function withoutOptions(url: string): string {
-  const parsed = new URL(url)
-  parsed.searchParams.delete('options')
-  return parsed.href
+/** PostgreSQL asks for the right to create schemas also when there is nothing to create. */
+async function makeSchema(client: SessionClient, schema: string): Promise<void> {
+  const { rows } = await client.query<{ user: string; found: boolean; mayMake: boolean; mayFill: boolean }>(
+    `select current_user as "user", n.oid is not null as found, has_database_privilege(current_database(), 'create') as "mayMake",
+      coalesce(has_schema_privilege(n.oid, 'usage'), true) as "mayFill"
+    from (select) as one left join pg_namespace n on nspname = $1`,
+    [schema]
+  )
+  const { user, found, mayMake, mayFill } = rows[0]!
+  if (!found && !mayMake) {
+    throw new UnfitSession(
+      `the schema ${schema} is missing, and the role ${user} may not create schemas in the database ${client.database}: ` +
+        `expected "grant create on database ${client.database} to ${user}", or "create schema ${schema} authorization ${user}"`
+    )
+  }
+  if (!mayFill) throw new UnfitSession(`the role ${user} may not use the schema ${schema}: expected "grant usage, create on schema ${schema} to ${user}"`)
+  if (!found) await client.query(`create schema if not exists ${escapeIdentifier(schema)}`)
 }
 
-/** One TypeORM migration for each SQL file of a folder. */
-function sqlMigrations(folder: string): (new () => MigrationInterface)[] {
-  return readdirSync(folder)
-    .filter((file) => file.endsWith('.sql'))
-    .toSorted()
-    .map((file) => {
-      const [, digits, title] = /^(\d{12})-(.+)\.sql$/.exec(file) ?? []
-      if (!digits || !title) throw new Error(`${join(folder, file)}: expected a name like 202601311200-what-it-does.sql`)
-      const sql = readFileSync(join(folder, file), 'utf8')
-      const concurrent = /\bconcurrently\b/.test(sql)
-      return class {
-        // TypeORM orders migrations by the last thirteen digits of their name.
-        readonly name = `${title}-0${digits}`
-        /** What is built beside running work cannot be built in a transaction: a file of its own, safe to run again. */
-        readonly transaction = !concurrent
-        async up(runner: QueryRunner): Promise<void> {
-          const client = (await runner.connect()) as ClientBase
-          // As long as it takes: a large table is no dead connection, and its lock no deadlock.
-          const run = (text: string) => client.query({ text, query_timeout: MIGRATION_TIMEOUT_MS } as QueryConfig)
-          if (!concurrent) {
-            await run('set local statement_timeout = 0')
-            return void (await run(sql))
-          }
-          await run('set lock_timeout = 0; set statement_timeout = 0')
-          try {
-            for (const text of sql.split(/;\s*$/m).filter((part) => part.trim() !== '')) await run(text)
-          } finally {
-            await run('reset lock_timeout; reset statement_timeout')
-          }
-        }
-        /** Migrations only go forward: to undo one, write the next. */
-        async down(): Promise<void> {
-          throw new Error(`${title}: migrations only go forward`)
-        }
-      }
-    })
+/** Tables that another role has made: each of them is at least read and added to. */
+async function refuseMissingRights(client: SessionClient, schema: string): Promise<void> {
+  const { rows } = await client.query<{ user: string; name: string }>(
+    `select current_user as "user", relname as name from pg_class
+    where relnamespace = to_regnamespace($1) and relkind in ('r', 'p') and relname <> 'migrations'
+      and not (has_table_privilege(oid, 'select') and has_table_privilege(oid, 'insert')) order by relname limit 1`,
+    [escapeIdentifier(schema)]
+  )
+  if (rows.length === 0) return
+  const [{ user, name }] = rows as [(typeof rows)[0]]
+  throw new UnfitSession(
+    `the role ${user} may not read and write the table ${name} of the schema ${schema}, which another role has made: ` +
+      `expected "grant select, insert, update, delete on all tables in schema ${schema} to ${user}" and "grant usage on all sequences in schema ${schema} to ${user}"`
+  )
 }

@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto'
-import { Client } from 'pg'
+import type { Client } from 'pg'
 import { parameter } from './array-literal.ts'
 import { backoff, pause } from './batcher.ts'
-import { sessionOptions, withoutOptions } from './database.ts'
 import type { Log } from './log.ts'
 import type { OutboxRow } from './outbox.ts'
 import { OutboxSender, weightOf } from './outbox-sender.ts'
+import { Session, SessionClient } from './session.ts'
 import { Signal } from './signal.ts'
 import { statement } from './sql.ts'
 import type { Transport } from './transport.ts'
@@ -209,12 +209,8 @@ export class Relay {
    */
   async #session(works: () => void): Promise<void> {
     const { url, schema } = this.#options
-    const client = new Client({
-      connectionString: withoutOptions(url),
-      application_name: `sagabox relay ${schema}`,
-      // A generic plan must never read the whole of a table that is mostly dead rows: keep to the indexes.
-      options: sessionOptions(url, schema, '-c enable_seqscan=off -c enable_bitmapscan=off'),
-      keepAlive: true,
+    const client = new SessionClient({
+      session: new Session({ url, schema, applicationName: `sagabox relay ${schema}`, settings: { statement_timeout: '12s' } }),
       connectionTimeoutMillis: 3000,
       query_timeout: 10_000
     })
