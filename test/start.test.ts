@@ -86,13 +86,11 @@ t.test('the command line', async (t) => {
 t.test('an old Node is named first, by npm start, npm test and the build alike', async (t) => {
   const folder = await temporaryFolder(t)
   const old = join(folder, 'old.cjs')
-  const disguise = (version: string) => writeFile(old, `
-    Object.defineProperty(process, 'features', { value: { ...process.features, require_module: false } })
-    Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '${version}' } })`)
+  const disguise = (version: string) => writeFile(old, `Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '${version}' } })`)
   for (const program of ['scripts/start.mjs', 'scripts/prepare.mjs', 'dist/main.js']) {
     for (const version of ['18.20.8', '20.11.1', '22.11.0']) {
       await disguise(version)
-      const { status, stderr } = spawnSync(process.execPath, ['--require', old, program], { cwd: ROOT, encoding: 'utf8' })
+      const { status, stderr } = spawnSync(process.execPath, ['--no-experimental-require-module', '--require', old, program], { cwd: ROOT, encoding: 'utf8' })
       t.equal(status, 1)
       t.match(stderr, `This is Node ${version} (${process.execPath}); expected 20.19 or newer of 20, 22.12 or newer of 22, or a later one`)
     }
