@@ -61,8 +61,8 @@ export async function roomIn(folder: string): Promise<string> {
   if (!room) return ''
   const { bavail, bsize, ffree, files } = room
   const megabytes = Math.floor((bavail * bsize) / 2 ** 20)
-  if (megabytes < NEEDED_MB) return ` The file system of DATA_DIR (${folder}) has ${megabytes} MB left; PostgreSQL needs ${NEEDED_MB} to start.`
-  return files > 0 && ffree === 0 ? ` The file system of DATA_DIR (${folder}) has no inodes left.` : ''
+  if (megabytes < NEEDED_MB) return `. The file system of DATA_DIR (${folder}) has ${megabytes} MB left; PostgreSQL needs ${NEEDED_MB} to start.`
+  return files > 0 && ffree === 0 ? `. The file system of DATA_DIR (${folder}) has no inodes left.` : ''
 }
 
 /**

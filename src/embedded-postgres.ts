@@ -65,7 +65,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
 async function sayWhy(error: unknown, folder: string): Promise<never> {
   if (!(error instanceof Error) || error instanceof CannotStart || error.constructor !== Error) throw error
   const said = (error as { stderr?: string }).stderr?.trim() || error.message
-  throw new CannotStart(`DATA_DIR: PostgreSQL cannot be set up in ${folder}.${await roomIn(folder)}\n${said}`, { cause: error })
+  throw new CannotStart(`DATA_DIR: PostgreSQL cannot be set up in ${folder}${await roomIn(folder)}\n${said}`, { cause: error })
 }
 
 interface Prepared extends EmbeddedPostgresOptions {
@@ -96,7 +96,7 @@ async function startServer(prepared: Prepared): Promise<EmbeddedPostgres> {
       // Somebody took the port since we looked, or a server of a killed start came up since we looked.
       const again = /could not create any TCP\/IP sockets|lock file "postmaster.pid" already exists/.test(lastLines)
       if (again && attempt < ATTEMPTS) continue
-      throw new CannotStart(`PostgreSQL in ${data} did not start: ${(cause as Error).message}.${await roomIn(folder)}\n${lastLines}`, { cause })
+      throw new CannotStart(`PostgreSQL in ${data} did not start: ${(cause as Error).message}${await roomIn(folder)}\n${lastLines}`, { cause })
     }
     return running(server, urlOf(DATABASE), logFile, prepared)
   }

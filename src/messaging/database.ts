@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { Client, escapeIdentifier, type ClientBase, type QueryConfig } from 'pg'
 import { DataSource, type EntitySchema, type MigrationInterface, type QueryRunner } from 'typeorm'
 import type { Log } from './log.ts'
+import { warnOfUnknownMigrations } from './unknown-migrations.ts'
 
 export interface DatabaseOptions {
   /** `postgres://user:password@host:port/database` */
@@ -62,6 +63,7 @@ export async function connectDatabase(dataSource: DataSource, { url, schema, log
     await lock.query(`create schema if not exists ${escapeIdentifier(schema)}`)
     await dataSource.initialize()
     for (const { name } of await dataSource.runMigrations({ transaction: 'each' })) log.info({ schema, migration: name }, 'Migrated')
+    await warnOfUnknownMigrations(dataSource, schema, log)
   } catch (error) {
     if (dataSource.isInitialized) await dataSource.destroy()
     throw error
