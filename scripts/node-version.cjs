@@ -3,7 +3,7 @@
 'use strict'
 
 // Of what Sagabox loads, CommonJS packages require modules: 20.19 and 22.12 are the first that let them.
-if (process.features.require_module !== true) {
+if (!process.features.require_module) {
   var numbers = process.versions.node.split('.').map(Number)
   var major = numbers[0]
   var isNewEnough = major > 22 || (major === 22 && numbers[1] >= 12) || (major === 20 && numbers[1] >= 19)

@@ -1,6 +1,7 @@
 // Runs before `npm start` and `npm test`: installs the locked dependencies and, with the argument
 // `build`, compiles src/ to dist/. Silent when both are current. Plain Node only: node_modules may
 // not exist yet.
+// oxlint-disable-next-line import/no-unassigned-import -- it ends the process, or does nothing
 import './node-version.cjs'
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'

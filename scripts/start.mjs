@@ -1,5 +1,6 @@
 // `npm start`: prepares what is missing and runs the product in this process. Not npm's own `prestart`, which is left out
 // where install scripts are switched off and by some other package managers: then an old build would run.
+// oxlint-disable-next-line import/no-unassigned-import -- it ends the process, or does nothing
 import './node-version.cjs'
 import { readFileSync } from 'node:fs'
 import { prepare } from './prepare.mjs'

@@ -2,7 +2,7 @@
 // the checks before them.
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { relative, resolve } from 'node:path'
+import { relative, resolve as absolute } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { startPostgres } from '../test/fixtures/postgres.ts'
@@ -101,7 +101,7 @@ async function tap(environment: Record<string, string>): Promise<void> {
   const cli = `${root}node_modules/tap/dist/esm/run.mjs`
   buildTap(cli)
   await bundleTypebox()
-  let left = named.length > 0 ? named.flatMap((path) => testFiles(relative(root, resolve(path)))) : testFiles('test')
+  let left = named.length > 0 ? named.flatMap((path) => testFiles(relative(root, absolute(path)))) : testFiles('test')
   while (left.length > 0) {
     interrupted.signal.throwIfAborted()
     const ran = await runTap(cli, left, environment)

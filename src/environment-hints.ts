@@ -33,9 +33,9 @@ function resembles(name: string, setting: string): boolean {
 /** Letters to add, drop or change. */
 function distance(one: string, other: string): number {
   let above = Array.from({ length: other.length + 1 }, (_, index) => index)
-  for (const [row, letter] of [...one].entries()) {
+  for (const [row, letter] of one.split('').entries()) {
     const here = [row + 1]
-    for (const [column, against] of [...other].entries()) here.push(Math.min(here[column]! + 1, above[column + 1]! + 1, above[column]! + (letter === against ? 0 : 1)))
+    for (const [column, against] of other.split('').entries()) here.push(Math.min(here[column]! + 1, above[column + 1]! + 1, above[column]! + (letter === against ? 0 : 1)))
     above = here
   }
   return above.at(-1)!

@@ -18,7 +18,7 @@ export async function checkListenAddress(host: string, port: number): Promise<vo
 
 /** What a failure to listen means, or the error itself when it means something else. */
 export function cannotListen(host: string, port: number, error: NodeJS.ErrnoException): Error {
-  switch (error.code) {
+  switch (error.code ?? '') {
     case 'EADDRINUSE':
       return new ConfigError(`PORT: ${port} on ${host} is taken by another program; expected a free port`)
     case 'EACCES':

@@ -1,3 +1,4 @@
+// oxlint-disable-next-line import/no-unassigned-import -- it ends the process, or does nothing
 import './node-version.ts'
 import { resolve } from 'node:path'
 import { pino } from 'pino'

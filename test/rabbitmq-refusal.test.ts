@@ -3,7 +3,6 @@ import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type AddressInfo, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
-import type { Log } from '../src/messaging/log.ts'
 import { explainRefusal } from '../src/messaging/rabbitmq-refusal.ts'
 import { RabbitTransport } from '../src/messaging/rabbitmq-transport.ts'
 import { topology } from './fixtures/harbour.ts'
@@ -15,7 +14,7 @@ t.jobs = 4
 async function reasonFor(t: Test, url: string): Promise<string> {
   const logged = new Promise<string>((resolve) => {
     const log = { info() {}, debug() {}, error() {}, warn: ({ reason }: { reason: string }, message: string) => message.startsWith('Cannot reach RabbitMQ') && resolve(reason) }
-    const transport = new RabbitTransport({ url, topology, clientName: 'refused', log: log as unknown as Log })
+    const transport = new RabbitTransport({ url, topology, clientName: 'refused', log })
     t.teardown(() => transport.stop())
     transport.start(() => resolve('none: it let us in'))
   })

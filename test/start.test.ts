@@ -46,7 +46,7 @@ t.test('an address that cannot be listened on is named before anything is begun'
   }
   const PORT = `${await deadPort(t)}`
   t.match(await run(t, { PORT, DATA_DIR }), { code: 1, said: `PORT: ${PORT} on 127.0.0.1 is taken by another program; expected a free port` })
-  t.rejects(readdir(DATA_DIR), { code: 'ENOENT' }, 'no database was made')
+  await t.rejects(readdir(DATA_DIR), { code: 'ENOENT' }, 'no database was made')
 })
 
 t.test('a data folder that cannot be used is named, also where making folders never ends', async (t) => {

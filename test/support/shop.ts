@@ -104,7 +104,7 @@ export class Shop {
       if (answer.status !== 503) throw new Error(`${method} ${path} answered ${answer.status}: ${JSON.stringify(answer.body)}`)
     } catch (error) {
       if (!(error instanceof TypeError)) throw error
-      this.#refusal = String(error.cause ?? error)
+      this.#refusal = error.cause instanceof Error ? error.cause.message : error.message
     }
     return undefined
   }

@@ -8,7 +8,7 @@ export interface Waiting {
   /** Without progress, and on a machine that has little else to do: 60,000 unless given. */
   limitMs?: number
   /** What moves when something happens on the way there: while it does, the wait goes on. */
-  progress?(): unknown
+  progress?(): string | number
   /** What had happened until then, for whoever reads that it was in vain. */
   tell?(): string
 }
@@ -28,7 +28,7 @@ export async function until<T>(what: string, look: () => Promise<T | undefined |
     if (found !== undefined && found !== false) return found
     const mark = progress?.()
     if (patience.isOver(mark)) {
-      const happened = [mark === undefined ? '' : `it had come to ${String(mark)}`, tell?.() ?? ''].filter(Boolean)
+      const happened = [mark === undefined ? '' : `it had come to ${mark}`, tell?.() ?? ''].filter(Boolean)
       throw new Error([`Waited ${limitMs / 1000} s in vain until ${what}: looked ${looks} times in ${String(patience)}`, ...happened].join('\n'))
     }
     await new Promise((resolve) => setTimeout(resolve, Math.min(LATER_MS, Math.max(SOON_MS, (performance.now() - began) / 10))))
