@@ -18,7 +18,7 @@ else if (unknown !== undefined) {
       ? `Unknown option ${unknown}: expected --help, --version or names of services. Settings are environment variables: npm start -- --help`
       : `Unknown service ${unknown}: expected any of order, stock, payment, or none for all. More: npm start -- --help`)
   )
-  process.exitCode = 2
+  process.exitCode = unknown.startsWith('-') ? 2 : 1
 } else {
   await prepare(true)
   await import('../dist/main.js')

@@ -80,7 +80,7 @@ t.test('the command line', async (t) => {
   t.match(product('--help'), { status: 0, stdout: /^Usage: npm start -- \[service \.\.\.\]\n.*order, stock, payment.*RABBITMQ_URL.*Examples:/s, stderr: '' })
   t.match(product('--version'), { status: 0, stdout: /^\d+\.\d+\.\d+\n$/ })
   t.match(product('--port', '3001'), { status: 2, stderr: 'Sagabox cannot start.\nUnknown option --port: expected --help, --version or names of services. Settings are environment variables: npm start -- --help\n' })
-  t.match(product('orders'), { status: 2, stderr: 'Sagabox cannot start.\nUnknown service orders: expected any of order, stock, payment, or none for all. More: npm start -- --help\n' })
+  t.match(product('orders'), { status: 1, stderr: 'Sagabox cannot start.\nUnknown service orders: expected any of order, stock, payment, or none for all. More: npm start -- --help\n' })
 })
 
 t.test('an old Node is named first, by npm start, npm test and the build alike', async (t) => {
