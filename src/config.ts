@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url'
 import Type, { type Static } from 'typebox'
 import { Check, Errors } from 'typebox/value'
 import { parseDatabaseUrl } from './messaging/database-url.ts'
+import { CannotStart } from './cannot-start.ts'
 import { problemsOf } from './messaging/schema.ts'
 
 // A `/`, `#` or `%` as it is in a password makes another URL, or none; the parser's own error would print it.
@@ -12,6 +13,8 @@ const url = (schemes: string, name: string) =>
 // Read as psql reads it, which is more than a URL may be: several hosts, or none before a socket.
 const DatabaseUrl = Type.String({ pattern: '^(postgres|postgresql)://.+', description: 'a postgres:// URL, with user and password percent-encoded' })
 const DATABASE_URLS = ['databaseUrl', 'orderDatabaseUrl', 'stockDatabaseUrl', 'paymentDatabaseUrl'] as const
+const FOLDER = fileURLToPath(new URL('../config', import.meta.url))
+const MAPPING = `${FOLDER}/custom-environment-variables.json`
 
 const Config = Type.Object({
   host: Type.String({ minLength: 1, description: 'an address to listen on' }),
@@ -37,7 +40,7 @@ const Config = Type.Object({
 export type Config = Static<typeof Config>
 
 /** A setting that cannot be used; the message names it and says what was expected. */
-export class ConfigError extends Error {
+export class ConfigError extends CannotStart {
   override readonly name = 'ConfigError'
 }
 
@@ -46,25 +49,25 @@ export function redeliverySeconds({ redeliverySeconds: text }: Config): number[]
   return text === '' ? [] : text.split(',').map(Number)
 }
 
+const ENVIRONMENTS = ['production', 'test', 'development']
+
 /**
- * Reads config/*.json and the environment, once, at start.
+ * Reads config/*.json and the environment.
  * @throws ConfigError
  */
 export async function loadConfig(): Promise<Config> {
-  process.env.NODE_CONFIG_DIR ??= fileURLToPath(new URL('../config', import.meta.url))
-  process.env.SUPPRESS_NO_CONFIG_WARNING ??= 'true'
-  const { default: config } = await import('config')
-  const given = config.util.toObject() as Record<string, unknown>
-  const known = Object.fromEntries(Object.keys(Config.properties).flatMap((key) => (given[key] === undefined ? [] : [[key, given[key]]])))
+  const given = await readSources()
+  const known = Object.fromEntries(Object.keys(Config.properties).flatMap((key) => (given[key] === undefined ? [] : [[key, trimmed(given[key])]])))
   const variables = environmentVariables()
-  // The config package takes an empty variable for one that is not set.
+  // Of all others, an empty variable is one that is not set.
   if (process.env[variables.redeliverySeconds!] === '') known.redeliverySeconds = ''
   const value = withNumbers(known)
   if (Check(Config, value)) return withDatabaseUrls(value, variables)
   const lines = problemsOf(Errors(Config, value)).map(({ field }) => {
     const key = field.slice(1) as keyof typeof Config.properties
     const shown = key.endsWith('Url') || key === 'stripeSecretKey' ? '' : `, got ${JSON.stringify(given[key])}`
-    return `${variables[key] ?? key}: expected ${(Config.properties[key] as { description?: string } | undefined)?.description ?? 'another value'}${shown}`
+    const quoted = /^(["']).*\1$/s.test(String(known[key])) ? '. The quotes around it are part of the value: leave them out' : ''
+    return `${variables[key] ?? key}: expected ${(Config.properties[key] as { description?: string } | undefined)?.description ?? 'another value'}${shown}${quoted}`
   })
   throw new ConfigError([...new Set(lines)].join('\n'))
 }
@@ -99,6 +102,32 @@ function withTls(given: string): string {
   return `${given}${given.includes('?') ? '&' : '?'}${tls.toString()}`
 }
 
+/**
+ * default.json, the one of NODE_ENV, local.json, then the environment. Each is named here: by itself the config package
+ * also listens to NODE_CONFIG, NODE_CONFIG_DIR, NODE_APP_INSTANCE and to files named after HOST, which other programs set.
+ */
+async function readSources(): Promise<Record<string, unknown>> {
+  const { Load } = await import('config/lib/util.js')
+  const load = new Load({ configDir: FOLDER, hostName: '', nodeEnv: [] })
+  try {
+    for (const name of ['default', nodeEnvironment(), 'local']) load.loadFile(`${FOLDER}/${name}.json`)
+  } catch (error) {
+    throw new ConfigError((error as Error).message)
+  }
+  const set = Object.entries(environmentVariables()).flatMap(([key, name]) => (process.env[name] ? [[key, process.env[name]]] : []))
+  return { ...load.config, ...Object.fromEntries(set) }
+}
+
+function nodeEnvironment(): string {
+  const name = process.env['NODE_ENV']?.trim() ?? ''
+  return ENVIRONMENTS.includes(name) ? name : 'development'
+}
+
+/** Files and forms leave spaces and line ends around values. What is nothing but those is not taken for unset. */
+function trimmed(value: unknown): unknown {
+  return typeof value === 'string' ? value.trim() || value : value
+}
+
 /** The environment holds only text: "8080" is meant as a number, and nothing else is. */
 function withNumbers(given: Record<string, unknown>): Record<string, unknown> {
   const isNumber = (key: string) => ['number', 'integer'].includes((Config.properties[key as keyof typeof Config.properties] as { type?: string }).type ?? '')
@@ -116,6 +145,6 @@ function isUrl(text: string): boolean {
 }
 
 /** Setting -> the environment variable it is read from. */
-function environmentVariables(): Record<string, string> {
-  return JSON.parse(readFileSync(`${process.env.NODE_CONFIG_DIR}/custom-environment-variables.json`, 'utf8')) as Record<string, string>
+export function environmentVariables(): Record<string, string> {
+  return JSON.parse(readFileSync(MAPPING, 'utf8')) as Record<string, string>
 }

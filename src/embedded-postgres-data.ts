@@ -1,34 +1,68 @@
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { access, constants, mkdir, mkdtemp, open, readdir, readFile, realpath, rename, rm, stat, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { access, constants, mkdir, mkdtemp, open, readdir, readFile, realpath, rename, rm, stat, statfs, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
+import { CannotStart } from './cannot-start.ts'
 import type { PostgresPrograms } from './embedded-postgres-programs.ts'
 
 /** The database's only user. */
 export const USER = 'sagabox'
 const PASSWORD_FILE = 'sagabox-password'
+/** A new database takes 40 MB, its next two segments of WAL 32, and a start some more. */
+const NEEDED_MB = 100
+
+/** A longer path is too long for PostgreSQL, which has 1024 bytes for each of the files it names. */
+const LONGEST_PATH = 900
 
 /**
  * Creates the folder for everything the server keeps, when missing.
  * @returns its one true path
- * @throws {Error} when this user cannot write to it, or the data in it is another user's
+ * @throws {CannotStart} naming DATA_DIR when it is no folder, when this user cannot write to it, or the data in it is
+ * another user's
  */
 export async function openFolder(dataDir: string): Promise<string> {
   try {
-    await mkdir(dataDir, { recursive: true })
+    await makeFolder(dataDir)
     await access(dataDir, constants.R_OK | constants.W_OK | constants.X_OK)
     const folder = await realpath(dataDir)
+    const bytes = Buffer.byteLength(folder)
+    if (bytes > LONGEST_PATH) throw new Error(`its path has ${bytes} bytes, and PostgreSQL takes ${LONGEST_PATH}`)
     const { uid } = await stat(join(folder, 'postgres')).catch(() => ({ uid: undefined }))
     const me = process.getuid?.()
     if (uid !== undefined && me && uid !== me) throw new Error(`its data belongs to the user with uid ${uid}`)
     return folder
   } catch (cause) {
-    throw new Error(
-      `Sagabox cannot use the data folder ${dataDir} as this user: ${(cause as Error).message}. Start it as root or as the folder's owner, or set DATA_DIR to another folder.`,
+    throw new CannotStart(
+      `DATA_DIR: Sagabox cannot use the data folder ${dataDir} as this user: ${(cause as Error).message}. Start it as root or as the folder's owner, or set DATA_DIR to another folder.`,
       { cause }
     )
   }
+}
+
+/** One folder after the other: on a file system that makes none, such as /proc, Node's recursive mkdir tries for ever. */
+async function makeFolder(path: string): Promise<void> {
+  const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error
+    return undefined
+  })
+  if (found?.isDirectory()) return
+  if (found) throw new Error(`${path} is not a folder`)
+  await makeFolder(dirname(path))
+  await mkdir(path).catch((error: NodeJS.ErrnoException) => {
+    // Another process was quicker.
+    if (error.code !== 'EEXIST') throw error
+  })
+}
+
+/** Words about a file system with little room, as what fails there seldom says so itself; else nothing. */
+export async function roomIn(folder: string): Promise<string> {
+  const room = await statfs(folder).catch(() => undefined)
+  if (!room) return ''
+  const { bavail, bsize, ffree, files } = room
+  const megabytes = Math.floor((bavail * bsize) / 2 ** 20)
+  if (megabytes < NEEDED_MB) return `. The file system of DATA_DIR (${folder}) has ${megabytes} MB left; PostgreSQL needs ${NEEDED_MB} to start.`
+  return files > 0 && ffree === 0 ? `. The file system of DATA_DIR (${folder}) has no inodes left.` : ''
 }
 
 /**

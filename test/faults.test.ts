@@ -7,7 +7,7 @@ import { hunt, mutants } from './faults/mutants.ts'
 
 const SEED = 1
 
-t.setTimeout(300_000)
+t.setTimeout(1_500_000)
 // Most of what follows is waiting: for processes to start, for claims of dead ones to run out.
 t.jobs = 3
 

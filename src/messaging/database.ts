@@ -7,6 +7,7 @@ import type { Log } from './log.ts'
 import { sqlMigrations } from './migrations.ts'
 import { SessionPool } from './session-pool.ts'
 import { Session, SessionClient, type SessionConfig } from './session.ts'
+import { warnOfUnknownMigrations } from './unknown-migrations.ts'
 
 export interface DatabaseOptions {
   /** `postgres://user:password@host:port/database`; what else it may say: see parseDatabaseUrl. */
@@ -73,6 +74,7 @@ export async function connectDatabase(dataSource: DataSource, { url, schema, log
     await dataSource.initialize()
     for (const { name } of await dataSource.runMigrations({ transaction: 'each' })) log.info({ schema, migration: name }, 'Migrated')
     await refuseMissingRights(lock, schema)
+    await warnOfUnknownMigrations(dataSource, schema, log)
   } catch (error) {
     if (dataSource.isInitialized) await dataSource.destroy()
     throw error

@@ -7,6 +7,7 @@ import { CLOSE_TIMEOUT_MS, closeConnection, keepAlive, openChannel, SETUP_TIMEOU
 import { whyUnreachable } from './rabbitmq-look.ts'
 import { isNack, RabbitPublisher } from './rabbitmq-publisher.ts'
 import { Blame } from './rabbitmq-blame.ts'
+import { explainRefusal } from './rabbitmq-refusal.ts'
 import { packWrites, surviveProperties } from './rabbitmq-socket.ts'
 import { RabbitSubscription } from './rabbitmq-subscription.ts'
 import { survey, type Finding } from './rabbitmq-survey.ts'
@@ -200,7 +201,8 @@ export class RabbitTransport implements Transport {
       return connection
     } catch (error) {
       // Rascal hides of the URL what follows the password's last colon.
-      const reason = ((error as Error).message || String(error)).replaceAll(/amqps?:\/\/\S+/g, this.address)
+      const said = ((error as Error).message || String(error)).replaceAll(/amqps?:\/\/\S+/g, this.address)
+      const reason = await explainRefusal(said, this.#options.url)
       // One line for an outage, however often it is tried and whoever tries.
       if (reason !== this.#complaint && !this.#stopping.signal.aborted) this.#options.log.warn({ reason }, 'Cannot reach RabbitMQ; trying again until it answers')
       this.#complaint = reason

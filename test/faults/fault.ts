@@ -81,7 +81,7 @@ export async function play(scope: Scope, fault: Fault, { bank, transport, edits,
   placing.catch(() => {})
   const expected = Object.values(failpoints).flat().length
   const inject = fault.inject ?? (async () => {
-    await until(`${fault.name}: it happened ${expected} times`, async () => site.killed === expected, FAILPOINTS_MS)
+    await until(`${fault.name}: it happened ${expected} times`, async () => site.killed === expected, { limitMs: FAILPOINTS_MS, progress: () => `${site.killed} times` })
     return expected
   })
   const times = await Promise.race([inject({ scope, site, shop, broken, random }), placing.then(() => new Promise<never>(() => {}))]).finally(() => (over = true))

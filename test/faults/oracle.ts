@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { QueueState } from '../fixtures/rabbitmq.ts'
 import type { Answer, Api } from '../support/api.ts'
 import { ledgerFaults, type LedgerEntry } from '../support/stripe-stand-in.ts'
+import { Patience } from '../support/patience.ts'
 import { until } from '../support/until.ts'
 
 const SERVICES = ['order', 'stock', 'payment']
@@ -124,7 +125,7 @@ function expectNone(broken: string[], rule: string, wrong: readonly string[]): v
 
 /** Waits until all has ended, or what has not ended no longer moves. Returns what is wrong when patience ends first. */
 async function quiet(client: pg.Client, { queues, patience }: Evidence): Promise<string[]> {
-  const deadline = Date.now() + patience
+  const end = new Patience(patience)
   let last = ''
   let since = Date.now()
   for (;;) {
@@ -136,7 +137,7 @@ async function quiet(client: pg.Client, { queues, patience }: Evidence): Promise
     const mayRest = Number(asking) + Number(sending) + Number(open) === 0 || Date.now() - since > STUCK_MS
     // Costs more than the query, so it is asked last.
     if (mayRest && (await queues?.())?.every(({ messages }) => messages === 0) !== false) return []
-    if (Date.now() > deadline) return [`${COMES_TO_REST}: not so within ${patience} ms: ${picture}`]
+    if (end.isOver()) return [`${COMES_TO_REST}: not so within ${String(end)}: ${picture}`]
     await sleep(LOOK_MS)
   }
 }

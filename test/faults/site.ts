@@ -160,11 +160,13 @@ export class Site {
   }
 
   async ready(name: string): Promise<void> {
+    let said = ''
     await until(`${name} is ready`, async () => {
       if (this.accidents.length > 0) throw new Error(this.accidents[0])
-      const { url } = await this.program(name)
-      return fetch(`${url}/health/ready`).then(({ status }) => status === 200, () => false)
-    })
+      const program = await this.program(name)
+      said = program.lastWords
+      return fetch(`${program.url}/health/ready`).then(({ status }) => status === 200, () => false)
+    }, { tell: () => said })
   }
 
   /** Ends a process. */

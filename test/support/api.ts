@@ -61,10 +61,12 @@ export class Api {
 
   /** Waits until the order has ended and nothing is left to undo. Returns its saga. */
   settled(orderId: string): Promise<Answer['body']> {
-    return until(`order ${orderId} has settled`, async () => {
-      const saga = await this.get(`/sagas/${orderId}`)
-      return (saga.state === 'Completed' || saga.state === 'Failed.settled') && saga
-    })
+    let last: Answer['body']
+    const look = async () => {
+      last = await this.get(`/sagas/${orderId}`)
+      return (last.state === 'Completed' || last.state === 'Failed.settled') && last
+    }
+    return until(`order ${orderId} has settled`, look, { progress: () => `${last?.state}, after ${last?.history?.length} steps`, tell: () => JSON.stringify(last?.waitingFor) ?? '' })
   }
 
   #baseOf(path: string): string {

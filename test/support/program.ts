@@ -68,7 +68,7 @@ export class Program {
   }
 
   ready(): Promise<unknown> {
-    return until('the program is ready', async () => (await fetch(`${this.url}/health/ready`)).status === 200)
+    return until('the program is ready', async () => (await fetch(`${this.url}/health/ready`)).status === 200, { tell: () => this.lastWords })
   }
 
   logged(which: (line: LogLine) => boolean): LogLine[] {

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Api, type Answer } from './api.ts'
-import { until } from './until.ts'
+import { until, type Waiting } from './until.ts'
 
 /** How long a customer thinks before another order, when enough have been placed, ms. */
 const TRICKLE_MS = 200
@@ -28,6 +28,8 @@ export class Shop {
   readonly #byKey = new Map<string, Set<string>>()
   #placed = 0
   #answered = 0
+  /** The last answer that was none, or why there was none. */
+  #refusal = ''
 
   constructor(options: ShopOptions) {
     this.#options = options
@@ -41,7 +43,7 @@ export class Shop {
 
   async open(): Promise<void> {
     const { products, putIn } = this.#options
-    for (const productId of products) await until(`${productId} is on the shelf`, () => this.#put(productId, putIn))
+    for (const productId of products) await until(`${productId} is on the shelf`, () => this.#put(productId, putIn), this.#waiting)
   }
 
   /** Places orders: so many as fast as can be, then a trickle until it is enough. */
@@ -59,11 +61,16 @@ export class Shop {
   /** Places one order that goes through, and returns its id. */
   async placeOne(): Promise<string> {
     const index = this.#placed++
-    return (await until(`order ${index} is answered`, () => this.#order(index, `order-${index}`))).orderId
+    return (await until(`order ${index} is answered`, () => this.#order(index, `order-${index}`), this.#waiting)).orderId
   }
 
   answered(count: number): Promise<unknown> {
-    return until(`${count} orders are answered`, async () => this.#answered >= count)
+    return until(`${count} orders are answered`, async () => this.#answered >= count, this.#waiting)
+  }
+
+  /** While others are answered, one that is not yet may wait. */
+  get #waiting(): Waiting {
+    return { progress: () => `${this.#answered} orders answered`, tell: () => `${this.#placed} placed; the last refusal: ${this.#refusal || 'none'}` }
   }
 
   /** A request whose answer was lost may have made it: then the next is told that it is there. */
@@ -74,7 +81,7 @@ export class Shop {
 
   async #place(index: number): Promise<void> {
     if (index % 10 === 0) await this.#order(index)
-    else await until(`order ${index} is answered`, () => this.#order(index, `order-${index}`))
+    else await until(`order ${index} is answered`, () => this.#order(index, `order-${index}`), this.#waiting)
     this.#answered++
   }
 
@@ -99,9 +106,11 @@ export class Shop {
       const api = await this.#options.api()
       const answer = await api.call(method, path, body, headers)
       if (answer.status < 300 || answer.status === done) return answer.body
+      this.#refusal = `${answer.status} ${answer.text}`
       if (answer.status !== 503) throw new Error(`${method} ${path} answered ${answer.status}: ${JSON.stringify(answer.body)}`)
     } catch (error) {
       if (!(error instanceof TypeError)) throw error
+      this.#refusal = error.cause instanceof Error ? error.cause.message : error.message
     }
     return undefined
   }
