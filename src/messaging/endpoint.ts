@@ -9,6 +9,7 @@ import { claim, claimAsNew, isAnyClaimed } from './inbox.ts'
 import type { Log } from './log.ts'
 import type { Contract, Message } from './message.ts'
 import type { Outbox } from './outbox.ts'
+import { Reading } from './reading.ts'
 import { DEFAULT_RETRY, isWorthRetrying, NotRetryable, waitOrSplit, type RetryPolicy } from './retry.ts'
 import { isUnavailable } from './sql.ts'
 import type { EndpointTopology } from './topology.ts'
@@ -68,6 +69,7 @@ interface PutOff {
 export class Endpoint {
   readonly #options: EndpointOptions
   readonly #reader: EnvelopeReader
+  readonly #reading = new Reading()
   readonly #batchers = new Map<Contract, Batcher<Received>>()
   readonly #puttingOff: Batcher<PutOff>
   readonly #deadLetters: DeadLetterSender
@@ -116,6 +118,7 @@ export class Endpoint {
     this.#stopping.abort()
     // Deliveries end at once; the cancel itself waits until all that was handed out is settled below.
     const cancelled = this.#subscription?.cancel()
+    for (const delivery of this.#reading.stop()) delivery.requeue()
     for (const batcher of new Set(this.#batchers.values())) for (const { delivery } of await batcher.stop()) delivery.requeue()
     for (const { received } of await this.#puttingOff.stop()) received.delivery.requeue()
     await this.#deadLetters.stop()
@@ -132,6 +135,10 @@ export class Endpoint {
 
   #receive(delivery: Delivery): void {
     if (this.#stopping.signal.aborted) return delivery.requeue()
+    this.#reading.take(delivery, (one) => this.#read(one))
+  }
+
+  #read(delivery: Delivery): void {
     let message: Message
     try {
       message = this.#reader.read(delivery.payload, delivery.contentType)
