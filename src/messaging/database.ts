@@ -14,14 +14,26 @@ export interface DatabaseOptions {
   entities?: readonly EntitySchema[]
   /** Connections in the pool. */
   poolSize: number
+  /** How long a statement, a lock and a connection are waited for; DEFAULT_PATIENCE when not given. */
+  patience?: Patience
   log: Log
 }
+
+export interface Patience {
+  statementMs: number
+  lockMs: number
+  /** For a connection of the pool, or from the server: then the database counts as away. */
+  connectionMs: number
+}
+
+/** Of handlers and workers, which have nobody waiting. */
+const DEFAULT_PATIENCE: Patience = { statementMs: 12_000, lockMs: 5000, connectionMs: 10_000 }
 
 /**
  * A service's data source, not yet connected. Statements find their tables by the connection's search_path, so none of
  * them names a schema.
  */
-export function createDataSource({ url, schema, migrations, entities = [], poolSize, log }: DatabaseOptions): DataSource {
+export function createDataSource({ url, schema, migrations, entities = [], poolSize, patience = DEFAULT_PATIENCE, log }: DatabaseOptions): DataSource {
   return new DataSource({
     type: 'postgres',
     url: withoutOptions(url),
@@ -35,9 +47,8 @@ export function createDataSource({ url, schema, migrations, entities = [], poolS
     extra: {
       // Statements keep the plan of their first runs: one made for a table that was still small would read all of it for ever.
       // A bitmap scan does not learn which index entries are dead.
-      options: sessionOptions(url, schema, '-c enable_seqscan=off -c enable_bitmapscan=off -c lock_timeout=5s -c idle_in_transaction_session_timeout=30s -c statement_timeout=12s'),
-      // Also how long work may wait for a connection of the pool before it counts as a database that is away.
-      connectionTimeoutMillis: 10_000,
+      options: sessionOptions(url, schema, `-c enable_seqscan=off -c enable_bitmapscan=off -c lock_timeout=${patience.lockMs} -c idle_in_transaction_session_timeout=30s -c statement_timeout=${patience.statementMs}`),
+      connectionTimeoutMillis: patience.connectionMs,
       query_timeout: QUERY_TIMEOUT_MS,
       // Between the pool's listener and TypeORM's there is none for a moment: a server that stops just then would end the process.
       onConnect: (client: Client) => void client.on('error', () => {}),
