@@ -52,6 +52,7 @@ async function run(config: Config, names: readonly ServiceName[], settings: Sett
     settings,
     host: config.host,
     port: config.port,
+    app: { maxConnections: config.maxConnections, publicUrl: config.publicUrl },
     log
   }).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'EADDRINUSE') throw new ConfigError(`PORT: ${config.port} on ${config.host} is taken by another program; expected a free port`)
