@@ -67,10 +67,15 @@ export async function buildApp(
       ]
     }
   })
-  // With a slash at its end the page finds its files wherever a proxy has put it.
-  await app.register(swaggerUi, { routePrefix: '/docs', indexPrefix: publicPath })
+  // Links go from where the page is, so that it finds its files wherever a proxy has put it: with a slash at its end.
+  await app.register(swaggerUi, {
+    routePrefix: '/docs',
+    uiHooks: {
+      onRequest: (request, reply, next) => (request.url.split('?', 1)[0] === '/docs' ? void reply.redirect('docs/') : next())
+    }
+  })
   app.after(() => register(app))
   app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger())
-  app.get('/', { schema: { hide: true } }, (_request, reply) => reply.redirect(publicPath === '' ? './docs/' : `${publicPath}/docs/`))
+  app.get('/', { schema: { hide: true } }, (_request, reply) => reply.redirect('docs/'))
   return app
 }

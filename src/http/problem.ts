@@ -50,8 +50,13 @@ export function useProblems(app: FastifyInstance): void {
   // Node answers these by itself, with nothing in the answer.
   app.addHook('onRequest', (request, _reply, next) => next(hostProblem(request)))
   app.server.on('checkExpectation', (_request: IncomingMessage, answer: ServerResponse) => {
-    answer.writeHead(417, { 'content-type': 'application/problem+json', connection: 'close' })
-    answer.end(JSON.stringify(problem(417, 'This server meets no expectation but 100-continue')))
+    const body = JSON.stringify(problem(417, 'This server meets no expectation but 100-continue'))
+    answer.writeHead(417, {
+      'content-type': 'application/problem+json',
+      'content-length': Buffer.byteLength(body),
+      connection: 'close'
+    })
+    answer.end(body)
   })
   app.setNotFoundHandler((request: FastifyRequest, reply) => send(reply, 404, `There is no ${request.method} ${request.url.split('?', 1)[0]}; GET /docs lists what there is`))
 }

@@ -13,10 +13,12 @@ interface Lasting {
 /** Logs why requests are refused: a line when it begins, one a minute while it lasts, one when it is over. */
 export class Refusals {
   readonly #log: FastifyBaseLogger
+  readonly #periodMs: number
   readonly #lasting = new Map<string, Lasting>()
 
-  constructor(log: FastifyBaseLogger) {
+  constructor(log: FastifyBaseLogger, periodMs = PERIOD_MS) {
     this.#log = log
+    this.#periodMs = periodMs
   }
 
   /** @param cause the line; the same for all that are one outage */
@@ -28,7 +30,7 @@ export class Refusals {
       return
     }
     this.#log.warn(details, `${cause}; requests are refused. Further ones are counted`)
-    const timer = setInterval(() => this.#look(cause), PERIOD_MS).unref()
+    const timer = setInterval(() => this.#look(cause), this.#periodMs).unref()
     this.#lasting.set(cause, { more: 0, refused: 1, timer })
   }
 
@@ -36,7 +38,7 @@ export class Refusals {
     const lasting = this.#lasting.get(cause)!
     const { more, refused, timer } = lasting
     if (more > 0) {
-      this.#log.warn({ more, refused }, `${cause}; ${more} more requests were refused in ${PERIOD_MS / 1000} s`)
+      this.#log.warn({ more, refused }, `${cause}; ${more} more requests were refused in ${this.#periodMs / 1000} s`)
       lasting.more = 0
       return
     }
