@@ -57,7 +57,9 @@ interface ServiceDefinition {
 
 const DEFINITIONS: Record<ServiceName, ServiceDefinition> = { order: orderService, stock: stockService, payment: paymentService }
 
-/** Connections a service keeps for new orders, handlers and workers; the relay has one of its own. */
+/**
+ * Connections a service keeps for new orders, handlers and workers; the relay has one of its own.
+ */
 const POOL_SIZE = 10
 /**
  * Connections for everything else that is asked by HTTP. Few, and soon given up: twenty searches at

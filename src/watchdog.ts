@@ -15,7 +15,8 @@ interface Watch {
 }
 
 /**
- * Ends this process by SIGKILL when its event loop stands still for so long and finishes nothing meanwhile: a handler that never comes back would keep the
+ * Ends this process by SIGKILL when its event loop stands still for so long and finishes nothing
+ * meanwhile: a handler that never comes back would keep the
  * process from everything, and its messages from ever being recognised as deadly. Whoever runs the process starts it again.
  * Time in which the whole process was stopped or the machine asleep does not count.
  */

@@ -11,13 +11,19 @@ import { useTypeBox } from './validate.ts'
 /** A request has so long to arrive, ms, body included; looked at as often as CHECK_MS says. */
 const REQUEST_MS = 30_000
 const CHECK_MS = 5000
-/** A client that takes nothing of an answer for so long, ms, is cut off: what it does not take is kept in memory. */
+/**
+ * A client that takes nothing of an answer for so long, ms, is cut off: what it does not take is
+ * kept in memory.
+ */
 const STALLED_MS = 60_000
 
 export interface AppOptions {
   /** Connections at once; as many as the system allows when not given. */
   maxConnections?: number
-  /** How clients see the server, with the prefix that a proxy takes away: `https://example.com/shop`. */
+  /**
+   * How clients see the server, with the prefix that a proxy takes away:
+   * `https://example.com/shop`.
+   */
   publicUrl?: string
 }
 
@@ -67,11 +73,15 @@ export async function buildApp(
       ]
     }
   })
-  // Links go from where the page is, so that it finds its files wherever a proxy has put it: with a slash at its end.
+  // Links go from where the page is, so that it finds its files wherever a proxy has put it: with a
+  // slash at its end.
   await app.register(swaggerUi, {
     routePrefix: '/docs',
     uiHooks: {
-      onRequest: (request, reply, next) => (request.url.split('?', 1)[0] === '/docs' ? void reply.redirect('docs/') : next())
+      onRequest: ({ url }, reply, next) => {
+        if (url.split('?', 1)[0] !== '/docs') return next()
+        void reply.redirect('docs/')
+      }
     }
   })
   app.after(() => register(app))

@@ -13,8 +13,12 @@ export function withoutNulls(schema: TSchema, value: unknown): unknown {
 
 function stripped(schema: Described | undefined, value: unknown): unknown {
   if (!schema || typeof value !== 'object' || value === null) return value
-  if (Array.isArray(value)) return schema.items ? value.map((item) => stripped(schema.items, item)) : value
+  if (Array.isArray(value)) return value.map((item) => stripped(schema.items, item))
   const { properties = {}, required = [] } = schema
-  const isAbsent = (name: string, field: unknown) => field === null && Object.hasOwn(properties, name) && !required.includes(name)
-  return Object.fromEntries(Object.entries(value).flatMap(([name, field]) => (isAbsent(name, field) ? [] : [[name, stripped(Object.hasOwn(properties, name) ? properties[name] : undefined, field)]])))
+  const known = (name: string) => (Object.hasOwn(properties, name) ? properties[name] : undefined)
+  return Object.fromEntries(
+    Object.entries(value)
+      .filter(([name, field]) => field !== null || !known(name) || required.includes(name))
+      .map(([name, field]) => [name, stripped(known(name), field)])
+  )
 }

@@ -1,6 +1,9 @@
 import type { FastifyInstance } from 'fastify'
 
-/** Names each operation in the documentation after its method and path: generated clients call it so. */
+/**
+ * Names each operation in the documentation after its method and path: generated clients call it
+ * so.
+ */
 export function useOperationIds(app: FastifyInstance): void {
   app.addHook('onRoute', ({ method, url, schema }) => {
     if (!schema || schema.hide || method === 'HEAD') return
@@ -10,7 +13,8 @@ export function useOperationIds(app: FastifyInstance): void {
 
 /** `POST /orders/:orderId/cancel` -> `postOrdersByOrderIdCancel` */
 function operationId(method: string, url: string): string {
-  const words = url.split(/[/-]/).filter(Boolean).map((part) => (part.startsWith(':') ? `By${capital(part.slice(1))}` : capital(part)))
+  const parts = url.split(/[/-]/).filter(Boolean)
+  const words = parts.map((part) => capital(part.replace(/^:(.)/, (_, first: string) => `by${capital(first)}`)))
   return `${method.toLowerCase()}${words.join('')}`
 }
 

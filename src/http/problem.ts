@@ -61,12 +61,18 @@ export function useProblems(app: FastifyInstance): void {
   app.setNotFoundHandler((request: FastifyRequest, reply) => send(reply, 404, `There is no ${request.method} ${request.url.split('?', 1)[0]}; GET /docs lists what there is`))
 }
 
-function hostProblem({ headers: { host }, raw: { httpVersion } }: FastifyRequest): HttpProblem | undefined {
-  return host === undefined && httpVersion === '1.1' ? new HttpProblem(400, 'The request has no Host header; HTTP/1.1 expects one') : undefined
+function hostProblem({ headers: { host }, raw: { httpVersion } }: FastifyRequest) {
+  if (host !== undefined || httpVersion !== '1.1') return undefined
+  return new HttpProblem(400, 'The request has no Host header; HTTP/1.1 expects one')
 }
 
 /** Answers with the problem document of an error. */
-export function sendProblem(error: FastifyError, request: FastifyRequest, reply: FastifyReply, refusals?: Refusals): FastifyReply {
+export function sendProblem(
+  error: FastifyError,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  refusals?: Refusals
+): FastifyReply {
   if (error instanceof HttpProblem) return send(reply, error.status, error.message, error.errors)
   if (isBusy(error)) {
     refusals?.refused('No database connection became free in time', { reqId: request.id })
@@ -83,14 +89,20 @@ export function sendProblem(error: FastifyError, request: FastifyRequest, reply:
     refusals?.refused('Other transactions were in the way each time', { err: error, reqId: request.id })
     return send(reply, 503, 'Others are changing the same thing; try again')
   }
-  if (isBadData(error)) return send(reply, 400, 'The request holds a value that cannot be stored or looked up; expected text without control characters, and numbers within their limits')
+  if (isBadData(error)) {
+    const found = 'The request holds a value that cannot be stored or looked up'
+    return send(reply, 400, `${found}; expected text without control characters, numbers within limits`)
+  }
   const status = error.statusCode ?? 500
   if (status < 500) return send(reply, status, error.message)
   request.log.error({ err: error, reqId: request.id }, 'Request failed')
   return send(reply, 500, 'Something went wrong here; the log has the cause under this request id: ' + request.id)
 }
 
-/** The pool had no connection to give within its time: its connections are there, and others use them. */
+/**
+ * The pool had no connection to give within its time: its connections are there, and others use
+ * them.
+ */
 function isBusy(error: Error): boolean {
   return /timeout exceeded when trying to connect/.test(error.message)
 }

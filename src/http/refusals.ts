@@ -1,6 +1,9 @@
 import type { FastifyBaseLogger } from 'fastify'
 
-/** How often a lasting cause is mentioned again, and how long without a refusal until it counts as over, ms. */
+/**
+ * How often a lasting cause is mentioned again, and how long without a refusal until it counts as
+ * over, ms.
+ */
 const PERIOD_MS = 60_000
 
 interface Lasting {
@@ -10,7 +13,10 @@ interface Lasting {
   timer: NodeJS.Timeout
 }
 
-/** Logs why requests are refused: a line when it begins, one a minute while it lasts, one when it is over. */
+/**
+ * Logs why requests are refused: a line when it begins, one a minute while it lasts, one when it is
+ * over.
+ */
 export class Refusals {
   readonly #log: FastifyBaseLogger
   readonly #periodMs: number

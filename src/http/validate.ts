@@ -9,7 +9,8 @@ const PARTS: Record<string, string> = { body: 'body', querystring: 'query', para
 
 /**
  * Validates requests against their TypeBox schemas, strictly: a body is taken as it is (no "5" for 5, no unknown field
- * dropped in silence), but for null in an optional field, which means that it is absent. A query can hold nothing but text: there, and only there, digits are taken for an integer.
+ * dropped in silence), but for null in an optional field, which means that it is absent. A query
+ * can hold nothing but text: there, and only there, digits are taken for an integer.
  */
 export function useTypeBox(app: FastifyInstance): void {
   app.setValidatorCompiler<TSchema>(({ schema, httpPart = 'body' }) => {

@@ -14,7 +14,9 @@ export interface DatabaseOptions {
   entities?: readonly EntitySchema[]
   /** Connections in the pool. */
   poolSize: number
-  /** How long a statement, a lock and a connection are waited for; DEFAULT_PATIENCE when not given. */
+  /**
+   * How long a statement, a lock and a connection are waited for; DEFAULT_PATIENCE when not given.
+   */
   patience?: Patience
   log: Log
 }
@@ -33,7 +35,9 @@ const DEFAULT_PATIENCE: Patience = { statementMs: 12_000, lockMs: 5000, connecti
  * A service's data source, not yet connected. Statements find their tables by the connection's search_path, so none of
  * them names a schema.
  */
-export function createDataSource({ url, schema, migrations, entities = [], poolSize, patience = DEFAULT_PATIENCE, log }: DatabaseOptions): DataSource {
+export function createDataSource(options: DatabaseOptions): DataSource {
+  const { url, schema, migrations, entities = [], poolSize, log } = options
+  const { statementMs, lockMs, connectionMs } = options.patience ?? DEFAULT_PATIENCE
   return new DataSource({
     type: 'postgres',
     url: withoutOptions(url),
@@ -47,8 +51,8 @@ export function createDataSource({ url, schema, migrations, entities = [], poolS
     extra: {
       // Statements keep the plan of their first runs: one made for a table that was still small would read all of it for ever.
       // A bitmap scan does not learn which index entries are dead.
-      options: sessionOptions(url, schema, `-c enable_seqscan=off -c enable_bitmapscan=off -c lock_timeout=${patience.lockMs} -c idle_in_transaction_session_timeout=30s -c statement_timeout=${patience.statementMs}`),
-      connectionTimeoutMillis: patience.connectionMs,
+      options: sessionOptions(url, schema, `-c enable_seqscan=off -c enable_bitmapscan=off -c lock_timeout=${lockMs} -c idle_in_transaction_session_timeout=30s -c statement_timeout=${statementMs}`),
+      connectionTimeoutMillis: connectionMs,
       query_timeout: QUERY_TIMEOUT_MS,
       // Between the pool's listener and TypeORM's there is none for a moment: a server that stops just then would end the process.
       onConnect: (client: Client) => void client.on('error', () => {}),

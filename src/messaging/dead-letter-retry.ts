@@ -77,7 +77,9 @@ export class DeadLetterOffice implements Worker {
   readonly #loop: Loop
   readonly #began: () => void
 
-  /** @param began called when a group retry has begun: the loop that carries it out may be another's */
+  /**
+   * @param began called when a group retry has begun: the loop that carries it out may be another's
+   */
   constructor(dataSource: DataSource, outbox: Outbox, log: Log, began?: () => void) {
     this.#began = began ?? (() => this.wake())
     this.#dataSource = dataSource

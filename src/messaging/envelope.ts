@@ -106,7 +106,8 @@ export class EnvelopeReader {
   }
 
   /**
-   * What can be told of bytes that are only kept. They are parsed once, and nobody is told what is wrong with them.
+   * What can be told of bytes that are only kept. They are parsed once, and nobody is told what is
+   * wrong with them.
    * @returns the message when it is valid; `type` as its sender names it, without the urn
    */
   glance(payload: Buffer | string, contentType?: string): { message?: Message; type?: string } {

@@ -1,10 +1,14 @@
 import { messageTurns } from './turns.ts'
 import type { Delivery } from './transport.ts'
 
-/** Payloads up to so many bytes are read as they arrive, and do not count: 200 of them, as objects, take 16 MB at the worst. */
+/**
+ * Payloads up to so many bytes are read as they arrive, and do not count: 200 of them, as objects,
+ * take 16 MB at the worst.
+ */
 const SMALL = 4096
 /**
- * Bytes of larger payloads that a consumer has read and not settled; one it may always have. As objects they take up to twenty times as
+ * Bytes of larger payloads that a consumer has read and not settled; one it may always have. As
+ * objects they take up to twenty times as
  * much memory: 200 prefetched messages of 1 MiB would take 4 GB.
  */
 export const MOST_BYTES_IN_HAND = 2 * 1024 * 1024
@@ -15,7 +19,8 @@ interface Unread {
 }
 
 /**
- * Hands a consumer's deliveries on to be read: small ones at once, large ones in turns with all that is read in this process, and no
+ * Hands a consumer's deliveries on to be read: small ones at once, large ones in turns with all
+ * that is read in this process, and no
  * more of them than fit in memory. So a batch is limited by bytes, too.
  */
 export class Reading {
@@ -24,7 +29,10 @@ export class Reading {
   #inHand = 0
   #isWaiting = false
 
-  /** @param read gets the delivery, perhaps on a later turn of the event loop: never after stop(). It must not throw. */
+  /**
+   * @param read gets the delivery, perhaps on a later turn of the event loop: never after stop().
+   * It must not throw.
+   */
   take(delivery: Delivery, read: (delivery: Delivery) => void): void {
     const { length } = delivery.payload
     if (length <= SMALL && this.#unread.length === 0 && this.#turns.isFree(length)) return read(delivery)

@@ -5,7 +5,10 @@ import { Compile, type Validator } from 'typebox/compile'
 const MOST_PROBLEMS = 8
 /** Longest name of a field that is shown, characters. */
 const LONGEST_NAME = 100
-/** Of a value with more parts (fields and items), an excerpt is described: TypeBox's `Errors` walks all of it, 230 ms for 120,000 fields. */
+/**
+ * Of a value with more parts (fields and items), an excerpt is described: TypeBox's `Errors` walks
+ * all of it, 230 ms for 120,000 fields.
+ */
 const MOST_PARTS = 1000
 /** Of a list, and unknown fields of an object, in the excerpt. */
 const MOST_SHOWN = 101
@@ -25,10 +28,13 @@ export function checker(schema: TSchema): Checker {
   return (value) => (compiled.Check(value) ? undefined : explain(compiled, schema, value)[0])
 }
 
-/** What is wrong with a value that did not pass, in bounded time however large it is. Never empty. */
+/**
+ * What is wrong with a value that did not pass, in bounded time however large it is. Never empty.
+ */
 export function explain(compiled: Validator, schema: TSchema, value: unknown): SchemaProblem[] {
   const problems = problemsOf(compiled.Errors(isLarge(value) ? excerpt(schema, value) : value))
-  return problems.length > 0 ? problems : [{ field: '', expected: `is not valid; what is wrong is not among its first ${MOST_SHOWN} parts` }]
+  if (problems.length > 0) return problems
+  return [{ field: '', expected: `is not valid; what is wrong is not among its first ${MOST_SHOWN} parts` }]
 }
 
 /** More than MOST_PARTS fields and items in all; stops counting there. */
@@ -51,16 +57,24 @@ interface Described {
   items?: Described
 }
 
-/** The fields that the schema knows, and the beginning of everything else: what it knows nothing of may be nested without end. */
+/**
+ * The fields that the schema knows, and the beginning of everything else: what it knows nothing of
+ * may be nested without end.
+ */
 function excerpt(schema: Described | undefined, value: unknown): unknown {
   if (typeof value !== 'object' || value === null) return value
-  if (Array.isArray(value)) return schema ? value.slice(0, MOST_SHOWN).map((item) => excerpt(schema.items, item)) : []
+  if (Array.isArray(value)) {
+    return schema ? value.slice(0, MOST_SHOWN).map((item) => excerpt(schema.items, item)) : []
+  }
   const { properties = {} } = schema ?? {}
   const fields = value as Record<string, unknown>
   const names = Object.keys(fields)
   const known = Object.keys(properties).filter((name) => Object.hasOwn(fields, name))
   const others = names.filter((name) => !Object.hasOwn(properties, name)).slice(0, MOST_PROBLEMS)
-  return Object.fromEntries([...known, ...others].map((name) => [name, excerpt(Object.hasOwn(properties, name) ? properties[name] : undefined, fields[name])]))
+  return Object.fromEntries([
+    ...known.map((name) => [name, excerpt(properties[name], fields[name])]),
+    ...others.map((name) => [name, excerpt(undefined, fields[name])])
+  ])
 }
 
 interface SchemaError {
@@ -83,7 +97,9 @@ export function problemsOf(errors: readonly SchemaError[]): SchemaProblem[] {
     else if (keyword !== 'anyOf' && keyword !== 'boolean') add(fieldName(instancePath), message)
   }
   // With many unknown fields TypeBox has no room left to say what the eight errors are about.
-  if (byField.size === 0) for (const { keyword, instancePath } of errors) if (keyword === 'boolean') add(fieldName(instancePath), 'is not a known field')
+  for (const { keyword, instancePath } of byField.size === 0 ? errors : []) {
+    if (keyword === 'boolean') add(fieldName(instancePath), 'is not a known field')
+  }
   return [...byField].map(([field, messages]) => ({ field, expected: sentence(messages) }))
 
   function add(name: string, expected: string) {

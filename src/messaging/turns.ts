@@ -6,7 +6,8 @@ interface Waiting {
 }
 
 /**
- * Shares the event loop out by bytes: JSON is read in one go, and what comes from outside may be made to take long (1 MiB of `{}` takes
+ * Shares the event loop out by bytes: JSON is read in one go, and what comes from outside may be
+ * made to take long (1 MiB of `{}` takes
  * 80 ms). Others get their turn in between, however much arrives at once.
  */
 export class Turns {
@@ -27,7 +28,10 @@ export class Turns {
     return true
   }
 
-  /** Calls `work`, which must not throw, in a later turn of the event loop: first come, first served. */
+  /**
+   * Calls `work`, which must not throw, in a later turn of the event loop: first come, first
+   * served.
+   */
   later(bytes: number, work: () => void): void {
     this.#waiting.push({ bytes, work })
     this.#schedule()
@@ -63,5 +67,8 @@ export class Turns {
   }
 }
 
-/** Bytes of messages that are read in one turn of the event loop, by all endpoints of the process: 20 ms at the worst. */
+/**
+ * Bytes of messages that are read in one turn of the event loop, by all endpoints of the process:
+ * 20 ms at the worst.
+ */
 export const messageTurns = new Turns(256 * 1024)

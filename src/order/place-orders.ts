@@ -12,7 +12,10 @@ import type { SagaHost } from '../saga/host.ts'
 const BATCH = 100
 /** A request that has waited for so long, ms, is not begun any more: its client may have given up. */
 const PATIENCE_MS = 10_000
-/** Orders that wait for their transaction: ten of the largest batches, a second's work. Who comes then is told to come again. */
+/**
+ * Orders that wait for their transaction: ten of the largest batches, a second's work. Who comes
+ * then is told to come again.
+ */
 const MOST_IN_HAND = 1000
 
 const CLAIM_KEYS = statement(`
@@ -80,7 +83,8 @@ export class OrderIntake {
 
   /**
    * Records an order, its saga and its OrderCreatedEvent; resolves when they are committed.
-   * @throws HttpProblem 422 when the idempotency key came with another order before, 503 when it was not taken in time, or too many
+   * @throws HttpProblem 422 when the idempotency key came with another order before, 503 when it
+   * was not taken in time, or too many
    * wait: nothing is recorded then
    */
   async place(order: PlaceOrder): Promise<PlacedOrder> {

@@ -35,7 +35,8 @@ export interface ExportFilter {
 }
 
 /**
- * Instances with their histories, newest first, one JSON object a line, page by page: the next is read
+ * Instances with their histories, newest first, one JSON object a line, page by page: the next is
+ * read
  * when it is asked for. A page may be empty where none fits.
  */
 export async function* recordings(
