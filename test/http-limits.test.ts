@@ -239,7 +239,8 @@ t.test('exports: few at a time, and none that nobody reads', async (t) => {
   stalled.destroy()
   await once(stalled, 'close')
   await until('its pages are closed', async () => returned >= 3)
-  await t.rejects(desk.open(async function* () { throw new Error('no database') }, fake()), /no database/)
+  const broken = { next: () => Promise.reject(new Error('no database')) }
+  await t.rejects(desk.open(() => broken as unknown as AsyncGenerator<string>, fake()), /no database/)
   const after = await desk.open(() => pages(1), fake())
   after.destroy()
 })
