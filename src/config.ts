@@ -19,6 +19,8 @@ const MAPPING = `${FOLDER}/custom-environment-variables.json`
 const Config = Type.Object({
   host: Type.String({ minLength: 1, description: 'an address to listen on' }),
   port: Type.Integer({ minimum: 0, maximum: 65_535, description: 'a port number from 0 (any free one) to 65535' }),
+  publicUrl: Type.Optional(Type.Refine(Type.String({ pattern: '^https?://[^?#@\\s]+$', description: 'the http:// or https:// URL at which clients see this process, such as https://example.com/shop' }), isUrl)),
+  maxConnections: Type.Integer({ minimum: 1, maximum: 1_000_000, description: 'connections from 1 to 1000000' }),
   databaseUrl: Type.Optional(DatabaseUrl),
   orderDatabaseUrl: Type.Optional(DatabaseUrl),
   stockDatabaseUrl: Type.Optional(DatabaseUrl),

@@ -67,6 +67,7 @@ async function run(config: Config, names: readonly ServiceName[], settings: Sett
     settings,
     host: config.host,
     port: config.port,
+    app: { maxConnections: config.maxConnections, publicUrl: config.publicUrl },
     log
   }).catch((error: NodeJS.ErrnoException) => {
     throw cannotListen(config.host, config.port, error)

@@ -8,7 +8,7 @@ import type { PaymentGatewayName } from './contracts/types.ts'
 import { reasonFor } from './messaging/awaited-endpoints.ts'
 import type { ServiceContext, Worker } from './messaging/context.ts'
 import { databaseProblem } from './messaging/database-problem.ts'
-import { connectDatabase, createDataSource, type DatabaseOptions } from './messaging/database.ts'
+import { connectDatabase, createDataSource, type DatabaseOptions, type Patience } from './messaging/database.ts'
 import { DeadLetterOffice } from './messaging/dead-letter-retry.ts'
 import { Endpoint } from './messaging/endpoint.ts'
 import type { Handler } from './messaging/handler.ts'
@@ -66,8 +66,16 @@ interface ServiceDefinition {
 
 const DEFINITIONS: Record<ServiceName, ServiceDefinition> = { order: orderService, stock: stockService, payment: paymentService }
 
-/** Connections a service keeps for requests, handlers and workers; the relay has one of its own. */
+/**
+ * Connections a service keeps for new orders, handlers and workers; the relay has one of its own.
+ */
 const POOL_SIZE = 10
+/**
+ * Connections for everything else that is asked by HTTP. Few, and soon given up: twenty searches at
+ * once must not take what orders are placed and handled by. Whoever gets none is told so (503).
+ */
+const REQUEST_POOL_SIZE = 4
+const REQUEST_PATIENCE: Patience = { statementMs: 3000, lockMs: 1000, connectionMs: 2000 }
 
 /**
  * What these services exchange with each other and with the rest of the system.
@@ -97,6 +105,8 @@ export class Service {
   readonly schema: string
   readonly dataSource: DataSource
   readonly outbox: Outbox
+  /** See ServiceContext. */
+  readonly requests: { dataSource: DataSource; outbox: Outbox }
   readonly relay: Relay
   readonly parts: ServiceParts
   readonly routes: readonly FastifyPluginAsync[]
@@ -121,12 +131,26 @@ export class Service {
     this.#database = { url: databaseUrl, schema, migrations: definition.migrations.map(migrationFolder), entities: definition.entities, poolSize: POOL_SIZE, log }
     this.dataSource = createDataSource(this.#database)
     this.relay = new Relay({ url: databaseUrl, schema, transport, log })
-    this.outbox = new Outbox({ dataSource: this.dataSource, outage: new Outage(schema, log), address: transport.address, source: name, knows, committed: (rows) => this.relay.offer(rows) })
+    const outboxOn = (dataSource: DataSource, outage?: Outage) =>
+      new Outbox({
+        dataSource,
+        outage,
+        address: transport.address,
+        source: name,
+        knows,
+        committed: (rows) => this.relay.offer(rows)
+      })
+    this.outbox = outboxOn(this.dataSource, new Outage(schema, log))
     this.#readiness = new Readiness(this.outbox)
-    this.parts = definition.build({ dataSource: this.dataSource, outbox: this.outbox, log }, settings)
+    const patient = { ...this.#database, migrations: [], poolSize: REQUEST_POOL_SIZE }
+    const asked = createDataSource({ ...patient, patience: REQUEST_PATIENCE })
+    this.requests = { dataSource: asked, outbox: outboxOn(asked) }
+    const context = { dataSource: this.dataSource, outbox: this.outbox, requests: this.requests, log }
+    this.parts = definition.build(context, settings)
     const office = new DeadLetterOffice(this.dataSource, this.outbox, log)
-    const outboxRows = outboxRoutes({ name, dataSource: this.dataSource, log })
-    this.routes = [...this.parts.routes, deadLetterRoutes({ name, dataSource: this.dataSource, office, undo: this.parts.undo, inboxDays: settings.inboxDays }), outboxRows]
+    const counter = new DeadLetterOffice(asked, this.requests.outbox, log, () => office.wake())
+    const { inboxDays } = settings
+    this.routes = [...this.parts.routes, deadLetterRoutes({ name, dataSource: asked, office: counter, undo: this.parts.undo, inboxDays }), outboxRoutes({ name, dataSource: asked, log })]
     this.#workers = [...this.parts.workers, office, new InboxCleaner(this.dataSource, settings.inboxDays, log), new DiscardedCleaner(this.dataSource, log)]
     this.#endpoint = new Endpoint({
       definition: { name, handlers: this.parts.handlers, retry: { redeliverySeconds: settings.redeliverySeconds } },
@@ -167,7 +191,8 @@ export class Service {
     const { schema, log } = this.#database
     for (let attempt = 1; ; attempt++) {
       try {
-        await connectDatabase(this.dataSource, this.#database)
+        if (!this.dataSource.isInitialized) await connectDatabase(this.dataSource, this.#database)
+        await this.requests.dataSource.initialize()
         break
       } catch (error) {
         const reason = databaseProblem(error, `DATABASE_URL or ${this.name.toUpperCase()}_DATABASE_URL`)
@@ -195,7 +220,7 @@ export class Service {
   async stopReceiving(): Promise<void> {
     await this.#endpoint.stop()
     for (const worker of this.#workers) await worker.stop()
-    if (this.dataSource.isInitialized) await this.dataSource.destroy()
+    for (const pool of [this.requests.dataSource, this.dataSource]) if (pool.isInitialized) await pool.destroy()
   }
 }
 

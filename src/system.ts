@@ -1,6 +1,6 @@
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import type { AddressInfo } from 'node:net'
-import { buildApp } from './http/app.ts'
+import { buildApp, type AppOptions } from './http/app.ts'
 import { operationRoutes } from './http/operations.ts'
 import { HttpProblem } from './http/problem.ts'
 import { outboxStatus } from './messaging/outbox-status.ts'
@@ -15,6 +15,8 @@ export interface SystemOptions {
   settings: Settings
   host: string
   port: number
+  /** See AppOptions. */
+  app?: AppOptions
   log: FastifyBaseLogger
 }
 
@@ -44,14 +46,14 @@ export class System {
   }
 
   /** Listens at once, so that /health/ready can tell what is missing, and begins to start the services. */
-  static async start({ services: names, databaseUrls, transport, settings, host, port, log }: SystemOptions): Promise<System> {
+  static async start({ services: names, databaseUrls, transport, settings, host, port, app: options, log }: SystemOptions): Promise<System> {
     const services = names.map((name) => new Service({ name, databaseUrl: databaseUrls[name], transport, settings, log }))
     const app = await buildApp(log, (root) => {
       for (const service of services) mount(root, service)
       root.register(
-        operationRoutes(services.map((service) => ({ name: service.name, check: () => service.check(), notes: () => service.notes(), outboxStatus: () => outboxStatus(service.dataSource, service.schema) })))
+        operationRoutes(services.map((service) => ({ name: service.name, check: () => service.check(), notes: () => service.notes(), outboxStatus: () => outboxStatus(service.requests.dataSource, service.schema) })))
       )
-    })
+    }, options)
     await app.listen({ host, port })
     transport.start(() => {
       for (const service of services) service.relay.wake()

@@ -59,7 +59,6 @@ t.test('what a client may get wrong', async (t) => {
     ['a negative expectedTotal', { ...ORDER, expectedTotal: -1 }, 'expectedTotal'],
     ['expectedTotal in a fraction', { ...ORDER, expectedTotal: 10.5 }, 'expectedTotal'],
     ['expectedTotal in quotes', { ...ORDER, expectedTotal: '1000' }, 'expectedTotal'],
-    ['expectedTotal null', { ...ORDER, expectedTotal: null }, 'expectedTotal'],
     ['expectedTotal beyond exact integers', { ...ORDER, expectedTotal: 2 ** 53 }, 'expectedTotal'],
     ['an unknown field', { ...ORDER, total: 1 }, 'total'],
     ['an orderId of its own', { ...ORDER, orderId: NOBODY }, 'orderId'],
@@ -185,7 +184,7 @@ t.test('what a client may get wrong', async (t) => {
     t.same(await written(), before, 'nothing is written')
   })
 
-  await t.test('a body of more than 1 MiB, announced or not', async (t) => {
+  await t.test('a body that is too large, announced or not', async (t) => {
     const before = await written()
     const payload = JSON.stringify({ ...ORDER, padding: 'x'.repeat(1024 * 1024) })
     const headers = { 'content-type': 'application/json' }

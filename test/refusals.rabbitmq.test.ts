@@ -218,14 +218,14 @@ t.test(
           )
         ).length === 1
     )
-    const ships: unknown[] = []
+    const arrived: unknown[] = []
     await channel.consume('full', (message) => {
       if (message!.content.toString() === unreadable.payload)
-        ships.push(message!.properties.headers?.['ship'])
+        arrived.push(message!.properties.headers?.['ship'])
       channel.ack(message!)
     })
-    await until('the queue has it', async () => ships.length > 0)
-    t.same(new Set(ships), new Set(['Ada']))
+    await until('the queue has it', async () => arrived.length > 0)
+    t.same(new Set(arrived), new Set(['Ada']))
   }
 )
 

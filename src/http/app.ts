@@ -1,17 +1,43 @@
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
+import { BODY_LIMIT, useBodies } from './body.ts'
+import { limitConnections } from './connections.ts'
+import { setPublicPath } from './links.ts'
 import { refuse, sendProblem, useProblems } from './problem.ts'
+import { useOperationIds } from './operation-id.ts'
 import { useTypeBox } from './validate.ts'
 
-/** Largest request body, bytes. */
-const BODY_LIMIT = 1024 * 1024
+/** A request has so long to arrive, ms, body included; looked at as often as CHECK_MS says. */
+const REQUEST_MS = 30_000
+const CHECK_MS = 5000
+/**
+ * A client that takes nothing of an answer for so long, ms, is cut off: what it does not take is
+ * kept in memory.
+ */
+const STALLED_MS = 60_000
+
+export interface AppOptions {
+  /** Connections at once; as many as the system allows when not given. */
+  maxConnections?: number
+  /**
+   * How clients see the server, with the prefix that a proxy takes away:
+   * `https://example.com/shop`.
+   */
+  publicUrl?: string
+}
 
 /**
- * Builds the HTTP server: strict validation, problem documents, OpenAPI at /openapi.json and /docs. It does not listen.
+ * Builds the HTTP server: strict validation, problem documents, OpenAPI at /openapi.json and /docs.
+ * It does not listen.
  * @param register adds the routes
  */
-export async function buildApp(log: FastifyBaseLogger, register: (app: FastifyInstance) => void): Promise<FastifyInstance> {
+export async function buildApp(
+  log: FastifyBaseLogger,
+  register: (app: FastifyInstance) => void,
+  { maxConnections, publicUrl }: AppOptions = {}
+): Promise<FastifyInstance> {
+  const publicPath = publicUrl === undefined ? '' : new URL(publicUrl).pathname.replace(/\/$/, '')
   const app = Fastify({
     loggerInstance: log,
     // A line a request costs more than the request; errors are logged where they are handled.
@@ -19,18 +45,23 @@ export async function buildApp(log: FastifyBaseLogger, register: (app: FastifyIn
     // Fastify makes a logger for each request, which costs 3 µs; whoever logs names the request.
     childLoggerFactory: (logger) => logger,
     bodyLimit: BODY_LIMIT,
-    requestTimeout: 30_000,
+    requestTimeout: REQUEST_MS,
+    connectionTimeout: STALLED_MS,
+    http: { requireHostHeader: false, connectionsCheckingInterval: CHECK_MS },
     routerOptions: { ignoreTrailingSlash: true },
     frameworkErrors: (error, request, reply) => void sendProblem(error, request, reply),
     clientErrorHandler: refuse
   })
-  // JSON only: text that happens to be JSON is refused with 415, not taken for a string.
-  app.removeContentTypeParser('text/plain')
+  useBodies(app)
   useTypeBox(app)
   useProblems(app)
+  useOperationIds(app)
+  setPublicPath(app, publicPath)
+  limitConnections(app.server, log, maxConnections)
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
+      ...(publicUrl !== undefined && { servers: [{ url: publicUrl.replace(/\/$/, '') }] }),
       info: { title: 'Sagabox', version: '0.1.0', description: 'Orders that always end: completed, or failed with everything undone.' },
       tags: [
         { name: 'order', description: 'Place orders and see how they end' },
@@ -42,9 +73,19 @@ export async function buildApp(log: FastifyBaseLogger, register: (app: FastifyIn
       ]
     }
   })
-  await app.register(swaggerUi, { routePrefix: '/docs' })
+  // Links go from where the page is, so that it finds its files wherever a proxy has put it: with a
+  // slash at its end.
+  await app.register(swaggerUi, {
+    routePrefix: '/docs',
+    uiHooks: {
+      onRequest: ({ url }, reply, next) => {
+        if (url.split('?', 1)[0] !== '/docs') return next()
+        void reply.redirect('docs/')
+      }
+    }
+  })
   app.after(() => register(app))
   app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger())
-  app.get('/', { schema: { hide: true } }, (_request, reply) => reply.redirect('/docs'))
+  app.get('/', { schema: { hide: true } }, (_request, reply) => reply.redirect('docs/'))
   return app
 }

@@ -6,9 +6,11 @@ import { groupDeadLetters, listDeadLetters, listDeleted, readDeadLetter } from '
 import { LOST_MINUTES, NotAllowed, type DeadLetterOffice } from '../messaging/dead-letter-retry.ts'
 import type { Message } from '../messaging/message.ts'
 import type { Tx } from '../messaging/sql.ts'
+import { linkTo } from './links.ts'
 import { nullable } from './nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './page.ts'
 import { HttpProblem, notFound } from './problem.ts'
+import { PRINTABLE, text } from './text.ts'
 import { timeOf } from './time.ts'
 
 /** Of a payload in an answer; GET …/payload has all of it. */
@@ -16,17 +18,15 @@ const SHOWN_BYTES = 64 * 1024
 /** Letters a second in a group retry, when the request does not say. */
 const PER_SECOND = 20
 
-/** What PostgreSQL can look for: no control characters, no half of a surrogate pair. */
-const TEXT = '^(?:[^\\u0000-\\u001f\\u007f\\ud800-\\udfff]|[\\ud800-\\udbff][\\udc00-\\udfff])+$'
-const Text = Type.String({ minLength: 1, maxLength: 300, pattern: TEXT })
-const Reason = Type.Object({ reason: Type.String({ minLength: 1, maxLength: 500, pattern: TEXT, description: 'For the audit' }) }, { additionalProperties: false })
+const Text = text(300)
+const Reason = Type.Object({ reason: text(500, 'For the audit') }, { additionalProperties: false })
 const Time = Type.String({ format: 'date-time' })
 
 const Filter = {
   kind: Type.Optional(Type.Enum(['error', 'skipped'], { description: 'error: could not be handled; skipped: no handler takes its type' })),
-  type: Type.Optional({ ...Text, description: 'Contract name, such as OrderCreatedEvent' }),
+  type: Type.Optional(text(300, 'Contract name, such as OrderCreatedEvent')),
   exception: Type.Optional(Text),
-  reason: Type.Optional({ ...Text, description: 'A part of the reason, in any case' }),
+  reason: Type.Optional(text(300, 'A part of the reason, in any case')),
   messageId: Type.Optional(Text),
   correlationId: Type.Optional(Text),
   from: Type.Optional({ ...Time, description: 'Last seen at this time or later' }),
@@ -204,7 +204,7 @@ export function deadLetterRoutes({ name, dataSource, office, undo, inboxDays }: 
 
     app.delete(
       `${path}/:id`,
-      { schema: { tags, summary: 'Delete it; for 30 days it can be brought back', params: ById, querystring: Type.Object({ why: Type.Optional(Type.String({ maxLength: 500, pattern: `^$|${TEXT}` })) }, { additionalProperties: false }), response: { 204: Type.Null() } } },
+      { schema: { tags, summary: 'Delete it; for 30 days it can be brought back', params: ById, querystring: Type.Object({ why: Type.Optional(Type.String({ maxLength: 500, pattern: PRINTABLE })) }, { additionalProperties: false }), response: { 204: Type.Null() } } },
       async ({ params: { id }, query: { why } }, reply) => {
         if (!(await allowed(office.delete(Number(id), why)))) throw missing(id)
         return reply.code(204).send(null)
@@ -227,7 +227,7 @@ export function deadLetterRoutes({ name, dataSource, office, undo, inboxDays }: 
         const oldest = await office.oldest(filter)
         const id = await office.retryGroup(filter, perSecond)
         const warning = oldest !== undefined && olderThanInbox(oldest, inboxDays) ? { warning: `The oldest is older than the ${inboxDays} days that the inbox remembers: what was handled before is handled again` } : {}
-        return reply.code(202).header('location', `${path}/retries/${id}`).send({ ...(await office.groupRetry(id))!, ...warning })
+        return reply.code(202).header('location', linkTo(app, `${path}/retries/${id}`)).send({ ...(await office.groupRetry(id))!, ...warning })
       }
     )
 

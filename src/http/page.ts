@@ -5,7 +5,7 @@ import { HttpProblem } from './problem.ts'
 /** Query of a list: how many, and where the last page ended. */
 export const PageQuery = {
   limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 100, description: 'Page size, 20 when not given' })),
-  cursor: Type.Optional(Type.String({ maxLength: 200, description: '`nextCursor` of the page before' }))
+  cursor: Type.Optional(Type.String({ pattern: '^[A-Za-z0-9_-]{1,200}$', description: '`nextCursor` of the page before' }))
 }
 
 export const DEFAULT_LIMIT = 20

@@ -1,8 +1,9 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { STATUS_CODES } from 'node:http'
+import { STATUS_CODES, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import Type from 'typebox'
-import { isAmbiguous, isConflict, isUnavailable } from '../messaging/sql.ts'
+import { isAmbiguous, isBadData, isConflict, isUnavailable } from '../messaging/sql.ts'
+import { Refusals } from './refusals.ts'
 
 /** RFC 9457 problem document; `errors` names each wrong field and what was expected of it. */
 const Problem = Type.Object(
@@ -43,28 +44,67 @@ export function useProblems(app: FastifyInstance): void {
   app.addHook('onRoute', ({ schema }) => {
     if (schema && !schema.hide) schema.response = { ...(schema.response as object), '4xx': response, '5xx': response }
   })
-  app.setErrorHandler(sendProblem)
+  const refusals = new Refusals(app.log)
+  app.addHook('onClose', async () => refusals.stop())
+  app.setErrorHandler((error: FastifyError, request, reply) => sendProblem(error, request, reply, refusals))
+  // Node answers these by itself, with nothing in the answer.
+  app.addHook('onRequest', (request, _reply, next) => next(hostProblem(request)))
+  app.server.on('checkExpectation', (_request: IncomingMessage, answer: ServerResponse) => {
+    const body = JSON.stringify(problem(417, 'This server meets no expectation but 100-continue'))
+    answer.writeHead(417, {
+      'content-type': 'application/problem+json',
+      'content-length': Buffer.byteLength(body),
+      connection: 'close'
+    })
+    answer.end(body)
+  })
   app.setNotFoundHandler((request: FastifyRequest, reply) => send(reply, 404, `There is no ${request.method} ${request.url.split('?', 1)[0]}; GET /docs lists what there is`))
 }
 
+function hostProblem({ headers: { host }, raw: { httpVersion } }: FastifyRequest) {
+  if (host !== undefined || httpVersion !== '1.1') return undefined
+  return new HttpProblem(400, 'The request has no Host header; HTTP/1.1 expects one')
+}
+
 /** Answers with the problem document of an error. */
-export function sendProblem(error: FastifyError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+export function sendProblem(
+  error: FastifyError,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  refusals?: Refusals
+): FastifyReply {
   if (error instanceof HttpProblem) return send(reply, error.status, error.message, error.errors)
+  if (isBusy(error)) {
+    refusals?.refused('No database connection became free in time', { reqId: request.id })
+    return send(reply, 503, 'No database connection became free in time; nothing was done, try again')
+  }
   if (isUnavailable(error)) {
-    request.log.warn({ err: error, reqId: request.id }, 'Database unavailable')
+    refusals?.refused('Database unavailable', { err: error, reqId: request.id })
     const what = isAmbiguous(error) ? 'The database did not answer in time' : 'The database is not available'
     // A commit whose answer was lost may have happened.
     const advice = request.method === 'GET' ? 'try again' : 'this may have been done or not: look before you repeat it, unless it has an Idempotency-Key'
     return send(reply, 503, `${what}; ${advice}`)
   }
   if (isConflict(error)) {
-    request.log.warn({ err: error, reqId: request.id }, 'Given up: other transactions were in the way each time')
+    refusals?.refused('Other transactions were in the way each time', { err: error, reqId: request.id })
     return send(reply, 503, 'Others are changing the same thing; try again')
+  }
+  if (isBadData(error)) {
+    const found = 'The request holds a value that cannot be stored or looked up'
+    return send(reply, 400, `${found}; expected text without control characters, numbers within limits`)
   }
   const status = error.statusCode ?? 500
   if (status < 500) return send(reply, status, error.message)
   request.log.error({ err: error, reqId: request.id }, 'Request failed')
   return send(reply, 500, 'Something went wrong here; the log has the cause under this request id: ' + request.id)
+}
+
+/**
+ * The pool had no connection to give within its time: its connections are there, and others use
+ * them.
+ */
+function isBusy(error: Error): boolean {
+  return /timeout exceeded when trying to connect/.test(error.message)
 }
 
 /** A request that does not fit its route's schema. */

@@ -1,14 +1,16 @@
 import type { FastifyInstance } from 'fastify'
 import type { TSchema } from 'typebox'
 import { Compile } from 'typebox/compile'
-import { problemsOf } from '../messaging/schema.ts'
+import { explain, isLarge } from '../messaging/schema.ts'
+import { withoutNulls } from './nulls.ts'
 import { InvalidRequest } from './problem.ts'
 
 const PARTS: Record<string, string> = { body: 'body', querystring: 'query', params: 'path', headers: 'headers' }
 
 /**
  * Validates requests against their TypeBox schemas, strictly: a body is taken as it is (no "5" for 5, no unknown field
- * dropped in silence). A query can hold nothing but text: there, and only there, digits are taken for an integer.
+ * dropped in silence), but for null in an optional field, which means that it is absent. A query
+ * can hold nothing but text: there, and only there, digits are taken for an integer.
  */
 export function useTypeBox(app: FastifyInstance): void {
   app.setValidatorCompiler<TSchema>(({ schema, httpPart = 'body' }) => {
@@ -16,7 +18,11 @@ export function useTypeBox(app: FastifyInstance): void {
     return (given: unknown) => {
       const value = httpPart === 'querystring' ? withIntegers(schema, given as Record<string, unknown>) : given
       if (compiled.Check(value)) return { value }
-      const errors = problemsOf(compiled.Errors(value)).map(({ field, expected }) => ({ field: field.replace(/^\./, '') || httpPart, expected }))
+      if (httpPart === 'body' && !isLarge(value)) {
+        const present = withoutNulls(schema, value)
+        if (compiled.Check(present)) return { value: present }
+      }
+      const errors = explain(compiled, schema, value).map(({ field, expected }) => ({ field: field.replace(/^\./, '') || httpPart, expected }))
       return { error: new InvalidRequest(PARTS[httpPart] ?? httpPart, errors) }
     }
   })

@@ -7,6 +7,8 @@ export interface ServiceContext {
   /** Connected later, and perhaps again: ask it for repositories when they are needed. */
   dataSource: DataSource
   outbox: Outbox
+  /** For what people ask and change by HTTP: connections of its own, which give up soon. */
+  requests: { dataSource: DataSource; outbox: Outbox }
   log: Log
 }
 

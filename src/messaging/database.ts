@@ -19,20 +19,36 @@ export interface DatabaseOptions {
   entities?: readonly EntitySchema[]
   /** Connections in the pool. */
   poolSize: number
+  /**
+   * How long a statement, a lock and a connection are waited for; DEFAULT_PATIENCE when not given.
+   */
+  patience?: Patience
   log: Log
 }
+
+export interface Patience {
+  statementMs: number
+  lockMs: number
+  /** For a connection of the pool, or from the server: then the database counts as away. */
+  connectionMs: number
+}
+
+/** Of handlers and workers, which have nobody waiting. */
+const DEFAULT_PATIENCE: Patience = { statementMs: 12_000, lockMs: 5000, connectionMs: 10_000 }
 
 /**
  * A service's data source, not yet connected. Statements find their tables by the connection's search_path, so none of
  * them names a schema.
  * @throws {DatabaseUrlError}
  */
-export function createDataSource({ url, schema, migrations, entities = [], poolSize, log }: DatabaseOptions): DataSource {
+export function createDataSource(options: DatabaseOptions): DataSource {
+  const { url, schema, migrations, entities = [], poolSize, log } = options
+  const { statementMs, lockMs, connectionMs } = options.patience ?? DEFAULT_PATIENCE
   const session = new Session({
     url,
     schema,
     applicationName: `sagabox ${schema}`,
-    settings: { lock_timeout: '5s', idle_in_transaction_session_timeout: '30s', statement_timeout: '12s' },
+    settings: { lock_timeout: `${lockMs}ms`, idle_in_transaction_session_timeout: '30s', statement_timeout: `${statementMs}ms` },
     outage: new DatabaseOutage(schema, log)
   })
   const connection: SessionConfig = {
@@ -55,8 +71,7 @@ export function createDataSource({ url, schema, migrations, entities = [], poolS
     poolErrorHandler: () => {},
     extra: {
       ...connection,
-      // How long work may wait for a connection of the pool before it counts as a database that is away.
-      connectionTimeoutMillis: 10_000
+      connectionTimeoutMillis: connectionMs
     }
   }))
 }

@@ -7,6 +7,7 @@ import { faultMessage, isFault } from './fault.ts'
 import type { Log } from './log.ts'
 import type { Message } from './message.ts'
 import type { Outbox } from './outbox.ts'
+import { Reading } from './reading.ts'
 import { waitOrSplit } from './retry.ts'
 import { errorQueue, skippedQueue } from './topology.ts'
 import type { Delivery, Transport } from './transport.ts'
@@ -35,6 +36,7 @@ export interface CollectorOptions {
 export class DeadLetterCollector {
   readonly #endpoint: string
   readonly #reader: EnvelopeReader
+  readonly #reading = new Reading()
   readonly #options: CollectorOptions
   readonly #batcher: Batcher<Collected>
   readonly #stopping = new AbortController()
@@ -57,6 +59,7 @@ export class DeadLetterCollector {
       log: options.log,
       subscribe: () => [collect(errorQueue(endpoint), 'error'), collect(skippedQueue(endpoint), 'skipped')],
       giveBack: () => {
+        for (const delivery of this.#reading.stop()) delivery.requeue()
         for (const { delivery } of this.#batcher.takeWaiting()) delivery.requeue()
       }
     })
@@ -69,6 +72,7 @@ export class DeadLetterCollector {
   async stop(): Promise<void> {
     this.#stopping.abort()
     const cancelled = this.#consumer.stop()
+    for (const delivery of this.#reading.stop()) delivery.requeue()
     for (const { delivery } of await this.#batcher.stop()) delivery.requeue()
     await cancelled
   }
@@ -86,16 +90,12 @@ export class DeadLetterCollector {
 
   #receive(delivery: Delivery, kind: DeadLetter['kind']): void {
     if (this.#givesBack) return delivery.requeue()
-    const message = this.#read(delivery)
-    this.#batcher.push({ delivery, message, failures: 0, letter: deadLetterOf(this.#endpoint, kind, delivery, message) })
+    this.#reading.take(delivery, (one) => this.#read(one, kind))
   }
 
-  #read(delivery: Delivery): Message | undefined {
-    try {
-      return this.#reader.read(delivery.payload, delivery.contentType)
-    } catch {
-      return undefined // That may be what it is a dead letter for.
-    }
+  #read(delivery: Delivery, kind: DeadLetter['kind']): void {
+    const { message, type } = this.#reader.glance(delivery.payload, delivery.contentType)
+    this.#batcher.push({ delivery, message, failures: 0, letter: deadLetterOf(this.#endpoint, kind, delivery, message, type) })
   }
 
   async #work(batch: Collected[]): Promise<void> {

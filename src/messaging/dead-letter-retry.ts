@@ -101,8 +101,13 @@ export class DeadLetterOffice implements Worker {
   readonly #outbox: Outbox
   readonly #log: Log
   readonly #loop: Loop
+  readonly #began: () => void
 
-  constructor(dataSource: DataSource, outbox: Outbox, log: Log) {
+  /**
+   * @param began called when a group retry has begun: the loop that carries it out may be another's
+   */
+  constructor(dataSource: DataSource, outbox: Outbox, log: Log, began?: () => void) {
+    this.#began = began ?? (() => this.wake())
     this.#dataSource = dataSource
     this.#outbox = outbox
     this.#log = log
@@ -140,7 +145,7 @@ export class DeadLetterOffice implements Worker {
   /** Begins to send back all letters that wait and fit, a few first. Returns the id to follow it by. */
   async retryGroup(filter: DeadLetterFilter, perSecond: number): Promise<number> {
     const [row]: { id: number }[] = await this.#dataSource.query('insert into dead_letter_retry (filter, per_second) values ($1, $2) returning id::float8 as id', [JSON.stringify(filter), perSecond])
-    this.#loop.wake()
+    this.#began()
     return row!.id
   }
 
@@ -230,6 +235,11 @@ export class DeadLetterOffice implements Worker {
 
   start(): void {
     this.#loop.start()
+  }
+
+  /** There is a group retry to look at. */
+  wake(): void {
+    this.#loop.wake()
   }
 
   stop(): Promise<void> {

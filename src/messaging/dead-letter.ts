@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto'
 import { attemptsIn, causeIn, withoutAttempts, type FailedAttempt } from './failure.ts'
 import { contentOf } from './content.ts'
-import { MAX_MESSAGE_BYTES } from './envelope.ts'
 import type { Message } from './message.ts'
 import { joinJson, jsonTexts, run, statement, storableJson, storableText, write, type Tx } from './sql.ts'
 import type { Delivery, Headers } from './transport.ts'
@@ -60,8 +59,11 @@ const STORE = statement(`
 const MARK_HANDLED = statement(`
   update dead_letter set status = 'handled' where endpoint = $2 and fingerprint = any($1::bytea[])`)
 
-/** @param message what the payload says, when it can be read */
-export function deadLetterOf(endpoint: string, kind: DeadLetter['kind'], delivery: Delivery, message: Message | undefined): DeadLetter {
+/**
+ * @param message what the payload says, when it can be read
+ * @param type what the sender of unread bytes calls their type
+ */
+export function deadLetterOf(endpoint: string, kind: DeadLetter['kind'], delivery: Delivery, message: Message | undefined, type: string | undefined): DeadLetter {
   const payload = typeof delivery.payload === 'string' ? Buffer.from(delivery.payload) : delivery.payload
   const messageId = message?.messageId ?? shortText(delivery.messageId)
   const { exception, reason, stack } = causeIn(delivery.headers)
@@ -69,7 +71,7 @@ export function deadLetterOf(endpoint: string, kind: DeadLetter['kind'], deliver
     endpoint,
     kind,
     messageId,
-    type: message?.contract.name ?? shortText(typeNamedIn(payload)),
+    type: message?.contract.name ?? shortText(type),
     correlationId: message?.correlationId ?? null,
     payload,
     contentType: shortText(delivery.contentType),
@@ -126,18 +128,6 @@ export function markHandled(tx: Tx, endpoint: string, payloads: readonly (Buffer
 
 function fingerprintOf(payload: Buffer | string): Buffer {
   return createHash('sha256').update(payload).digest()
-}
-
-/** What the sender of unread bytes calls their type. */
-function typeNamedIn(payload: Buffer): string | undefined {
-  if (payload.length > MAX_MESSAGE_BYTES) return undefined
-  try {
-    const { messageType } = JSON.parse(payload.toString().replace(/^\uFEFF/, '')) as { messageType?: unknown }
-    // The name alone, as contracts have it: a group of one type is all of that type, whoever put them there.
-    return Array.isArray(messageType) && typeof messageType[0] === 'string' ? messageType[0].replace(/^urn:message:(.*:)?/, '') : undefined
-  } catch {
-    return undefined // bytes without a type
-  }
 }
 
 function shortText(text: string | undefined): string | null {

@@ -13,6 +13,7 @@ import { claim, claimAsNew, isAnyClaimed, type Seen } from './inbox.ts'
 import type { Log } from './log.ts'
 import type { Contract, Message } from './message.ts'
 import type { Outbox } from './outbox.ts'
+import { Reading } from './reading.ts'
 import { DEFAULT_RETRY, isWorthRetrying, NotRetryable, Refused, waitOrSplit, type RetryPolicy } from './retry.ts'
 import { isLockTimeout } from './sql.ts'
 import type { EndpointTopology } from './topology.ts'
@@ -94,6 +95,7 @@ export class Endpoint {
   readonly #options: EndpointOptions
   readonly #reader: EnvelopeReader
   readonly #lanes = new Map<Contract, Lanes>()
+  readonly #reading = new Reading()
   readonly #puttingOff: Batcher<PutOff>
   readonly #deadLetters: DeadLetterSender
   readonly #collector: DeadLetterCollector
@@ -168,6 +170,7 @@ export class Endpoint {
     this.#stopping.abort()
     // Deliveries end at once; the stop itself waits until all that was handed out is settled below.
     const cancelled = this.#consumer.stop()
+    for (const delivery of this.#reading.stop()) delivery.requeue()
     for (const batcher of this.#batchers) for (const { delivery } of await batcher.stop()) delivery.requeue()
     for (const { received } of await this.#puttingOff.stop()) received.delivery.requeue()
     await this.#deadLetters.stop()
@@ -180,6 +183,7 @@ export class Endpoint {
 
   #giveBackWaiting(): void {
     this.#aside.clear()
+    for (const delivery of this.#reading.stop()) delivery.requeue()
     for (const batcher of this.#batchers) for (const { delivery } of batcher.takeWaiting()) delivery.requeue()
     for (const { received } of this.#puttingOff.takeWaiting()) received.delivery.requeue()
   }
@@ -194,6 +198,10 @@ export class Endpoint {
 
   #receive(delivery: Delivery): void {
     if (this.#givesBack) return delivery.requeue()
+    this.#reading.take(delivery, (one) => this.#read(one))
+  }
+
+  #read(delivery: Delivery): void {
     let message: Message
     try {
       message = this.#reader.read(delivery.payload, delivery.contentType)

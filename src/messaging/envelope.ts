@@ -101,12 +101,32 @@ export class EnvelopeReader {
    * @throws UnreadableMessage naming the field; UnknownMessageType when no handler wants it
    */
   read(payload: Buffer | string, contentType?: string): Message {
-    if (contentType !== undefined && !JSON_TYPE.test(contentType)) throw new UnreadableMessage('contentType', `expected ${CONTENT_TYPE}, got ${contentType.slice(0, 100)}`)
-    if (payload.length > MAX_MESSAGE_BYTES) throw new UnreadableMessage('body', `expected at most ${MAX_MESSAGE_BYTES} bytes, got ${payload.length}`)
-    if (typeof payload !== 'string' && !isUtf8(payload)) throw new UnreadableMessage('body', 'expected UTF-8')
-    const text = withoutMark(payload.toString())
-    if (text.length > SHALLOW_CHARACTERS && isTooDeep(text)) throw new UnreadableMessage('body', `expected at most ${MAX_DEPTH} levels of nesting`)
-    const envelope = parseObject(text)
+    return this.#messageIn(open(payload, contentType))
+  }
+
+  /**
+   * What can be told of bytes that are only kept. They are parsed once, and nobody is told what is
+   * wrong with them.
+   * @returns the message when it is valid; `type` as its sender names it, without the namespace: a group of one type is all of that type
+   */
+  glance(payload: Buffer | string, contentType?: string): { message?: Message; type?: string } {
+    let envelope: Record<string, unknown>
+    try {
+      envelope = open(payload, undefined)
+    } catch {
+      return {}
+    }
+    const first: unknown = Array.isArray(envelope.messageType) ? envelope.messageType[0] : undefined
+    const type = typeof first === 'string' ? first.replace(/^urn:message:(.*:)?/, '') : undefined
+    if (contentType !== undefined && !JSON_TYPE.test(contentType)) return { type }
+    try {
+      return { message: this.#messageIn(envelope), type }
+    } catch {
+      return { type } // That may be what it is a dead letter for.
+    }
+  }
+
+  #messageIn(envelope: Record<string, unknown>): Message {
     const { contract, bodies } = this.#contractOf(envelope.messageType)
     const messageId = guid(envelope, 'messageId')
     if (!messageId) throw new UnreadableMessage('messageId', envelope.messageId === null ? REQUIRED : 'expected a UUID, got nothing')
@@ -139,6 +159,16 @@ export class EnvelopeReader {
 /** Text of Windows programs may begin with a byte order mark, which JSON does not know. */
 function withoutMark(text: string): string {
   return text.startsWith('\uFEFF') ? text.slice(1) : text
+}
+
+/** @throws UnreadableMessage */
+function open(payload: Buffer | string, contentType: string | undefined): Record<string, unknown> {
+  if (contentType !== undefined && !JSON_TYPE.test(contentType)) throw new UnreadableMessage('contentType', `expected ${CONTENT_TYPE}, got ${contentType.slice(0, 100)}`)
+  if (payload.length > MAX_MESSAGE_BYTES) throw new UnreadableMessage('body', `expected at most ${MAX_MESSAGE_BYTES} bytes, got ${payload.length}`)
+  if (typeof payload !== 'string' && !isUtf8(payload)) throw new UnreadableMessage('body', 'expected UTF-8')
+  const text = withoutMark(payload.toString())
+  if (text.length > SHALLOW_CHARACTERS && isTooDeep(text)) throw new UnreadableMessage('body', `expected at most ${MAX_DEPTH} levels of nesting`)
+  return parseObject(text)
 }
 
 function parseObject(payload: string): Record<string, unknown> {

@@ -1,4 +1,5 @@
 import type { BodyOf, Contract, Message } from './message.ts'
+import { madeProgress } from './progress.ts'
 import type { RetryPolicy } from './retry.ts'
 import type { Tx } from './sql.ts'
 
@@ -32,7 +33,10 @@ export function handle<C extends Contract>(
 export function each<C extends Contract>(handler: (body: BodyOf<C>, message: Message<C>, tx: Tx) => Promise<Message[]>): (messages: Message<C>[], tx: Tx) => Promise<Message[]> {
   return async (messages, tx) => {
     const out: Message[] = []
-    for (const message of messages) out.push(...(await handler(message.body, message, tx)))
+    for (const message of messages) {
+      out.push(...(await handler(message.body, message, tx)))
+      madeProgress()
+    }
     return out
   }
 }

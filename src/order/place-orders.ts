@@ -12,6 +12,11 @@ import type { SagaHost } from '../saga/host.ts'
 const BATCH = 100
 /** A request that has waited for so long, ms, is not begun any more: its client may have given up. */
 const PATIENCE_MS = 10_000
+/**
+ * Orders that wait for their transaction: ten of the largest batches, a second's work. Who comes
+ * then is told to come again.
+ */
+const MOST_IN_HAND = 1000
 
 const CLAIM_KEYS = statement(`
   insert into idempotency_key (key, request_hash, order_id)
@@ -60,6 +65,7 @@ export class OrderIntake {
   readonly #outbox: Outbox
   readonly #saga: SagaHost
   readonly #batcher: Batcher<Waiting>
+  #inHand = 0
 
   constructor(outbox: Outbox, saga: SagaHost) {
     this.#outbox = outbox
@@ -77,9 +83,23 @@ export class OrderIntake {
 
   /**
    * Records an order, its saga and its OrderCreatedEvent; resolves when they are committed.
-   * @throws HttpProblem 422 when the idempotency key came with another order before, 503 when it was not taken in time: nothing is recorded then
+   * @throws HttpProblem 422 when the idempotency key came with another order before, 503 when it
+   * was not taken in time, or too many
+   * wait: nothing is recorded then
    */
-  place({ order, idempotencyKey, headers }: PlaceOrder): Promise<PlacedOrder> {
+  async place(order: PlaceOrder): Promise<PlacedOrder> {
+    if (this.#inHand >= MOST_IN_HAND) {
+      throw new HttpProblem(503, `${MOST_IN_HAND} orders are waiting to be recorded; try again`)
+    }
+    this.#inHand++
+    try {
+      return await this.#wait(order)
+    } finally {
+      this.#inHand--
+    }
+  }
+
+  #wait({ order, idempotencyKey, headers }: PlaceOrder): Promise<PlacedOrder> {
     const orderId = newId()
     const hash = idempotencyKey === undefined ? '' : hashOf(order)
     return new Promise((resolve, reject) => this.#batcher.push({ order, idempotencyKey, headers, orderId, hash, since: performance.now(), resolve, reject }))

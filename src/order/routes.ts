@@ -3,6 +3,7 @@ import Type from 'typebox'
 import { In, type DataSource } from 'typeorm'
 import { Items, Money, Name, paymentMethodsOf, Quantity, type PaymentGatewayName } from '../contracts/types.ts'
 import { IdempotencyHeaders, idempotentReplayed } from '../http/idempotency.ts'
+import { linkTo } from '../http/links.ts'
 import { nullable } from '../http/nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from '../http/page.ts'
 import { notFound } from '../http/problem.ts'
@@ -21,6 +22,9 @@ const newOrder = (gateway: PaymentGatewayName) =>
     },
     { additionalProperties: false, examples: [{ customerId: 'ada', items: [{ productId: 'keyboard', quantity: 1 }], paymentMethod: 'pm_card_visa' }] }
   )
+
+/** Bytes: the largest valid order has 10 KiB, and some clients write it with spaces. */
+const ORDER_BODY_LIMIT = 64 * 1024
 
 const Accepted = Type.Object({ orderId: Type.String(), status: Type.Literal('Suspend') })
 
@@ -55,6 +59,7 @@ export function orderRoutes(dataSource: DataSource, intake: OrderIntake, gateway
     app.post(
       '/orders',
       {
+        bodyLimit: ORDER_BODY_LIMIT,
         schema: {
           tags,
           summary: 'Place an order',
@@ -70,7 +75,7 @@ export function orderRoutes(dataSource: DataSource, intake: OrderIntake, gateway
         const idempotencyKey = headers['idempotency-key']
         const { orderId, replayed } = await intake.place({ order: body, idempotencyKey, headers: traceContext(headers) })
         if (replayed) reply.header('idempotent-replayed', 'true')
-        return reply.code(202).header('location', `/orders/${orderId}`).send({ orderId, status: 'Suspend' })
+        return reply.code(202).header('location', linkTo(app, `/orders/${orderId}`)).send({ orderId, status: 'Suspend' })
       }
     )
 

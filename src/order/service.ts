@@ -25,12 +25,15 @@ export const orderService = {
   consumes: [...ORDER_EVENTS, ...ORDER_FAULTS],
   sends: [OrderCreatedEvent, OrderCompletedEvent, OrderFailedEvent, ReleaseStock, RefundPayment],
   /** @param settings `deadlineSeconds`: how long an order may stay `Suspend`; `paymentGateway`: whose payment methods it may name */
-  build({ dataSource, outbox, log }: ServiceContext, { deadlineSeconds, paymentGateway }: { deadlineSeconds: number; paymentGateway: PaymentGatewayName }) {
+  build({ outbox, requests, log }: ServiceContext, { deadlineSeconds, paymentGateway }: { deadlineSeconds: number; paymentGateway: PaymentGatewayName }) {
     const host = new SagaHost(orderSaga(deadlineSeconds))
     const intake = new OrderIntake(outbox, host)
     return {
       handlers: [host.handler(), faultHandler(host)],
-      routes: [orderRoutes(dataSource, intake, paymentGateway, (orderId) => cancelOrder(outbox, host, orderId)), sagaRoutes(new SagaInspector(dataSource, host.definition), host, outbox)],
+      routes: [
+        orderRoutes(requests.dataSource, intake, paymentGateway, (orderId) => cancelOrder(requests.outbox, host, orderId)),
+        sagaRoutes(new SagaInspector(requests.dataSource, host.definition), host, requests.outbox)
+      ],
       workers: [new TimerLoop(host, outbox, log)],
       undo: (tx: Tx, orderId: string) => undoWithoutInstance(host, tx, orderId),
       intake

@@ -20,11 +20,11 @@ export const paymentService = {
   consumes: [StockReservedEvent, RefundPayment],
   sends: [PaymentCompletedEvent, PaymentFailedEvent, PaymentRefundedEvent],
   /** @param settings `stripe` is needed when it is the gateway */
-  build({ dataSource, outbox, log }: ServiceContext, settings: { paymentGateway: PaymentGatewayName; stripe?: StripeSettings }) {
+  build({ outbox, requests, log }: ServiceContext, settings: { paymentGateway: PaymentGatewayName; stripe?: StripeSettings }) {
     const cashier = new Cashier(outbox, gatewayOf(settings), log)
     return {
       handlers: [takingPayments(cashier), handle(RefundPayment, refundPayments, { committed: () => cashier.wake() })],
-      routes: [paymentRoutes(dataSource, outbox, () => cashier.wake())],
+      routes: [paymentRoutes(requests.dataSource, requests.outbox, () => cashier.wake())],
       workers: [cashier]
     }
   }

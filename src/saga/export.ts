@@ -2,8 +2,11 @@ import type { DataSource } from 'typeorm'
 import { endOfWindow } from './list.ts'
 import type { Recording } from './recording.ts'
 
-/** Instances read at once, with their histories. */
+/** Most instances read at once, with their histories, and how many at first. */
 const PAGE = 100
+const FIRST_PAGE = 10
+/** What a page should have, bytes; the one before tells how many instances that may be. */
+const PAGE_BYTES = 256 * 1024
 /** Instances looked through by one statement: it ends in time, however few fit. */
 const WINDOW = 10_000
 
@@ -31,16 +34,28 @@ export interface ExportFilter {
   limit?: number
 }
 
-/** Instances with their histories, newest first, page by page: the next is read when it is asked for. A page may be empty where none fits. */
-export async function* recordings(dataSource: DataSource, saga: string, { state, since, limit = Infinity }: ExportFilter): AsyncGenerator<Recording[]> {
+/**
+ * Instances with their histories, newest first, one JSON object a line, page by page: the next is
+ * read
+ * when it is asked for. A page may be empty where none fits.
+ */
+export async function* recordings(
+  dataSource: DataSource,
+  saga: string,
+  { state, since, limit = Infinity }: ExportFilter
+): AsyncGenerator<string> {
   let left = limit
+  let most = FIRST_PAGE
   for (let before: string | undefined; left > 0; ) {
     const [end]: { saga_id: string }[] = await dataSource.query(END, [saga, before ?? null])
     for (let isRead = false; !isRead && left > 0; ) {
-      const asked = Math.min(PAGE, left)
+      const asked = Math.min(most, left)
       const page: Recording[] = await dataSource.query(READ, [saga, before ?? null, end?.saga_id ?? null, state ?? null, since ?? null, asked])
-      yield page
+      const text = page.map((recording) => `${JSON.stringify(recording)}\n`).join('')
+      yield text
       left -= page.length
+      const each = text.length / Math.max(1, page.length)
+      if (page.length > 0) most = Math.min(PAGE, Math.max(1, Math.floor(PAGE_BYTES / each)))
       isRead = page.length < asked
       before = isRead ? end?.saga_id : page.at(-1)!.sagaId
     }

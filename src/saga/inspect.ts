@@ -4,7 +4,6 @@ import type { SagaDefinition } from './define.ts'
 import { acceptedEvents, describe, endsOf, eventName, timedStatesOf } from './diagram.ts'
 import { recordings, type ExportFilter } from './export.ts'
 import { COLUMNS, countByState, listNewest, listStuck, listWaiting, type ListFilter, type SagaCounts, type StoredSaga } from './list.ts'
-import type { Recording } from './recording.ts'
 import { Replayed, type Replay } from './replay.ts'
 import { restore, statusOf } from './state.ts'
 import { awaitedCommands } from './step.ts'
@@ -166,8 +165,8 @@ export class SagaInspector {
     }
   }
 
-  /** Instances with their histories, newest first, in pages that are read as they are asked for. */
-  export(filter: ExportFilter): AsyncGenerator<Recording[]> {
+  /** See recordings. */
+  export(filter: ExportFilter): AsyncGenerator<string> {
     return recordings(this.#dataSource, this.definition.name, filter)
   }
 

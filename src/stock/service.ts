@@ -12,10 +12,10 @@ export const stockService = {
   entities: [ProductEntity, ReservationEntity, ReservationLineEntity],
   consumes: [OrderCreatedEvent, ReleaseStock],
   sends: [StockReservedEvent, StockNotReservedEvent, StockReleasedEvent],
-  build({ dataSource }: ServiceContext) {
+  build({ requests }: ServiceContext) {
     return {
       handlers: [stockHandler],
-      routes: [stockRoutes(dataSource)],
+      routes: [stockRoutes(requests.dataSource)],
       workers: []
     }
   }

@@ -2,6 +2,7 @@ import type { Test } from 'tap'
 import { pino } from 'pino'
 import { MemoryTransport } from '../../src/messaging/memory-transport.ts'
 import { RabbitTransport } from '../../src/messaging/rabbitmq-transport.ts'
+import type { AppOptions } from '../../src/http/app.ts'
 import type { Transport } from '../../src/messaging/transport.ts'
 import { sagaboxTopology, type ServiceName, type Settings } from '../../src/service.ts'
 import { System } from '../../src/system.ts'
@@ -33,6 +34,7 @@ export interface TestSystemOptions {
   databaseUrl?: string
   rabbitmqUrl?: string
   log?: typeof testLog
+  app?: AppOptions
 }
 
 /** The whole system in this process, with a database (and a virtual host) of its own; torn down with the test. */
@@ -46,7 +48,8 @@ export async function startSystem(t: Test, transportName: TransportName, options
     settings: { ...TEST_SETTINGS, ...options.settings },
     host: '127.0.0.1',
     port: 0,
-    log: options.log ?? testLog
+    log: options.log ?? testLog,
+    app: options.app
   })
   t.teardown(() => system.stop())
   await system.started()
