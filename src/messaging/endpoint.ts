@@ -147,7 +147,7 @@ export class Endpoint {
     const batch = again.length > 0 ? await this.#withoutSuspects(waiting, again, batcher) : waiting
     if (batch.length === 0) return
     const handled = (looksNew(batch) && (await this.#handleAsNew(handler, batch))) || (await this.#handleNew(handler, batch))
-    for (const one of batch) this.#end(one).ack()
+    for (const one of batch) if (!one.ended) this.#end(one).ack()
     if (handled) handler.committed?.()
   }
 
@@ -162,7 +162,7 @@ export class Endpoint {
     const ids = messages.map(({ messageId }) => messageId)
     try {
       await outbox.transaction(async (tx) => {
-        claimAsNew(tx, definition.name, ids)
+        claimAsNew(tx, definition.name, messages)
         outbox.add(tx, await handler.handle(messages, tx))
       })
       return true
@@ -172,20 +172,26 @@ export class Endpoint {
     }
   }
 
-  /** Handles what this endpoint has not handled before. Returns whether there was any. */
+  /** Handles what this endpoint has not handled before, and buries what came under the id of something else. Returns whether anything was handled. */
   async #handleNew(handler: Handler, batch: readonly Received[]): Promise<boolean> {
     const { definition, outbox } = this.#options
     const ids = batch.map(({ message }) => message.messageId)
-    return outbox.transaction(async (tx) => {
-      const fresh = await claim(tx, definition.name, ids)
-      // `delete` says whether it was still there: the second copy of a message within one batch is dropped too.
-      const messages = batch.map(({ message }) => message).filter((message) => fresh.delete(message.messageId))
+    const { fresh, reused } = await outbox.transaction(async (tx) => {
+      const claimed = await claim(tx, definition.name, batch.map(({ message }) => message))
+      const messages = [...claimed.fresh]
       if (messages.length > 0) outbox.add(tx, await handler.handle(messages, tx))
       if (batch.some(({ delivery }) => delivery.redeliveries > 0)) forgetStart(tx, definition.name, ids)
-      const letters = batch.filter(({ delivery }) => replayedIn(delivery.headers) !== undefined)
+      const letters = batch.filter(({ delivery, message }) => replayedIn(delivery.headers) !== undefined && !claimed.reused.has(message))
       if (letters.length > 0) markHandled(tx, definition.name, letters.map(({ delivery }) => delivery.payload))
-      return messages.length > 0
+      return claimed
     })
+    for (const one of batch) {
+      const error = reused.get(one.message)
+      if (!error) continue
+      one.attempts.push(attemptOf(error))
+      this.#bury(one, error)
+    }
+    return fresh.size > 0
   }
 
   /**
