@@ -9,8 +9,10 @@ import { waitOrSplit } from './retry.ts'
 import { errorQueue, skippedQueue } from './topology.ts'
 import type { Delivery, Subscription, Transport } from './transport.ts'
 
-/** Letters in hand, and in one transaction. They may be large. */
+/** Letters in hand, and in one transaction. */
 const BATCH = 20
+/** A letter of more bytes has a transaction of its own: others may put what they like into an error queue. */
+const LARGE = 256 * 1024
 
 interface Collected {
   delivery: Delivery
@@ -42,6 +44,7 @@ export class DeadLetterCollector {
     this.#options = options
     this.#batcher = new Batcher({
       limit: BATCH,
+      alone: ({ letter }) => letter.payload.length > LARGE,
       work: (batch) => this.#work(batch),
       onError: (error, attempt) => waitOrSplit(error, attempt, options.outbox),
       failed: ({ delivery }, error) => this.#failed(delivery, error)
@@ -63,7 +66,7 @@ export class DeadLetterCollector {
   #receive(delivery: Delivery, kind: DeadLetter['kind']): void {
     if (this.#stopping.signal.aborted) return delivery.requeue()
     const message = this.#read(delivery)
-    this.#batcher.push({ delivery, message, letter: deadLetterOf(this.#endpoint, kind, delivery, message) })
+    this.#batcher.push({ delivery, message, letter: deadLetterOf(this.#endpoint, kind, delivery, message, (urn) => this.#reader.find(urn)) })
   }
 
   #read(delivery: Delivery): Message | undefined {

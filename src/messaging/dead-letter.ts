@@ -1,16 +1,17 @@
 import { createHash } from 'node:crypto'
-import { attemptsIn, causeIn, withoutAttempts, type FailedAttempt } from './failure.ts'
-import { MAX_MESSAGE_BYTES } from './envelope.ts'
-import type { Message } from './message.ts'
+import { contentHash } from './content-hash.ts'
+import { attemptsIn, causeIn, storedHeaders, type FailedAttempt } from './failure.ts'
+import type { Contract, Message } from './message.ts'
 import { joinJson, jsonTexts, run, statement, storableJson, storableText, write, type Tx } from './sql.ts'
 import type { Delivery, Headers } from './transport.ts'
+import { typeName, typesNamedIn } from './type-name.ts'
 
 /** A message that its endpoint could not handle (`error`) or has no handler for (`skipped`), byte for byte. */
 export interface DeadLetter {
   endpoint: string
   kind: 'error' | 'skipped'
   messageId: string | null
-  /** Contract name, or the first type its envelope names. */
+  /** See typeName. */
   type: string | null
   correlationId: string | null
   payload: Buffer
@@ -22,28 +23,58 @@ export interface DeadLetter {
   attempts: readonly FailedAttempt[]
   /** The id under which the inbox would know it; null when it cannot be read. */
   handledAs: string | null
+  /** What the inbox would know of it; null when it cannot be read. */
+  content: string | null
   /** Of the payload, which holds the message's id when it can be read: the same bytes are the same letter. */
   fingerprint: Buffer
 }
+
+/** Attempts of a letter that are kept, from its beginning and from its end: it may be sent back for years. */
+export const FIRST_ATTEMPTS = 5
+export const LAST_ATTEMPTS = 20
+
+const KEPT_ATTEMPTS = FIRST_ATTEMPTS + LAST_ATTEMPTS
+const ATTEMPTS = `(dead_letter.attempts || excluded.attempts)`
 
 // Handled after all, by a copy of the message or on an operator's retry: then this is what a crash has sent twice.
 const STORE = statement(`
   insert into dead_letter (endpoint, kind, message_id, message_type, correlation_id, payload, content_type, headers, exception, reason, stack, attempts, fingerprint, seen, status)
   select endpoint, kind, message_id, message_type, correlation_id, payload, content_type, headers, exception, reason, stack, attempts, fingerprint, seen,
-    case when exists (select from inbox where inbox.message_id = letter.uuid and inbox.endpoint = letter.endpoint) then 'handled' else 'waiting' end
-  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], ${jsonTexts(8)}::jsonb[], $9::text[], $10::text[], $11::text[], ${jsonTexts(12)}::jsonb[], $13::bytea[], $14::integer[], $15::uuid[])
-    as letter (endpoint, kind, message_id, message_type, correlation_id, payload, content_type, headers, exception, reason, stack, attempts, fingerprint, seen, uuid)
+    case
+      when exists (
+        select from inbox where inbox.message_id = letter.uuid and inbox.endpoint = letter.endpoint
+          and (inbox.content is null or inbox.content = letter.content)) then 'handled'
+      when exists (
+        select from dead_letter_undone as undone where undone.endpoint = letter.endpoint
+          and undone.correlation_id = lower(letter.correlation_id) and letter.message_type = any(undone.answers)) then 'undone'
+      else 'waiting'
+    end
+  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], ${jsonTexts(8)}::jsonb[], $9::text[], $10::text[], $11::text[], ${jsonTexts(12)}::jsonb[], $13::bytea[], $14::integer[], $15::uuid[], $16::uuid[])
+    as letter (endpoint, kind, message_id, message_type, correlation_id, payload, content_type, headers, exception, reason, stack, attempts, fingerprint, seen, uuid, content)
   order by endpoint, fingerprint
   on conflict (endpoint, fingerprint) do update set
-    kind = excluded.kind, headers = excluded.headers, exception = excluded.exception, reason = excluded.reason, stack = excluded.stack,
-    attempts = dead_letter.attempts || excluded.attempts, status = excluded.status, seen = dead_letter.seen + excluded.seen, last_seen_at = now()
-  returning fingerprint, status`)
+    kind = excluded.kind, message_type = excluded.message_type, headers = excluded.headers, exception = excluded.exception, reason = excluded.reason, stack = excluded.stack,
+    attempts = case when jsonb_array_length(${ATTEMPTS}) <= ${KEPT_ATTEMPTS} then ${ATTEMPTS} else (
+      select jsonb_agg(attempt order by number) from jsonb_array_elements(${ATTEMPTS}) with ordinality as every (attempt, number)
+      where number <= ${FIRST_ATTEMPTS} or number > jsonb_array_length(${ATTEMPTS}) - ${LAST_ATTEMPTS}) end,
+    attempts_left_out = dead_letter.attempts_left_out + greatest(0, jsonb_array_length(${ATTEMPTS}) - ${KEPT_ATTEMPTS}),
+    status = excluded.status, seen = dead_letter.seen + excluded.seen, last_seen_at = now()
+  returning endpoint, fingerprint, status`)
 
 const MARK_HANDLED = statement(`
   update dead_letter set status = 'handled' where endpoint = $2 and fingerprint = any($1::bytea[])`)
 
-/** @param message what the payload says, when it can be read */
-export function deadLetterOf(endpoint: string, kind: DeadLetter['kind'], delivery: Delivery, message: Message | undefined): DeadLetter {
+/**
+ * @param message what the payload says, when it can be read
+ * @param contractOf finds a contract by its URN among those that the endpoint takes
+ */
+export function deadLetterOf(
+  endpoint: string,
+  kind: DeadLetter['kind'],
+  delivery: Delivery,
+  message: Message | undefined,
+  contractOf: (urn: string) => Contract | undefined
+): DeadLetter {
   const payload = typeof delivery.payload === 'string' ? Buffer.from(delivery.payload) : delivery.payload
   const messageId = message?.messageId ?? shortText(delivery.messageId)
   const { exception, reason, stack } = causeIn(delivery.headers)
@@ -51,16 +82,17 @@ export function deadLetterOf(endpoint: string, kind: DeadLetter['kind'], deliver
     endpoint,
     kind,
     messageId,
-    type: message?.contract.name ?? shortText(typeNamedIn(payload)),
-    correlationId: message?.correlationId ?? null,
+    type: shortText(message?.contract.name ?? unreadType(payload, contractOf)),
+    correlationId: shortText(message?.correlationId),
     payload,
     contentType: shortText(delivery.contentType),
-    headers: withoutAttempts(delivery.headers),
+    headers: storedHeaders(delivery.headers),
     exception: storableText(exception),
     reason: storableText(reason),
     stack: stack === undefined ? null : storableText(stack),
     attempts: attemptsIn(delivery.headers),
     handledAs: message?.messageId ?? null,
+    content: message ? contentHash(message) : null,
     fingerprint: fingerprintOf(payload)
   }
 }
@@ -74,7 +106,7 @@ export async function storeDeadLetters(tx: Tx, letters: readonly DeadLetter[]): 
   const byFingerprint = new Map<string, DeadLetter[]>()
   for (const letter of letters) byFingerprint.set(keyOf(letter), [...(byFingerprint.get(keyOf(letter)) ?? []), letter])
   const distinct = [...byFingerprint.values()].map((copies) => copies.at(-1)!)
-  const rows = await run<{ fingerprint: Buffer; status: string }>(tx, STORE, [
+  const rows = await run<{ endpoint: string; fingerprint: Buffer; status: string }>(tx, STORE, [
     distinct.map((letter) => letter.endpoint),
     distinct.map((letter) => letter.kind),
     distinct.map((letter) => letter.messageId),
@@ -82,21 +114,23 @@ export async function storeDeadLetters(tx: Tx, letters: readonly DeadLetter[]): 
     distinct.map((letter) => letter.correlationId),
     distinct.map((letter) => letter.payload),
     distinct.map((letter) => letter.contentType),
-    joinJson(distinct.map((letter) => storableHeaders(letter.headers))),
+    joinJson(distinct.map((letter) => storableJson(letter.headers))),
     distinct.map((letter) => letter.exception),
     distinct.map((letter) => letter.reason),
     distinct.map((letter) => letter.stack),
     joinJson(distinct.map((letter) => storableJson(letter.attempts))),
     distinct.map((letter) => letter.fingerprint),
     distinct.map((letter) => byFingerprint.get(keyOf(letter))!.length),
-    distinct.map((letter) => letter.handledAs)
+    distinct.map((letter) => letter.handledAs),
+    distinct.map((letter) => letter.content)
   ])
   const waiting = new Set(rows.filter(({ status }) => status === 'waiting').map(keyOf))
   return distinct.filter((letter) => waiting.has(keyOf(letter)))
 }
 
-function keyOf({ fingerprint }: { fingerprint: Buffer }): string {
-  return fingerprint.toString('base64')
+/** The same bytes under two endpoints are two letters. */
+function keyOf({ endpoint, fingerprint }: { endpoint: string; fingerprint: Buffer }): string {
+  return `${fingerprint.toString('base64')} ${endpoint}`
 }
 
 /** The endpoint has handled messages that operators had sent back. */
@@ -108,26 +142,12 @@ function fingerprintOf(payload: Buffer | string): Buffer {
   return createHash('sha256').update(payload).digest()
 }
 
-/** What the sender of unread bytes calls their type. */
-function typeNamedIn(payload: Buffer): string | undefined {
-  if (payload.length > MAX_MESSAGE_BYTES) return undefined
-  try {
-    const { messageType } = JSON.parse(payload.toString()) as { messageType?: unknown }
-    return Array.isArray(messageType) && typeof messageType[0] === 'string' ? messageType[0].replace(/^urn:message:/, '') : undefined
-  } catch {
-    return undefined // bytes without a type
-  }
+/** The name of what could not be read: of its types, the one that the endpoint takes. */
+function unreadType(payload: Buffer, contractOf: (urn: string) => Contract | undefined): string | undefined {
+  const types = typesNamedIn(payload)
+  return types.map((type) => contractOf(type)?.name).find((name) => name !== undefined) ?? types.map(typeName)[0]
 }
 
 function shortText(text: string | undefined): string | null {
   return typeof text === 'string' && text !== '' ? storableText(text.slice(0, 255)) : null
-}
-
-/** Whoever put the letter there may have nested its headers deeper than they can be written. */
-function storableHeaders(headers: Headers): string {
-  try {
-    return storableJson(headers)
-  } catch (error) {
-    return JSON.stringify({ 'sagabox-headers-dropped': `not to be written as JSON: ${(error as Error).message}` })
-  }
 }

@@ -16,6 +16,9 @@ const MAX_DEPTH = 200
 /** Shorter texts cannot be that deep: they need not be looked at. */
 const SHALLOW_CHARACTERS = 4000
 
+/** Some senders write one before the envelope: it is no part of the JSON, and nothing is wrong with it. */
+const BYTE_ORDER_MARK = /^\uFEFF/
+
 /** A received message that no handler may see. `field` names what was wrong, the message says what was expected. */
 export class UnreadableMessage extends Error {
   override readonly name: string = 'UnreadableMessage'
@@ -105,7 +108,7 @@ export class EnvelopeReader {
     if (contentType !== undefined && !JSON_TYPE.test(contentType)) throw new UnreadableMessage('contentType', `expected ${CONTENT_TYPE}, got ${contentType.slice(0, 100)}`)
     if (payload.length > MAX_MESSAGE_BYTES) throw new UnreadableMessage('body', `expected at most ${MAX_MESSAGE_BYTES} bytes, got ${payload.length}`)
     if (typeof payload !== 'string' && !isUtf8(payload)) throw new UnreadableMessage('body', 'expected UTF-8')
-    const text = payload.toString()
+    const text = payload.toString().replace(BYTE_ORDER_MARK, '')
     if (text.length > SHALLOW_CHARACTERS && isTooDeep(text)) throw new UnreadableMessage('body', `expected at most ${MAX_DEPTH} levels of nesting`)
     const envelope = parseObject(text)
     const known = this.#contractOf(envelope.messageType)
@@ -125,6 +128,11 @@ export class EnvelopeReader {
       initiatorId: guid(envelope, 'initiatorId'),
       headers
     }
+  }
+
+  /** The contract of this URN, if it is one of these. */
+  find(urn: string): Contract | undefined {
+    return this.#byUrn.get(urn)?.contract
   }
 
   #contractOf(messageType: unknown) {
