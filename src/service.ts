@@ -7,6 +7,7 @@ import type { PaymentGatewayName } from './contracts/types.ts'
 import type { ServiceContext, Worker } from './messaging/context.ts'
 import { connectDatabase, createDataSource, type DatabaseOptions } from './messaging/database.ts'
 import { DeadLetterOffice } from './messaging/dead-letter-retry.ts'
+import type { Undo } from './messaging/dead-letter-undo.ts'
 import { Endpoint } from './messaging/endpoint.ts'
 import type { Handler } from './messaging/handler.ts'
 import { InboxCleaner } from './messaging/inbox-cleaner.ts'
@@ -42,6 +43,8 @@ interface ServiceParts {
   handlers: readonly Handler[]
   routes: readonly FastifyPluginAsync[]
   workers: readonly Worker[]
+  /** Answers dead letters of business transactions that the service has forgotten. */
+  undo?: Undo
   /** Where requests wait for their transaction. */
   intake?: { stop(): Promise<void> }
 }
@@ -102,7 +105,7 @@ export class Service {
     this.relay = new Relay({ url: databaseUrl, schema, transport, log })
     this.outbox = new Outbox({ dataSource: this.dataSource, address: transport.address, source: name, committed: (rows) => this.relay.offer(rows) })
     this.parts = definition.build({ dataSource: this.dataSource, outbox: this.outbox, log }, settings)
-    const office = new DeadLetterOffice(this.dataSource, this.outbox, log)
+    const office = new DeadLetterOffice(this.dataSource, this.outbox, log, { endpoints: [name], undo: this.parts.undo })
     this.routes = [...this.parts.routes, deadLetterRoutes({ name, dataSource: this.dataSource, office, inboxDays: settings.inboxDays })]
     this.#workers = [...this.parts.workers, office, new InboxCleaner(this.dataSource, settings.inboxDays, log)]
     this.#endpoint = new Endpoint({

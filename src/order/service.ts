@@ -8,6 +8,7 @@ import { SagaHost } from '../saga/host.ts'
 import { SagaInspector } from '../saga/inspect.ts'
 import { sagaRoutes } from '../saga/routes.ts'
 import { TimerLoop } from '../saga/timers.ts'
+import { undoOf } from '../saga/undo.ts'
 import { cancelOrder } from './cancel-order.ts'
 import { ORDER_EVENTS } from './machine.ts'
 import { OrderIntake } from './place-orders.ts'
@@ -30,6 +31,7 @@ export const orderService = {
       handlers: [host.handler(), faultHandler(host)],
       routes: [orderRoutes(dataSource, intake, paymentGateway, (orderId) => cancelOrder(outbox, host, orderId)), sagaRoutes(new SagaInspector(dataSource, host.definition), host, outbox)],
       workers: [new TimerLoop(host, outbox, log)],
+      undo: undoOf(host.definition),
       intake
     }
   }
