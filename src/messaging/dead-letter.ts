@@ -54,9 +54,8 @@ const STORE = statement(`
   order by endpoint, fingerprint
   on conflict (endpoint, fingerprint) do update set
     kind = excluded.kind, message_type = excluded.message_type, headers = excluded.headers, exception = excluded.exception, reason = excluded.reason, stack = excluded.stack,
-    attempts = case when jsonb_array_length(${ATTEMPTS}) <= ${KEPT_ATTEMPTS} then ${ATTEMPTS} else (
-      select jsonb_agg(attempt order by number) from jsonb_array_elements(${ATTEMPTS}) with ordinality as every (attempt, number)
-      where number <= ${FIRST_ATTEMPTS} or number > jsonb_array_length(${ATTEMPTS}) - ${LAST_ATTEMPTS}) end,
+    attempts = case when jsonb_array_length(${ATTEMPTS}) <= ${KEPT_ATTEMPTS} then ${ATTEMPTS}
+      else jsonb_path_query_array(${ATTEMPTS}, '$[0 to ${FIRST_ATTEMPTS - 1}, last - ${LAST_ATTEMPTS - 1} to last]') end,
     attempts_left_out = dead_letter.attempts_left_out + greatest(0, jsonb_array_length(${ATTEMPTS}) - ${KEPT_ATTEMPTS}),
     status = excluded.status, seen = dead_letter.seen + excluded.seen, last_seen_at = now()
   returning endpoint, fingerprint, status`)

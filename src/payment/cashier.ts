@@ -78,7 +78,10 @@ export class Cashier {
       work: (batch) => this.#record(batch),
       onError: (error, attempt) => (isConflict(error) || isUnavailable(error) ? { retryAfterMs: backoff(attempt, 50, 5000) } : 'split'),
       // The claim runs out and the gateway is asked again under the same key.
-      failed: ({ payment }, error) => this.#log.error({ err: error, orderId: payment.orderId }, 'The gateway answered, and the answer could not be recorded; it will be asked again')
+      failed: ({ payment, answer }, error) =>
+        error instanceof PaymentGone
+          ? this.#log.error({ orderId: payment.orderId, amount: payment.amount, currency: payment.currency, answer }, GONE)
+          : this.#log.error({ err: error, orderId: payment.orderId }, 'The gateway answered, and the answer could not be recorded; it will be asked again')
     })
     this.#loop = new Loop({
       round: () => this.#round(),
@@ -175,9 +178,21 @@ export class Cashier {
   }
 }
 
-/** Records what the gateway said. */
+/** What the gateway said is in the log alone. */
+const GONE = 'The gateway answered for a payment that the database no longer has: it is not asked again. Money that was taken stays taken; give it back by hand'
+
+class PaymentGone extends Error {
+  override readonly name = 'PaymentGone'
+}
+
+/**
+ * Records what the gateway said.
+ * @throws PaymentGone when the database has forgotten a payment since it was claimed
+ */
 function recordAnswers(tx: Tx, batch: readonly Answered[], locked: readonly LockedPayment[]): Change[] {
   const current = new Map(locked.map((row) => [row.order_id, row]))
+  const gone = batch.find(({ payment }) => !current.has(payment.orderId))
+  if (gone) throw new PaymentGone(gone.payment.orderId)
   const counting = batch.filter(({ payment, answer }) => counts(answer, payment.status, current.get(payment.orderId)!.status))
   const changes = counting
     // An attempt that outlived its claim may be answered twice; only one answer counts.
