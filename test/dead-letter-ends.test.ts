@@ -203,12 +203,12 @@ t.test('letters of one type have one name', async (t) => {
   await publish({ payload: JSON.stringify({ ...broken, messageType: ['urn:message:Shop:OtherEvent'] }) })
   await publish({ payload: JSON.stringify({ ...broken, messageType: ['urn:message:MassTransit:Fault[[Contracts:OtherEvent]]'] }) })
   const found = await letters(8)
-  t.same(found.map(({ type }) => type).toSorted(), ['Fault<OtherEvent>', 'OtherEvent', 'ReleaseStock', 'ReleaseStock', 'ReleaseStock', 'ReleaseStock', 'ReleaseStock', 'Shop:OtherEvent'])
+  t.same(found.map(({ type }) => String(type)).toSorted((a, b) => a.localeCompare(b)), ['Fault<OtherEvent>', 'OtherEvent', 'ReleaseStock', 'ReleaseStock', 'ReleaseStock', 'ReleaseStock', 'ReleaseStock', 'Shop:OtherEvent'])
 
   // As 0.1 named what it could not read.
   await database.query(`update dead_letter set message_type = 'Contracts:ReleaseStock' where id in (select id from dead_letter where message_type = 'ReleaseStock' order by id limit 2)`)
   const { groups } = await api.get(`${LETTERS}/groups?type=ReleaseStock`)
-  t.match(groups.map(({ type, exception, count }: Answer['body']) => [type, exception, count]).toSorted(), [['ReleaseStock', 'UnreadableMessage', 4], ['ReleaseStock', 'Unknown', 1]].toSorted())
+  t.same(new Set(groups.map(({ type, exception, count }: Answer['body']) => `${type} ${exception} ${count}`)), new Set(['ReleaseStock UnreadableMessage 4', 'ReleaseStock Unknown 1']))
   for (const type of ['ReleaseStock', 'Contracts:ReleaseStock', 'urn:message:Contracts:ReleaseStock']) {
     const list = await api.get(`${LETTERS}?type=${type}`)
     t.same(list.items.map((one: Answer['body']) => one.type), Array.from({ length: 5 }, () => 'ReleaseStock'), type)
@@ -257,7 +257,7 @@ t.test('a database that forgot: what was done for an order that is gone is undon
     message(StockReservedEvent, { orderId, customerId: 'ada', items: [{ productId: 'keyboard', quantity: 1 }], total: 1000, currency: 'EUR', paymentMethod: 'pm_card_visa' }),
     message(PaymentCompletedEvent, { orderId, amount: 1000, currency: 'EUR' })
   ]
-  for (const sent of write2) await publish({ destination: 'order', payload: write(sent as Message) })
+  for (const sent of write2) await publish({ destination: 'order', payload: write(sent) })
   const orphans = await until('both are dead letters', async () => {
     const { items } = await api.get(`${path}?status=waiting`)
     return items.length === 2 && items

@@ -271,7 +271,7 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
       })
     ])
     const write = ({ body, ...sent }: Message, time?: string) =>
-      new EnvelopeWriter(port.transport.address, 'port').write({ ...sent, body } as Message, time)
+      new EnvelopeWriter(port.transport.address, 'port').write({ ...sent, body }, time)
     await port.send(guilty!)
     const [letter] = await until('it is a dead letter', async () => {
       const found = await letters()
@@ -311,7 +311,7 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
     const [one, two, three] = ships(DockShip, 3)
     const writer = new EnvelopeWriter(port.transport.address, 'port')
     const under = { ...two!, messageId: one!.messageId }
-    for (const sent of [one!, under, one!, three!]) await port.sendText('harbour', writer.write(sent as Message), sent.messageId)
+    for (const sent of [one!, under, one!, three!]) await port.sendText('harbour', writer.write(sent), sent.messageId)
     await until('it is a dead letter', async () => (await letters()).length === 1)
     await quiet()
     t.match(await letters(), [{ exception: 'MessageIdReused', message_id: one!.messageId, correlation_id: voyageOf(two!), status: 'waiting' }])
