@@ -275,8 +275,11 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
     await until('it is handled', async () => (await port.count('effects')) === 1)
     await port.sendText('harbour_error', new EnvelopeWriter(port.transport.address, 'port').write(sent), sent.messageId)
     await until('its letter is there', async () => (await letters()).length === 1)
+    // Another message under its id was not: neither is its letter.
+    await port.sendText('harbour_error', new EnvelopeWriter(port.transport.address, 'port').write({ ...ship(DockShip), messageId: sent.messageId }), sent.messageId)
+    await until('its letter is there, too', async () => (await letters()).length === 2)
     await quiet()
-    t.match(await letters(), [{ status: 'handled' }])
+    t.match(await letters(), [{ status: 'handled' }, { status: 'waiting' }])
   })
 
   t.test('another message under an id that was handled is a dead letter of its own; a copy is dropped', async (t) => {
