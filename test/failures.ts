@@ -293,8 +293,7 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
         }
       })
     ])
-    const write = ({ body, ...sent }: Message, time?: string) =>
-      new EnvelopeWriter(port.transport.address, 'port').write({ ...sent, body } as Message, time)
+    const writer = new EnvelopeWriter(port.transport.address, 'port')
     await port.send(guilty!)
     const [letter] = await until('it is a dead letter', async () => {
       const found = await letters()
@@ -302,9 +301,9 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
     })
     // Another message comes under its id, is handled, and comes once more, in another envelope.
     const other = { ...forged!, messageId: guilty!.messageId }
-    await port.sendText('harbour', write(other), other.messageId)
+    await port.sendText('harbour', writer.write(other), other.messageId)
     await until('the other one is handled', async () => (await port.count('effects')) === 1)
-    await port.sendText('harbour', write(other, '2001-01-01T00:00:00.000Z'), other.messageId)
+    await port.sendText('harbour', writer.write(other, '2001-01-01T00:00:00.000Z'), other.messageId)
     await quiet()
     t.match(await letters(), [{ id: letter!.id, status: 'waiting', seen: 1 }], 'the copy is no letter')
 
@@ -334,7 +333,7 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
     const [one, two, three] = ships(DockShip, 3)
     const writer = new EnvelopeWriter(port.transport.address, 'port')
     const under = { ...two!, messageId: one!.messageId }
-    for (const sent of [one!, under, one!, three!]) await port.sendText('harbour', writer.write(sent as Message), sent.messageId)
+    for (const sent of [one!, under, one!, three!]) await port.sendText('harbour', writer.write(sent), sent.messageId)
     await until('it is a dead letter', async () => (await letters()).length === 1)
     await quiet()
     t.match(await letters(), [{ exception: 'MessageIdReused', message_id: one!.messageId, correlation_id: voyageOf(two!), status: 'waiting' }])
