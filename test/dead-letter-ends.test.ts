@@ -1,13 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { ReleaseStock } from '../src/contracts/stock.ts'
+import { PaymentCompletedEvent } from '../src/contracts/payment.ts'
+import { ReleaseStock, StockReservedEvent } from '../src/contracts/stock.ts'
 import { EnvelopeWriter } from '../src/messaging/envelope.ts'
 import { faultMessage } from '../src/messaging/fault.ts'
 import { InboxCleaner } from '../src/messaging/inbox-cleaner.ts'
 import { message, type Message } from '../src/messaging/message.ts'
-import { PaymentCompletedEvent } from '../src/contracts/payment.ts'
-import { StockReservedEvent } from '../src/contracts/stock.ts'
 import type { Parcel, Transport } from '../src/messaging/transport.ts'
 import type { Answer, Api } from './support/api.ts'
 import { startSystem, testLog } from './support/system.ts'
@@ -184,7 +183,7 @@ t.test('what a forged fault says of an order has a size', async (t) => {
   await publish({ destination: 'order', payload: write(fault) })
   const { lastError } = await until('the order shows it', async () => {
     const { waitingFor } = await api.get(`/sagas/${orderId}`)
-    return waitingFor.lastError && waitingFor
+    return waitingFor?.lastError ? waitingFor : undefined
   })
   t.ok(lastError.message.length <= 2000, `${lastError.message.length} characters`)
   t.match(lastError.message, /^Fault<ReleaseStock>: xxx.*… \(5\d{5} bytes\)$/)
@@ -253,11 +252,11 @@ t.test('a database that forgot: what was done for an order that is gone is undon
   await api.settled(orderId)
   await api.settled(other)
   await database.query(`delete from order_service.saga where saga_id = $1`, [orderId])
-  const write2 = [
+  const late = [
     message(StockReservedEvent, { orderId, customerId: 'ada', items: [{ productId: 'keyboard', quantity: 1 }], total: 1000, currency: 'EUR', paymentMethod: 'pm_card_visa' }),
     message(PaymentCompletedEvent, { orderId, amount: 1000, currency: 'EUR' })
   ]
-  for (const sent of write2) await publish({ destination: 'order', payload: write(sent) })
+  for (const sent of late) await publish({ destination: 'order', payload: write(sent) })
   const orphans = await until('both are dead letters', async () => {
     const { items } = await api.get(`${path}?status=waiting`)
     return items.length === 2 && items
@@ -281,11 +280,11 @@ t.test('a database that forgot: what was done for an order that is gone is undon
   await publish({ destination: 'order_error', payload: kept })
   await publish({ destination: 'order', payload: 'no envelope' })
   await publish()
-  const open2 = await until('they are letters', async () => {
+  const waiting = await until('they are letters', async () => {
     const { items } = await api.get(`${path}?status=waiting`)
     return items.length === 2 && items
   })
-  for (const letter of open2) t.match(await api.call('POST', `${path}/${letter.id}/undo`, { reason: 'x' }), { status: 409, body: { detail: /is there|no event/ } })
+  for (const letter of waiting) t.match(await api.call('POST', `${path}/${letter.id}/undo`, { reason: 'x' }), { status: 409, body: { detail: /is there|no event/ } })
   const [mine] = await until('it is a letter', async () => {
     const { items } = await api.get(LETTERS)
     return items.length === 1 && items

@@ -255,8 +255,11 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
     await until('it is handled', async () => (await port.count('effects')) === 1)
     await port.sendText('harbour_error', new EnvelopeWriter(port.transport.address, 'port').write(sent), sent.messageId)
     await until('its letter is there', async () => (await letters()).length === 1)
+    // Another message under its id was not: neither is its letter.
+    await port.sendText('harbour_error', new EnvelopeWriter(port.transport.address, 'port').write({ ...ship(DockShip), messageId: sent.messageId }), sent.messageId)
+    await until('its letter is there, too', async () => (await letters()).length === 2)
     await quiet()
-    t.match(await letters(), [{ status: 'handled' }])
+    t.match(await letters(), [{ status: 'handled' }, { status: 'waiting' }])
   })
 
   t.test('another message under an id that was handled is a dead letter of its own; a copy is dropped', async (t) => {
@@ -270,8 +273,7 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
         }
       })
     ])
-    const write = ({ body, ...sent }: Message, time?: string) =>
-      new EnvelopeWriter(port.transport.address, 'port').write({ ...sent, body }, time)
+    const writer = new EnvelopeWriter(port.transport.address, 'port')
     await port.send(guilty!)
     const [letter] = await until('it is a dead letter', async () => {
       const found = await letters()
@@ -279,9 +281,9 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
     })
     // Another message comes under its id, is handled, and comes once more, in another envelope.
     const other = { ...forged!, messageId: guilty!.messageId }
-    await port.sendText('harbour', write(other), other.messageId)
+    await port.sendText('harbour', writer.write(other), other.messageId)
     await until('the other one is handled', async () => (await port.count('effects')) === 1)
-    await port.sendText('harbour', write(other, '2001-01-01T00:00:00.000Z'), other.messageId)
+    await port.sendText('harbour', writer.write(other, '2001-01-01T00:00:00.000Z'), other.messageId)
     await quiet()
     t.match(await letters(), [{ id: letter!.id, status: 'waiting', seen: 1 }], 'the copy is no letter')
 

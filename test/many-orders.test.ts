@@ -1,20 +1,11 @@
-import pg from 'pg'
 import t, { type Test } from 'tap'
+import { rowsRead } from './support/rows-read.ts'
 import { startSystem } from './support/system.ts'
 
 /** More than one statement looks through. */
 const ENDED = 100_500
 /** Inserted by one statement: it ends in time on a slow machine, too. */
 const CHUNK = 20_100
-
-interface Plan {
-  'Node Type': string
-  'Relation Name'?: string
-  'Actual Rows': number
-  'Actual Loops': number
-  'Rows Removed by Filter'?: number
-  Plans?: Plan[]
-}
 
 t.test('what few orders have in common is found among many', async (t) => {
   const { api, system, databaseUrl } = await startSystem(t, 'memory', { services: ['order'], settings: { deadlineSeconds: 36_000 } })
@@ -37,7 +28,7 @@ t.test('what few orders have in common is found among many', async (t) => {
     await dataSource.query(`insert into orders (order_id, customer_id, status, payment_method) select ${id}, 'ada', 'Completed', 'pm_card_visa' from ${numbers}`)
     await dataSource.query(`insert into saga (saga, saga_id, state, value, context, version, timers) select 'order', ${id}, 'Completed', '"Completed"', '{}', 3, '[]' from ${numbers}`)
   }
-  const read = await rowsRead(t, databaseUrl)
+  const read = rowsRead(t, databaseUrl, /from (orders|saga)\s/)
 
   const waiting = async (t: Test) => {
     for (const [list, found] of [
@@ -94,39 +85,4 @@ t.test('what few orders have in common is found among many', async (t) => {
 
 function idsOf({ items }: { items: { orderId?: string; sagaId?: string }[] }): (string | undefined)[] {
   return items.map(({ orderId, sagaId }) => orderId ?? sagaId)
-}
-
-/** Tells how many rows of orders and sagas a request's statements read, those thrown away included. */
-async function rowsRead(t: Test, databaseUrl: string) {
-  const original = pg.Client.prototype.query
-  t.teardown(() => void (pg.Client.prototype.query = original))
-  return async <R>(request: () => Promise<R>): Promise<{ answer: R; rows: number }> => {
-    const statements: { text: string; values: unknown[]; options: string }[] = []
-    pg.Client.prototype.query = function (this: pg.Client, ...args: unknown[]) {
-      const [text, values] = args
-      const { options = '' } = (this as unknown as { connectionParameters: { options?: string } }).connectionParameters
-      if (typeof text === 'string' && /from (orders|saga)\s/.test(text)) statements.push({ text, values: values as unknown[], options })
-      return Reflect.apply(original, this, args)
-    } as typeof original
-    const answer = await request()
-    pg.Client.prototype.query = original
-    let rows = 0
-    for (const { text, values, options } of statements) {
-      const client = new pg.Client({ connectionString: databaseUrl, options })
-      await client.connect()
-      try {
-        const explained = await client.query<{ 'QUERY PLAN': { Plan: Plan }[] }>(`explain (analyze, format json) ${text}`, values)
-        rows += readBy(explained.rows[0]!['QUERY PLAN'][0]!.Plan)
-      } finally {
-        await client.end()
-      }
-    }
-    if (statements.length === 0) throw new Error('No statement was seen')
-    return { answer, rows }
-  }
-}
-
-function readBy(plan: Plan): number {
-  const own = plan['Relation Name'] ? (plan['Actual Rows'] + (plan['Rows Removed by Filter'] ?? 0)) * plan['Actual Loops'] : 0
-  return (plan.Plans ?? []).reduce((sum, inner) => sum + readBy(inner), own)
 }

@@ -54,7 +54,7 @@ t.test('what the broker says', async (t) => {
     ['no right to the vhost', `amqp://${weak}:sEcReT@${host}/${denied}`, `RABBITMQ_URL: the broker at ${host} does not open the virtual host "${decodeURIComponent(denied)}" for user "${weak}": 530 NOT_ALLOWED - access to vhost '${decodeURIComponent(denied)}' refused for user '${weak}'`],
     ['a full vhost', `amqp://${username}:${password}@${host}/${full}`, 'connection limit (0) is reached'],
     ['a wrong password', `amqp://${weak}:wrOng@${host}/`, `RABBITMQ_URL: the broker at ${host} refuses the password of user "${weak}", or the user: Handshake terminated by server: 403 (ACCESS-REFUSED)`],
-    ['no right to declare', `amqp://${weak}:sEcReT@${host}/${poor}`, `RABBITMQ_URL: user "${weak}" lacks a permission in the virtual host "${decodeURIComponent(poor)}"; expected configure, write and read: Operation failed: `],
+    ['no right to declare', `amqp://${weak}:sEcReT@${host}/${poor}`, `RABBITMQ_URL: user "${weak}" lacks a permission in the virtual host "${decodeURIComponent(poor)}"; expected configure, write and read: exchange `],
     ['TLS to a port without', `amqps://${weak}:sEcReT@${host}/`, `RABBITMQ_URL: amqps:// was given, and ${host} does not speak TLS`],
     ['the port of its web page', `amqp://${weak}:sEcReT@${new URL(broker.managementUrl).host}/`, 'does not answer as a broker does']
   ]

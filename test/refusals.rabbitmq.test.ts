@@ -167,8 +167,8 @@ t.test(
       { reason: { concerns: 'message' } }
     )
 
-    // The brokers of the tests take 8 MiB.
-    const large = 'x'.repeat(9 * 1024 * 1024)
+    // The brokers of the tests take 16 MiB.
+    const large = 'x'.repeat(17 * 1024 * 1024)
     await port.sendText(LOST, large)
     const sent = ship(DockShip)
     port.listen('harbour', [writes('harbour', DockShip)])

@@ -10,10 +10,10 @@ import {
 } from '../messaging/outbox-discard.ts'
 import { nullable } from './nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './page.ts'
+import { PRINTABLE } from './text.ts'
 import { HttpProblem, notFound } from './problem.ts'
 
 /** No control characters: PostgreSQL stores no NUL, and the rest only spoils a list. */
-const PRINTABLE = '^[^\\u0000-\\u001f]*$'
 
 const Row = {
   id: Type.String(),

@@ -135,8 +135,13 @@ function lookFor(filter: DeadLetterFilter, before: number | undefined): Look {
     if (correlationId !== undefined) return newest(`correlation_id = ${parameter(correlationId)}`)
     if (status === 'waiting' || status === 'retrying') return newest(OPEN)
     if (type === undefined) return newest('true')
-    const names = `unnest(${parameter(namesOf(type))}::text[]) as name`
-    return `select named.* from ${names}, lateral (${newest('message_type = name')}) as named order by named.id desc limit ${WINDOW}`
+    // Not by equality: the primary key would be as good an order then, and leads past all others.
+    const named = namesOf(type).map((name) => {
+      const value = parameter(name)
+      const last = before === undefined ? `message_type <= ${value}` : `(message_type, id) < (${value}, $1::bigint)`
+      return `(select * from dead_letter where message_type >= ${value} and ${last} order by message_type desc, id desc limit ${WINDOW})`
+    })
+    return `select * from (${named.join(' union all ')}) as named order by named.id desc limit ${WINDOW}`
   }
   return look(window(), 'desc', values, (all) => conditionOf(filter, all))
 }

@@ -248,7 +248,7 @@ export class RabbitTransport implements Transport {
       const surveyed = survey(connection, topology, vhost).finally(() => void closeConnection(connection))
       const { adopted, findings, problems } = await surveyed
       for (const finding of findings) this.#say(finding)
-      if (problems.length > 0) throw new Error(problems.join('; '))
+      if (problems.length > 0) throw new Error(firstOf(problems))
       return adopted
     } finally {
       await within(CLOSE_TIMEOUT_MS, broker.shutdown())
@@ -356,6 +356,12 @@ export function busAddress(url: string): string {
   const escaped = encodeURIComponent(vhost).replace(/[!'()*]/g, hex)
   const bus = `rabbitmq://${hostname}${port && port !== '5672' ? `:${port}` : ''}/`
   return vhost === '' || vhost === '/' ? bus : `${bus}${escaped}/`
+}
+
+/** Where nothing can be declared, three of them say it as well as all. */
+function firstOf(problems: readonly string[]): string {
+  const more = problems.length - 3
+  return problems.slice(0, 3).join('; ') + (more > 0 ? `; and ${more} more` : '')
 }
 
 function returnKey(exchange: string, messageId: string): string {

@@ -5,6 +5,7 @@ import { Money } from '../contracts/types.ts'
 import { nullable } from '../http/nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from '../http/page.ts'
 import { InvalidRequest, notFound } from '../http/problem.ts'
+import { PRINTABLE } from '../http/text.ts'
 import { UUID } from '../messaging/envelope.ts'
 import type { Outbox } from '../messaging/outbox.ts'
 import { newestPayments } from './list.ts'
@@ -32,7 +33,7 @@ const PaymentView = Type.Object({
 
 const ById = Type.Object({ orderId: Type.String({ format: 'uuid' }) })
 
-const Printable = { pattern: '^[^\\x00-\\x1f\\x7f]+$' }
+const Printable = { pattern: PRINTABLE }
 
 const Settlement = Type.Object(
   {

@@ -6,6 +6,7 @@ import { IdempotencyHeaders, idempotentReplayed } from '../http/idempotency.ts'
 import { nullable } from '../http/nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from '../http/page.ts'
 import { notFound } from '../http/problem.ts'
+import { text } from '../http/text.ts'
 import { etagHeader, etagOf, IfMatchHeaders, versionsOf } from './etag.ts'
 import { patchProduct, putProduct } from './put-product.ts'
 import { MAX_UNITS, restock } from './restock.ts'
@@ -14,7 +15,7 @@ import { ProductEntity, ReservationEntity, type Product, type Reservation } from
 const Units = Type.Integer({ minimum: 0, maximum: MAX_UNITS })
 
 const NAMED = {
-  name: Type.String({ minLength: 1, maxLength: 200, pattern: '^[^\\x00-\\x1f\\x7f]+$' }),
+  name: text(200),
   unitPrice: Type.Integer({ minimum: 0, maximum: 1_000_000_000, description: 'Minor units' }),
   currency: Currency
 }
