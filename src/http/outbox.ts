@@ -13,8 +13,6 @@ import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './page.ts'
 import { PRINTABLE } from './text.ts'
 import { HttpProblem, notFound } from './problem.ts'
 
-/** No control characters: PostgreSQL stores no NUL, and the rest only spoils a list. */
-
 const Row = {
   id: Type.String(),
   messageId: Type.String(),
