@@ -6,6 +6,7 @@ import Fastify from 'fastify'
 import pg from 'pg'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
+import { DatabaseAway } from '../src/messaging/away.ts'
 import { buildApp } from '../src/http/app.ts'
 import { limitConnections } from '../src/http/connections.ts'
 import { HttpProblem } from '../src/http/problem.ts'
@@ -274,7 +275,7 @@ t.test('an outage is a few lines, not one a request', async (t) => {
   const lines = recorded()
   const app = await buildApp(lines.log, (root) => {
     root.get('/away', { schema: { summary: 'x' } }, async () => {
-      throw Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' })
+      throw new DatabaseAway(Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' }))
     })
     root.get('/refused', { schema: { summary: 'x' } }, async () => {
       throw new HttpProblem(404, 'not here')

@@ -192,7 +192,7 @@ t.test(
     ])
     t.match(again, {
       status: 'rejected',
-      reason: { concerns: 'message', message: /message size 9437184/ }
+      reason: { concerns: 'message', message: /message size 17825792/ }
     })
     t.same(beside, { status: 'fulfilled', value: 'accepted' })
     t.ok(transport.canPublish)

@@ -61,7 +61,7 @@ t.test('a copy of a message is dropped, the same news under another id is not', 
   t.equal(completed.when(paid).history.length, 3)
   completed.when(message(PaymentCompletedEvent, paid.body)).thenIgnored('already completed')
   t.throws(() => completed.when(message(PaymentCompletedEvent, paid.body)).thenIgnored('too late'), /Expected PaymentCompletedEvent to be ignored: too late\n {5}Got ignored: already completed/)
-  t.throws(() => given(created).when(paid).thenIgnored(), /Got handled: Suspend.reservingStock -> Completed/)
+  t.throws(() => given(created, reserved).when(paid).thenIgnored(), /Got handled: Suspend.takingPayment -> Completed/)
   t.end()
 })
 
