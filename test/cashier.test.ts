@@ -1,4 +1,5 @@
 import { fileURLToPath } from 'node:url'
+import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import { RefundPayment } from '../src/contracts/payment.ts'
 import { StockReservedEvent } from '../src/contracts/stock.ts'
@@ -55,6 +56,7 @@ async function openPayment(t: Test) {
     outbox,
     payment,
     statusIs: (status: string) => until(`the payment is ${status}`, async () => (await payment()).status === status),
+    forget: () => dataSource.query('delete from payments'),
     expireClaim: () => dataSource.query('update payments set next_attempt_at = now()'),
     sent: async () => (await dataSource.query<{ payload: string }[]>('select payload from outbox order by id')).map(({ payload }) => (JSON.parse(payload) as { messageType: string[] }).messageType[0]!.split(':').at(-1)),
     take: () =>
@@ -178,4 +180,20 @@ t.test('an answer that comes again together with that of the refund does not sta
   await cashier.stop()
   t.match(await payment(), { status: 'Refunded', refundedAmount: 500 })
   t.same(await sent(), ['PaymentCompletedEvent', 'PaymentRefundedEvent'])
+})
+
+t.test('an answer for a payment that the database has forgotten is in the log, with what is true of it', async (t) => {
+  const { outbox, take, forget } = await openPayment(t)
+  const gateway = new LedgerGateway()
+  gateway.holds = true
+  const lines: { msg: string; orderId?: string; answer?: object }[] = []
+  const cashier = new Cashier(outbox, gateway, pino({ level: 'error' }, { write: (line: string) => void lines.push(JSON.parse(line)) }))
+  await take()
+  await cashier.runOnce()
+  await until('the gateway is asked', async () => gateway.arrive !== undefined)
+  await forget()
+  gateway.arrive!()
+  const [line] = await until('the log tells', async () => lines.length > 0 && lines)
+  t.match(line, { msg: /no longer has: it is not asked again/, orderId: ORDER_ID, answer: { outcome: 'charged' } })
+  await cashier.stop()
 })
