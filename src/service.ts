@@ -10,17 +10,17 @@ import type { ServiceContext, Worker } from './messaging/context.ts'
 import { databaseProblem } from './messaging/database-problem.ts'
 import { connectDatabase, createDataSource, type DatabaseOptions, type Patience } from './messaging/database.ts'
 import { DeadLetterOffice } from './messaging/dead-letter-retry.ts'
+import type { Undo } from './messaging/dead-letter-undo.ts'
 import { Endpoint } from './messaging/endpoint.ts'
 import type { Handler } from './messaging/handler.ts'
 import { InboxCleaner } from './messaging/inbox-cleaner.ts'
 import { describing, type Log } from './messaging/log.ts'
-import type { Contract, Message } from './messaging/message.ts'
+import type { Contract } from './messaging/message.ts'
 import { Outage } from './messaging/outage.ts'
 import { Readiness } from './messaging/readiness.ts'
 import { mustBeReachable, Outbox } from './messaging/outbox.ts'
 import { DiscardedCleaner } from './messaging/outbox-discard.ts'
 import { Relay } from './messaging/relay.ts'
-import type { Tx } from './messaging/sql.ts'
 import { topologyOf, type Topology } from './messaging/topology.ts'
 import type { Transport } from './messaging/transport.ts'
 import { orderService } from './order/service.ts'
@@ -49,8 +49,8 @@ interface ServiceParts {
   handlers: readonly Handler[]
   routes: readonly FastifyPluginAsync[]
   workers: readonly Worker[]
-  /** See deadLetterRoutes. */
-  undo?(tx: Tx, correlationId: string): Promise<Message[] | undefined>
+  /** Answers dead letters of business transactions that the service has forgotten. */
+  undo?: Undo
   /** Where requests wait for their transaction. */
   intake?: { stop(): Promise<void> }
 }
@@ -147,10 +147,11 @@ export class Service {
     this.requests = { dataSource: asked, outbox: outboxOn(asked) }
     const context = { dataSource: this.dataSource, outbox: this.outbox, requests: this.requests, log }
     this.parts = definition.build(context, settings)
-    const office = new DeadLetterOffice(this.dataSource, this.outbox, log)
-    const counter = new DeadLetterOffice(asked, this.requests.outbox, log, () => office.wake())
+    const answered = { endpoints: [name], undo: this.parts.undo }
+    const office = new DeadLetterOffice(this.dataSource, this.outbox, log, answered)
+    const counter = new DeadLetterOffice(asked, this.requests.outbox, log, { ...answered, began: () => office.wake() })
     const { inboxDays } = settings
-    this.routes = [...this.parts.routes, deadLetterRoutes({ name, dataSource: asked, office: counter, undo: this.parts.undo, inboxDays }), outboxRoutes({ name, dataSource: asked, log })]
+    this.routes = [...this.parts.routes, deadLetterRoutes({ name, dataSource: asked, office: counter, inboxDays }), outboxRoutes({ name, dataSource: asked, log })]
     this.#workers = [...this.parts.workers, office, new InboxCleaner(this.dataSource, settings.inboxDays, log), new DiscardedCleaner(this.dataSource, log)]
     this.#endpoint = new Endpoint({
       definition: { name, handlers: this.parts.handlers, retry: { redeliverySeconds: settings.redeliverySeconds } },

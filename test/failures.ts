@@ -15,6 +15,7 @@ import { postgresForTests } from './fixtures/postgres.ts'
 import type { Bus } from './support/buses.ts'
 import { TYPESCRIPT } from './support/program.ts'
 import { spied } from './support/spied-transport.ts'
+import { together } from './support/together.ts'
 import { until } from './support/until.ts'
 
 const HARBOUR = { name: 'harbour', consumes: [ShipSailedEvent, DockShip] }
@@ -256,6 +257,66 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
     await until('its letter is there', async () => (await letters()).length === 1)
     await quiet()
     t.match(await letters(), [{ status: 'handled' }])
+  })
+
+  t.test('another message under an id that was handled is a dead letter of its own; a copy is dropped', async (t) => {
+    const { port, quiet, letters } = await open(t)
+    const [guilty, forged] = ships(DockShip, 2)
+    let mended = false
+    port.listen('harbour', [
+      writes('harbour', DockShip, {
+        async then(messages) {
+          if (!mended && messages.some((message) => voyageOf(message) === voyageOf(guilty!))) throw new NotRetryable('on the rocks')
+        }
+      })
+    ])
+    const write = ({ body, ...sent }: Message, time?: string) =>
+      new EnvelopeWriter(port.transport.address, 'port').write({ ...sent, body }, time)
+    await port.send(guilty!)
+    const [letter] = await until('it is a dead letter', async () => {
+      const found = await letters()
+      return found.length > 0 && found
+    })
+    // Another message comes under its id, is handled, and comes once more, in another envelope.
+    const other = { ...forged!, messageId: guilty!.messageId }
+    await port.sendText('harbour', write(other), other.messageId)
+    await until('the other one is handled', async () => (await port.count('effects')) === 1)
+    await port.sendText('harbour', write(other, '2001-01-01T00:00:00.000Z'), other.messageId)
+    await quiet()
+    t.match(await letters(), [{ id: letter!.id, status: 'waiting', seen: 1 }], 'the copy is no letter')
+
+    mended = true
+    const office = new DeadLetterOffice(port.dataSource, port.outbox, log)
+    await office.retry(letter!.id)
+    await until('it is a dead letter again', async () => (await letters())[0]?.seen === 2)
+    await quiet()
+    const [again, ...more] = await letters()
+    const reason = new RegExp(`^messageId: expected a copy of .* ${guilty!.messageId} .*, got another DockShip `)
+    t.match(again, { id: letter!.id, status: 'waiting', exception: 'MessageIdReused', reason }, 'it was not handled, and does not say so')
+    t.same(more, [])
+    t.equal(await port.count('effects'), 1)
+
+    t.test('what 0.1 has handled is known by its id alone', async (t) => {
+      await port.dataSource.query('update inbox set content = null')
+      await office.retry(letter!.id)
+      await until('it counts as handled', async () => (await letters())[0]?.status === 'handled')
+      await quiet()
+      t.equal(await port.count('effects'), 1)
+    })
+  })
+
+  t.test('two messages of one id in one batch: one is handled, the other is a dead letter', async (t) => {
+    const { port, quiet, letters } = await open(t)
+    port.listen('harbour', [writes('harbour', DockShip)], together(port.transport, 'harbour', 4))
+    const [one, two, three] = ships(DockShip, 3)
+    const writer = new EnvelopeWriter(port.transport.address, 'port')
+    const under = { ...two!, messageId: one!.messageId }
+    for (const sent of [one!, under, one!, three!]) await port.sendText('harbour', writer.write(sent), sent.messageId)
+    await until('it is a dead letter', async () => (await letters()).length === 1)
+    await quiet()
+    t.match(await letters(), [{ exception: 'MessageIdReused', message_id: one!.messageId, correlation_id: voyageOf(two!), status: 'waiting' }])
+    t.same((await port.effects()).map(({ voyageId }) => voyageId).toSorted(), [one!, three!].map(voyageOf).toSorted())
+    t.equal(new Set((await port.effects()).map(({ transaction }) => transaction)).size, 1, 'nobody was held up by it')
   })
 
   for (const by of ['SIGKILL', 'an endless loop'] as const) {

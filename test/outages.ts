@@ -117,6 +117,28 @@ export function outageConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): 
     t.same(await letters(), [])
   })
 
+  t.test('a session that ends while a handler does something else: no attempt counts', async (t) => {
+    const { port, databaseUrl, letters, handled, quiet } = await open(t)
+    const admin = new pg.Client({ connectionString: databaseUrl })
+    await admin.connect()
+    t.teardown(() => admin.end())
+    let ended = false
+    const handler = writes('harbour', DockShip, {
+      async then(_, tx) {
+        if (ended) return
+        ended = true
+        const [{ pid }] = await tx.query('select pg_backend_pid() as pid')
+        await admin.query('select pg_terminate_backend($1)', [pid])
+        await new Promise(() => {})
+      }
+    })
+    port.listen('harbour', [{ ...handler, retry: STRICT }])
+    await port.send(...ships(DockShip, 3))
+    await handled(3)
+    await quiet()
+    t.same(await letters(), [])
+  })
+
   const own: [what: string, fail: (tx: Tx) => Promise<void>, exception: RegExp][] = [
     ['ECONNREFUSED of another server', async () => { throw Object.assign(new Error('connect ECONNREFUSED 10.0.0.9:443'), { code: 'ECONNREFUSED' }) }, /ECONNREFUSED/],
     ['57P01 of another database', async () => { throw Object.assign(new Error('terminating connection due to administrator command'), { code: '57P01' }) }, /57P01/],

@@ -48,7 +48,7 @@ export function createDataSource(options: DatabaseOptions): DataSource {
     url,
     schema,
     applicationName: `sagabox ${schema}`,
-    settings: { lock_timeout: `${lockMs}ms`, idle_in_transaction_session_timeout: '30s', statement_timeout: `${statementMs}ms` },
+    settings: { lock_timeout: asShown(lockMs), idle_in_transaction_session_timeout: '30s', statement_timeout: asShown(statementMs) },
     outage: new DatabaseOutage(schema, log)
   })
   const connection: SessionConfig = {
@@ -103,6 +103,11 @@ export const bigintAsNumber = { from: (value: string | null) => (value === null 
 
 /** A query without an answer for so long, ms, means a dead connection, which pg then ends. The server gives up two seconds later, by statement_timeout. */
 const QUERY_TIMEOUT_MS = 10_000
+
+/** A time below a minute, ms, as PostgreSQL shows it: that is what a session is compared with. */
+function asShown(ms: number): string {
+  return ms % 1000 === 0 ? `${ms / 1000}s` : `${ms}ms`
+}
 
 /** It finds out whether settings can go with the connection: tried again at once when they cannot. */
 async function firstConnection(session: Session): Promise<SessionClient> {

@@ -12,8 +12,10 @@ import { waitOrSplit } from './retry.ts'
 import { errorQueue, skippedQueue } from './topology.ts'
 import type { Delivery, Transport } from './transport.ts'
 
-/** Letters in hand, and in one transaction. They may be large. */
+/** Letters in hand, and in one transaction. */
 const BATCH = 20
+/** A letter of more bytes has a transaction of its own: others may put what they like into an error queue. */
+const LARGE = 256 * 1024
 
 interface Collected {
   delivery: Delivery
@@ -48,6 +50,7 @@ export class DeadLetterCollector {
     this.#options = options
     this.#batcher = new Batcher({
       limit: BATCH,
+      alone: ({ letter }) => letter.payload.length > LARGE,
       work: (batch) => this.#work(batch),
       onError: (error, attempt) => this.#onOutage(error) ?? waitOrSplit(error, attempt, options.outbox),
       failed: (collected, error) => this.#failed(collected, error)
@@ -94,8 +97,8 @@ export class DeadLetterCollector {
   }
 
   #read(delivery: Delivery, kind: DeadLetter['kind']): void {
-    const { message, type } = this.#reader.glance(delivery.payload, delivery.contentType)
-    this.#batcher.push({ delivery, message, failures: 0, letter: deadLetterOf(this.#endpoint, kind, delivery, message, type) })
+    const message = this.#reader.glance(delivery.payload, delivery.contentType)
+    this.#batcher.push({ delivery, message, failures: 0, letter: deadLetterOf(this.#endpoint, kind, delivery, message, (urn) => this.#reader.find(urn)) })
   }
 
   async #work(batch: Collected[]): Promise<void> {

@@ -1,10 +1,24 @@
 import type { DataSource } from 'typeorm'
-import type { FailedAttempt } from './failure.ts'
+import { FIRST_ATTEMPTS, LAST_ATTEMPTS } from './dead-letter.ts'
+import { storedHeaders, type FailedAttempt } from './failure.ts'
+import { namesOf, typeName } from './type-name.ts'
+
+/**
+ * Letters that one statement looks through: it ends in time, however few of millions fit. They may be
+ * large: a search in the reasons of so many takes half a second.
+ */
+const WINDOW = 50_000
+
+/** Minutes after which a letter that was sent back, and of which nothing was heard, may be taken in hand again. */
+export const LOST_AFTER_MINUTES = 10
+
+/** Nothing was heard of it. A version without `retried_at` may have sent it back. */
+export const IS_LOST = `(status = 'retrying' and coalesce(retried_at, last_seen_at) < now() - interval '${LOST_AFTER_MINUTES} minutes')`
 
 /** Which letters: all that are given must fit. */
 export interface DeadLetterFilter {
   kind?: 'error' | 'skipped'
-  status?: 'waiting' | 'retrying' | 'handled'
+  status?: 'waiting' | 'retrying' | 'handled' | 'undone'
   type?: string
   exception?: string
   /** A part of the reason. */
@@ -29,14 +43,16 @@ export interface DeadLetterSummary {
   seen: number
   firstSeenAt: string
   lastSeenAt: string
-  bytes: number
-  /** Since when it is being retried, where that is known. */
+  /** When it was sent back, while that has no outcome. */
   retryingSince: string | null
+  bytes: number
 }
 
 export interface DeadLetterDetail extends DeadLetterSummary {
   stack: string | null
+  /** The first and the last. */
   attempts: FailedAttempt[]
+  attemptsLeftOut: number
   headers: Record<string, unknown>
   contentType: string | null
   payload: Buffer
@@ -54,14 +70,15 @@ export interface DeadLetterGroup {
   reason: string
 }
 
-const SUMMARY = `id::float8 as id, endpoint, kind, status, message_id as "messageId", message_type as type, correlation_id as "correlationId",
-  exception, reason, seen, first_seen_at as "firstSeenAt", last_seen_at as "lastSeenAt", octet_length(payload) as bytes,
-  case status when 'retrying' then retrying_since end as "retryingSince"`
+const COLUMNS = `id::float8 as id, endpoint, kind, status, message_id as "messageId", message_type as type, correlation_id as "correlationId",
+  exception, reason, seen, first_seen_at as "firstSeenAt", last_seen_at as "lastSeenAt", octet_length(payload) as bytes`
+const SUMMARY = `${COLUMNS}, case when status = 'retrying' then coalesce(retried_at, last_seen_at) end as "retryingSince"`
+const WHOLE = `stack, attempts, attempts_left_out as "attemptsLeftOut", headers, content_type as "contentType", payload`
 
 const CONDITIONS: Record<keyof DeadLetterFilter, (parameter: string) => string> = {
   kind: (parameter) => `kind = ${parameter}`,
   status: (parameter) => `status = ${parameter}`,
-  type: (parameter) => `message_type = ${parameter}`,
+  type: (parameter) => `message_type = any(${parameter})`,
   exception: (parameter) => `exception = ${parameter}`,
   reason: (parameter) => `strpos(lower(reason), lower(${parameter})) > 0`,
   messageId: (parameter) => `message_id = ${parameter}`,
@@ -70,44 +87,68 @@ const CONDITIONS: Record<keyof DeadLetterFilter, (parameter: string) => string> 
   to: (parameter) => `last_seen_at < ${parameter}::timestamptz`
 }
 
-/** A condition and its values. Only what is asked for is in it: an index cannot serve `$1 is null or …`. */
-export interface Condition {
-  sql: string
+/**
+ * The condition of a filter, and of more that has to hold; `?` stands for the value of each of those. Only what is asked for is in it: an
+ * index cannot serve `$1 is null or …`.
+ * @param values those of the statement before it, to which its own are added
+ */
+function conditionOf(filter: DeadLetterFilter, values: unknown[], ...more: [sql: string, value: unknown][]): string {
+  const parameter = (value: unknown) => `$${values.push(value)}`
+  const valueOf = (key: keyof DeadLetterFilter) => (key === 'type' ? namesOf(filter.type!) : filter[key])
+  const parts = [
+    ...(Object.keys(CONDITIONS) as (keyof DeadLetterFilter)[]).flatMap((key) => (filter[key] === undefined ? [] : [CONDITIONS[key](parameter(valueOf(key)))])),
+    ...more.map(([sql, value]) => sql.replace('?', () => parameter(value)))
+  ]
+  return parts.length > 0 ? parts.join(' and ') : 'true'
+}
+
+/** Letters that are looked through, and the condition of those that are wanted. */
+export interface Look {
+  /** A select of whole rows, at most WINDOW, in the order of their ids. */
+  window: string
+  /** A select of the id of the window's last row; of none when the window holds all that there are. */
+  end: string
+  /** Of window and end alone. */
+  windowValues: unknown[]
+  condition: string
   values: unknown[]
 }
 
-/** The condition of a filter, and of more that has to hold; `?` stands for the value of each of those. */
-export function conditionOf(filter: DeadLetterFilter, ...more: [sql: string, value: unknown][]): Condition {
+/** Whatever an operator may still send back: an index holds them. */
+const OPEN = `status in ('waiting', 'retrying')`
+
+function look(window: string, order: 'asc' | 'desc', windowValues: unknown[], condition: (values: unknown[]) => string): Look {
+  const values = [...windowValues]
+  const end = `select id::float8 as id from (${window}) as looked_at order by looked_at.id ${order} offset ${WINDOW - 1} limit 1`
+  return { window, end, windowValues, condition: condition(values), values }
+}
+
+/** What an index finds narrows the window itself. @param before only letters with a smaller id */
+function lookFor(filter: DeadLetterFilter, before: number | undefined): Look {
   const values: unknown[] = []
   const parameter = (value: unknown) => `$${values.push(value)}`
-  const parts = [
-    ...(Object.keys(CONDITIONS) as (keyof DeadLetterFilter)[]).flatMap((key) => (filter[key] === undefined ? [] : [CONDITIONS[key](parameter(filter[key]))])),
-    ...more.map(([sql, value]) => sql.replace('?', () => parameter(value)))
-  ]
-  return { sql: parts.length > 0 ? parts.join(' and ') : 'true', values }
+  const { messageId, correlationId, status, type } = filter
+  const older = before === undefined ? 'true' : `id < ${parameter(before)}::bigint`
+  const newest = (where: string) => `select * from dead_letter where ${where} and ${older} order by id desc limit ${WINDOW}`
+  const window = () => {
+    if (messageId !== undefined) return newest(`message_id = ${parameter(messageId)}`)
+    if (correlationId !== undefined) return newest(`correlation_id = ${parameter(correlationId)}`)
+    if (status === 'waiting' || status === 'retrying') return newest(OPEN)
+    if (type === undefined) return newest('true')
+    const names = `unnest(${parameter(namesOf(type))}::text[]) as name`
+    return `select named.* from ${names}, lateral (${newest('message_type = name')}) as named order by named.id desc limit ${WINDOW}`
+  }
+  return look(window(), 'desc', values, (all) => conditionOf(filter, all))
 }
-
-/** Letters that one statement looks through, newest first: it ends in time, however few of millions fit. */
-const WINDOW = 100_000
 
 /**
- * The window in which a filter looks, and what has to hold in it. An index leads to a type and to those that wait; ids are found without a window.
+ * Letters to send back, in the order of their ids: those that wait, and those that were sent back and nothing was heard of.
+ * @param after only letters with a larger id
+ * @param more what has to hold besides; `?` stands for each value
  */
-function windowOf(filter: DeadLetterFilter, before?: number): { window: string; sql: string; values: unknown[] } {
-  const { type, status, ...rest } = filter
-  const isExact = filter.messageId !== undefined || filter.correlationId !== undefined
-  const inner = isExact ? filter : { type, ...(status === 'waiting' && { status }) }
-  const lower: [sql: string, value: unknown][] = before === undefined ? [] : [['id < ?', before]]
-  const window = conditionOf(inner, ...lower)
-  const outer = isExact ? { sql: 'true', values: [] } : conditionOf({ ...rest, ...(status !== 'waiting' && { status }) })
-  const shifted = outer.sql.replaceAll(/\$(\d+)/g, (_, n: string) => `$${Number(n) + window.values.length}`)
-  return { window: `select * from dead_letter where ${window.sql} order by dead_letter.id desc limit ${WINDOW}`, sql: shifted, values: [...window.values, ...outer.values] }
-}
-
-/** The oldest letter of a full window; none when it holds all that there are. */
-async function endOf(dataSource: DataSource, window: string, values: unknown[]): Promise<{ id: number; at: string } | undefined> {
-  const [end]: { id: number; at: Date }[] = await dataSource.query(`select id::float8 as id, first_seen_at as at from (${window}) as newest offset ${WINDOW - 1} limit 1`, values)
-  return end && { id: end.id, at: isoTime(end.at) }
+export function lookForOpen(filter: DeadLetterFilter, after: number, ...more: [sql: string, value: unknown][]): Look {
+  const window = `select * from dead_letter where ${OPEN} and id > $1::bigint order by id limit ${WINDOW}`
+  return look(window, 'asc', [after], (all) => `(status = 'waiting' or ${IS_LOST}) and ${conditionOf({ ...filter, status: undefined }, all, ...more)}`)
 }
 
 /**
@@ -115,68 +156,101 @@ async function endOf(dataSource: DataSource, window: string, values: unknown[]):
  * @param before only letters with a smaller id
  * @returns `readOn` when fewer than asked for were found and there are older ones that were not looked at: the id before which to go on
  */
-export async function listDeadLetters(dataSource: DataSource, filter: DeadLetterFilter, limit: number, before?: number): Promise<{ letters: DeadLetterSummary[]; readOn?: number }> {
-  const { window, sql, values } = windowOf(filter, before)
-  const rows: DeadLetterSummary[] = await dataSource.query(`select ${SUMMARY} from (${window}) as dead_letter where ${sql} order by dead_letter.id desc limit ${limit}`, values)
-  const letters = rows.map(withTexts)
-  if (letters.length >= limit) return { letters }
-  const end = await endOf(dataSource, window, values.slice(0, parametersIn(window)))
-  return { letters, readOn: end?.id }
-}
-
-function parametersIn(sql: string): number {
-  return new Set(sql.match(/\$\d+/g)).size
+export async function listDeadLetters(dataSource: DataSource, filter: DeadLetterFilter, limit: number, before?: number): Promise<{ items: DeadLetterSummary[]; readOn?: number }> {
+  const { window, condition, values, end: last, windowValues } = lookFor(filter, before)
+  // Both see one moment: what comes in between would move the end of the window.
+  return dataSource.transaction('REPEATABLE READ', async (tx) => {
+    const rows: DeadLetterSummary[] = await tx.query(`select ${SUMMARY} from (${window}) as looked_at where ${condition} order by looked_at.id desc limit ${limit}`, values)
+    const items = rows.map(withTexts)
+    if (items.length === limit) return { items }
+    const [end]: { id: number }[] = await tx.query(last, windowValues)
+    return { items, readOn: end?.id }
+  })
 }
 
 /**
  * Letters counted by what they are and why they failed, most first.
- * @returns `since` when there are older ones that were not looked at: when the oldest of those that were was first seen
+ * @returns `atLeast`: there are older ones that were not looked at
  */
-export async function groupDeadLetters(dataSource: DataSource, filter: DeadLetterFilter): Promise<{ groups: DeadLetterGroup[]; since: string | null }> {
-  const { window, sql, values } = windowOf(filter)
-  const rows: (DeadLetterGroup & { oldest: Date | string; newest: Date | string })[] = await dataSource.query(
-    `select kind, status, message_type as type, exception, count(*)::integer as count, min(first_seen_at) as oldest, max(last_seen_at) as newest,
-       (array_agg(reason order by id desc))[1] as reason
-     from (${window}) as dead_letter where ${sql} group by kind, status, message_type, exception order by count desc, exception limit 200`,
-    values
-  )
-  const groups = rows.map((row) => ({ ...row, oldest: isoTime(row.oldest), newest: isoTime(row.newest) }))
-  const end = await endOf(dataSource, window, values.slice(0, parametersIn(window)))
-  return { groups, since: end?.at ?? null }
+export async function groupDeadLetters(dataSource: DataSource, filter: DeadLetterFilter): Promise<{ groups: DeadLetterGroup[]; atLeast: boolean }> {
+  const { window, condition, values, end: last, windowValues } = lookFor(filter, undefined)
+  return dataSource.transaction('REPEATABLE READ', async (tx) => {
+    const rows: (DeadLetterGroup & { oldest: Date | string; newest: Date | string })[] = await tx.query(
+      `select counted.*, dead_letter.reason from (
+         select kind, status, message_type as type, exception, count(*)::integer as count, min(first_seen_at) as oldest, max(last_seen_at) as newest, max(id) as last_id
+         from (${window}) as looked_at where ${condition} group by kind, status, message_type, exception order by count desc, exception limit 200
+       ) as counted join dead_letter on dead_letter.id = last_id order by count desc, counted.exception`,
+      values
+    )
+    const [end]: { id: number }[] = await tx.query(last, windowValues)
+    return { groups: merged(rows.map((row) => ({ ...row, oldest: isoTime(row.oldest), newest: isoTime(row.newest) }))), atLeast: end !== undefined }
+  })
 }
 
-export interface DeletedLetter extends Omit<DeadLetterSummary, 'status' | 'retryingSince'> {
-  why: string | null
-  deletedAt: string
-}
-
-/** Deleted letters that can be brought back, newest first. @param before only letters with a smaller id */
-export async function listDeleted(dataSource: DataSource, limit: number, before?: number): Promise<DeletedLetter[]> {
-  const rows: (Omit<DeletedLetter, 'deletedAt'> & { deletedAt: Date })[] = await dataSource.query(
-    `select deleted.id::float8 as id, endpoint, kind, message_id as "messageId", message_type as type, correlation_id as "correlationId",
-       exception, reason, seen, first_seen_at as "firstSeenAt", last_seen_at as "lastSeenAt", octet_length(deleted.payload) as bytes, why, deleted_at as "deletedAt"
-     from dead_letter_deleted as deleted, jsonb_populate_record(null::dead_letter, letter) as letter
-     where $1::bigint is null or deleted.id < $1 order by deleted.id desc limit $2`,
-    [before ?? null, limit]
-  )
-  return rows.map((row) => ({ ...row, firstSeenAt: isoTime(row.firstSeenAt), lastSeenAt: isoTime(row.lastSeenAt), deletedAt: isoTime(row.deletedAt) }))
-}
-
-/** How many letters fit a condition, of the newest that it leads to. */
-export async function countLetters(dataSource: DataSource, { sql, values }: Condition): Promise<number> {
-  const [{ count }]: [{ count: number }] = await dataSource.query(`select count(*)::integer as count from (select from dead_letter where ${sql} limit ${WINDOW}) as found`, values)
-  return count
+/** What 0.1 has stored under another name of the same type belongs to the same group. */
+function merged(groups: readonly DeadLetterGroup[]): DeadLetterGroup[] {
+  const byKey = new Map<string, DeadLetterGroup>()
+  for (const { kind, status, exception, reason, ...group } of groups) {
+    const type = group.type && typeName(group.type)
+    const key = JSON.stringify([kind, status, type, exception])
+    const { count, oldest, newest } = byKey.get(key) ?? { ...group, count: 0 }
+    byKey.set(key, {
+      kind,
+      status,
+      type,
+      exception,
+      count: count + group.count,
+      oldest: oldest < group.oldest ? oldest : group.oldest,
+      newest: newest > group.newest ? newest : group.newest,
+      reason: byKey.get(key)?.reason ?? reason
+    })
+  }
+  return [...byKey.values()]
 }
 
 /** One letter with everything that is known of it. */
 export async function readDeadLetter(dataSource: DataSource, id: number): Promise<DeadLetterDetail | undefined> {
-  const [row]: DeadLetterDetail[] = await dataSource.query(`select ${SUMMARY}, stack, attempts, headers, content_type as "contentType", payload from dead_letter where id = $1`, [id])
-  return row && withTexts(row)
+  const [row]: DeadLetterDetail[] = await dataSource.query(`select ${SUMMARY}, ${WHOLE} from dead_letter where id = $1`, [id])
+  return row && withBounds(withTexts(row))
+}
+
+/** A letter that an operator deleted. */
+export interface DeletedLetter {
+  deletedAt: string
+  why: string | null
+}
+
+const DELETED = `${COLUMNS}, null as "retryingSince", deleted_at as "deletedAt", why`
+
+/** The latest that came first. @param before only letters with a smaller id */
+export async function listDeletedLetters(dataSource: DataSource, limit: number, before?: number): Promise<(DeadLetterSummary & DeletedLetter)[]> {
+  const rows: (DeadLetterSummary & DeletedLetter)[] = await dataSource.query(`select ${DELETED} from dead_letter_deleted where $1::bigint is null or id < $1 order by dead_letter_deleted.id desc limit $2`, [before ?? null, limit])
+  return rows.map((row) => ({ ...withTexts(row), deletedAt: isoTime(row.deletedAt) }))
+}
+
+/** A deleted letter with everything that is known of it, as long as it is kept. */
+export async function readDeletedLetter(dataSource: DataSource, id: number): Promise<(DeadLetterDetail & DeletedLetter) | undefined> {
+  const [row]: (DeadLetterDetail & DeletedLetter)[] = await dataSource.query(`select ${DELETED}, ${WHOLE} from dead_letter_deleted where id = $1`, [id])
+  return row && { ...withBounds(withTexts(row)), deletedAt: isoTime(row.deletedAt) }
 }
 
 function withTexts<T extends DeadLetterSummary>(row: T): T {
-  const retryingSince = row.retryingSince === null ? null : isoTime(row.retryingSince)
-  return { ...row, firstSeenAt: isoTime(row.firstSeenAt), lastSeenAt: isoTime(row.lastSeenAt), retryingSince }
+  const { type, firstSeenAt, lastSeenAt, retryingSince } = row
+  return {
+    ...row,
+    type: type && typeName(type),
+    firstSeenAt: isoTime(firstSeenAt),
+    lastSeenAt: isoTime(lastSeenAt),
+    retryingSince: retryingSince && isoTime(retryingSince)
+  }
+}
+
+/** What 0.1 has stored may be of any size. */
+function withBounds<T extends DeadLetterDetail>(row: T): T {
+  const { attempts, attemptsLeftOut } = row
+  const more = attempts.length - FIRST_ATTEMPTS - LAST_ATTEMPTS
+  const kept = more > 0 ? [...attempts.slice(0, FIRST_ATTEMPTS), ...attempts.slice(-LAST_ATTEMPTS)] : attempts
+  return { ...row, headers: storedHeaders(row.headers), attempts: kept, attemptsLeftOut: attemptsLeftOut + Math.max(0, more) }
 }
 
 function isoTime(time: Date | string): string {

@@ -1,7 +1,10 @@
 import type { DataSource } from 'typeorm'
+import { boundedText } from './bounded.ts'
 import { retryConflicts } from './conflict.ts'
 import type { Worker } from './context.ts'
-import { conditionOf, countLetters, type Condition, type DeadLetterFilter } from './dead-letter-list.ts'
+import { bringBack, putAway } from './dead-letter-deleted.ts'
+import { IS_LOST, LOST_AFTER_MINUTES, lookForOpen, type DeadLetterFilter, type Look } from './dead-letter-list.ts'
+import type { Undo } from './dead-letter-undo.ts'
 import { UUID } from './envelope.ts'
 import { replayHeaders } from './failure.ts'
 import { newId } from './id.ts'
@@ -9,37 +12,26 @@ import type { Log } from './log.ts'
 import { Loop } from './loop.ts'
 import type { Message } from './message.ts'
 import type { Outbox, SentBack } from './outbox.ts'
-import { isConflict, isUnavailable, storableText, type Tx } from './sql.ts'
+import { isConflict, isUnavailable, type Tx } from './sql.ts'
 import type { Headers } from './transport.ts'
+import { typeName } from './type-name.ts'
 import { forgetStart } from './unfinished.ts'
 
-/** Letters looked through for the oldest that fits. */
-const OLDEST = 100_000
 /** Letters sent before any of them has shown how it ends. */
 const FIRST = 5
 /** A group retry stops when so many have failed again, and more than were handled. */
 const MOST_FAILURES = 3
+/** Letters of a group that are under way: what nobody consumes would fill a queue. */
+const MOST_UNDER_WAY = 1000
+/** Payloads of the letters that one transaction sends back, bytes. */
+const MOST_BYTES = 4 * 1024 * 1024
+/** Letters whose outcome is added up at once. */
+const MOST_SETTLED = 5000
 /** How often a running group retry is looked at, and how soon another process takes one over, ms. */
 const TICK_MS = 250
 const POLL_MS = 5000
-
-/** A letter that has been retried for so long without an outcome may be retried or deleted again: its message may be gone. */
-export const LOST_MINUTES = 15
-
-// What waits in the outbox still is not lost. Without a time: sent back by a version that recorded none.
-const LOST = `dead_letter.status = 'retrying' and coalesce(dead_letter.retrying_since < now() - interval '${LOST_MINUTES} minutes', true)
-  and not exists (select from outbox where due_at is not null and headers ->> 'sagabox-replayed' = dead_letter.id::text)`
-
-const DELETE = `
-  with deleted as (delete from dead_letter where id = $1 returning *)
-  insert into dead_letter_deleted (id, letter, payload, why) select id, to_jsonb(deleted) - 'payload', payload, $2 from deleted`
-
-// The columns that the table has today: those that came later take their defaults.
-const RESTORE = `
-  insert into dead_letter overriding system value
-  select (jsonb_populate_record(null::dead_letter, letter || jsonb_build_object('payload', payload, 'status', 'waiting', 'retry_id', null, 'retrying_since', null))).*
-  from dead_letter_deleted where id = $1
-  on conflict (endpoint, fingerprint) do nothing returning id`
+/** Of the text that says why a group retry was stopped, bytes. */
+const LONGEST_REASON = 2000
 
 /** An operator's request that the letter's state does not allow. */
 export class NotAllowed extends Error {
@@ -52,65 +44,98 @@ export interface GroupRetry {
   perSecond: number
   state: 'running' | 'done' | 'stopped'
   reason: string | null
-  /** Letters that fit the filter and wait still. */
+  /** Letters that fit the filter and wait still; of one that was stopped, when it was. */
   left: number
+  /** There may be more of them: not all letters were looked at. */
+  atLeast: boolean
   sent: number
   handled: number
   failedAgain: number
   /** Sent, and not known yet how they end. */
   underWay: number
-  /** Sent so long ago that nobody will tell how they ended: each may be retried or deleted by itself. */
+  /** Sent, and for LOST_AFTER_MINUTES nothing was heard of them. */
   lost: number
   startedAt: string
   endedAt: string | null
 }
 
 type Counts = Pick<GroupRetry, 'sent' | 'handled' | 'failedAgain' | 'underWay' | 'lost'>
-type GroupRow = Omit<GroupRetry, 'left'> & { outcome: Counts | null }
+type Left = Pick<GroupRetry, 'left' | 'atLeast'>
+type GroupRow = Omit<GroupRetry, 'left' | 'atLeast'> & { position: number; outcome: (Counts & Partial<Left>) | null }
 
-interface LockedLetter {
+interface KnownLetter {
   id: string
   endpoint: string
   status: string
-  lost: boolean
   message_id: string | null
-  payload: Buffer
-  content_type: string | null
-  headers: Headers
-  correlation_id: string | null
   exception: string
   reason: string
   message_type: string | null
+  correlation_id: string | null
   seen: number
   first_seen_at: Date
   last_seen_at: Date
+  retrying_since: Date
+  is_lost: boolean
 }
 
-const LETTER = `id, endpoint, status, ${LOST} as lost, message_id, correlation_id, payload, content_type, headers, exception, reason, message_type, seen, first_seen_at, last_seen_at`
+interface WholeLetter extends KnownLetter {
+  payload: Buffer
+  content_type: string | null
+  headers: Headers
+}
 
+const KNOWN = `id, endpoint, status, message_id, exception, reason, message_type, correlation_id, seen, first_seen_at, last_seen_at,
+  coalesce(retried_at, last_seen_at) as retrying_since, ${IS_LOST} as is_lost`
+const WHOLE = `${KNOWN}, payload, content_type, headers`
+
+// Of a running one, its letters that have ended are added up as it goes on: all of them may be millions.
 const GROUP = `
-  select retry.id::float8 as id, filter, per_second as "perSecond", state, retry.reason, started_at as "startedAt", ended_at as "endedAt", outcome,
-    count(letter.id)::integer as sent, count(letter.id) filter (where letter.status = 'handled')::integer as handled,
-    count(letter.id) filter (where letter.status = 'waiting')::integer as "failedAgain", count(letter.id) filter (where letter.status = 'retrying' and not letter.lost)::integer as "underWay",
-    count(letter.id) filter (where letter.lost)::integer as lost
-  from dead_letter_retry as retry left join lateral (select dead_letter.id, dead_letter.status, ${LOST} as lost from dead_letter where dead_letter.retry_id = retry.id) as letter on true`
+  select id::float8 as id, filter, per_second as "perSecond", state, reason, started_at as "startedAt", ended_at as "endedAt", outcome, position::float8 as position,
+    handled + now_handled as handled, failed_again + now_failed as "failedAgain", under_way as "underWay", lost,
+    handled + now_handled + failed_again + now_failed + under_way + lost as sent
+  from dead_letter_retry as retry cross join lateral (
+    select count(*) filter (where status = 'handled')::integer as now_handled, count(*) filter (where status in ('waiting', 'undone'))::integer as now_failed,
+      count(*) filter (where status = 'retrying' and not ${IS_LOST})::integer as under_way, count(*) filter (where ${IS_LOST})::integer as lost
+    from dead_letter where retry_id = retry.id and retry.state = 'running'
+  ) as letters`
+
+const SETTLE = `
+  with settled as (
+    update dead_letter set retry_id = null
+    where id = any(array(select id from dead_letter where retry_id = $1 and status <> 'retrying' limit ${MOST_SETTLED} for update skip locked))
+    returning status
+  )
+  update dead_letter_retry set handled = dead_letter_retry.handled + counted.handled, failed_again = failed_again + counted.total - counted.handled
+  from (select count(*)::integer as total, count(*) filter (where status = 'handled')::integer as handled from settled) as counted
+  where id = $1 and counted.total > 0`
+
+export interface OfficeOptions {
+  /** The service's endpoints, whose letters it can send back; those of all endpoints when not given. */
+  endpoints?: readonly string[]
+  /** Answers letters of business transactions that nobody remembers here. */
+  undo?: Undo
+  /** Called when a group retry has begun: the loop that carries it out may be another's. */
+  began?(): void
+}
 
 /** What operators do with dead letters. Everything is audited, and everything that is sent goes through the outbox. */
 export class DeadLetterOffice implements Worker {
   readonly #dataSource: DataSource
   readonly #outbox: Outbox
   readonly #log: Log
-  readonly #loop: Loop
+  readonly #endpoints: readonly string[] | undefined
   readonly #began: () => void
+  readonly #undo: Undo | undefined
+  readonly #loop: Loop
 
-  /**
-   * @param began called when a group retry has begun: the loop that carries it out may be another's
-   */
-  constructor(dataSource: DataSource, outbox: Outbox, log: Log, began?: () => void) {
+  constructor(dataSource: DataSource, outbox: Outbox, log: Log, { endpoints, undo, began }: OfficeOptions = {}) {
     this.#began = began ?? (() => this.wake())
     this.#dataSource = dataSource
     this.#outbox = outbox
     this.#log = log
+    this.#endpoints = endpoints
+    this.#undo = undo
     this.#loop = new Loop({
       round: async () => ((await this.runOnce()) ? TICK_MS : POLL_MS),
       failed: (error) => log.warn({ err: error }, 'Dead letters could not be sent back; trying again'),
@@ -121,25 +146,27 @@ export class DeadLetterOffice implements Worker {
 
   /**
    * Sends one letter back to its endpoint, under its message id: the inbox protects whoever has handled it already.
-   * @returns undefined when there is no such letter
-   * @throws NotAllowed when it is under way or has been handled
+   * @returns undefined when there is no such letter; `lostSince` when it was sent back before, and nothing was heard of it
+   * @throws NotAllowed when it is under way, has ended, or belongs to an endpoint that is not here
    */
-  retry(id: number): Promise<{ messageId: string | null; firstSeenAt: string } | undefined> {
+  retry(id: number): Promise<{ messageId: string | null; firstSeenAt: string; lostSince?: string } | undefined> {
     return this.#request(async (tx) => {
-      const [letter] = await lockLetters(tx, { sql: 'id = $1', values: [id] }, 1)
+      const letter = await lockLetter(tx, id)
       if (!letter) return undefined
-      if (letter.status === 'handled') throw new NotAllowed('It has been handled since')
-      if (letter.status === 'retrying' && !letter.lost) throw new NotAllowed(`It is being retried already; without an outcome it may be retried again ${LOST_MINUTES} minutes after it was sent`)
+      mustBeOpen(letter)
+      this.#mustBeHere(letter)
       await this.#sendBack(tx, [letter], null)
-      return { messageId: letter.message_id, firstSeenAt: new Date(letter.first_seen_at).toISOString() }
+      const { message_id: messageId, first_seen_at: firstSeenAt, retrying_since: since } = letter
+      return { messageId, firstSeenAt: firstSeenAt.toISOString(), ...(letter.is_lost && { lostSince: since.toISOString() }) }
     })
   }
 
-  /** When the oldest letter that waits and fits was first seen, ISO 8601; undefined when none does. */
+  /** When the oldest letter that waits and fits was first seen, ISO 8601; undefined when none does, as far as was looked. */
   async oldest(filter: DeadLetterFilter): Promise<string | undefined> {
-    const { sql, values } = conditionOf({ ...filter, status: 'waiting' })
-    const [row]: { oldest: Date | null }[] = await this.#dataSource.query(`select min(first_seen_at) as oldest from (select * from dead_letter where status = 'waiting' order by id limit ${OLDEST}) as dead_letter where ${sql}`, values)
-    return row?.oldest ? new Date(row.oldest).toISOString() : undefined
+    const { window, condition, values } = lookForOpen(filter, 0, ...this.#here())
+    // Letters are numbered as they are first seen.
+    const [row]: { oldest: Date }[] = await this.#dataSource.query(`select first_seen_at as oldest from (${window}) as looked_at where ${condition} order by looked_at.id limit 1`, values)
+    return row?.oldest.toISOString()
   }
 
   /** Begins to send back all letters that wait and fit, a few first. Returns the id to follow it by. */
@@ -156,7 +183,7 @@ export class DeadLetterOffice implements Worker {
 
   /** Newest first. */
   async groupRetries(limit: number): Promise<GroupRetry[]> {
-    const rows: GroupRow[] = await this.#dataSource.query(`${GROUP} where retry.id in (select id from dead_letter_retry order by id desc limit $1) group by retry.id order by retry.id desc`, [limit])
+    const rows: GroupRow[] = await this.#dataSource.query(`${GROUP} order by retry.id desc limit $1`, [limit])
     const retries: GroupRetry[] = []
     // One after the other: each may count many letters, and the pool is the handlers' too.
     for (const row of rows) retries.push(await this.#withRest(row))
@@ -168,64 +195,71 @@ export class DeadLetterOffice implements Worker {
     return this.#request(async (tx) => {
       const running = await tx.query<unknown[]>(`select from dead_letter_retry where id = $1 and state = 'running' for update`, [id])
       if (running.length === 0) return false
-      await endGroup(tx, (await readGroup(tx, id))!, 'stopped', 'stopped by an operator')
+      await this.#endGroup(tx, (await readGroup(tx, id))!, 'stopped', 'stopped by an operator')
       return true
     })
   }
 
   /**
-   * Deletes a letter; an audit row keeps what it was.
+   * Deletes a letter. It is kept whole for a while, and can be brought back.
    * @returns whether there was one
    * @throws NotAllowed while it is being retried
    */
   delete(id: number, why: string | undefined): Promise<boolean> {
     return this.#request(async (tx) => {
-      const [letter] = await lockLetters(tx, { sql: 'id = $1', values: [id] }, 1)
+      const letter = await lockLetter(tx, id)
       if (!letter) return false
-      if (letter.status === 'retrying' && !letter.lost) throw new NotAllowed(`It is being retried; wait until it is handled or has failed again, at most ${LOST_MINUTES} minutes`)
+      if (letter.status === 'retrying') mustBeOpen(letter)
       await audit(tx, 'delete', [letter], { why: why ?? null })
-      await tx.query(DELETE, [id, why ?? null])
+      await putAway(tx, id, why ?? null)
       return true
     })
   }
 
   /**
-   * Brings a deleted letter back, as it was.
+   * Brings a deleted letter back.
    * @returns whether there was one
-   * @throws NotAllowed when its message has become a dead letter again
+   * @throws NotAllowed when the same message has become a dead letter again
    */
   restore(id: number): Promise<boolean> {
     return this.#request(async (tx) => {
-      const deleted = await tx.query<unknown[]>('select from dead_letter_deleted where id = $1 for update', [id])
-      if (deleted.length === 0) return false
-      const restored = await tx.query<unknown[]>(RESTORE, [id])
-      if (restored.length === 0) throw new NotAllowed('Its message has become a dead letter again since: look there')
-      const letters = await lockLetters(tx, { sql: 'id = $1', values: [id] }, 1)
-      await audit(tx, 'restore', letters, {})
-      await tx.query('delete from dead_letter_deleted where id = $1', [id])
+      const done = await bringBack(tx, id)
+      if (done === undefined) return false
+      if (done === 'again') throw new NotAllowed('The same message has become a dead letter again since')
+      await audit(tx, 'restore', [(await lockLetter(tx, id))!], {})
       return true
     })
   }
 
   /**
-   * Answers a letter whose instance is gone for ever by undoing what was done for it.
-   * @param compensate what undoes it, by correlation id; undefined when the instance is there
-   * @returns the messages that undo it; undefined when there is no such letter
-   * @throws NotAllowed when it is no such letter
+   * Answers a letter whose business transaction nobody remembers here: what was done for it elsewhere is undone. Other letters of the
+   * transaction, and those that the commands will be answered by, need no operator then.
+   * @returns what was sent, and the ids of the other letters; undefined when there is no such letter
+   * @throws NotAllowed when the transaction is known here, has no effects, or the letter is under way or has ended
    */
-  undo(id: number, why: string, compensate: (tx: Tx, correlationId: string) => Promise<Message[] | undefined>): Promise<Message[] | undefined> {
+  undo(id: number, reason: string): Promise<{ sent: Message[]; others: number[] } | undefined> {
     return this.#request(async (tx) => {
-      const [letter] = await lockLetters(tx, { sql: 'id = $1', values: [id] }, 1)
+      const letter = await lockLetter(tx, id)
       if (!letter) return undefined
-      if (letter.status !== 'waiting' && !letter.lost) throw new NotAllowed(`It is ${letter.status}`)
-      const { correlation_id: correlationId } = letter
-      if (correlationId === null || !UUID.test(correlationId)) throw new NotAllowed('It does not say which instance it belongs to')
-      const messages = await compensate(tx, correlationId)
-      if (!messages) throw new NotAllowed(`The instance ${correlationId} is there: retry the letter instead`)
-      this.#outbox.add(tx, messages)
-      await audit(tx, 'undo', [letter], { why, sent: messages.map(({ contract, messageId }) => ({ type: contract.name, messageId })) })
-      await tx.query(`update dead_letter set status = 'handled' where id = $1`, [id])
-      return messages
+      mustBeOpen(letter)
+      if (!this.#undo) throw new NotAllowed('No saga runs here whose effects could be undone')
+      const { message_type: type, correlation_id: correlationId, endpoint } = letter
+      const sent = await this.#undo.commandsFor(tx, { type: type && typeName(type), correlationId })
+      this.#outbox.add(tx, sent)
+      await tx.query(
+        `insert into dead_letter_undone (endpoint, correlation_id, answers, reason) values ($1, lower($2), $3, $4)
+         on conflict (endpoint, correlation_id) do update set answers = excluded.answers, reason = excluded.reason, at = now()`,
+        [endpoint, correlationId, this.#undo.answers, reason]
+      )
+      const siblings: KnownLetter[] = await tx.query(
+        `select ${KNOWN} from dead_letter where endpoint = $1 and correlation_id = $2 and id <> $3 and (status = 'waiting' or ${IS_LOST})
+         order by id limit ${MOST_SETTLED} for update`,
+        [endpoint, correlationId, id]
+      )
+      const undone = [letter, ...siblings]
+      await tx.query(`update dead_letter set status = 'undone' where id = any($1)`, [undone.map((one) => one.id)])
+      await audit(tx, 'undo', undone, { why: reason, sent: sent.map(({ contract, messageId }) => ({ type: contract.name, messageId })) })
+      return { sent, others: siblings.map((one) => Number(one.id)) }
     })
   }
 
@@ -256,7 +290,7 @@ export class DeadLetterOffice implements Worker {
         if (isConflict(error) || isUnavailable(error)) throw error
         // What fails by itself must not keep the others from going on.
         this.#log.error({ err: error, retryId: id }, 'Group retry stopped: it cannot be carried out')
-        await this.#dataSource.query(`update dead_letter_retry set state = 'stopped', reason = $2, ended_at = now() where id = $1`, [id, storableText((error as Error).message)])
+        await this.#dataSource.query(`update dead_letter_retry set state = 'stopped', reason = $2, ended_at = now() where id = $1`, [id, boundedText((error as Error).message, LONGEST_REASON)])
       }
     }
     return running.length > 0
@@ -269,20 +303,37 @@ export class DeadLetterOffice implements Worker {
       [id]
     )
     if (!locked) return
+    await tx.query(SETTLE, [id])
     const retry = (await readGroup(tx, id))!
-    const { filter, perSecond, sent, handled, failedAgain, underWay, lost } = retry
-    if (failedAgain >= MOST_FAILURES && failedAgain > handled) return endGroup(tx, retry, 'stopped', `${failedAgain} of the first ${sent} failed again`)
-    const room = sent < FIRST ? FIRST - sent : underWay > 0 && handled + failedAgain + lost < FIRST ? 0 : Math.floor((perSecond * Math.min(locked.sinceMs ?? 1000, 1000)) / 1000)
+    const { perSecond, sent, handled, failedAgain, underWay, lost } = retry
+    const failed = failedAgain + lost
+    if ((failed >= MOST_FAILURES && failed > handled) || (lost >= MOST_UNDER_WAY && underWay === 0)) {
+      const again = `${failedAgain} of the first ${sent} failed again`
+      return this.#endGroup(tx, retry, 'stopped', lost === 0 ? again : `${again}, of ${lost} nothing was heard for ${LOST_AFTER_MINUTES} minutes`)
+    }
+    const pace = Math.floor((perSecond * Math.min(locked.sinceMs ?? 1000, 1000)) / 1000)
+    const wanted = sent < FIRST ? FIRST - sent : underWay > 0 && handled + failed < FIRST ? 0 : pace
+    const room = Math.min(wanted, MOST_UNDER_WAY - underWay - lost)
     if (room < 1) return
-    const letters = await lockLetters(tx, leftOf(id, locked.startedAt, filter), room)
+    const { window, condition, values, end, windowValues } = this.#leftOf(retry)
+    const fitting: { id: string; bytes: number }[] = await tx.query(
+      `select id, octet_length(payload) as bytes from (${window}) as looked_at where ${condition} order by looked_at.id limit ${room}`,
+      values
+    )
+    const chosen = firstOf(fitting)
+    const [last]: { id: number }[] = fitting.length < room && chosen.length === fitting.length ? await tx.query(end, windowValues) : []
+    const position = last?.id ?? chosen.at(-1)
+    if (position !== undefined) await tx.query('update dead_letter_retry set position = $2 where id = $1', [id, position])
+    // Somebody may have taken one in hand in between.
+    const letters: WholeLetter[] = await tx.query(`select ${WHOLE} from dead_letter where id = any($1) and (status = 'waiting' or ${IS_LOST}) order by id for update`, [chosen])
     if (letters.length > 0) {
       await this.#sendBack(tx, letters, id)
       await tx.query('update dead_letter_retry set sent_at = clock_timestamp() where id = $1', [id])
-    } else if (underWay === 0) await endGroup(tx, retry, 'done', lost > 0 ? `${lost} never came back: retry or delete each by itself` : null)
+    } else if (position === undefined && underWay === 0) await this.#endGroup(tx, retry, 'done', null)
   }
 
-  async #sendBack(tx: Tx, letters: readonly LockedLetter[], retryId: number | null): Promise<void> {
-    await tx.query(`update dead_letter set status = 'retrying', retrying_since = now(), retry_id = coalesce($2, retry_id) where id = any($1)`, [letters.map(({ id }) => id), retryId])
+  async #sendBack(tx: Tx, letters: readonly WholeLetter[], retryId: number | null): Promise<void> {
+    await tx.query(`update dead_letter set status = 'retrying', retried_at = now(), retry_id = coalesce($2, retry_id) where id = any($1)`, [letters.map(({ id }) => id), retryId])
     await audit(tx, 'retry', letters, { retryId })
     // A new beginning: the starts that made it a dead letter do not count against it.
     for (const { endpoint, message_id: messageId } of letters) if (messageId !== null && UUID.test(messageId)) forgetStart(tx, endpoint, [messageId])
@@ -301,34 +352,71 @@ export class DeadLetterOffice implements Worker {
     )
   }
 
-  async #withRest({ outcome, ...row }: GroupRow): Promise<GroupRetry> {
-    const { sql, values } = leftOf(row.id, row.startedAt, row.filter)
-    const [{ left }]: [{ left: number }] = row.state === 'done' ? [{ left: 0 }] : [{ left: await countLetters(this.#dataSource, { sql, values }) }]
-    return { ...row, ...outcome, lost: outcome?.lost ?? row.lost, left, startedAt: new Date(row.startedAt).toISOString(), endedAt: row.endedAt === null ? null : new Date(row.endedAt).toISOString() }
+  async #withRest({ outcome, position, ...row }: GroupRow): Promise<GroupRetry> {
+    const left = row.state === 'done' ? NONE_LEFT : outcome?.left === undefined ? await this.#countLeft(this.#dataSource, { ...row, position }) : NONE_LEFT
+    return { ...row, ...left, ...outcome, startedAt: new Date(row.startedAt).toISOString(), endedAt: row.endedAt === null ? null : new Date(row.endedAt).toISOString() }
+  }
+
+  async #endGroup(tx: Tx, group: GroupRow, state: 'done' | 'stopped', reason: string | null): Promise<void> {
+    const { id, sent, handled, failedAgain, underWay, lost } = group
+    const outcome = { sent, handled, failedAgain, underWay, lost, ...(state === 'done' ? NONE_LEFT : await this.#countLeft(tx, group)) }
+    await tx.query('update dead_letter_retry set state = $2, reason = $3, outcome = $4, ended_at = now() where id = $1', [id, state, reason, JSON.stringify(outcome)])
+  }
+
+  async #countLeft(database: DataSource | Tx, group: Pick<GroupRow, 'position' | 'startedAt' | 'filter'>): Promise<Left> {
+    const { window, condition, values, end, windowValues } = this.#leftOf(group)
+    const [{ left }]: [{ left: number }] = await database.query(`select count(*)::integer as left from (${window}) as looked_at where ${condition}`, values)
+    const more: unknown[] = await database.query(end, windowValues)
+    return { left, atLeast: more.length > 0 }
+  }
+
+  /** The letters that a group retry has still to send: what came or failed again since it began is not among them. */
+  #leftOf({ position, startedAt, filter }: Pick<GroupRow, 'position' | 'startedAt' | 'filter'>): Look {
+    return lookForOpen(filter, position, ['last_seen_at <= ?', startedAt], ...this.#here())
+  }
+
+  #here(): [sql: string, value: unknown][] {
+    return this.#endpoints ? [['endpoint = any(?)', this.#endpoints]] : []
+  }
+
+  /** @throws NotAllowed: what is sent to an endpoint that is no more waits in the outbox for ever */
+  #mustBeHere({ endpoint }: KnownLetter): void {
+    if (this.#endpoints && !this.#endpoints.includes(endpoint)) {
+      throw new NotAllowed(`Its endpoint ${endpoint} is not here (${this.#endpoints.join(', ')} ${this.#endpoints.length > 1 ? 'are' : 'is'}): nobody would take it`)
+    }
   }
 }
 
+/** The ids of the first letters, as many as one transaction takes. */
+function firstOf(letters: readonly { id: string; bytes: number }[]): string[] {
+  let bytes = 0
+  const end = letters.findIndex((letter, index) => (bytes += letter.bytes) > MOST_BYTES && index > 0)
+  return (end < 0 ? letters : letters.slice(0, end)).map(({ id }) => id)
+}
+
+const NONE_LEFT: Left = { left: 0, atLeast: false }
+
 /** A group retry as it stands. */
 async function readGroup(database: DataSource | Tx, id: number): Promise<GroupRow | undefined> {
-  const [row]: GroupRow[] = await database.query(`${GROUP} where retry.id = $1 group by retry.id`, [id])
+  const [row]: GroupRow[] = await database.query(`${GROUP} where retry.id = $1`, [id])
   return row
 }
 
-function lockLetters(tx: Tx, { sql, values }: Condition, limit: number): Promise<LockedLetter[]> {
-  return tx.query(`select ${LETTER} from dead_letter where ${sql} order by id limit ${limit} for update`, values)
+async function lockLetter(tx: Tx, id: number): Promise<WholeLetter | undefined> {
+  const [letter]: WholeLetter[] = await tx.query(`select ${WHOLE} from dead_letter where id = $1 for update`, [id])
+  return letter
 }
 
-/** The letters that a group retry has still to send: what failed again since it began is not among them. */
-function leftOf(retryId: number, startedAt: Date | string, filter: DeadLetterFilter): Condition {
-  const { sql, values } = conditionOf({ ...filter, status: undefined }, ['retry_id is distinct from ?', retryId], ['last_seen_at <= ?', startedAt])
-  return { sql: `status = 'waiting' and ${sql}`, values }
+/** @throws NotAllowed when the letter has ended, or was sent back and may yet end */
+function mustBeOpen({ status, is_lost: isLost, retrying_since: since }: KnownLetter): void {
+  if (status === 'handled') throw new NotAllowed('It has been handled since')
+  if (status === 'undone') throw new NotAllowed('What it belongs to was undone')
+  if (status !== 'retrying' || isLost) return
+  const later = new Date(since.getTime() + LOST_AFTER_MINUTES * 60_000)
+  throw new NotAllowed(`It is being retried, since ${since.toISOString()}: wait until it is handled or has failed again. If nothing is heard of it until ${later.toISOString()}, it may be sent back again, or deleted`)
 }
 
-async function endGroup(tx: Tx, { id, sent, handled, failedAgain, underWay, lost }: GroupRow, state: 'done' | 'stopped', reason: string | null): Promise<void> {
-  await tx.query('update dead_letter_retry set state = $2, reason = $3, outcome = $4, ended_at = now() where id = $1', [id, state, reason, JSON.stringify({ sent, handled, failedAgain, underWay, lost })])
-}
-
-async function audit(tx: Tx, action: 'retry' | 'delete' | 'restore' | 'undo', letters: readonly LockedLetter[], more: object): Promise<void> {
+async function audit(tx: Tx, action: 'retry' | 'delete' | 'restore' | 'undo', letters: readonly KnownLetter[], more: object): Promise<void> {
   await tx.query(`insert into dead_letter_audit (dead_letter_id, action, message_id, details) select * from unnest($1::bigint[], $2::text[], $3::text[], $4::jsonb[])`, [
     letters.map(({ id }) => id),
     letters.map(() => action),

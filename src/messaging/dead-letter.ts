@@ -1,16 +1,17 @@
 import { createHash } from 'node:crypto'
-import { attemptsIn, causeIn, withoutAttempts, type FailedAttempt } from './failure.ts'
-import { contentOf } from './content.ts'
-import type { Message } from './message.ts'
+import { contentHash } from './content-hash.ts'
+import { attemptsIn, causeIn, storedHeaders, type FailedAttempt } from './failure.ts'
+import type { Contract, Message } from './message.ts'
 import { joinJson, jsonTexts, run, statement, storableJson, storableText, write, type Tx } from './sql.ts'
 import type { Delivery, Headers } from './transport.ts'
+import { typeName, typesNamedIn } from './type-name.ts'
 
 /** A message that its endpoint could not handle (`error`) or has no handler for (`skipped`), byte for byte. */
 export interface DeadLetter {
   endpoint: string
   kind: 'error' | 'skipped'
   messageId: string | null
-  /** Contract name, or the first type its envelope names. */
+  /** See typeName. */
   type: string | null
   correlationId: string | null
   payload: Buffer
@@ -22,48 +23,57 @@ export interface DeadLetter {
   attempts: readonly FailedAttempt[]
   /** The id under which the inbox would know it; null when it cannot be read. */
   handledAs: string | null
-  /** What it says, as the inbox would know it: see contentOf. */
+  /** What the inbox would know of it; null when it cannot be read. */
   content: string | null
   /** Of the payload, which holds the message's id when it can be read: the same bytes are the same letter. */
   fingerprint: Buffer
 }
 
-/** Characters kept of one header, and of all of them as JSON. A stack has 6,000. */
-const LONGEST_HEADER = 8000
-const LONGEST_HEADERS = 64_000
+/** Attempts of a letter that are kept, from its beginning and from its end: it may be sent back for years. */
+export const FIRST_ATTEMPTS = 5
+export const LAST_ATTEMPTS = 20
 
-/** The first tries say how it began, the last how it fails now: with those between, a letter retried for months would be megabytes. */
-const [FIRST_ATTEMPTS, LAST_ATTEMPTS] = [10, 40]
-
-function boundedAttempts(attempts: string): string {
-  const most = FIRST_ATTEMPTS + LAST_ATTEMPTS
-  return `case when jsonb_array_length(${attempts}) <= ${most} then ${attempts} else (
-      select jsonb_agg(attempt order by place) from jsonb_array_elements(${attempts}) with ordinality as each (attempt, place)
-      where place <= ${FIRST_ATTEMPTS} or place > jsonb_array_length(${attempts}) - ${LAST_ATTEMPTS}) end`
-}
+const KEPT_ATTEMPTS = FIRST_ATTEMPTS + LAST_ATTEMPTS
+const ATTEMPTS = `(dead_letter.attempts || excluded.attempts)`
 
 // Handled after all, by a copy of the message or on an operator's retry: then this is what a crash has sent twice.
 const STORE = statement(`
   insert into dead_letter (endpoint, kind, message_id, message_type, correlation_id, payload, content_type, headers, exception, reason, stack, attempts, fingerprint, seen, status)
   select endpoint, kind, message_id, message_type, correlation_id, payload, content_type, headers, exception, reason, stack, attempts, fingerprint, seen,
-    case when exists (select from inbox where inbox.message_id = letter.uuid and inbox.endpoint = letter.endpoint and coalesce(inbox.content = letter.content, true))
-      then 'handled' else 'waiting' end
-  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], ${jsonTexts(8)}::jsonb[], $9::text[], $10::text[], $11::text[], ${jsonTexts(12)}::jsonb[], $13::bytea[], $14::integer[], $15::uuid[], $16::bigint[])
+    case
+      when exists (
+        select from inbox where inbox.message_id = letter.uuid and inbox.endpoint = letter.endpoint
+          and (inbox.content is null or inbox.content = letter.content)) then 'handled'
+      when exists (
+        select from dead_letter_undone as undone where undone.endpoint = letter.endpoint
+          and undone.correlation_id = lower(letter.correlation_id) and letter.message_type = any(undone.answers)) then 'undone'
+      else 'waiting'
+    end
+  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], ${jsonTexts(8)}::jsonb[], $9::text[], $10::text[], $11::text[], ${jsonTexts(12)}::jsonb[], $13::bytea[], $14::integer[], $15::uuid[], $16::uuid[])
     as letter (endpoint, kind, message_id, message_type, correlation_id, payload, content_type, headers, exception, reason, stack, attempts, fingerprint, seen, uuid, content)
   order by endpoint, fingerprint
   on conflict (endpoint, fingerprint) do update set
-    kind = excluded.kind, headers = excluded.headers, exception = excluded.exception, reason = excluded.reason, stack = excluded.stack,
-    attempts = ${boundedAttempts('dead_letter.attempts || excluded.attempts')}, status = excluded.status, seen = dead_letter.seen + excluded.seen, last_seen_at = now()
-  returning fingerprint, status`)
+    kind = excluded.kind, message_type = excluded.message_type, headers = excluded.headers, exception = excluded.exception, reason = excluded.reason, stack = excluded.stack,
+    attempts = case when jsonb_array_length(${ATTEMPTS}) <= ${KEPT_ATTEMPTS} then ${ATTEMPTS}
+      else jsonb_path_query_array(${ATTEMPTS}, '$[0 to ${FIRST_ATTEMPTS - 1}, last - ${LAST_ATTEMPTS - 1} to last]') end,
+    attempts_left_out = dead_letter.attempts_left_out + greatest(0, jsonb_array_length(${ATTEMPTS}) - ${KEPT_ATTEMPTS}),
+    status = excluded.status, seen = dead_letter.seen + excluded.seen, last_seen_at = now()
+  returning endpoint, fingerprint, status`)
 
 const MARK_HANDLED = statement(`
   update dead_letter set status = 'handled' where endpoint = $2 and fingerprint = any($1::bytea[])`)
 
 /**
  * @param message what the payload says, when it can be read
- * @param type what the sender of unread bytes calls their type
+ * @param contractOf finds a contract by its URN among those that the endpoint takes
  */
-export function deadLetterOf(endpoint: string, kind: DeadLetter['kind'], delivery: Delivery, message: Message | undefined, type: string | undefined): DeadLetter {
+export function deadLetterOf(
+  endpoint: string,
+  kind: DeadLetter['kind'],
+  delivery: Delivery,
+  message: Message | undefined,
+  contractOf: (urn: string) => Contract | undefined
+): DeadLetter {
   const payload = typeof delivery.payload === 'string' ? Buffer.from(delivery.payload) : delivery.payload
   const messageId = message?.messageId ?? shortText(delivery.messageId)
   const { exception, reason, stack } = causeIn(delivery.headers)
@@ -71,17 +81,17 @@ export function deadLetterOf(endpoint: string, kind: DeadLetter['kind'], deliver
     endpoint,
     kind,
     messageId,
-    type: message?.contract.name ?? shortText(type),
-    correlationId: message?.correlationId ?? null,
+    type: shortText(message?.contract.name ?? unreadType(payload, contractOf)),
+    correlationId: shortText(message?.correlationId),
     payload,
     contentType: shortText(delivery.contentType),
-    headers: withoutAttempts(delivery.headers),
+    headers: storedHeaders(delivery.headers),
     exception: storableText(exception),
     reason: storableText(reason),
     stack: stack === undefined ? null : storableText(stack),
     attempts: attemptsIn(delivery.headers),
     handledAs: message?.messageId ?? null,
-    content: message ? contentOf(message) : null,
+    content: message ? contentHash(message) : null,
     fingerprint: fingerprintOf(payload)
   }
 }
@@ -95,7 +105,7 @@ export async function storeDeadLetters(tx: Tx, letters: readonly DeadLetter[]): 
   const byFingerprint = new Map<string, DeadLetter[]>()
   for (const letter of letters) byFingerprint.set(keyOf(letter), [...(byFingerprint.get(keyOf(letter)) ?? []), letter])
   const distinct = [...byFingerprint.values()].map((copies) => copies.at(-1)!)
-  const rows = await run<{ fingerprint: Buffer; status: string }>(tx, STORE, [
+  const rows = await run<{ endpoint: string; fingerprint: Buffer; status: string }>(tx, STORE, [
     distinct.map((letter) => letter.endpoint),
     distinct.map((letter) => letter.kind),
     distinct.map((letter) => letter.messageId),
@@ -103,7 +113,7 @@ export async function storeDeadLetters(tx: Tx, letters: readonly DeadLetter[]): 
     distinct.map((letter) => letter.correlationId),
     distinct.map((letter) => letter.payload),
     distinct.map((letter) => letter.contentType),
-    joinJson(distinct.map((letter) => storableHeaders(letter.headers))),
+    joinJson(distinct.map((letter) => storableJson(letter.headers))),
     distinct.map((letter) => letter.exception),
     distinct.map((letter) => letter.reason),
     distinct.map((letter) => letter.stack),
@@ -117,8 +127,9 @@ export async function storeDeadLetters(tx: Tx, letters: readonly DeadLetter[]): 
   return distinct.filter((letter) => waiting.has(keyOf(letter)))
 }
 
-function keyOf({ fingerprint }: { fingerprint: Buffer }): string {
-  return fingerprint.toString('base64')
+/** The same bytes under two endpoints are two letters. */
+function keyOf({ endpoint, fingerprint }: { endpoint: string; fingerprint: Buffer }): string {
+  return `${fingerprint.toString('base64')} ${endpoint}`
 }
 
 /** The endpoint has handled messages that operators had sent back. */
@@ -130,17 +141,12 @@ function fingerprintOf(payload: Buffer | string): Buffer {
   return createHash('sha256').update(payload).digest()
 }
 
-function shortText(text: string | undefined): string | null {
-  return typeof text === 'string' && text !== '' ? storableText(text.slice(0, 255)) : null
+/** The name of what could not be read: of its types, the one that the endpoint takes. */
+function unreadType(payload: Buffer, contractOf: (urn: string) => Contract | undefined): string | undefined {
+  const types = typesNamedIn(payload)
+  return types.map((type) => contractOf(type)?.name).find((name) => name !== undefined) ?? types.map(typeName)[0]
 }
 
-/** Whoever put the letter there may have nested its headers deeper than they can be written, or made them as long as a message. */
-function storableHeaders(headers: Headers): string {
-  try {
-    const text = storableJson(headers, (part) => (part.length > LONGEST_HEADER ? `${part.slice(0, LONGEST_HEADER)}…` : part))
-    if (text.length <= LONGEST_HEADERS) return text
-    return JSON.stringify({ 'sagabox-headers-dropped': `too long to be kept: ${text.length} characters of JSON, at most ${LONGEST_HEADERS}` })
-  } catch (error) {
-    return JSON.stringify({ 'sagabox-headers-dropped': `not to be written as JSON: ${(error as Error).message}` })
-  }
+function shortText(text: string | undefined): string | null {
+  return typeof text === 'string' && text !== '' ? storableText(text.slice(0, 255)) : null
 }

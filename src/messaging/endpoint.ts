@@ -2,14 +2,13 @@ import { DatabaseAway } from './away.ts'
 import { backoff, Batcher, pause, type BatchFailure } from './batcher.ts'
 import { Blockers, SLOW_MS } from './blockers.ts'
 import { Consumer } from './consumer.ts'
-import { contentOf } from './content.ts'
 import { DeadLetterCollector } from './dead-letter-collector.ts'
 import { markHandled } from './dead-letter.ts'
 import { DeadLetterSender, type Failure } from './dead-letter-sender.ts'
 import { EnvelopeReader, UnreadableMessage } from './envelope.ts'
 import { attemptOf, attemptsIn, redeliveriesIn, redeliveryHeaders, replayedIn, waitingHeaders, type FailedAttempt } from './failure.ts'
 import type { Handler } from './handler.ts'
-import { claim, claimAsNew, isAnyClaimed, type Seen } from './inbox.ts'
+import { claim, claimAsNew, isAnyClaimed } from './inbox.ts'
 import type { Log } from './log.ts'
 import type { Contract, Message } from './message.ts'
 import type { Outbox } from './outbox.ts'
@@ -224,7 +223,7 @@ export class Endpoint {
     const slow = setTimeout(() => void this.#blockers.tell(), SLOW_MS)
     try {
       const handled = (looksNew(batch) && (await this.#handleAsNew(handler, batch, lockTimeoutMs))) || (await this.#handleNew(handler, batch, lockTimeoutMs))
-      for (const one of batch) this.#end(one).ack()
+      for (const one of batch) if (!one.ended) this.#end(one).ack()
       if (handled.length > 0) handler.committed?.(handled)
     } finally {
       clearTimeout(slow)
@@ -242,7 +241,7 @@ export class Endpoint {
     const ids = messages.map(({ messageId }) => messageId)
     try {
       await outbox.transaction(async (tx) => {
-        claimAsNew(tx, definition.name, messages.map(seenOf))
+        claimAsNew(tx, definition.name, messages)
         outbox.add(tx, await handler.handle(messages, tx))
       }, { lockTimeoutMs })
       return messages
@@ -252,22 +251,26 @@ export class Endpoint {
     }
   }
 
-  /** Handles what this endpoint has not handled before, and returns it. */
+  /** Handles what this endpoint has not handled before, and buries what came under the id of something else. Returns what was handled. */
   async #handleNew(handler: Handler, batch: readonly Received[], lockTimeoutMs: number | undefined): Promise<Message[]> {
     const { definition, outbox } = this.#options
     const ids = batch.map(({ message }) => message.messageId)
-    return outbox.transaction(async (tx) => {
-      const all = batch.map(({ message }) => message)
-      const claims = await claim(tx, definition.name, all.map(seenOf))
-      const reused = all.filter((_, index) => claims[index] === 'reused')
-      if (reused.length > 0) throw new Refused(new Map(reused.map((message) => [message, new MessageIdReused(message)])))
-      const messages = all.filter((_, index) => claims[index] === 'new')
+    const { messages: handled, reused } = await outbox.transaction(async (tx) => {
+      const claimed = await claim(tx, definition.name, batch.map(({ message }) => message))
+      const messages = [...claimed.fresh]
       if (messages.length > 0) outbox.add(tx, await handler.handle(messages, tx))
       if (batch.some(({ delivery }) => delivery.redeliveries > 0)) forgetStart(tx, definition.name, ids)
-      const letters = batch.filter(({ delivery }) => replayedIn(delivery.headers) !== undefined)
+      const letters = batch.filter(({ delivery, message }) => replayedIn(delivery.headers) !== undefined && !claimed.reused.has(message))
       if (letters.length > 0) markHandled(tx, definition.name, letters.map(({ delivery }) => delivery.payload))
-      return messages
+      return { messages, reused: claimed.reused }
     }, { lockTimeoutMs })
+    for (const one of batch) {
+      const error = reused.get(one.message)
+      if (!error) continue
+      one.attempts.push(attemptOf(error))
+      this.#bury(one, error)
+    }
+    return handled
   }
 
   /**
@@ -413,18 +416,6 @@ class DeadlyMessage extends NotRetryable {
   constructor() {
     super(`the process ended ${DEADLY_STARTS + 1} times while this message was being handled`)
   }
-}
-
-/** This endpoint has handled another message under the same id: it is no copy of that one, and was not handled. */
-class MessageIdReused extends NotRetryable {
-  override readonly name = 'MessageIdReused'
-  constructor({ messageId, contract }: Message) {
-    super(`another message was handled under the id ${messageId} before; expected this ${contract.name} under an id of its own`)
-  }
-}
-
-function seenOf(message: Message): Seen {
-  return { messageId: message.messageId, content: contentOf(message) }
 }
 
 /** Nothing says of any of them that it may have been handled before: no second copy, not delivered again, no letter that an operator sent back. */

@@ -17,6 +17,8 @@ const MAX_DEPTH = 200
 /** Shorter texts cannot be that deep: they need not be looked at. */
 const SHALLOW_CHARACTERS = 4000
 
+/** Some senders write one before the envelope: it is no part of the JSON, and nothing is wrong with it. */
+
 /** A received message that no handler may see. `field` names what was wrong, the message says what was expected. */
 export class UnreadableMessage extends Error {
   override readonly name: string = 'UnreadableMessage'
@@ -107,22 +109,13 @@ export class EnvelopeReader {
   /**
    * What can be told of bytes that are only kept. They are parsed once, and nobody is told what is
    * wrong with them.
-   * @returns the message when it is valid; `type` as its sender names it, without the namespace: a group of one type is all of that type
+   * @returns the message when it is valid
    */
-  glance(payload: Buffer | string, contentType?: string): { message?: Message; type?: string } {
-    let envelope: Record<string, unknown>
+  glance(payload: Buffer | string, contentType?: string): Message | undefined {
     try {
-      envelope = open(payload, undefined)
+      return this.#messageIn(open(payload, contentType))
     } catch {
-      return {}
-    }
-    const first: unknown = Array.isArray(envelope.messageType) ? envelope.messageType[0] : undefined
-    const type = typeof first === 'string' ? first.replace(/^urn:message:(.*:)?/, '') : undefined
-    if (contentType !== undefined && !JSON_TYPE.test(contentType)) return { type }
-    try {
-      return { message: this.#messageIn(envelope), type }
-    } catch {
-      return { type } // That may be what it is a dead letter for.
+      return undefined // That may be what it is a dead letter for.
     }
   }
 
@@ -141,6 +134,11 @@ export class EnvelopeReader {
       initiatorId: guid(envelope, 'initiatorId'),
       headers: headersIn(envelope.headers)
     }
+  }
+
+  /** The contract of this URN, if it is one of these. */
+  find(urn: string): Contract | undefined {
+    return this.#byUrn.get(urn)?.contract
   }
 
   #contractOf(messageType: unknown) {

@@ -1,4 +1,5 @@
 import { describeError } from './describe.ts'
+import { boundedFields, boundedText } from './bounded.ts'
 import { HOST_INFO } from './envelope.ts'
 import type { Headers } from './transport.ts'
 
@@ -22,6 +23,8 @@ const LONGEST_TEXT = 2000
 const LONGEST_STACK = 6000
 /** What a sender's own headers may take of it, bytes as JSON. */
 const LONGEST_HEADERS = 24_000
+/** What all headers of a dead letter may take in its table, bytes as JSON. */
+const LONGEST_STORED_HEADERS = 48_000
 /** AMQP's limit for the name of a header, bytes. */
 const LONGEST_NAME = 255
 
@@ -45,9 +48,19 @@ export function attemptsIn(headers: Headers): FailedAttempt[] {
   }
 }
 
-/** As received, without what is kept beside them. */
-export function withoutAttempts(headers: Headers): Headers {
-  return Object.fromEntries(Object.entries(headers).filter(([name]) => name !== ATTEMPTS))
+/**
+ * The headers of a dead letter as its table keeps them, without the attempts, which it keeps beside
+ * them. Anybody may have put the letter there: what is too long is left out and counted.
+ */
+export function storedHeaders(headers: Headers): Headers {
+  const ours = (name: string, value: unknown) => name.startsWith('MT-') && typeof value === 'string'
+  const fields = Object.entries(headers)
+    .filter(([name]) => name !== ATTEMPTS)
+    // A sender's own would be sent back cut.
+    .map(([name, value]) => [name, ours(name, value) ? boundedText(value as string, LONGEST_STACK) : value])
+  const { kept, dropped, droppedBytes } = boundedFields(Object.fromEntries(fields) as Headers, LONGEST_STORED_HEADERS)
+  if (dropped === 0) return kept
+  return { ...kept, 'sagabox-headers-dropped': `${dropped} headers were too long to be kept, or nested too deep: ${droppedBytes} bytes` }
 }
 
 /** How often the message was put off before this delivery. */

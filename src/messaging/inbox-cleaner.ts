@@ -1,5 +1,6 @@
 import type { DataSource } from 'typeorm'
 import type { Worker } from './context.ts'
+import { DELETE_OLD, DELETED_DAYS } from './dead-letter-deleted.ts'
 import type { Log } from './log.ts'
 import { Loop } from './loop.ts'
 
@@ -19,11 +20,7 @@ const DELETE = `
 // A process that died and a message that was handled elsewhere leave such a row behind.
 const DELETE_UNFINISHED = `delete from unfinished where started_at < now() - $1 * interval '1 day'`
 
-/** How long a deleted dead letter can be brought back, days. */
-const DELETED_DAYS = 30
-const FORGET_DELETED = `delete from dead_letter_deleted where deleted_at < now() - interval '${DELETED_DAYS} days'`
-
-/** Forgets what was handled longer ago than a message can still come again. */
+/** Forgets what was handled longer ago than a message can still come again, and what operators deleted long ago. */
 export class InboxCleaner implements Worker {
   readonly #dataSource: DataSource
   readonly #days: number
@@ -64,8 +61,18 @@ export class InboxCleaner implements Worker {
       if (last === BATCH) await this.#loop.rest(PAUSE_MS)
     }
     await this.#dataSource.query(DELETE_UNFINISHED, [this.#days])
-    await this.#dataSource.query(FORGET_DELETED)
+    await this.#forgetDeletedLetters()
     if (deleted > 0) this.#log.info({ deleted, days: this.#days }, 'Inbox cleaned')
     return deleted
+  }
+
+  async #forgetDeletedLetters(): Promise<void> {
+    let forgotten = 0
+    for (let last = 1; last > 0 && !this.#loop.stopping; ) {
+      ;[, last] = await this.#dataSource.query<[unknown, number]>(DELETE_OLD)
+      forgotten += last
+      if (last > 0) await this.#loop.rest(PAUSE_MS)
+    }
+    if (forgotten > 0) this.#log.info({ forgotten, days: DELETED_DAYS }, 'Deleted dead letters forgotten')
   }
 }

@@ -41,7 +41,7 @@ interface ContractOptions<Body extends TObject> {
 }
 
 /** The .NET namespace that MassTransit would put before the name. */
-const NAMESPACE = 'Contracts'
+export const NAMESPACE = 'Contracts'
 
 /** Declares an event: a fact, published to whoever listens. */
 export function event<const Name extends `${string}Event`, Body extends TObject>(name: Name, options: ContractOptions<Body>): Contract<Name, Body> {

@@ -48,7 +48,12 @@ export class OpenTransaction {
 
   constructor(client: ClientBase) {
     this.#client = client
-    this.lost = new Promise((_, reject) => (this.#lose = reject))
+    this.lost = new Promise((_, reject) => {
+      this.#lose = (error) => {
+        if (isServersOwn(error)) this.away ??= error
+        reject(error)
+      }
+    })
     this.lost.catch(() => {})
     client.on('error', this.#lose)
   }

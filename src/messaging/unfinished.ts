@@ -8,9 +8,10 @@ export const DEADLY_STARTS = 4
 
 const READ = statement(`select message_id, started from unfinished where endpoint = $2 and message_id = any($1::uuid[])`)
 
+// Distinct: a batch may hold two copies, and one statement cannot update a row twice.
 const RECORD = statement(`
   insert into unfinished (message_id, endpoint)
-  select id, $2 from unnest($1::uuid[]) as id order by id
+  select distinct id, $2 from unnest($1::uuid[]) as id order by id
   on conflict (message_id, endpoint) do update set started = unfinished.started + 1, started_at = now()`)
 
 const FORGET = statement(`delete from unfinished where endpoint = $2 and message_id = any($1::uuid[])`)

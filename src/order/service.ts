@@ -3,13 +3,12 @@ import { RefundPayment } from '../contracts/payment.ts'
 import { ReleaseStock } from '../contracts/stock.ts'
 import type { PaymentGatewayName } from '../contracts/types.ts'
 import type { ServiceContext } from '../messaging/context.ts'
-import type { Tx } from '../messaging/sql.ts'
 import { faultHandler } from '../saga/faults.ts'
 import { SagaHost } from '../saga/host.ts'
 import { SagaInspector } from '../saga/inspect.ts'
 import { sagaRoutes } from '../saga/routes.ts'
 import { TimerLoop } from '../saga/timers.ts'
-import { undoWithoutInstance } from '../saga/undo.ts'
+import { undoOf } from '../saga/undo.ts'
 import { cancelOrder } from './cancel-order.ts'
 import { ORDER_EVENTS } from './machine.ts'
 import { OrderIntake } from './place-orders.ts'
@@ -35,7 +34,7 @@ export const orderService = {
         sagaRoutes(new SagaInspector(requests.dataSource, host.definition), host, requests.outbox)
       ],
       workers: [new TimerLoop(host, outbox, log)],
-      undo: (tx: Tx, orderId: string) => undoWithoutInstance(host, tx, orderId),
+      undo: undoOf(host.definition),
       intake
     }
   }

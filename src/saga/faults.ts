@@ -1,16 +1,17 @@
+import { boundedText } from '../messaging/bounded.ts'
 import type { Handler } from '../messaging/handler.ts'
 import { faultOf } from '../messaging/fault.ts'
 import type { Contract } from '../messaging/message.ts'
 import type { SagaDefinition } from './define.ts'
 import type { SagaHost } from './host.ts'
 
-/** Characters kept of what a fault says: it is somebody's word, and is shown with each instance. */
-const LONGEST_TEXT = 2000
-
 interface FaultBody {
   timestamp: string
   exceptions: { exceptionType: string; message?: string }[]
 }
+
+/** Of what a fault says, bytes: anybody may have sent it, and every answer about the instance shows it. */
+const LONGEST_MESSAGE = 2000
 
 /** The faults that say why a saga waits: of what starts it, of what its effects follow from, and of the commands that undo them. */
 export function faultsOf(definition: SagaDefinition): Contract[] {
@@ -30,7 +31,12 @@ export function faultHandler(host: SagaHost): Handler {
       const faults = messages.map(({ contract, correlationId, body }) => {
         const { timestamp, exceptions } = body as unknown as FaultBody
         const { exceptionType = 'Fault', message = exceptionType } = exceptions[0] ?? {}
-        return { sagaId: correlationId!, at: timestamp, type: failed.get(contract)!, message: `${contract.name}: ${message}`.slice(0, LONGEST_TEXT) }
+        return {
+          sagaId: correlationId!,
+          at: boundedText(timestamp, 40),
+          type: failed.get(contract)!,
+          message: boundedText(`${contract.name}: ${message}`, LONGEST_MESSAGE)
+        }
       })
       await host.recordFaults(tx, faults)
       return []

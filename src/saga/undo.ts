@@ -1,16 +1,36 @@
-import { message, type Message } from '../messaging/message.ts'
-import type { Tx } from '../messaging/sql.ts'
-import type { SagaHost } from './host.ts'
-import { lockInstances } from './tables.ts'
+import { NotAllowed } from '../messaging/dead-letter-retry.ts'
+import type { Undo } from '../messaging/dead-letter-undo.ts'
+import { UUID } from '../messaging/envelope.ts'
+import { message, type Contract, type Message } from '../messaging/message.ts'
+import { checker } from '../messaging/schema.ts'
+import { run, statement } from '../messaging/sql.ts'
+import type { SagaDefinition } from './define.ts'
+
+const EXISTS = statement('select exists (select from saga where saga = $1 and saga_id = $2::uuid) as found')
 
 /**
- * What undoes all that may have been done elsewhere for an instance that is gone: a database that forgot it, say.
- * @returns undefined when the instance is there, which undoes by itself
+ * How the effects of an instance are undone that is gone for ever: each effect's `undoneBy` is sent for
+ * its id, and whoever receives it answers as it would answer the instance.
  */
-export async function undoWithoutInstance({ definition }: SagaHost, tx: Tx, sagaId: string): Promise<Message[] | undefined> {
-  const { name, effects = [] } = definition
-  const rows = await lockInstances(tx, name, [sagaId])
-  if (rows.length > 0) return undefined
-  const cause = { conversationId: sagaId, correlationId: sagaId, headers: {} }
-  return effects.map(({ undoneBy }) => message(undoneBy, { [undoneBy.correlateBy]: sagaId }, cause))
+export function undoOf({ name, handles, effects = [] }: SagaDefinition): Undo {
+  return {
+    answers: effects.flatMap(({ clearedBy = [] }) => clearedBy.map((contract) => contract.name)),
+    async commandsFor(tx, { type, correlationId }) {
+      if (effects.length === 0) throw new NotAllowed(`The ${name} saga has no effects: there is nothing to undo`)
+      if (!handles.some((contract) => contract.name === type)) throw new NotAllowed(`${type ?? 'What it is'} is no event of the ${name} saga`)
+      if (correlationId === null || !UUID.test(correlationId)) throw new NotAllowed(`It names no ${name} saga`)
+      const sagaId = correlationId.toLowerCase()
+      const [row] = await run<{ found: boolean }>(tx, EXISTS, [name, sagaId])
+      if (row!.found) throw new NotAllowed(`The ${name} saga ${sagaId} is there: send the letter back to it`)
+      return [...new Set(effects.map(({ undoneBy }) => undoneBy))].map((contract) => commandFor(contract, sagaId))
+    }
+  }
+}
+
+/** @throws NotAllowed when the command says more than whom it is about: only the instance knew that */
+function commandFor(contract: Contract, sagaId: string): Message {
+  const body = contract.correlateBy.split('.').reduceRight<unknown>((value, key) => ({ [key]: value }), sagaId) as Message['body']
+  const problem = checker(contract.schema)(body)
+  if (problem) throw new NotAllowed(`${contract.name} cannot be composed without the instance: ${problem.field.slice(1)} ${problem.expected}`)
+  return message(contract, body, { correlationId: sagaId, headers: {} })
 }

@@ -29,7 +29,7 @@ export const mutants: Mutant[] = [
     name: 'acknowledges before the commit',
     edits: [
       { file: 'messaging/endpoint.js', from: 'const handled = ', to: 'for (const one of batch) this.#end(one).ack()\n const handled = ' },
-      { file: 'messaging/endpoint.js', from: 'for (const one of batch)\n                this.#end(one).ack();\n            if (handled.length > 0)', to: 'if (handled.length > 0)' }
+      { file: 'messaging/endpoint.js', from: 'for (const one of batch)\n                if (!one.ended)\n                    this.#end(one).ack();\n            if (handled.length > 0)', to: 'if (handled.length > 0)' }
     ],
     fault: 'killed in the middle of a batch',
     transport: 'rabbitmq',
@@ -38,8 +38,8 @@ export const mutants: Mutant[] = [
   {
     name: 'has no inbox',
     edits: [
-      { file: 'messaging/inbox.js', from: "new Set(row.ids?.split(' '))", to: '{ has: () => true, delete: () => true }' },
-      { file: 'messaging/inbox.js', from: 'void write(tx, CLAIM_AS_NEW,', to: 'void ((...unwritten) => unwritten)(tx, CLAIM_AS_NEW,' }
+      { file: 'messaging/inbox.js', from: "new Set(row.ids?.split(' '))", to: 'new Set(ids)' },
+      { file: 'messaging/inbox.js', from: 'void write(tx, CLAIM_AS_NEW, [ids, endpoint, messages.map(contentHash)])', to: 'void ids' }
     ],
     fault: 'every message three times, to two copies',
     transport: 'rabbitmq',

@@ -15,15 +15,15 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'has no inbox',
     edits: [
-      { file: 'messaging/inbox.ts', from: "new Set(row!.ids?.split(' '))", to: "new Set([...messageIds, ...(row!.ids?.split(' ') ?? [])])" },
-      { file: 'messaging/inbox.ts', from: 'void write(tx, CLAIM_AS_NEW, [messageIds, endpoint])', to: '' }
+      { file: 'messaging/inbox.ts', from: "new Set(row!.ids?.split(' '))", to: "new Set([...ids, ...(row!.ids?.split(' ') ?? [])])" },
+      { file: 'messaging/inbox.ts', from: 'void write(tx, CLAIM_AS_NEW, [ids, endpoint, messages.map(contentHash)])', to: '' }
     ]
   },
   {
     name: 'acknowledges before the commit',
     edits: [
       { file: 'messaging/endpoint.ts', from: '    const handled = ', to: '    for (const one of batch) one.delivery.ack()\n    const handled = ' },
-      { file: 'messaging/endpoint.ts', from: 'for (const one of batch) this.#end(one).ack()\n    if (handled)', to: 'for (const one of batch) this.#end(one)\n    if (handled)' }
+      { file: 'messaging/endpoint.ts', from: 'for (const one of batch) if (!one.ended) this.#end(one).ack()\n    if (handled)', to: 'for (const one of batch) this.#end(one)\n    if (handled)' }
     ]
   },
   {
