@@ -26,6 +26,8 @@ export interface Scene {
   shop: Shop
   /** What was found broken on the way. */
   broken: string[]
+  /** Ids of messages that must become dead letters. */
+  poisoned: Set<string>
   /** 0 to 1, by the run's seed. */
   random(): number
 }
@@ -73,7 +75,7 @@ export async function play(scope: Scope, fault: Fault, { bank, transport, edits,
 
   await site.start(failpoints)
   await shop.open()
-  const poisoned = await poison(site.databaseUrl, short ? 1 : POISON_SECONDS)
+  const poisoned = new Set(await poison(site.databaseUrl, short ? 1 : POISON_SECONDS))
 
   const broken: string[] = []
   let over = false
@@ -84,7 +86,7 @@ export async function play(scope: Scope, fault: Fault, { bank, transport, edits,
     await until(`${fault.name}: it happened ${expected} times`, async () => site.killed === expected, { limitMs: FAILPOINTS_MS, progress: () => `${site.killed} times` })
     return expected
   })
-  const times = await Promise.race([inject({ scope, site, shop, broken, random }), placing.then(() => new Promise<never>(() => {}))]).finally(() => (over = true))
+  const times = await Promise.race([inject({ scope, site, shop, broken, poisoned, random }), placing.then(() => new Promise<never>(() => {}))]).finally(() => (over = true))
   await placing
   for (const name of site.names) await site.ready(name)
 

@@ -1,12 +1,14 @@
 import { allCrashPoints, crashPoints } from './crash-points.ts'
+import { databaseFaults } from './database.ts'
 import type { Fault } from './fault.ts'
 import { messageFaults } from './messages.ts'
 import { networkFaults } from './network.ts'
 import { processFaults } from './processes.ts'
+import { queueFaults } from './queues.ts'
 import { serverFaults } from './servers.ts'
 
 /** Everything that is done to the product. */
-export const faults: Fault[] = [...crashPoints, ...serverFaults, ...networkFaults, ...processFaults, ...messageFaults, allCrashPoints]
+export const faults: Fault[] = [...crashPoints, ...serverFaults, ...networkFaults, ...processFaults, ...messageFaults, ...databaseFaults, ...queueFaults, allCrashPoints]
 
 export function faultNamed(name: string): Fault {
   const found = faults.find((fault) => fault.name === name)

@@ -29,7 +29,7 @@ export const mutants: Mutant[] = [
     name: 'acknowledges before the commit',
     edits: [
       { file: 'messaging/endpoint.js', from: 'const handled = ', to: 'for (const one of batch) this.#end(one).ack()\n const handled = ' },
-      { file: 'messaging/endpoint.js', from: 'for (const one of batch)\n            if (!one.ended)\n                this.#end(one).ack();\n        if (handled)', to: 'if (handled)' }
+      { file: 'messaging/endpoint.js', from: 'for (const one of batch)\n                if (!one.ended)\n                    this.#end(one).ack();\n            if (handled.length > 0)', to: 'if (handled.length > 0)' }
     ],
     fault: 'killed in the middle of a batch',
     transport: 'rabbitmq',
@@ -56,7 +56,7 @@ export const mutants: Mutant[] = [
     name: 'deletes before the confirm',
     edits: [
       { file: 'messaging/outbox-sender.js', from: 'return this.#options.transport.publish(', to: 'this.#settled.push(id); this.#forgetSoon(); return this.#options.transport.publish(' },
-      { file: 'messaging/outbox-sender.js', from: "if (outcome === 'accepted') {\n            this.#settled.push(id);", to: "if (outcome === 'accepted') {" }
+      { file: 'messaging/outbox-sender.js', from: "if (outcome === 'accepted') {\n                this.#settled.push(id);", to: "if (outcome === 'accepted') {" }
     ],
     fault: 'killed in the middle of a batch',
     transport: 'memory',
@@ -93,7 +93,7 @@ export const mutants: Mutant[] = [
   },
   {
     name: 'reads its outbox from the last id on',
-    edits: [{ file: 'messaging/relay.js', from: "all ? '0' : this.#lowest]", to: 'this.#lowest]' }],
+    edits: [{ file: 'messaging/relay.js', from: "all ? '0' : this.#lowest, most", to: 'this.#lowest, most' }],
     fault: 'a smaller id that commits later',
     transport: 'rabbitmq',
     caughtBy: ['outboxes empty'],
