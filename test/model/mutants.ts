@@ -23,7 +23,7 @@ export const mutants: readonly Mutant[] = [
     name: 'acknowledges before the commit',
     edits: [
       { file: 'messaging/endpoint.ts', from: '    const handled = ', to: '    for (const one of batch) one.delivery.ack()\n    const handled = ' },
-      { file: 'messaging/endpoint.ts', from: 'for (const one of batch) if (!one.ended) this.#end(one).ack()\n    if (handled)', to: 'for (const one of batch) this.#end(one)\n    if (handled)' }
+      { file: 'messaging/endpoint.ts', from: 'if (!one.ended) this.#end(one).ack()', to: 'if (!one.ended) this.#end(one)' }
     ]
   },
   {
