@@ -36,6 +36,8 @@ export interface Fault {
   name: string
   transports: readonly TransportName[]
   site?: Partial<Omit<SiteOptions, 'transport' | 'edits'>>
+  /** It needs a process for each service, in short too. */
+  apart?: true
   /** Servers of its own, which may be killed. */
   servers?(scope: Scope): Promise<Partial<Pick<SiteOptions, 'database' | 'broker'>>>
   /** Where processes kill themselves, by their names: of those that are there. */
@@ -69,7 +71,7 @@ export interface PlayOptions {
 export async function play(scope: Scope, fault: Fault, { bank, transport, edits, random, patience, short = false }: PlayOptions): Promise<Outcome> {
   const began = Date.now()
   const { environment, ledger } = await bank.open(scope)
-  const site = await Site.open(scope, { ...fault.site, ...(await fault.servers?.(scope)), transport, edits, ...(short && { parts: ['all'] }), env: { ...environment, ...fault.site?.env } })
+  const site = await Site.open(scope, { ...fault.site, ...(await fault.servers?.(scope)), transport, edits, ...(short && !fault.apart && { parts: ['all'] }), env: { ...environment, ...fault.site?.env } })
   const failpoints = Object.fromEntries(site.names.map((name) => [name, (fault.failpoints?.[name] ?? []).slice(0, short ? 1 : undefined)]))
   const shop = new Shop({ api: () => site.api(), products: PRODUCTS, putIn: 100_000, methods: METHODS, lines: 2, customers: 10, ...fault.shop })
 

@@ -19,6 +19,8 @@ export interface Mutant {
   caughtBy: readonly string[]
   /** How long to wait for what never comes, ms. */
   patience?: number
+  /** Its fault takes long: only `npm run test:faults` plays it. */
+  isSlow?: true
 }
 
 /** Nothing is on its way any more, and yet an order has not ended. */
@@ -152,6 +154,30 @@ export const mutants: Mutant[] = [
     caughtBy: ['the gateway took money once, for what was sold'],
     // A payment whose answer is lost is asked for again and again.
     patience: 5000
+  },
+  {
+    name: 'takes an outage for a message’s fault',
+    edits: [{ file: 'messaging/retry.js', from: 'if (!(error instanceof DatabaseAway) || ', to: 'if (true || ' }],
+    fault: 'logins refused for 8 s',
+    transport: 'rabbitmq',
+    caughtBy: ['dead letters: the poison, each once'],
+    isSlow: true
+  },
+  {
+    name: 'waits for a lock with all that stand behind',
+    edits: [{ file: 'messaging/endpoint.js', from: "BLOCKED_MS;\n            return 'split';", to: 'BLOCKED_MS;\n            return { retryAfterMs: 500 };' }],
+    fault: 'somebody locks a product for 20 s',
+    transport: 'memory',
+    caughtBy: ['orders for other products go on'],
+    isSlow: true
+  },
+  {
+    name: 'takes a refusal for a confirm',
+    edits: [{ file: 'messaging/rabbitmq-transport.js', from: "resolve('refused')", to: "resolve('accepted')" }],
+    fault: 'one queue is full, and its consumer down',
+    transport: 'rabbitmq',
+    caughtBy: LOST,
+    isSlow: true
   }
 ]
 

@@ -10,6 +10,7 @@ export const queueFaults: Fault[] = [
   {
     name: 'one queue is full, and its consumer down',
     transports: ['rabbitmq'],
+    apart: true,
     async inject({ site, shop, broken }) {
       await shop.answered(10)
       await site.end('payment', 'SIGKILL')
