@@ -43,6 +43,13 @@ export const databaseFaults: Fault[] = [
     }
   },
   {
+    name: 'behind a pooler that drops session settings',
+    transports: BOTH,
+    site: { pooled: true },
+    inject: ({ shop }) => shop.answered(60).then(() => 60),
+    rules: { 'nothing is made in public': `select tablename from pg_tables where schemaname = 'public'` }
+  },
+  {
     name: 'somebody locks a product for 20 s',
     transports: BOTH,
     async inject({ site, shop, broken }) {

@@ -178,6 +178,14 @@ export const mutants: Mutant[] = [
     transport: 'rabbitmq',
     caughtBy: LOST,
     isSlow: true
+  },
+  {
+    name: 'waits for ever for a letter whose message is gone',
+    edits: [{ file: 'messaging/dead-letter-list.js', from: "interval '${LOST_AFTER_MINUTES} minutes')`", to: "interval '1000000 minutes')`" }],
+    fault: 'a letter whose message is gone',
+    transport: 'memory',
+    caughtBy: ['a letter that was lost can be sent back'],
+    isSlow: true
   }
 ]
 

@@ -7,6 +7,7 @@ import type { Edit } from '../support/edits.ts'
 import { Program, ROOT, type Scope } from '../support/program.ts'
 import { until } from '../support/until.ts'
 import { brokenBuild } from './broken-build.ts'
+import { Pooler } from '../support/pooler.ts'
 import { Proxy } from './proxy.ts'
 
 /** memory: all services in one process, without a broker. rabbitmq: a process each. */
@@ -24,6 +25,8 @@ export interface SiteOptions {
   /** Breaks the product. */
   edits?: readonly Edit[]
   /** The network between the services and their servers can be disturbed. */
+  /** Between services and database is a pooler that drops their session settings. */
+  pooled?: boolean
   proxied?: boolean
   /** Servers that may be killed; by default those that all tests share. */
   database?: { createDatabase(name?: string): Promise<string> }
@@ -58,9 +61,11 @@ export class Site {
   readonly #dist: string
   readonly #broker: Broker | undefined
   readonly #running = new Map<string, Running>()
+  readonly #pooledUrl: string | undefined
   #turn = 0
 
-  private constructor(scope: Scope, options: SiteOptions, dist: string, databaseUrl: string, broker: Broker | undefined, brokerUrl: string | undefined, proxies: { database: Proxy | undefined; broker: Proxy | undefined }) {
+  private constructor(scope: Scope, options: SiteOptions, dist: string, databaseUrl: string, broker: Broker | undefined, brokerUrl: string | undefined, proxies: { database: Proxy | undefined; broker: Proxy | undefined }, pooledUrl: string | undefined) {
+    this.#pooledUrl = pooledUrl
     this.#scope = scope
     this.options = options
     this.#dist = dist
@@ -79,8 +84,9 @@ export class Site {
     const databaseUrl = await database.createDatabase('faults')
     const broker = options.transport === 'rabbitmq' ? (options.broker ?? (await rabbitmqForTests())) : undefined
     const brokerUrl = await broker?.createVhost()
+    const pooler = options.pooled ? await Pooler.open(scope, databaseUrl, { mode: 'session', options: 'dropped' }) : undefined
     const proxyTo = (url: string | undefined) => (url && proxied ? Proxy.open(scope, url) : undefined)
-    return new Site(scope, options, dist, databaseUrl, broker, brokerUrl, { database: await proxyTo(databaseUrl), broker: await proxyTo(brokerUrl) })
+    return new Site(scope, options, dist, databaseUrl, broker, brokerUrl, { database: await proxyTo(databaseUrl), broker: await proxyTo(brokerUrl) }, pooler?.url)
   }
 
   /** Names of the processes: parts, with a number when there are copies. */
@@ -131,7 +137,7 @@ export class Site {
     return {
       NODE_OPTIONS: `--import=${FAILPOINTS}`,
       DIST: pathToFileURL(this.#dist).href,
-      DATABASE_URL: this.databaseProxy?.url ?? this.databaseUrl,
+      DATABASE_URL: this.#pooledUrl ?? this.databaseProxy?.url ?? this.databaseUrl,
       ...(this.brokerUrl && { RABBITMQ_URL: this.brokerProxy?.url ?? this.brokerUrl }),
       // Longer than any fault: what is lost shows as an order that never ends.
       ORDER_DEADLINE_SECONDS: '600',
