@@ -73,10 +73,13 @@ export class Shop {
     return { progress: () => `${this.#answered} orders answered`, tell: () => `${this.#placed} placed; the last refusal: ${this.#refusal || 'none'}` }
   }
 
-  /** A request whose answer was lost may have made it: then the next is told that it is there. */
+  /** It may be there already, by a request whose answer was lost, or as a sample with other units. */
   async #put(productId: string, onHand: number): Promise<boolean> {
-    const made = await this.#try('PUT', `/products/${productId}`, { name: productId, unitPrice: 1000, currency: 'EUR', onHand }, {}, 428)
-    return made !== undefined
+    const path = `/products/${productId}`
+    const etag = await this.#options.api().then((api) => api.call('GET', path)).then(({ headers }) => headers.get('etag'), () => null)
+    const product = { name: productId, unitPrice: 1000, currency: 'EUR', onHand }
+    const answer = await this.#try('PUT', path, product, etag === null ? {} : { 'if-match': etag }, [412, 428])
+    return answer?.onHand === onHand
   }
 
   async #place(index: number): Promise<void> {
@@ -101,11 +104,11 @@ export class Shop {
   }
 
   /** The answer, or nothing when the connection was cut or the service is not there. */
-  async #try(method: string, path: string, body: unknown, headers?: Record<string, string>, done?: number): Promise<Answer['body']> {
+  async #try(method: string, path: string, body: unknown, headers?: Record<string, string>, read: readonly number[] = []): Promise<Answer['body']> {
     try {
       const api = await this.#options.api()
       const answer = await api.call(method, path, body, headers)
-      if (answer.status < 300 || answer.status === done) return answer.body
+      if (answer.status < 300 || read.includes(answer.status)) return answer.body
       this.#refusal = `${answer.status} ${answer.text}`
       if (answer.status !== 503) throw new Error(`${method} ${path} answered ${answer.status}: ${JSON.stringify(answer.body)}`)
     } catch (error) {
