@@ -1,3 +1,4 @@
+import { DatabaseAway } from './away.ts'
 import { backoff, pause } from './batcher.ts'
 import type { Log } from './log.ts'
 import type { Outbox } from './outbox.ts'
@@ -35,6 +36,13 @@ export class Consumer {
   /** What is handed out is to be given back. */
   get interrupted(): boolean {
     return this.#interruption !== undefined
+  }
+
+  /** What becomes of a batch that failed: a long outage gives everything back to the queue; undefined for anything else. */
+  onOutage(error: Error): 'fail' | undefined {
+    if (!(error instanceof DatabaseAway && this.#options.outbox.outage.isLong)) return undefined
+    this.interrupt()
+    return 'fail'
   }
 
   /** Takes nothing until the database works again. */

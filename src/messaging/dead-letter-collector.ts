@@ -1,4 +1,3 @@
-import { DatabaseAway } from './away.ts'
 import { backoff, Batcher, pause } from './batcher.ts'
 import { Consumer } from './consumer.ts'
 import { deadLetterOf, storeDeadLetters, type DeadLetter } from './dead-letter.ts'
@@ -52,7 +51,7 @@ export class DeadLetterCollector {
       limit: BATCH,
       alone: ({ letter }) => letter.payload.length > LARGE,
       work: (batch) => this.#work(batch),
-      onError: (error, attempt) => this.#onOutage(error) ?? waitOrSplit(error, attempt, options.outbox),
+      onError: (error, attempt) => this.#consumer.onOutage(error) ?? waitOrSplit(error, attempt, options.outbox),
       failed: (collected, error) => this.#failed(collected, error)
     })
     const collect = (queue: string, kind: DeadLetter['kind']) => options.transport.subscribe(queue, (delivery) => this.#receive(delivery, kind), BATCH)
@@ -83,12 +82,6 @@ export class DeadLetterCollector {
   /** The process stops, or the database has been away for long. */
   get #givesBack(): boolean {
     return this.#stopping.signal.aborted || this.#consumer.interrupted
-  }
-
-  #onOutage(error: Error): 'fail' | undefined {
-    if (!(error instanceof DatabaseAway && this.#options.outbox.outage.isLong)) return undefined
-    this.#consumer.interrupt()
-    return 'fail'
   }
 
   #receive(delivery: Delivery, kind: DeadLetter['kind']): void {

@@ -127,7 +127,7 @@ export class Endpoint {
     this.#puttingOff = new Batcher({
       limit: BATCH,
       work: (batch) => this.#putOff(batch),
-      onError: (error, attempt) => this.#onOutage(error) ?? waitOrSplit(error, attempt, options.outbox),
+      onError: (error, attempt) => this.#consumer.onOutage(error) ?? waitOrSplit(error, attempt, options.outbox),
       failed: ({ received }, error) => this.#cannotPutOff(received, error)
     })
     this.#consumer = new Consumer({
@@ -323,16 +323,9 @@ export class Endpoint {
     }
     const isOutage = error instanceof DatabaseAway
     if (isOutage && batch.length > 1 && performance.now() - this.#seenToWork < SEEN_TO_WORK_MS) return 'split'
-    const failure = this.#onOutage(error) ?? (await waitOrSplit(error, attempt, this.#options.outbox))
+    const failure = this.#consumer.onOutage(error) ?? (await waitOrSplit(error, attempt, this.#options.outbox))
     if (isOutage && failure === 'split') this.#seenToWork = performance.now()
     return failure
-  }
-
-  /** A long outage: everything goes back to the queue. */
-  #onOutage(error: Error): 'fail' | undefined {
-    if (!(error instanceof DatabaseAway && this.#options.outbox.outage.isLong)) return undefined
-    this.#consumer.interrupt()
-    return 'fail'
   }
 
   #failed(received: Received, failure: Error, policy: RetryPolicy, lanes: Lanes): void {
