@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { CannotStart } from './cannot-start.ts'
-import { SERVICE_NAMES, type ServiceName } from './service.ts'
+import { SERVICE_NAMES, type ServiceName } from './shop.ts'
 
 /** An option that means nothing here. */
 export class UsageError extends CannotStart {

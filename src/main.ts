@@ -17,7 +17,8 @@ import { seedProducts } from './seed.ts'
 import { MemoryTransport } from './messaging/memory-transport.ts'
 import { RabbitTransport } from './messaging/rabbitmq-transport.ts'
 import type { Transport } from './messaging/transport.ts'
-import { sagaboxTopology, SERVICE_NAMES, type ServiceName, type Settings } from './service.ts'
+import type { ServiceSettings } from './service.ts'
+import { SERVICE_NAMES, shop, shopTopology, type ServiceName, type ShopSettings } from './shop.ts'
 import { System } from './system.ts'
 import { startWatchdog } from './watchdog.ts'
 
@@ -58,10 +59,11 @@ async function main(config: Config, names: readonly ServiceName[]): Promise<void
   }
 }
 
-async function run(config: Config, names: readonly ServiceName[], settings: Settings, database: EmbeddedPostgres | undefined, stop: Promise<string>, log: pino.Logger): Promise<void> {
+async function run(config: Config, names: readonly ServiceName[], settings: ShopSettings & ServiceSettings, database: EmbeddedPostgres | undefined, stop: Promise<string>, log: pino.Logger): Promise<void> {
   const fallback = config.databaseUrl ?? database?.url ?? ''
+  const services = shop(settings)
   const system = await System.start({
-    services: names,
+    services: names.map((name) => services[name]),
     databaseUrls: { order: config.orderDatabaseUrl ?? fallback, stock: config.stockDatabaseUrl ?? fallback, payment: config.paymentDatabaseUrl ?? fallback },
     transport: openTransport(config, names, log),
     settings,
@@ -86,7 +88,7 @@ async function run(config: Config, names: readonly ServiceName[], settings: Sett
   log.info('Stopped')
 }
 
-function settingsOf(config: Config, names: readonly ServiceName[]): Settings {
+function settingsOf(config: Config, names: readonly ServiceName[]): ShopSettings & ServiceSettings {
   const { orderDeadlineSeconds: deadlineSeconds, inboxDays, paymentGateway, stripeSecretKey: secretKey, stripeApiUrl: apiUrl } = config
   if (paymentGateway === 'stripe' && names.includes('payment') && !secretKey) {
     throw new ConfigError('STRIPE_SECRET_KEY: expected a secret key of Stripe, because PAYMENT_GATEWAY is stripe. Without one, pay with PAYMENT_GATEWAY=simulated')
@@ -95,7 +97,7 @@ function settingsOf(config: Config, names: readonly ServiceName[]): Settings {
 }
 
 function openTransport({ rabbitmqUrl, topology: scope }: Config, names: readonly ServiceName[], log: pino.Logger): Transport {
-  const topology = sagaboxTopology(names, scope)
+  const topology = shopTopology(names, scope)
   return rabbitmqUrl ? new RabbitTransport({ url: rabbitmqUrl, topology, clientName: `sagabox ${names.join('+')}`, log }) : new MemoryTransport(topology)
 }
 

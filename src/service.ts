@@ -1,70 +1,38 @@
 import type { FastifyPluginAsync } from 'fastify'
 import { fileURLToPath } from 'node:url'
-import type { DataSource, EntitySchema } from 'typeorm'
+import type { DataSource } from 'typeorm'
+import type { ServiceDefinition } from './define-service.ts'
 import { deadLetterRoutes } from './http/dead-letters.ts'
 import { outboxRoutes } from './http/outbox.ts'
 import { backoff, pause } from './messaging/batcher.ts'
-import type { PaymentGatewayName } from './contracts/types.ts'
 import { reasonFor } from './messaging/awaited-endpoints.ts'
-import type { ServiceContext, Worker } from './messaging/context.ts'
 import { databaseProblem } from './messaging/database-problem.ts'
 import { connectDatabase, createDataSource, type DatabaseOptions, type Patience } from './messaging/database.ts'
 import { DeadLetterOffice } from './messaging/dead-letter-retry.ts'
-import type { Undo } from './messaging/dead-letter-undo.ts'
 import { Endpoint } from './messaging/endpoint.ts'
-import type { Handler } from './messaging/handler.ts'
 import { InboxCleaner } from './messaging/inbox-cleaner.ts'
 import { describing, type Log } from './messaging/log.ts'
-import type { Contract } from './messaging/message.ts'
 import { Outage } from './messaging/outage.ts'
 import { Readiness } from './messaging/readiness.ts'
 import { mustBeReachable, Outbox } from './messaging/outbox.ts'
 import { DiscardedCleaner } from './messaging/outbox-discard.ts'
 import { Relay } from './messaging/relay.ts'
-import { topologyOf, type Topology } from './messaging/topology.ts'
 import type { Transport } from './messaging/transport.ts'
-import { orderService } from './order/service.ts'
-import { paymentService } from './payment/service.ts'
-import type { StripeSettings } from './payment/stripe-gateway.ts'
-import { stockService } from './stock/service.ts'
+import type { Worker } from './messaging/worker.ts'
+import { faultHandler } from './saga/faults.ts'
+import { SagaHost } from './saga/host.ts'
+import { SagaInspector } from './saga/inspect.ts'
+import { sagaRoutes } from './saga/routes.ts'
+import { TimerLoop } from './saga/timers.ts'
+import { undoOf } from './saga/undo.ts'
 
-export const SERVICE_NAMES = ['order', 'stock', 'payment'] as const
-export type ServiceName = (typeof SERVICE_NAMES)[number]
-
-/** What the services are told about how to work. */
-export interface Settings {
-  /** How long an order may stay `Suspend`. */
-  deadlineSeconds: number
-  /** When a message that keeps failing comes again; after the last of them it is a dead letter. */
+/** How a service treats its messages. */
+export interface ServiceSettings {
+  /** When a message that keeps failing comes again, seconds; after the last of them it is a dead letter. */
   redeliverySeconds: readonly number[]
   /** How long an inbox remembers what was handled. */
   inboxDays: number
-  /** Who moves the money, and so which payment methods an order may name. */
-  paymentGateway: PaymentGatewayName
-  /** Where the payment service finds Stripe, when that is the gateway. */
-  stripe?: StripeSettings
 }
-
-interface ServiceParts {
-  handlers: readonly Handler[]
-  routes: readonly FastifyPluginAsync[]
-  workers: readonly Worker[]
-  /** Answers dead letters of business transactions that the service has forgotten. */
-  undo?: Undo
-  /** Where requests wait for their transaction. */
-  intake?: { stop(): Promise<void> }
-}
-
-interface ServiceDefinition {
-  name: string
-  migrations: readonly string[]
-  entities: readonly EntitySchema[]
-  consumes: readonly Contract[]
-  sends: readonly Contract[]
-  build(context: ServiceContext, settings: Settings): ServiceParts
-}
-
-const DEFINITIONS: Record<ServiceName, ServiceDefinition> = { order: orderService, stock: stockService, payment: paymentService }
 
 /**
  * Connections a service keeps for new orders, handlers and workers; the relay has one of its own.
@@ -77,40 +45,26 @@ const POOL_SIZE = 10
 const REQUEST_POOL_SIZE = 4
 const REQUEST_PATIENCE: Patience = { statementMs: 3000, lockMs: 1000, connectionMs: 2000 }
 
-/**
- * What these services exchange with each other and with the rest of the system.
- * @param scope `own`: the other services' endpoints are theirs to declare, with arguments of their own (they may be .NET's);
- * `all`: everything of the whole system is declared ahead
- */
-export function sagaboxTopology(names: readonly ServiceName[] = SERVICE_NAMES, scope: TopologyScope = 'own'): Topology {
-  const definitions = Object.values(DEFINITIONS)
-  const own = scope === 'all' ? definitions : names.map((name) => DEFINITIONS[name])
-  const others = definitions.filter((definition) => !own.includes(definition))
-  return topologyOf(own, own.flatMap(({ sends }) => sends), others)
-}
-
-export type TopologyScope = 'own' | 'all'
-
 export interface ServiceOptions {
-  name: ServiceName
+  definition: ServiceDefinition
   databaseUrl: string
   transport: Transport
-  settings: Settings
+  settings: ServiceSettings
   log: Log
 }
 
 /** One service: schema, outbox and relay, endpoint, workers and routes. */
 export class Service {
-  readonly name: ServiceName
+  readonly name: string
   readonly schema: string
   readonly dataSource: DataSource
   readonly outbox: Outbox
   /** See ServiceContext. */
   readonly requests: { dataSource: DataSource; outbox: Outbox }
   readonly relay: Relay
-  readonly parts: ServiceParts
+  readonly parts: ReturnType<ServiceDefinition['build']>
   readonly routes: readonly FastifyPluginAsync[]
-  readonly #workers: readonly Worker[]
+  readonly workers: readonly Worker[]
   readonly #database: DatabaseOptions
   readonly #endpoint: Endpoint
   readonly #transport: Transport
@@ -119,16 +73,17 @@ export class Service {
   #databaseProblem: string | undefined = 'not connected yet'
   #starting: Promise<void> | undefined
 
-  constructor({ name, databaseUrl, transport, settings, log: given }: ServiceOptions) {
+  constructor({ definition, databaseUrl, transport, settings, log: given }: ServiceOptions) {
     const log = describing(given)
-    const definition = DEFINITIONS[name]
+    const { name, sagas } = definition
     const schema = `${name}_service`
     this.name = name
     this.schema = schema
     this.#transport = transport
     const knows = (destination: string) => transport.knows(destination)
     for (const contract of definition.sends) mustBeReachable(contract, knows)
-    this.#database = { url: databaseUrl, schema, migrations: definition.migrations.map(migrationFolder), entities: definition.entities, poolSize: POOL_SIZE, log }
+    const migrations = [OWN_MIGRATIONS.messaging, ...(sagas.length > 0 ? [OWN_MIGRATIONS.saga] : []), ...definition.migrations]
+    this.#database = { url: databaseUrl, schema, migrations, entities: definition.entities, poolSize: POOL_SIZE, log }
     this.dataSource = createDataSource(this.#database)
     this.relay = new Relay({ url: databaseUrl, schema, transport, log })
     const outboxOn = (dataSource: DataSource, outage?: Outage) =>
@@ -145,16 +100,38 @@ export class Service {
     const patient = { ...this.#database, migrations: [], poolSize: REQUEST_POOL_SIZE }
     const asked = createDataSource({ ...patient, patience: REQUEST_PATIENCE })
     this.requests = { dataSource: asked, outbox: outboxOn(asked) }
-    const context = { dataSource: this.dataSource, outbox: this.outbox, requests: this.requests, log }
-    this.parts = definition.build(context, settings)
-    const answered = { endpoints: [name], undo: this.parts.undo }
+    const hosts = sagas.map((saga) => new SagaHost(saga))
+    this.parts = definition.build({
+      dataSource: this.dataSource,
+      outbox: this.outbox,
+      requests: this.requests,
+      log,
+      saga(asked) {
+        const host = hosts.find((one) => one.definition === asked)
+        if (!host) throw new Error(`The service ${name} has no saga ${asked.name}`)
+        return host
+      }
+    })
+    const answered = { endpoints: [name], undo: sagas.length > 0 ? undoOf(sagas) : undefined }
     const office = new DeadLetterOffice(this.dataSource, this.outbox, log, answered)
     const counter = new DeadLetterOffice(asked, this.requests.outbox, log, { ...answered, began: () => office.wake() })
-    const { inboxDays } = settings
-    this.routes = [...this.parts.routes, deadLetterRoutes({ name, dataSource: asked, office: counter, inboxDays }), outboxRoutes({ name, dataSource: asked, log })]
-    this.#workers = [...this.parts.workers, office, new InboxCleaner(this.dataSource, settings.inboxDays, log), new DiscardedCleaner(this.dataSource, log)]
+    const { redeliverySeconds, inboxDays } = settings
+    this.routes = [
+      ...this.parts.routes,
+      ...hosts.map((host) => sagaRoutes(new SagaInspector(asked, host.definition), host, this.requests.outbox)),
+      deadLetterRoutes({ name, dataSource: asked, office: counter, inboxDays }),
+      outboxRoutes({ name, dataSource: asked, log })
+    ]
+    this.workers = [
+      ...this.parts.workers,
+      ...hosts.map((host) => new TimerLoop(host, this.outbox, log)),
+      office,
+      new InboxCleaner(this.dataSource, inboxDays, log),
+      new DiscardedCleaner(this.dataSource, log)
+    ]
+    const handlers = [...this.parts.handlers, ...hosts.flatMap((host) => [host.handler(), faultHandler(host)])]
     this.#endpoint = new Endpoint({
-      definition: { name, handlers: this.parts.handlers, retry: { redeliverySeconds: settings.redeliverySeconds } },
+      definition: { name, handlers, retry: { redeliverySeconds } },
       outbox: this.outbox,
       transport,
       log
@@ -207,7 +184,7 @@ export class Service {
     if (this.#stopping.signal.aborted) return
     this.relay.start()
     this.#endpoint.start()
-    for (const worker of this.#workers) worker.start()
+    for (const worker of this.workers) worker.start()
   }
 
   /** First of two halves: see stopServices. */
@@ -220,7 +197,7 @@ export class Service {
 
   async stopReceiving(): Promise<void> {
     await this.#endpoint.stop()
-    for (const worker of this.#workers) await worker.stop()
+    for (const worker of this.workers) await worker.stop()
     for (const pool of [this.requests.dataSource, this.dataSource]) if (pool.isInitialized) await pool.destroy()
   }
 }
@@ -235,6 +212,8 @@ export async function stopServices(services: readonly Service[], transport: Tran
   await transport.stop()
 }
 
-function migrationFolder(name: string): string {
-  return fileURLToPath(new URL(`../migrations/${name}`, import.meta.url))
+/** The library's own tables, which every service has; those of sagas only where there is one. */
+const OWN_MIGRATIONS = {
+  messaging: fileURLToPath(new URL('../migrations/messaging', import.meta.url)),
+  saga: fileURLToPath(new URL('../migrations/saga', import.meta.url))
 }

@@ -5,14 +5,16 @@ import { operationRoutes } from './http/operations.ts'
 import { HttpProblem } from './http/problem.ts'
 import { outboxStatus } from './messaging/outbox-status.ts'
 import type { Transport } from './messaging/transport.ts'
-import { Service, stopServices, type ServiceName, type Settings } from './service.ts'
+import type { ServiceDefinition } from './define-service.ts'
+import { Service, stopServices, type ServiceSettings } from './service.ts'
 
 export interface SystemOptions {
-  services: readonly ServiceName[]
-  databaseUrls: Record<ServiceName, string>
+  services: readonly ServiceDefinition[]
+  /** By the services' names. */
+  databaseUrls: Readonly<Record<string, string>>
   /** In memory only when all services are in this process. */
   transport: Transport
-  settings: Settings
+  settings: ServiceSettings
   host: string
   port: number
   /** See AppOptions. */
@@ -46,8 +48,12 @@ export class System {
   }
 
   /** Listens at once, so that /health/ready can tell what is missing, and begins to start the services. */
-  static async start({ services: names, databaseUrls, transport, settings, host, port, app: options, log }: SystemOptions): Promise<System> {
-    const services = names.map((name) => new Service({ name, databaseUrl: databaseUrls[name], transport, settings, log }))
+  static async start({ services: definitions, databaseUrls, transport, settings, host, port, app: options, log }: SystemOptions): Promise<System> {
+    const services = definitions.map((definition) => {
+      const databaseUrl = databaseUrls[definition.name]
+      if (databaseUrl === undefined) throw new Error(`The service ${definition.name} was given no database: expected it among databaseUrls (${Object.keys(databaseUrls).join(', ') || 'empty'})`)
+      return new Service({ definition, databaseUrl, transport, settings, log })
+    })
     const app = await buildApp(log, (root) => {
       for (const service of services) mount(root, service)
       root.register(
@@ -67,7 +73,7 @@ export class System {
     await Promise.all(this.services.map((service) => service.started()))
   }
 
-  service(name: ServiceName): Service {
+  service(name: string): Service {
     const found = this.services.find((service) => service.name === name)
     if (!found) throw new Error(`The ${name} service does not run in this process`)
     return found

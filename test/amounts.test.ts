@@ -9,7 +9,7 @@ import { orderMachine1 } from '../src/order/machine-1.ts'
 import { orderSaga } from '../src/order/saga.ts'
 import { checkSaga } from '../src/saga/check.ts'
 import { replay } from '../src/saga/replay.ts'
-import { sagaboxTopology } from '../src/service.ts'
+import { shopTopology } from '../src/shop.ts'
 import { advance } from '../src/testing/advance.ts'
 import { settled } from '../src/testing/settled.ts'
 import { tell } from '../src/testing/story.ts'
@@ -107,7 +107,7 @@ t.test('on every path with several prices and amounts, what was done is undone',
 /** Everything, and a publisher on the broker who is none of the services. */
 async function openShop(t: Test) {
   let gate!: GatedTransport
-  const running = await startSystem(t, 'memory', { wrap: (inner) => (gate = new GatedTransport(inner, sagaboxTopology())) })
+  const running = await startSystem(t, 'memory', { wrap: (inner) => (gate = new GatedTransport(inner, shopTopology())) })
   await running.api.putProduct('keyboard', 10, PRICE.total)
   const forge = (destination: string, type: string, body: object) => {
     const messageId = randomUUID()

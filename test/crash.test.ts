@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { sagaboxTopology } from '../src/service.ts'
+import { shopTopology } from '../src/shop.ts'
 import { judge, type Evidence } from './faults/oracle.ts'
 import { postgresForTests } from './fixtures/postgres.ts'
 import { rabbitmqForTests, startRabbitMQ } from './fixtures/rabbitmq.ts'
@@ -75,7 +75,7 @@ t.test('the broker goes away while orders come in', async (t) => {
   await program.ready()
   await api.putProduct('keyboard', 1000)
   const orderIds = await Promise.all(Array.from({ length: 20 }, () => api.placeOrder()))
-  await broker.registered('/', sagaboxTopology().queues.map(({ name }) => name))
+  await broker.registered('/', shopTopology().queues.map(({ name }) => name))
   await broker.kill()
   for (let index = 0; index < 5; index++) orderIds.push(...(await Promise.all(Array.from({ length: 20 }, () => api.placeOrder()))))
   const notReady = await until('the broker is missed', async () => {

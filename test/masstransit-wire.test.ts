@@ -5,9 +5,7 @@ import t, { type Test } from 'tap'
 import { EnvelopeReader } from '../src/messaging/envelope.ts'
 import { faultOf, isFault } from '../src/messaging/fault.ts'
 import type { Contract } from '../src/messaging/message.ts'
-import { orderService } from '../src/order/service.ts'
-import { paymentService } from '../src/payment/service.ts'
-import { stockService } from '../src/stock/service.ts'
+import { shop } from '../src/shop.ts'
 import { rabbitmqForTests } from './fixtures/rabbitmq.ts'
 import { startSystem, type TestSystem } from './support/system.ts'
 import { until } from './support/until.ts'
@@ -179,7 +177,8 @@ const SAMPLES: Record<string, unknown> = {
 
 /** Every message that one of the services takes. */
 function sagaboxContracts() {
-  const taken = [orderService, stockService, paymentService].flatMap(({ consumes }): readonly Contract[] => consumes)
+  const services = shop({ deadlineSeconds: 30, paymentGateway: 'simulated' })
+  const taken = Object.values(services).flatMap(({ consumes }): readonly Contract[] => consumes)
   return { consumes: [...new Set(taken)].filter((contract) => !isFault(contract)) }
 }
 

@@ -1,6 +1,6 @@
 import t, { type Test } from 'tap'
 import { pino } from 'pino'
-import { sagaboxTopology } from '../src/service.ts'
+import { shopTopology } from '../src/shop.ts'
 import { settled } from '../src/testing/settled.ts'
 import { GatedTransport } from './support/gated-transport.ts'
 import { StripeStandIn } from './support/stripe-stand-in.ts'
@@ -13,7 +13,7 @@ type Running = Awaited<ReturnType<typeof openShop>>
 
 async function openShop(t: Test, settings: Parameters<typeof startSystem>[2] = {}) {
   let gate!: GatedTransport
-  const running = await startSystem(t, 'memory', { ...settings, wrap: (inner) => (gate = new GatedTransport(inner, sagaboxTopology())) })
+  const running = await startSystem(t, 'memory', { ...settings, wrap: (inner) => (gate = new GatedTransport(inner, shopTopology())) })
   const { api, system } = running
   await api.putProduct('keyboard', 1000, 8900)
   const payments = system.service('payment').dataSource

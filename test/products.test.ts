@@ -1,7 +1,7 @@
 import t, { type Test } from 'tap'
 import { GatedTransport } from './support/gated-transport.ts'
 import { randomBy } from './faults/fault.ts'
-import { sagaboxTopology } from '../src/service.ts'
+import { shopTopology } from '../src/shop.ts'
 import { settled } from '../src/testing/settled.ts'
 import type { Answer, Api } from './support/api.ts'
 import { startSystem, watched } from './support/system.ts'
@@ -16,7 +16,7 @@ const ifMatch = (etag: string) => ({ 'if-match': etag })
 
 async function openShop(t: Test) {
   let gate!: GatedTransport
-  const running = await startSystem(t, 'memory', { wrap: (inner) => (gate = new GatedTransport(inner, sagaboxTopology())) })
+  const running = await startSystem(t, 'memory', { wrap: (inner) => (gate = new GatedTransport(inner, shopTopology())) })
   const quiet = () => settled(watched(running.system, gate))
   return { ...running, gate, quiet, stock: running.system.service('stock').dataSource }
 }

@@ -4,7 +4,7 @@ import { until } from './support/until.ts'
 import { OrderCompletedEvent, OrderCreatedEvent, OrderFailedEvent } from '../src/contracts/order.ts'
 import { rascalConfig, VHOST } from '../src/messaging/rascal-config.ts'
 import { topologyOf } from '../src/messaging/topology.ts'
-import { sagaboxTopology } from '../src/service.ts'
+import { shopTopology } from '../src/shop.ts'
 
 const TYPES = [
   'Contracts:OrderCreatedEvent',
@@ -42,7 +42,7 @@ const FAULTS_TAKEN = ['OrderCreatedEvent', 'StockReservedEvent', 'ReleaseStock',
 const FAULTS = [...new Set(TAKEN.map((name) => `MassTransit:Fault--${name.split(' ')[0]}--`))]
 
 t.test('the topology of order, stock and payment', async (t) => {
-  const { exchanges, queues, bindings } = sagaboxTopology()
+  const { exchanges, queues, bindings } = shopTopology()
   t.same(exchanges.toSorted(), [...TYPES, ...FAULTS, 'MassTransit:Fault', ...ENDPOINTS.flatMap((name) => [name, `${name}_error`, `${name}_skipped`])].toSorted())
   t.same(
     queues,
@@ -63,7 +63,7 @@ t.test('an exchange is declared for what nobody takes, so that publishing it clo
 })
 
 t.test("a process declares its own services' endpoints, and knows what the others take", async (t) => {
-  const { exchanges, queues, bindings, elsewhere } = sagaboxTopology(['stock'])
+  const { exchanges, queues, bindings, elsewhere } = shopTopology(['stock'])
   t.same(queues.map(({ name }) => name), ['stock', 'stock_error', 'stock_skipped'])
   t.same(exchanges.filter((name) => /^(order|payment)/.test(name)), [], 'nothing is sent to their endpoints')
   t.same(bindings.filter(({ destination }) => /^(order|payment)/.test(destination)), [])
@@ -79,12 +79,12 @@ t.test("a process declares its own services' endpoints, and knows what the other
     payment: ['Contracts:StockReservedEvent']
   })
 
-  const order = sagaboxTopology(['order'])
+  const order = shopTopology(['order'])
   t.same(order.elsewhere, [{ endpoint: 'stock', takes: ['Contracts:OrderCreatedEvent', 'stock'] }, { endpoint: 'payment', takes: ['payment'] }])
   t.ok(['stock', 'payment'].every((name) => order.exchanges.includes(name)), 'the exchanges of commands that it sends')
 
-  const all = sagaboxTopology(['order'], 'all')
-  t.same(all, sagaboxTopology(), 'TOPOLOGY=all')
+  const all = shopTopology(['order'], 'all')
+  t.same(all, shopTopology(), 'TOPOLOGY=all')
   t.same(all.elsewhere, [])
   t.same(all.queues.length, 9)
 })
@@ -146,7 +146,7 @@ t.test("Rascal's configuration, whole, for one endpoint", async (t) => {
 })
 
 t.test('all three services: every exchange, queue and binding is there', async (t) => {
-  const config = rascalConfig(sagaboxTopology(), 'amqp://localhost/', 'sagabox')
+  const config = rascalConfig(shopTopology(), 'amqp://localhost/', 'sagabox')
   const { exchanges, queues, bindings } = config.vhosts[VHOST]
   t.equal(Object.keys(exchanges).length, TYPES.length + FAULTS.length + 1 + 3 * ENDPOINTS.length)
   t.ok(TAKEN.every((name) => name in bindings))

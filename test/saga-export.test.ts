@@ -14,7 +14,7 @@ import { orderMachine } from '../src/order/machine.ts'
 import { orderSaga } from '../src/order/saga.ts'
 import { SagaHost } from '../src/saga/host.ts'
 import { readRecording } from '../src/saga/recording.ts'
-import { sagaboxTopology } from '../src/service.ts'
+import { shopTopology } from '../src/shop.ts'
 import { settled } from '../src/testing/settled.ts'
 import { renamedSaga, toCharging } from './fixtures/renamed-state.ts'
 import { GatedTransport } from './support/gated-transport.ts'
@@ -95,7 +95,7 @@ t.test('a deploy that renames a state', async (t) => {
 
 t.test('an event of an instance that no machine here can move is kept, and moves it once the deploy is mended', async (t) => {
   let gate!: GatedTransport
-  const { api, system } = await startSystem(t, 'memory', { settings: { redeliverySeconds: [] }, wrap: (inner) => (gate = new GatedTransport(inner, sagaboxTopology())) })
+  const { api, system } = await startSystem(t, 'memory', { settings: { redeliverySeconds: [] }, wrap: (inner) => (gate = new GatedTransport(inner, shopTopology())) })
   const { dataSource } = system.service('order')
   await api.putProduct('keyboard', 10)
   gate.hold('order', 'PaymentCompletedEvent')

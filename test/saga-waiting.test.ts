@@ -11,7 +11,7 @@ import { orderSaga } from '../src/order/saga.ts'
 import { defer, defineSaga, ignore, sagaActions, send } from '../src/saga/define.ts'
 import { SagaHost } from '../src/saga/host.ts'
 import { SagaInspector } from '../src/saga/inspect.ts'
-import { sagaboxTopology } from '../src/service.ts'
+import { shopTopology } from '../src/shop.ts'
 import { advance } from '../src/testing/advance.ts'
 import { settled } from '../src/testing/settled.ts'
 import { postgresForTests } from './fixtures/postgres.ts'
@@ -96,7 +96,7 @@ t.test('an event that is ignored on purpose says why, and one that nobody though
 
 t.test('a compensation that nobody answers is sent again, listed as stuck, and retried by hand', async (t) => {
   let gate!: GatedTransport
-  const running = await startSystem(t, 'memory', { wrap: (inner) => (gate = new GatedTransport(inner, sagaboxTopology())) })
+  const running = await startSystem(t, 'memory', { wrap: (inner) => (gate = new GatedTransport(inner, shopTopology())) })
   const { api, system } = running
   const { dataSource } = system.service('order')
   await api.putProduct('keyboard', 10)

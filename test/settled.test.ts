@@ -1,5 +1,5 @@
 import t from 'tap'
-import { sagaboxTopology } from '../src/service.ts'
+import { shopTopology } from '../src/shop.ts'
 import { advance } from '../src/testing/advance.ts'
 import { settled } from '../src/testing/settled.ts'
 import { GatedTransport } from './support/gated-transport.ts'
@@ -9,7 +9,7 @@ import { until } from './support/until.ts'
 for (const transport of ['memory', 'rabbitmq'] as const) {
   t.test(`${transport}: settled waits for messages on their way, and says what moves`, async (t) => {
     let gate!: GatedTransport
-    const { api, system } = await startSystem(t, transport, { wrap: (inner) => (gate = new GatedTransport(inner, sagaboxTopology())) })
+    const { api, system } = await startSystem(t, transport, { wrap: (inner) => (gate = new GatedTransport(inner, shopTopology())) })
     await api.putProduct('keyboard', 10)
     gate.hold('stock', 'OrderCreatedEvent')
     const orderId = await api.placeOrder()
@@ -26,7 +26,7 @@ for (const transport of ['memory', 'rabbitmq'] as const) {
 
 t.test('advance makes the timers of some or all instances due, and settled waits until they have fired', async (t) => {
   let gate!: GatedTransport
-  const { api, system } = await startSystem(t, 'memory', { wrap: (inner) => (gate = new GatedTransport(inner, sagaboxTopology())) })
+  const { api, system } = await startSystem(t, 'memory', { wrap: (inner) => (gate = new GatedTransport(inner, shopTopology())) })
   await api.putProduct('keyboard', 10)
   gate.hold('payment', 'StockReservedEvent')
   const [first, second] = [await api.placeOrder(), await api.placeOrder()]

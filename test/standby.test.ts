@@ -2,7 +2,8 @@ import t from 'tap'
 import { connectDatabase, createDataSource } from '../src/messaging/database.ts'
 import { MemoryTransport } from '../src/messaging/memory-transport.ts'
 import { databaseProblem } from '../src/messaging/database-problem.ts'
-import { sagaboxTopology, Service } from '../src/service.ts'
+import { Service } from '../src/service.ts'
+import { shop, shopTopology } from '../src/shop.ts'
 import { DockShip, Port, ship, topology, writes } from './fixtures/harbour.ts'
 import { postgresForTests } from './fixtures/postgres.ts'
 import { startStandby, TEST_CA } from './fixtures/standby.ts'
@@ -57,12 +58,12 @@ t.test('a private certificate is trusted by sslrootcert, and the error says so',
 
 // The last: it is no standby afterwards.
 t.test('a service waits for a standby to be promoted, and says so', async (t) => {
-  const transport = new MemoryTransport(sagaboxTopology())
+  const transport = new MemoryTransport(shopTopology())
   const service = new Service({
-    name: 'order',
+    definition: shop({ deadlineSeconds: 30, paymentGateway: 'simulated' }).order,
     databaseUrl: standby.url,
     transport,
-    settings: { deadlineSeconds: 30, redeliverySeconds: [], inboxDays: 7, paymentGateway: 'simulated' },
+    settings: { redeliverySeconds: [], inboxDays: 7 },
     log: testLog
   })
   t.teardown(async () => {

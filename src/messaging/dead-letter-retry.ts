@@ -1,7 +1,7 @@
 import type { DataSource } from 'typeorm'
 import { boundedText } from './bounded.ts'
 import { retryConflicts } from './conflict.ts'
-import type { Worker } from './context.ts'
+import type { Worker } from './worker.ts'
 import { bringBack, putAway } from './dead-letter-deleted.ts'
 import { IS_LOST, LOST_AFTER_MINUTES, lookForOpen, type DeadLetterFilter, type Look } from './dead-letter-list.ts'
 import type { Undo } from './dead-letter-undo.ts'

@@ -1,5 +1,5 @@
 import type { DataSource } from 'typeorm'
-import type { Worker } from './context.ts'
+import type { Worker } from './worker.ts'
 import { DELETE_OLD, DELETED_DAYS } from './dead-letter-deleted.ts'
 import type { Log } from './log.ts'
 import { Loop } from './loop.ts'

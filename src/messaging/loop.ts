@@ -1,6 +1,6 @@
 import { DatabaseAway } from './away.ts'
 import { backoff } from './batcher.ts'
-import type { Worker } from './context.ts'
+import type { Worker } from './worker.ts'
 import { describeError } from './describe.ts'
 import { Signal } from './signal.ts'
 

@@ -1,5 +1,5 @@
 import type { DataSource } from 'typeorm'
-import type { Worker } from './context.ts'
+import type { Worker } from './worker.ts'
 import type { Log } from './log.ts'
 import { Loop } from './loop.ts'
 import { storableText } from './sql.ts'

@@ -3,7 +3,6 @@ import { PaymentCompletedEvent, PaymentFailedEvent, PaymentRefundedEvent, Refund
 import { ReleaseStock, StockNotReservedEvent, StockReleasedEvent, StockReservedEvent } from '../contracts/stock.ts'
 import { statement, write, type Tx } from '../messaging/sql.ts'
 import { defineSaga, type SagaChange } from '../saga/define.ts'
-import { faultsOf } from '../saga/faults.ts'
 import { pathOf, statusOf } from '../saga/state.ts'
 import { CANCEL_ORDER, ORDER_EVENTS, orderMachine, type OrderContext } from './machine.ts'
 import { orderMachine1 } from './machine-1.ts'
@@ -40,9 +39,6 @@ export function orderSaga(deadlineSeconds: number) {
     project: endOrders
   })
 }
-
-/** What the saga hears of its messages that became dead letters. */
-export const ORDER_FAULTS = faultsOf(orderSaga(1))
 
 async function endOrders(tx: Tx, changes: readonly SagaChange[]): Promise<void> {
   const ended = changes.filter(({ status }) => status !== 'Suspend')

@@ -151,7 +151,18 @@ export const sagaActions = {
  * @param body composes the message's body from the machine's context
  */
 export function send<C extends Contract, Context>(contract: C, body: (context: Context) => BodyOf<C>) {
-  return { type: 'send' as const, params: ({ context }: { context: Context }): Send => ({ contract, body: body(context) }) }
+  const params = ({ context }: { context: Context }): Send => ({ contract, body: body(context) })
+  CONTRACTS.set(params, contract)
+  return { type: 'send' as const, params }
+}
+
+/** What each `send` of a machine sends: its params are a function, and would tell only when called. */
+const CONTRACTS = new WeakMap<object, Contract>()
+
+/** The contract of an action that `send` made; of another action nothing. */
+export function contractSentBy(action: unknown): Contract | undefined {
+  const { params } = action as { params?: unknown }
+  return typeof params === 'function' ? CONTRACTS.get(params) : undefined
 }
 
 

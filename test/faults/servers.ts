@@ -1,4 +1,4 @@
-import { sagaboxTopology } from '../../src/service.ts'
+import { shopTopology } from '../../src/shop.ts'
 import { startPostgres, type PrivatePostgres } from '../fixtures/postgres.ts'
 import { startRabbitMQ, type PrivateBroker } from '../fixtures/rabbitmq.ts'
 import type { Fault } from './fault.ts'
@@ -15,7 +15,7 @@ export const serverFaults: Fault[] = [
     },
     async inject({ site, shop }) {
       const broker = site.options.broker as PrivateBroker
-      await broker.registered(site.brokerUrl!, sagaboxTopology().queues.map(({ name }) => name))
+      await broker.registered(site.brokerUrl!, shopTopology().queues.map(({ name }) => name))
       for (let time = 1; time <= 2; time++) {
         await shop.answered(20 * time)
         await broker.restart()

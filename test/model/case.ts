@@ -1,5 +1,5 @@
 import fc from 'fast-check'
-import type { ServiceName } from '../../src/service.ts'
+import type { ServiceName } from '../../src/shop.ts'
 
 export const METHODS = ['pm_card_visa', 'pm_card_chargeDeclined', 'pm_sim_lost_response', 'pm_sim_fails_twice', 'pm_sim_answers_twice'] as const
 

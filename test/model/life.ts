@@ -1,6 +1,6 @@
 import { Cashier } from '../../src/payment/cashier.ts'
 import { TimerLoop } from '../../src/saga/timers.ts'
-import { sagaboxTopology, SERVICE_NAMES, type ServiceName } from '../../src/service.ts'
+import { shop, shopTopology, SERVICE_NAMES, type ServiceName } from '../../src/shop.ts'
 import { System } from '../../src/system.ts'
 import { advance } from '../../src/testing/advance.ts'
 import { Api } from '../support/api.ts'
@@ -32,12 +32,12 @@ export class Life {
 
   /** @param died called when it dies */
   static async start(databaseUrl: string, traffic: Traffic, mishaps: Mishaps, died: () => void): Promise<Life> {
-    const transport = new ModelTransport(sagaboxTopology(), traffic)
+    const transport = new ModelTransport(shopTopology(), traffic)
     const system = await System.start({
-      services: SERVICE_NAMES,
+      services: Object.values(shop({ deadlineSeconds: DEADLINE_SECONDS, paymentGateway: 'simulated' })),
       databaseUrls: { order: databaseUrl, stock: databaseUrl, payment: databaseUrl },
       transport,
-      settings: { deadlineSeconds: DEADLINE_SECONDS, redeliverySeconds: [1, 1, 1], inboxDays: 7, paymentGateway: 'simulated' },
+      settings: { redeliverySeconds: [1, 1, 1], inboxDays: 7 },
       host: '127.0.0.1',
       port: 0,
       log: testLog
@@ -71,12 +71,12 @@ export class Life {
 
   /** Fires the timers that are due; the loop itself looks once a second, and again after what fails. */
   async fireTimers(): Promise<void> {
-    for (const worker of this.#system.service('order').parts.workers) if (worker instanceof TimerLoop) await worker.runOnce().catch(() => {})
+    for (const worker of this.#system.service('order').workers) if (worker instanceof TimerLoop) await worker.runOnce().catch(() => {})
   }
 
   /** Asks the gateway for what is due; the loop itself looks once a second, and again after what fails. */
   async askGateway(): Promise<void> {
-    for (const worker of this.#system.service('payment').parts.workers) if (worker instanceof Cashier) await worker.runOnce().catch(() => {})
+    for (const worker of this.#system.service('payment').workers) if (worker instanceof Cashier) await worker.runOnce().catch(() => {})
   }
 
   #meetMishaps(name: ServiceName): void {

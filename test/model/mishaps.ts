@@ -1,4 +1,4 @@
-import type { ServiceName } from '../../src/service.ts'
+import type { ServiceName } from '../../src/shop.ts'
 
 type Commit = 'before' | 'after'
 

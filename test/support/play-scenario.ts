@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { Test } from 'tap'
-import { sagaboxTopology } from '../../src/service.ts'
+import { shopTopology } from '../../src/shop.ts'
 import { advance } from '../../src/testing/advance.ts'
 import { settled } from '../../src/testing/settled.ts'
 import { GatedTransport } from './gated-transport.ts'
@@ -12,7 +12,7 @@ import { until } from './until.ts'
 /** Plays a scenario on the whole system and checks everything it expects. Returns what happened to its sagas, as exported. */
 export async function playScenario(t: Test, scenario: Scenario, transport: TransportName): Promise<string> {
   let gate!: GatedTransport
-  const running = await startSystem(t, transport, { wrap: (inner) => (gate = new GatedTransport(inner, sagaboxTopology())) })
+  const running = await startSystem(t, transport, { wrap: (inner) => (gate = new GatedTransport(inner, shopTopology())) })
   const { api } = running
   for (const [productId, { onHand, unitPrice }] of Object.entries(scenario.products)) await api.putProduct(productId, onHand, unitPrice)
 

@@ -4,7 +4,8 @@ import { MemoryTransport } from '../../src/messaging/memory-transport.ts'
 import { RabbitTransport } from '../../src/messaging/rabbitmq-transport.ts'
 import type { AppOptions } from '../../src/http/app.ts'
 import type { Transport } from '../../src/messaging/transport.ts'
-import { sagaboxTopology, type ServiceName, type Settings } from '../../src/service.ts'
+import type { ServiceSettings } from '../../src/service.ts'
+import { SERVICE_NAMES, shop, shopTopology, type ServiceName, type ShopSettings } from '../../src/shop.ts'
 import { System } from '../../src/system.ts'
 import type { StoredSaga, Watched } from '../../src/testing/settled.ts'
 import type { WatchedTransport } from '../../src/testing/watched-transport.ts'
@@ -13,6 +14,8 @@ import { rabbitmqForTests } from '../fixtures/rabbitmq.ts'
 import { Api } from './api.ts'
 
 export type TransportName = 'memory' | 'rabbitmq'
+
+type Settings = ShopSettings & ServiceSettings
 
 const TEST_SETTINGS: Settings = { deadlineSeconds: 30, redeliverySeconds: [5, 30, 300], inboxDays: 7, paymentGateway: 'simulated' }
 
@@ -41,11 +44,13 @@ export interface TestSystemOptions {
 export async function startSystem(t: Test, transportName: TransportName, options: TestSystemOptions = {}): Promise<TestSystem> {
   const databaseUrl = options.databaseUrl ?? (await (await postgresForTests()).createDatabase())
   const transport = await openTransport(transportName, options)
+  const settings = { ...TEST_SETTINGS, ...options.settings }
+  const services = shop(settings)
   const system = await System.start({
-    services: options.services ?? ['order', 'stock', 'payment'],
+    services: (options.services ?? SERVICE_NAMES).map((name) => services[name]),
     databaseUrls: { order: databaseUrl, stock: databaseUrl, payment: databaseUrl },
     transport: options.wrap?.(transport) ?? transport,
-    settings: { ...TEST_SETTINGS, ...options.settings },
+    settings,
     host: '127.0.0.1',
     port: 0,
     log: options.log ?? testLog,
@@ -67,7 +72,7 @@ export function watched(system: System, transport: WatchedTransport): Watched {
 }
 
 async function openTransport(name: TransportName, { services, rabbitmqUrl }: TestSystemOptions): Promise<Transport> {
-  const topology = sagaboxTopology(services)
+  const topology = shopTopology(services)
   if (name === 'memory') return new MemoryTransport(topology)
   const url = rabbitmqUrl ?? (await (await rabbitmqForTests()).createVhost())
   return new RabbitTransport({ url, topology, clientName: 'sagabox test', log: testLog })

@@ -1,6 +1,8 @@
 import type { DataSource } from 'typeorm'
-import type { Log } from './log.ts'
-import type { Outbox } from './outbox.ts'
+import type { Log } from './messaging/log.ts'
+import type { Outbox } from './messaging/outbox.ts'
+import type { SagaDefinition } from './saga/define.ts'
+import type { SagaHost } from './saga/host.ts'
 
 /** What a service's code is given to work with. */
 export interface ServiceContext {
@@ -10,10 +12,9 @@ export interface ServiceContext {
   /** For what people ask and change by HTTP: connections of its own, which give up soon. */
   requests: { dataSource: DataSource; outbox: Outbox }
   log: Log
-}
-
-/** A loop beside the endpoint. */
-export interface Worker {
-  start(): void
-  stop(): Promise<void>
+  /**
+   * One of the service's sagas, to start its instances or ask them in a transaction.
+   * @throws Error when the service has no such saga
+   */
+  saga(definition: SagaDefinition): SagaHost
 }
