@@ -8,7 +8,7 @@ import pg from 'pg'
 import { CannotStart } from './cannot-start.ts'
 import { openFolder, prepareData, roomIn, USER } from './embedded-postgres-data.ts'
 import { lockFolder, processInfo } from './embedded-postgres-lock.ts'
-import { withoutShell } from './messaging/database-server.ts'
+import { withoutShell } from './messaging/without-shell.ts'
 import { findPostgres, type PostgresPrograms } from './embedded-postgres-programs.ts'
 
 const DATABASE = 'sagabox'

@@ -106,9 +106,9 @@ export class Service {
       outbox: this.outbox,
       requests: this.requests,
       log,
-      saga(asked) {
-        const host = hosts.find((one) => one.definition === asked)
-        if (!host) throw new Error(`The service ${name} has no saga ${asked.name}`)
+      saga(wanted) {
+        const host = hosts.find((one) => one.definition === wanted)
+        if (!host) throw new Error(`The service ${name} has no saga ${wanted.name}`)
         return host
       }
     })

@@ -12,7 +12,7 @@ import {
   statesOf,
   type SagaDefinition
 } from '../src/saga/define.ts'
-import { acceptedEvents } from '../src/saga/diagram.ts'
+import { acceptedEvents } from '../src/saga/states.ts'
 import { moveByXState } from '../src/saga/move.ts'
 import { planMove } from '../src/saga/plan.ts'
 import { pathOf } from '../src/saga/state.ts'

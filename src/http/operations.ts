@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import type { OutboxStatus } from '../messaging/outbox-status.ts'
-import { nullable } from './nullable.ts'
+import { nullable } from '../messaging/nullable.ts'
 
 /** What an operator can ask about a service. */
 export interface Operated {

@@ -8,7 +8,7 @@ import {
   listPutOff,
   readDiscarded
 } from '../messaging/outbox-discard.ts'
-import { nullable } from './nullable.ts'
+import { nullable } from '../messaging/nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './page.ts'
 import { PRINTABLE } from './text.ts'
 import { HttpProblem, notFound } from './problem.ts'

@@ -1,5 +1,5 @@
 import Type, { type TSchema } from 'typebox'
-import { nullable } from './nullable.ts'
+import { nullable } from '../messaging/nullable.ts'
 import { HttpProblem } from './problem.ts'
 
 /** Query of a list: how many, and where the last page ended. */

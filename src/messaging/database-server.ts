@@ -1,5 +1,6 @@
 import { Client, type ClientConfig } from 'pg'
 import { parseDatabaseUrl, type DatabaseAddress, type DatabaseHost } from './database-url.ts'
+import { withoutShell } from './without-shell.ts'
 
 /** How long one of several servers may take to answer, ms. */
 const SEARCH_MS = 3000
@@ -108,12 +109,4 @@ export class DatabaseServer {
 
 export function placeOf({ host, port }: DatabaseHost): string {
   return host.startsWith('/') ? `${host}/.s.PGSQL.${port}` : `${host.includes(':') ? `[${host}]` : host}:${port}`
-}
-
-/** What pg takes from PGREPLICATION, PGBINARY and PGOPTIONS although it was not asked to. */
-export function withoutShell(client: Client, options = ''): void {
-  const inside = client as unknown as { replication: unknown; binary: boolean; connectionParameters: Record<string, unknown> }
-  inside.replication = undefined
-  inside.binary = false
-  Object.assign(inside.connectionParameters, { replication: undefined, binary: false, options })
 }

@@ -1,6 +1,7 @@
 import { describeError } from './describe.ts'
 import { boundedFields, boundedText } from './bounded.ts'
 import { HOST_INFO } from './envelope.ts'
+import { numberIn, own } from './headers.ts'
 import type { Headers } from './transport.ts'
 
 /** One try to handle a message, and why it failed. */
@@ -140,15 +141,4 @@ function sendersOwn(headers: Headers): Record<string, unknown> {
 function isAttempt(value: unknown): value is FailedAttempt {
   const { at, error } = (value ?? {}) as Partial<FailedAttempt>
   return typeof at === 'string' && typeof error === 'string' && at.length <= 40 && error.length <= 300
-}
-
-/** A whole number, written as one or as text. */
-export function numberIn(headers: Headers, name: string): number | undefined {
-  const value = own(headers, name)
-  const number = typeof value === 'number' || (typeof value === 'string' && value !== '') ? Number(value) : Number.NaN
-  return Number.isSafeInteger(number) ? number : undefined
-}
-
-function own(headers: Headers, name: string): unknown {
-  return Object.hasOwn(headers, name) ? headers[name] : undefined
 }

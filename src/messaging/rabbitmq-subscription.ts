@@ -1,5 +1,5 @@
 import type { Channel, Connection, Message as AmqpMessage } from 'amqplib/callback_api.js'
-import { numberIn } from './failure.ts'
+import { numberIn } from './headers.ts'
 import type { Log } from './log.ts'
 import { Acknowledgements } from './rabbitmq-acknowledgements.ts'
 import { CLOSE_TIMEOUT_MS, closeConnection, keepAlive, openChannel, SETUP_TIMEOUT_MS, Unreachable } from './rabbitmq-connection.ts'

@@ -1,5 +1,6 @@
 import { Client, escapeIdentifier, type ClientConfig } from 'pg'
-import { DatabaseServer, placeOf, UnfitSession, withoutShell } from './database-server.ts'
+import { DatabaseServer, placeOf, UnfitSession } from './database-server.ts'
+import { withoutShell } from './without-shell.ts'
 import type { DatabaseOutage } from './database-outage.ts'
 
 /** The oldest PostgreSQL whose settings are the ones that are looked at. */

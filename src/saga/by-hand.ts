@@ -1,15 +1,30 @@
-import { HttpProblem, type FieldError } from '../http/problem.ts'
 import type { Contract, Message } from '../messaging/message.ts'
 import { checker } from '../messaging/schema.ts'
 import type { Tx } from '../messaging/sql.ts'
 import type { SagaDefinition } from './define.ts'
-import { acceptedEvents, describe, eventName, timersIn } from './diagram.ts'
+import { describe } from './diagram.ts'
+import { acceptedEvents, eventName, timersIn } from './states.ts'
 import { errorText } from './error-text.ts'
 import type { SagaHost, SagaMove } from './host.ts'
 import { SagaInstance } from './instance.ts'
 import { unstorable } from './storable.ts'
 import type { DeferredEvent, LockedRow } from './tables.ts'
 import { ofVersion, Stranded } from './versions.ts'
+
+/** What a person asked of an instance cannot be done. */
+export class NotMoved extends Error {
+  override readonly name = 'NotMoved'
+  /** `invalid`: what was asked makes no sense; `conflict`: not where the instance is now. */
+  readonly kind: 'invalid' | 'conflict'
+  /** Which part of what was asked. */
+  readonly problem: { field: string; expected: string } | undefined
+
+  constructor(kind: NotMoved['kind'], text: string, problem?: NotMoved['problem']) {
+    super(text)
+    this.kind = kind
+    this.problem = problem
+  }
+}
 
 /** An instance after a person has moved it. */
 export type MovedByHand = SagaMove & { version: number }
@@ -49,7 +64,7 @@ export interface Drop extends Precondition {
 /**
  * Supplies an event that may never come, or fires a timer before its time, as if it had happened.
  * @returns undefined when there is no such instance
- * @throws HttpProblem 400 naming what is wrong with the event or its body, 409 when the state does not take it
+ * @throws NotMoved `invalid` naming what is wrong with the event or its body, `conflict` when the state does not take it
  * @throws Stranded when no machine of this process can move the instance
  */
 export function answer(
@@ -77,7 +92,7 @@ export function answer(
  * Brings an instance to a state of today's machine, whatever its machine can do. The timers of that state run; it sends nothing:
  * `retry` sends the commands of the state.
  * @returns undefined when there is no such instance
- * @throws HttpProblem 400 naming what is wrong, 409 when it has moved, or its machine fails on an event that it had deferred
+ * @throws NotMoved `invalid` naming what is wrong, `conflict` when it has moved, or its machine fails on an event that it had deferred
  */
 export function place(
   host: SagaHost,
@@ -105,7 +120,7 @@ export function place(
 /**
  * Drops an event that an instance keeps for a state to which it may never come.
  * @returns undefined when there is no such instance
- * @throws HttpProblem 409 when it keeps no such event
+ * @throws NotMoved `conflict` when it keeps no such event
  */
 export function drop(
   host: SagaHost,
@@ -122,9 +137,7 @@ export function drop(
     )
     if (found) return found
     const keeps = [...new Set(kept.map(({ event }) => event.type))].join(', ') || 'none'
-    throw new HttpProblem(
-      409,
-      `Saga ${row.saga_id} does not keep ${[given.event, wanted].filter(Boolean).join(' ')} for another state; deferred events: ${keeps}`
+    throw new NotMoved('conflict', `Saga ${row.saga_id} does not keep ${[given.event, wanted].filter(Boolean).join(' ')} for another state; deferred events: ${keeps}`
     )
   }
   return host.dropDeferred(tx, sagaId, choose, given.reason)
@@ -135,9 +148,7 @@ function mustBeAt(
   { version: expected }: Precondition
 ): void {
   if (expected === undefined || expected === version) return
-  throw new HttpProblem(
-    409,
-    `Saga ${sagaId} has moved: it is at version ${version}, in ${state}, and not at version ${expected}`
+  throw new NotMoved('conflict', `Saga ${sagaId} has moved: it is at version ${version}, in ${state}, and not at version ${expected}`
   )
 }
 
@@ -208,9 +219,7 @@ function onMachine<R>({ saga_id: sagaId, state }: LockedRow, work: () => R): R {
     return work()
   } catch (error) {
     if (error instanceof Stranded) throw error
-    throw new HttpProblem(
-      409,
-      `The machine of saga ${sagaId} fails in ${state}: ${errorText(error)}. POST /sagas/${sagaId}/migrate brings it to another state`
+    throw new NotMoved('conflict', `The machine of saga ${sagaId} fails in ${state}: ${errorText(error)}. POST /sagas/${sagaId}/migrate brings it to another state`
     )
   }
 }
@@ -220,20 +229,16 @@ function notTaken(
   row: LockedRow,
   event: string,
   reason: string | undefined
-): HttpProblem {
+): NotMoved {
   const { saga_id: sagaId, state, version } = row
   const known = ofVersion(definition, row.machine_version)
   const accepts = known ? acceptedEvents(known, state) : []
-  return new HttpProblem(
-    409,
-    `Saga ${sagaId} is in ${state} at version ${version} and does not take ${event}${reason ? ` (${reason})` : ''}; events possible now: ${accepts.join(', ') || 'none'}`
+  return new NotMoved('conflict', `Saga ${sagaId} is in ${state} at version ${version} and does not take ${event}${reason ? ` (${reason})` : ''}; events possible now: ${accepts.join(', ') || 'none'}`
   )
 }
 
-function invalid(error: FieldError): HttpProblem {
-  return new HttpProblem(400, `Not valid in the request's body: ${error.field} ${error.expected}`, [
-    error
-  ])
+function invalid(problem: NotMoved['problem'] & {}): NotMoved {
+  return new NotMoved('invalid', `${problem.field} ${problem.expected}`, problem)
 }
 
 /** `Failed.settled` -> `{ Failed: 'settled' }` */

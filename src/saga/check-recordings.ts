@@ -1,5 +1,5 @@
 import type { SagaDefinition } from './define.ts'
-import { endsOf, eventName } from './diagram.ts'
+import { endsOf, eventName } from './states.ts'
 import { historyOf, rowOf, type Recording } from './recording.ts'
 import { replay, type Difference } from './replay.ts'
 import { pathOf } from './state.ts'

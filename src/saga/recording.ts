@@ -1,5 +1,5 @@
 import Type, { type Static } from 'typebox'
-import { nullable } from '../http/nullable.ts'
+import { nullable } from '../messaging/nullable.ts'
 import { checker } from '../messaging/schema.ts'
 import type { HistoryRow, SagaRow } from './tables.ts'
 

@@ -2,13 +2,15 @@ import { HttpProblem } from '../http/problem.ts'
 import { retryConflicts } from '../messaging/conflict.ts'
 import type { Outbox } from '../messaging/outbox.ts'
 import type { Tx } from '../messaging/sql.ts'
+import { NotMoved } from './by-hand.ts'
 import type { SagaMove } from './host.ts'
 import { Stranded } from './versions.ts'
 
 /**
  * Moves an instance for a request, in one transaction with what it sends.
  * @param move returns undefined when there is no such instance
- * @throws HttpProblem 503 when no machine of this process can move it; a copy of another version may
+ * @throws HttpProblem 503 when no machine of this process can move it; a copy of another version may;
+ * 400 or 409 for what a person asked of it and cannot be done
  */
 export async function moveForRequest<M extends SagaMove>(outbox: Outbox, move: (tx: Tx) => Promise<M | undefined>): Promise<M | undefined> {
   try {
@@ -20,6 +22,14 @@ export async function moveForRequest<M extends SagaMove>(outbox: Outbox, move: (
       })
     )
   } catch (error) {
-    throw error instanceof Stranded ? new HttpProblem(503, error.message) : error
+    throw answerTo(error)
   }
+}
+
+function answerTo(error: unknown): unknown {
+  if (error instanceof Stranded) return new HttpProblem(503, error.message)
+  if (!(error instanceof NotMoved)) return error
+  if (error.kind === 'conflict') return new HttpProblem(409, error.message)
+  const fields = error.problem && [error.problem]
+  return new HttpProblem(400, `Not valid in the request's body: ${error.message}`, fields)
 }

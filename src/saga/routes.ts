@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
-import { nullable } from '../http/nullable.ts'
+import { nullable } from '../messaging/nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from '../http/page.ts'
 import { HttpProblem, notFound } from '../http/problem.ts'
 import { timeOf } from '../http/time.ts'

@@ -1,7 +1,7 @@
 import type { AnyMachineSnapshot, AnyStateMachine, AnyStateNode, StateValue } from 'xstate'
 import type { PendingTimer, SagaDefinition, SagaSnapshot } from './define.ts'
 import { EXPECTED_DELAY, isDelay } from './delay.ts'
-import { eventName } from './diagram.ts'
+import { eventName } from './states.ts'
 import { activeNodes, pathOf, restore } from './state.ts'
 import type { SagaRow } from './tables.ts'
 
