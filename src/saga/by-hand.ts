@@ -2,8 +2,7 @@ import type { Contract, Message } from '../messaging/message.ts'
 import { checker } from '../messaging/schema.ts'
 import type { Tx } from '../messaging/sql.ts'
 import type { SagaDefinition } from './define.ts'
-import { describe } from './diagram.ts'
-import { acceptedEvents, eventName, timersIn } from './states.ts'
+import { acceptedEvents, eventName, restingStates, timersIn } from './states.ts'
 import { errorText } from './error-text.ts'
 import type { SagaHost, SagaMove } from './host.ts'
 import { SagaInstance } from './instance.ts'
@@ -103,7 +102,7 @@ export function place(
   return host.moveByHand(tx, sagaId, (row, now) => {
     const { definition } = host
     mustBeAt(row, given)
-    const { states } = describe(definition)
+    const states = restingStates(definition)
     if (!states.includes(given.state))
       throw invalid({ field: 'state', expected: `must be one of ${states.join(', ')}` })
     const problem = unstorable(given.context ?? {})

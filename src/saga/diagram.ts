@@ -1,7 +1,7 @@
 import type { AnyStateNode } from 'xstate'
 import { decisionBy } from './decision.ts'
 import { statesOf, type SagaDefinition } from './define.ts'
-import { eventName, pathOfNode } from './states.ts'
+import { eventName, pathOfNode, restingStates } from './states.ts'
 
 export interface TransitionDescription {
   from: string
@@ -19,11 +19,12 @@ export interface MachineDescription {
 }
 
 /** Describes a machine from its definition: what people look at when they ask what a saga can do. */
-export function describe({ machine }: SagaDefinition): MachineDescription {
+export function describe(definition: SagaDefinition): MachineDescription {
+  const { machine } = definition
   const nodes = statesOf(machine.root).slice(1)
   const transitions = nodes.flatMap(transitionsOf)
   return {
-    states: nodes.filter((node) => Object.keys(node.states).length === 0).map(pathOfNode),
+    states: restingStates(definition),
     events: [...new Set(transitions.map(({ event }) => event))],
     transitions,
     mermaid: ['stateDiagram-v2', ...mermaidOf(machine.root, 1), ...transitions.map(({ from, event, to }) => `  ${mermaidId(from)} --> ${mermaidId(to)}: ${event}`)].join('\n')

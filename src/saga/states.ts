@@ -3,6 +3,14 @@ import type { AnyStateNode } from 'xstate'
 import { decisionOf } from './decision.ts'
 import { END, statesOf, type SagaDefinition } from './define.ts'
 
+/** Paths of the states in which an instance can rest. */
+export function restingStates({ machine }: SagaDefinition): string[] {
+  return statesOf(machine.root)
+    .slice(1)
+    .filter((node) => Object.keys(node.states).length === 0)
+    .map(pathOfNode)
+}
+
 /** The events that a state takes, alone or through a state around it, and does not just ignore or keep; timers by their short name. */
 export function acceptedEvents({ machine }: SagaDefinition, state: string): string[] {
   const leaf = statesOf(machine.root).find((node) => pathOfNode(node) === state)
