@@ -7,9 +7,10 @@ import { networkFaults } from './network.ts'
 import { processFaults } from './processes.ts'
 import { queueFaults } from './queues.ts'
 import { serverFaults } from './servers.ts'
+import { switchoverFaults } from './switchover.ts'
 
 /** Everything that is done to the product. */
-export const faults: Fault[] = [...crashPoints, ...serverFaults, ...networkFaults, ...processFaults, ...messageFaults, ...letterFaults, ...databaseFaults, ...queueFaults, allCrashPoints]
+export const faults: Fault[] = [...crashPoints, ...serverFaults, ...networkFaults, ...processFaults, ...messageFaults, ...letterFaults, ...databaseFaults, ...switchoverFaults, ...queueFaults, allCrashPoints]
 
 export function faultNamed(name: string): Fault {
   const found = faults.find((fault) => fault.name === name)

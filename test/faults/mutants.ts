@@ -186,6 +186,14 @@ export const mutants: Mutant[] = [
     transport: 'memory',
     caughtBy: ['a letter that was lost can be sent back'],
     isSlow: true
+  },
+  {
+    name: 'takes back sessions that are unfit',
+    edits: [{ file: 'messaging/session-pool.js', from: 'if (client.unfit !== undefined)', to: 'if (false)' }],
+    fault: 'a switchover that keeps old sessions at the old server',
+    transport: 'memory',
+    caughtBy: ['no session of the old server is used again'],
+    isSlow: true
   }
 ]
 

@@ -47,7 +47,7 @@ const FAILPOINTS = `data:text/javascript,${encodeURIComponent(`import { isMainTh
 /** The product, in processes that are killed and started again. */
 export class Site {
   readonly options: SiteOptions
-  readonly databaseUrl: string
+  databaseUrl: string
   readonly parts: readonly Part[]
   /** Between the services and their servers, when there is one. */
   readonly databaseProxy: Proxy | undefined
@@ -87,6 +87,12 @@ export class Site {
     const pooler = options.pooled ? await Pooler.open(scope, databaseUrl, { mode: 'session', options: 'dropped' }) : undefined
     const proxyTo = (url: string | undefined) => (url && proxied ? Proxy.open(scope, url) : undefined)
     return new Site(scope, options, dist, databaseUrl, broker, brokerUrl, { database: await proxyTo(databaseUrl), broker: await proxyTo(brokerUrl) }, pooler?.url)
+  }
+
+  /** The database is at another server now, and new connections lead there. */
+  moveDatabase(url: string): void {
+    this.databaseUrl = url
+    this.databaseProxy!.lead(url)
   }
 
   /** Names of the processes: parts, with a number when there are copies. */
