@@ -194,6 +194,13 @@ export const mutants: Mutant[] = [
     transport: 'memory',
     caughtBy: ['no session of the old server is used again'],
     isSlow: true
+  },
+  {
+    name: 'sends before all who take it have been seen',
+    edits: [{ file: 'messaging/rabbitmq-transport.js', from: 'if (this.#publisher && this.awaited.before(parcel.destination).length > 0)', to: 'if (false)' }],
+    fault: 'an endpoint that has never been there until now',
+    transport: 'rabbitmq',
+    caughtBy: LOST
   }
 ]
 

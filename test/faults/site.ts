@@ -44,6 +44,9 @@ interface Running {
 /** Not in the watchdog's thread, which would load the product once more: a second of CPU for each process. */
 const FAILPOINTS = `data:text/javascript,${encodeURIComponent(`import { isMainThread } from 'node:worker_threads'; if (isMainThread) await import('${pathToFileURL(`${ROOT}test/faults/failpoints.mjs`).href}')`)}`
 
+/** Address of what has never been started. */
+const NOWHERE = 'http://127.0.0.1:1'
+
 /** The product, in processes that are killed and started again. */
 export class Site {
   readonly options: SiteOptions
@@ -204,8 +207,8 @@ export class Site {
     const urlOf = async (part: Part) => {
       const of: string = this.parts.includes('all') ? 'all' : part
       const index = turn % copies
-      const { url } = await this.program(index === 0 ? of : `${of} ${index + 1}`)
-      return url
+      const name = index === 0 ? of : `${of} ${index + 1}`
+      return this.#running.has(name) ? (await this.program(name)).url : NOWHERE
     }
     return new Api({ order: await urlOf('order'), stock: await urlOf('stock'), payment: await urlOf('payment') })
   }
