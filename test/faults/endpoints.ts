@@ -9,7 +9,7 @@ export const endpointFaults: Fault[] = [
     name: 'an endpoint that has never been there until now',
     transports: ['rabbitmq'],
     apart: true,
-    // StockReservedEvent goes to order and to payment: the broker does not tell that one is missing.
+    // StockReservedEvent goes to order and payment: the broker does not tell that one is missing.
     async start(site) {
       for (const name of ['order', 'stock']) site.run(name)
       for (const name of ['order', 'stock']) await site.ready(name)
@@ -53,10 +53,12 @@ async function declare(brokerUrl: string): Promise<void> {
   await connection.close()
 }
 
+const RESERVATIONS = 'select from stock_service.reservations'
+
 async function untilReserved(databaseUrl: string, count: number): Promise<void> {
   const client = new pg.Client({ connectionString: databaseUrl })
   await client.connect()
-  const reserved = async () => (await client.query('select from stock_service.reservations')).rowCount!
+  const reserved = async () => (await client.query(RESERVATIONS)).rowCount!
   try {
     await until(`${count} orders are reserved`, async () => (await reserved()) >= count)
   } finally {

@@ -189,7 +189,13 @@ export const mutants: Mutant[] = [
   },
   {
     name: 'takes back sessions that are unfit',
-    edits: [{ file: 'messaging/session-pool.js', from: 'if (client.unfit !== undefined)', to: 'if (false)' }],
+    edits: [
+      {
+        file: 'messaging/session-pool.js',
+        from: 'if (client.unfit !== undefined)',
+        to: 'if (false)'
+      }
+    ],
     fault: 'a switchover that keeps old sessions at the old server',
     transport: 'memory',
     caughtBy: ['no session of the old server is used again'],
@@ -197,10 +203,29 @@ export const mutants: Mutant[] = [
   },
   {
     name: 'sends before all who take it have been seen',
-    edits: [{ file: 'messaging/rabbitmq-transport.js', from: 'if (this.#publisher && this.awaited.before(parcel.destination).length > 0)', to: 'if (false)' }],
+    edits: [
+      {
+        file: 'messaging/rabbitmq-transport.js',
+        from: 'if (this.#publisher && this.awaited.before(parcel.destination).length > 0)',
+        to: 'if (false)'
+      }
+    ],
     fault: 'an endpoint that has never been there until now',
     transport: 'rabbitmq',
     caughtBy: LOST
+  },
+  {
+    name: 'takes another message under a known id for a copy',
+    edits: [
+      {
+        file: 'messaging/inbox.js',
+        from: 'if (content !== null && content !== found)',
+        to: 'if (false)'
+      }
+    ],
+    fault: 'other messages under ids that were handled',
+    transport: 'memory',
+    caughtBy: ['dead letters: the poison, each once']
   }
 ]
 

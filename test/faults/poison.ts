@@ -2,7 +2,10 @@ import pg from 'pg'
 
 const OF_EACH_SERVICE = 5
 
-/** Has each service that has been started send itself messages that nobody can read, over so many seconds. Returns their ids. */
+/**
+ * Has each service that has been started send itself messages that nobody can read, over so many
+ * seconds. Returns their ids.
+ */
 export async function poison(databaseUrl: string, seconds: number): Promise<ReadonlySet<string>> {
   const client = new pg.Client({ connectionString: databaseUrl })
   await client.connect()

@@ -34,7 +34,7 @@ export const switchoverFaults: Fault[] = [
 ]
 
 async function nowAt(databaseUrl: string): Promise<string> {
-  const [{ now }] = await ask<[{ now: string }]>(databaseUrl, 'select clock_timestamp()::text as now')
+  const [{ now }] = await ask<[{ now: string }]>(databaseUrl, NOW)
   return now
 }
 
@@ -62,6 +62,9 @@ async function ask<Rows extends unknown[]>(
   }
 }
 
+const NOW = 'select clock_timestamp()::text as now'
+
 const USED_SINCE = `
   select from pg_stat_activity
-  where datname = current_database() and application_name like 'sagabox%' and query_start > $1::timestamptz`
+  where datname = current_database() and application_name like 'sagabox%'
+    and query_start > $1::timestamptz`
