@@ -45,6 +45,8 @@ export interface Fault {
   shop?: Partial<Pick<ShopOptions, 'products' | 'putIn' | 'lines' | 'methods' | 'customers'>>
   /** Fewest orders while it lasts, where that matters. */
   orders?: number
+  /** Starts the processes, or some of them; by default all. */
+  start?(site: Site): Promise<void>
   /** Injects, heals, and says how often it was injected. Without it: waits for the failpoints. */
   inject?(scene: Scene): Promise<number>
   /** What else must hold afterwards: each finds what is wrong. */
@@ -75,7 +77,7 @@ export async function play(scope: Scope, fault: Fault, { bank, transport, edits,
   const failpoints = Object.fromEntries(site.names.map((name) => [name, (fault.failpoints?.[name] ?? []).slice(0, short ? 1 : undefined)]))
   const shop = new Shop({ api: () => site.api(), products: PRODUCTS, putIn: 100_000, methods: METHODS, lines: 2, customers: 10, ...fault.shop })
 
-  await site.start(failpoints)
+  await (fault.start?.(site) ?? site.start(failpoints))
   await shop.open()
   const poisoned = new Set(await poison(site.databaseUrl, short ? 1 : POISON_SECONDS))
 

@@ -186,6 +186,46 @@ export const mutants: Mutant[] = [
     transport: 'memory',
     caughtBy: ['a letter that was lost can be sent back'],
     isSlow: true
+  },
+  {
+    name: 'takes back sessions that are unfit',
+    edits: [
+      {
+        file: 'messaging/session-pool.js',
+        from: 'if (client.unfit !== undefined)',
+        to: 'if (false)'
+      }
+    ],
+    fault: 'a switchover that keeps old sessions at the old server',
+    transport: 'memory',
+    caughtBy: ['no session of the old server is used again'],
+    isSlow: true
+  },
+  {
+    name: 'sends before all who take it have been seen',
+    edits: [
+      {
+        file: 'messaging/rabbitmq-transport.js',
+        from: 'if (this.#publisher && this.awaited.before(parcel.destination).length > 0)',
+        to: 'if (false)'
+      }
+    ],
+    fault: 'an endpoint that has never been there until now',
+    transport: 'rabbitmq',
+    caughtBy: LOST
+  },
+  {
+    name: 'takes another message under a known id for a copy',
+    edits: [
+      {
+        file: 'messaging/inbox.js',
+        from: 'if (content !== null && content !== found)',
+        to: 'if (false)'
+      }
+    ],
+    fault: 'other messages under ids that were handled',
+    transport: 'memory',
+    caughtBy: ['dead letters: the poison, each once']
   }
 ]
 

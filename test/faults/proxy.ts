@@ -22,7 +22,7 @@ export class Proxy {
   /** The server's URL with the proxy's address. */
   readonly url: string
   readonly #server: Server
-  readonly #target: URL
+  #target: URL
   readonly #lines = new Set<Line>()
   readonly #abandoned = new Set<Line>()
   #stalled = false
@@ -93,6 +93,11 @@ export class Proxy {
     const open = this.#lines.size
     for (const { client, upstream } of this.#lines) for (const socket of [client, upstream]) socket.resetAndDestroy()
     return open
+  }
+
+  /** New connections lead to another server; those of now stay where they are. */
+  lead(url: string): void {
+    this.#target = new URL(url)
   }
 
   /** Works from now on. A connection whose answers were lost has a gap, and is reset. */

@@ -44,10 +44,13 @@ interface Running {
 /** Not in the watchdog's thread, which would load the product once more: a second of CPU for each process. */
 const FAILPOINTS = `data:text/javascript,${encodeURIComponent(`import { isMainThread } from 'node:worker_threads'; if (isMainThread) await import('${pathToFileURL(`${ROOT}test/faults/failpoints.mjs`).href}')`)}`
 
+/** Address of what has never been started. */
+const NOWHERE = 'http://127.0.0.1:1'
+
 /** The product, in processes that are killed and started again. */
 export class Site {
   readonly options: SiteOptions
-  readonly databaseUrl: string
+  databaseUrl: string
   readonly parts: readonly Part[]
   /** Between the services and their servers, when there is one. */
   readonly databaseProxy: Proxy | undefined
@@ -87,6 +90,12 @@ export class Site {
     const pooler = options.pooled ? await Pooler.open(scope, databaseUrl, { mode: 'session', options: 'dropped' }) : undefined
     const proxyTo = (url: string | undefined) => (url && proxied ? Proxy.open(scope, url) : undefined)
     return new Site(scope, options, dist, databaseUrl, broker, brokerUrl, { database: await proxyTo(databaseUrl), broker: await proxyTo(brokerUrl) }, pooler?.url)
+  }
+
+  /** The database is at another server now, and new connections lead there. */
+  moveDatabase(url: string): void {
+    this.databaseUrl = url
+    this.databaseProxy!.lead(url)
   }
 
   /** Names of the processes: parts, with a number when there are copies. */
@@ -198,8 +207,8 @@ export class Site {
     const urlOf = async (part: Part) => {
       const of: string = this.parts.includes('all') ? 'all' : part
       const index = turn % copies
-      const { url } = await this.program(index === 0 ? of : `${of} ${index + 1}`)
-      return url
+      const name = index === 0 ? of : `${of} ${index + 1}`
+      return this.#running.has(name) ? (await this.program(name)).url : NOWHERE
     }
     return new Api({ order: await urlOf('order'), stock: await urlOf('stock'), payment: await urlOf('payment') })
   }
