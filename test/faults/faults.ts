@@ -3,13 +3,14 @@ import { databaseFaults } from './database.ts'
 import type { Fault } from './fault.ts'
 import { letterFaults } from './letters.ts'
 import { messageFaults } from './messages.ts'
+import { moneyFaults } from './money.ts'
 import { networkFaults } from './network.ts'
 import { processFaults } from './processes.ts'
 import { queueFaults } from './queues.ts'
 import { serverFaults } from './servers.ts'
 
 /** Everything that is done to the product. */
-export const faults: Fault[] = [...crashPoints, ...serverFaults, ...networkFaults, ...processFaults, ...messageFaults, ...letterFaults, ...databaseFaults, ...queueFaults, allCrashPoints]
+export const faults: Fault[] = [...crashPoints, ...serverFaults, ...networkFaults, ...processFaults, ...messageFaults, ...letterFaults, ...moneyFaults, ...databaseFaults, ...queueFaults, allCrashPoints]
 
 export function faultNamed(name: string): Fault {
   const found = faults.find((fault) => fault.name === name)
