@@ -28,6 +28,7 @@ const CORRUPTIONS: [rule: string, what: string, sql: string][] = [
   ['Completed: reserved, paid once, nothing given back', 'money given back', `update payment_service.payments set refunded_amount = amount where order_id = ${COMPLETED}`],
   ['Failed: nothing held, no money kept', 'units still held', `update stock_service.reservations set status = 'Reserved' where order_id = ${FAILED}`],
   ['Failed: nothing held, no money kept', 'money kept', `update payment_service.payments set status = 'Completed' where order_id = ${FAILED}`],
+  ['Failed: nothing held, no money kept', 'a refund that waits for a person', `update payment_service.payments set status = 'RefundRefused' where order_id = ${FAILED}`],
   ['Failed: nothing held, no money kept', 'money given back in part', `update payment_service.payments set status = 'Refunded', refunded_amount = amount - 1 where order_id = ${FAILED}`],
   ['what is reserved is sold', 'units reserved for nobody', `update stock_service.products set reserved = reserved + 1, on_hand = on_hand - 1`],
   ['stock conserved', 'units lost', `update stock_service.products set on_hand = on_hand - 1`],

@@ -86,6 +86,8 @@ t.test('the ledger tells what went wrong', async (t) => {
   t.same(ledgerFaults([moved('charge', 'A')], completed), [])
   t.same(ledgerFaults([moved('charge', 'A'), moved('refund', 'A')], failed), [])
   t.same(ledgerFaults([], failed), [])
+  t.same(ledgerFaults([moved('charge', 'A')], failed, new Map([['A', moved('charge', 'A').amount]])), [], 'settled by hand')
+  t.match(ledgerFaults([moved('charge', 'A'), moved('refund', 'A')], failed, new Map([['A', 100]])), [/settled by hand/])
   t.match(ledgerFaults([], completed), [/0 were taken/])
   t.match(ledgerFaults([moved('charge', 'A'), moved('charge', 'A')], completed), [/charged 2 times/, /1000 were taken/])
   t.match(ledgerFaults([moved('charge', 'A'), moved('charge', 'A'), moved('refund', 'A')], completed), [/charged 2 times/, /with 1 refunds/])

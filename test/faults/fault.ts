@@ -28,6 +28,8 @@ export interface Scene {
   broken: string[]
   /** Ids of messages that must become dead letters. */
   poisoned: Set<string>
+  /** Ids of events that only look like those of a service. */
+  forged: Set<string>
   /** 0 to 1, by the run's seed. */
   random(): number
 }
@@ -82,6 +84,7 @@ export async function play(scope: Scope, fault: Fault, { bank, transport, edits,
   const poisoned = new Set(await poison(site.databaseUrl, short ? 1 : POISON_SECONDS))
 
   const broken: string[] = []
+  const forged = new Set<string>()
   let over = false
   const placing = shop.placeOrders(fault.orders ?? (short ? SHORT_ORDERS : ORDERS), () => over)
   placing.catch(() => {})
@@ -90,14 +93,14 @@ export async function play(scope: Scope, fault: Fault, { bank, transport, edits,
     await until(`${fault.name}: it happened ${expected} times`, async () => site.killed === expected, { limitMs: FAILPOINTS_MS, progress: () => `${site.killed} times` })
     return expected
   })
-  const times = await Promise.race([inject({ scope, site, shop, broken, poisoned, random }), placing.then(() => new Promise<never>(() => {}))]).finally(() => (over = true))
+  const times = await Promise.race([inject({ scope, site, shop, broken, poisoned, forged, random }), placing.then(() => new Promise<never>(() => {}))]).finally(() => (over = true))
   await placing
   for (const name of site.names) await site.ready(name)
 
   const api = await site.api()
   const late = await Promise.all(Array.from({ length: AFTERMATH }, () => shop.placeOne()))
   const { databaseUrl, queues } = site
-  const verdict = await judge({ databaseUrl, api, queues, ledger, late, poison: poisoned, ...shop.evidence(), patience, rules: fault.rules })
+  const verdict = await judge({ databaseUrl, api, queues, ledger, late, poison: poisoned, forged, ...shop.evidence(), patience, rules: fault.rules })
   broken.push(...verdict.broken)
   if (site.accidents.length > 0) broken.push(`no process ends by itself: not so for ${site.accidents.length}, e.g. ${site.accidents[0]}`)
   return { ...verdict, broken, times, seconds: (Date.now() - began) / 1000 }

@@ -4,6 +4,7 @@ import { endpointFaults } from './endpoints.ts'
 import type { Fault } from './fault.ts'
 import { letterFaults } from './letters.ts'
 import { messageFaults } from './messages.ts'
+import { moneyFaults } from './money.ts'
 import { networkFaults } from './network.ts'
 import { processFaults } from './processes.ts'
 import { queueFaults } from './queues.ts'
@@ -11,7 +12,7 @@ import { serverFaults } from './servers.ts'
 import { switchoverFaults } from './switchover.ts'
 
 /** Everything that is done to the product. */
-export const faults: Fault[] = [...crashPoints, ...serverFaults, ...networkFaults, ...processFaults, ...messageFaults, ...letterFaults, ...databaseFaults, ...switchoverFaults, ...queueFaults, ...endpointFaults, allCrashPoints]
+export const faults: Fault[] = [...crashPoints, ...serverFaults, ...networkFaults, ...processFaults, ...messageFaults, ...letterFaults, ...moneyFaults, ...databaseFaults, ...switchoverFaults, ...queueFaults, ...endpointFaults, allCrashPoints]
 
 export function faultNamed(name: string): Fault {
   const found = faults.find((fault) => fault.name === name)

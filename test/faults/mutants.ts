@@ -156,6 +156,26 @@ export const mutants: Mutant[] = [
     patience: 5000
   },
   {
+    name: 'sells for any amount',
+    edits: [{ file: 'order/machine.js', from: "event.type === 'PaymentCompletedEvent' && event.amount === total && event.currency === currency", to: "event.type === 'PaymentCompletedEvent'" }],
+    fault: 'payments of forged amounts',
+    transport: 'memory',
+    caughtBy: ['nothing is sold by a forged payment']
+  },
+  {
+    name: 'takes a refused refund for a refund',
+    edits: [
+      {
+        file: 'payment/cashier.js',
+        from: "return { status: 'RefundRefused', failureReason: reasonOf(answer.reason), lastError: answer.detail, messages: [] }",
+        to: "return { status: 'Refunded', refunded: amount, messages: [message(PaymentRefundedEvent, { orderId, amount }, cause)] }"
+      }
+    ],
+    fault: 'refunds refused for good',
+    transport: 'memory',
+    caughtBy: ['the gateway took money once, for what was sold']
+  },
+  {
     name: 'takes an outage for a message’s fault',
     edits: [{ file: 'messaging/retry.js', from: 'if (!(error instanceof DatabaseAway) || ', to: 'if (true || ' }],
     fault: 'logins refused for 8 s',

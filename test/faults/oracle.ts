@@ -29,7 +29,7 @@ const RULES: Record<string, string> = {
   'Failed: nothing held, no money kept': `
     select order_id from order_service.orders o left join stock_service.reservations r using (order_id) left join payment_service.payments p using (order_id)
     where o.status = 'Failed'
-      and (r.status = 'Reserved' or p.status in ('Pending', 'Completed', 'Refunding') or (p.status = 'Refunded' and p.refunded_amount <> p.amount))`,
+      and (r.status = 'Reserved' or p.status in ('Pending', 'Completed', 'Refunding', 'RefundRefused') or (p.status = 'Refunded' and p.refunded_amount <> p.amount))`,
   'what is reserved is sold': `
     select product_id from stock_service.products p left join (
       select l.product_id, sum(l.quantity) as units from order_service.order_lines l join order_service.orders o using (order_id) where o.status = 'Completed' group by 1
@@ -37,18 +37,20 @@ const RULES: Record<string, string> = {
   'nothing without its order': `
     select order_id from stock_service.reservations where order_id not in (select order_id from order_service.orders)
     union all select order_id from payment_service.payments where order_id not in (select order_id from order_service.orders)`,
-  'each event moved its saga once': `
-    -- What was deferred is recorded as it comes, and once more as it is taken.
-    select saga_id from order_service.saga_history where note is distinct from 'deferred' group by saga_id, message_id having message_id is not null and count(*) > 1
-    union all select saga_id from order_service.saga_history where event in ('OrderCreatedEvent', 'StockReservedEvent', 'StockNotReservedEvent', 'PaymentCompletedEvent', 'PaymentFailedEvent')
-      and note is distinct from 'deferred' group by saga_id, event having count(*) > 1`,
   'no deadlocks': `select deadlocks from pg_stat_database where datname = current_database() and deadlocks > 0`,
   'outboxes empty': each('outbox', 'id::text'),
   'nothing counts as begun': each('unfinished', 'message_id::text')
 }
 
 /** Rules that take more than the database to judge. */
-const FURTHER_RULES = ['the next orders end', 'stock conserved', 'what was answered is kept', 'one order a key', 'dead letters: the poison, each once', 'queues empty', 'each history replays', 'the gateway took money once, for what was sold'] as const
+const FURTHER_RULES = ['each event moved its saga once', 'the next orders end', 'stock conserved', 'what was answered is kept', 'one order a key', 'dead letters: the poison, each once', 'queues empty', 'each history replays', 'the gateway took money once, for what was sold'] as const
+
+// What was deferred is recorded as it comes, and once more as it is taken. What was forged moves its saga once too, beside
+// the event that it looks like.
+const MOVED_TWICE = `
+  select saga_id as id from order_service.saga_history where note is distinct from 'deferred' group by saga_id, message_id having message_id is not null and count(*) > 1
+  union all select saga_id from order_service.saga_history where event in ('OrderCreatedEvent', 'StockReservedEvent', 'StockNotReservedEvent', 'PaymentCompletedEvent', 'PaymentFailedEvent')
+    and note is distinct from 'deferred' and (message_id = any($1::uuid[])) is not true group by saga_id, event having count(*) > 1`
 
 /** Not a rule about what is, but about when. */
 export const COMES_TO_REST = 'everything comes to rest'
@@ -84,6 +86,8 @@ export interface Evidence {
   byKey: ReadonlyMap<string, ReadonlySet<string>>
   /** Ids of messages that nobody can read. */
   poison?: ReadonlySet<string>
+  /** Ids of events that somebody else than their service has sent. */
+  forged?: ReadonlySet<string>
   /** What the payment gateway says it did; absent: it was not asked. */
   ledger?: () => LedgerEntry[]
   /** How long what is under way may take, ms. */
@@ -142,10 +146,12 @@ async function quiet(client: pg.Client, { queues, patience }: Evidence): Promise
   }
 }
 
-async function furtherRules(client: pg.Client, { api, queues, products, putIn, accepted, late = [], byKey, poison = new Set(), ledger }: Evidence): Promise<Record<(typeof FURTHER_RULES)[number], string[]>> {
+async function furtherRules(client: pg.Client, { api, queues, products, putIn, accepted, late = [], byKey, poison = new Set(), forged = new Set(), ledger }: Evidence): Promise<Record<(typeof FURTHER_RULES)[number], string[]>> {
   const orders = await client.query<{ orderId: string; status: string; total: number | null }>('select order_id as "orderId", status, total::float8 as total from order_service.orders')
   const ids = async (sql: string, values: unknown[] = []) => (await client.query<{ id: string }>(sql, values)).rows.map(({ id }) => id)
+  const settled = await client.query<{ id: string; amount: number }>('select order_id as id, amount::float8 as amount from payment_service.payments where settled_why is not null')
   return {
+    'each event moved its saga once': await ids(MOVED_TWICE, [[...forged]]),
     'the next orders end': await ids(`select saga_id as id from order_service.saga where saga_id = any($1) and state not in ('Completed', 'Failed.settled')`, [late]),
     'stock conserved': await ids('select product_id as id from stock_service.products where on_hand + reserved <> $1 and product_id = any($2)', [putIn, products]),
     'what was answered is kept': await ids('select id from unnest($1::uuid[]) as id where id not in (select order_id from order_service.orders)', [[...accepted]]),
@@ -162,7 +168,7 @@ async function furtherRules(client: pg.Client, { api, queues, products, putIn, a
     ),
     'queues empty': ((await queues?.()) ?? []).filter(({ messages }) => messages > 0).map(({ name, messages }) => `${name} (${messages})`),
     'each history replays': await unfaithful(api, await ids('select saga_id as id from order_service.saga')),
-    'the gateway took money once, for what was sold': ledger ? ledgerFaults(ledger(), orders.rows) : []
+    'the gateway took money once, for what was sold': ledger ? ledgerFaults(ledger(), orders.rows, new Map(settled.rows.map(({ id, amount }) => [id, amount]))) : []
   }
 }
 

@@ -149,8 +149,9 @@ export function balances(ledger: readonly LedgerEntry[]): Map<string, Balance> {
 /**
  * Holds the ledger to what was promised: nobody charged twice or given back twice, a completed order charged once for its
  * total and not refunded, of a failed one nothing kept, and no charge for an order that does not exist. Returns what is wrong.
+ * @param settled what was to be paid for orders that were settled by hand: of these the gateway gives nothing back
  */
-export function ledgerFaults(ledger: readonly LedgerEntry[], orders: readonly { orderId: string; status: string; total: number | null }[]): string[] {
+export function ledgerFaults(ledger: readonly LedgerEntry[], orders: readonly { orderId: string; status: string; total: number | null }[], settled: ReadonlyMap<string, number> = new Map()): string[] {
   const byOrder = balances(ledger)
   const known = new Set(orders.map(({ orderId }) => orderId))
   return [
@@ -162,6 +163,8 @@ export function ledgerFaults(ledger: readonly LedgerEntry[], orders: readonly { 
     ...orders.flatMap(({ orderId, status, total }) => {
       const { refunds, net } = byOrder.get(orderId) ?? { refunds: 0, net: 0 }
       if (status === 'Completed') return net === total && refunds === 0 ? [] : [`${orderId}: Completed for ${total}, and ${net} were taken with ${refunds} refunds`]
+      const toBePaid = settled.get(orderId)
+      if (toBePaid !== undefined) return net === toBePaid && refunds === 0 ? [] : [`${orderId}: settled by hand, and ${net} of ${toBePaid} are kept with ${refunds} refunds`]
       return net === 0 ? [] : [`${orderId}: ${status}, and ${net} are kept`]
     })
   ]
