@@ -1,7 +1,8 @@
 import { DatabaseAway } from './away.ts'
-import { backoff, pause } from './batcher.ts'
+import { backoff, pause, type BatchFailure } from './batcher.ts'
 import type { Log } from './log.ts'
 import type { Outbox } from './outbox.ts'
+import { waitOrSplit } from './retry.ts'
 import type { Subscription } from './transport.ts'
 
 export interface ConsumerOptions {
@@ -33,22 +34,30 @@ export class Consumer {
     this.#subscriptions = this.#options.subscribe()
   }
 
-  /** What is handed out is to be given back. */
-  get interrupted(): boolean {
-    return this.#interruption !== undefined
+  /** Aborted when it is stopped. */
+  get stopping(): AbortSignal {
+    return this.#stopping.signal
   }
 
-  /** What becomes of a batch that failed: a long outage gives everything back to the queue; undefined for anything else. */
-  onOutage(error: Error): 'fail' | undefined {
-    if (!(error instanceof DatabaseAway && this.#options.outbox.outage.isLong)) return undefined
-    this.interrupt()
+  /**
+   * What is handed out is to be given back: the process stops, or the database has been away for
+   * long.
+   */
+  get givesBack(): boolean {
+    return this.#stopping.signal.aborted || this.#interruption !== undefined
+  }
+
+  /**
+   * What becomes of a batch that failed: a long outage gives everything back to the queue; else see
+   * waitOrSplit.
+   */
+  async judge(error: Error, attempt: number): Promise<BatchFailure> {
+    const { outbox } = this.#options
+    if (!(error instanceof DatabaseAway && outbox.outage.isLong)) {
+      return waitOrSplit(error, attempt, outbox)
+    }
+    this.#interrupt()
     return 'fail'
-  }
-
-  /** Takes nothing until the database works again. */
-  interrupt(): void {
-    if (this.#stopping.signal.aborted) return
-    this.#interruption ??= this.#interrupt().finally(() => (this.#interruption = undefined))
   }
 
   /** Deliveries end at once; resolves when what was handed out is settled. */
@@ -57,7 +66,13 @@ export class Consumer {
     await Promise.all([...this.#subscriptions.map((subscription) => subscription.cancel()), this.#interruption])
   }
 
-  async #interrupt(): Promise<void> {
+  /** Takes nothing until the database works again. */
+  #interrupt(): void {
+    if (this.#stopping.signal.aborted) return
+    this.#interruption ??= this.#waitForDatabase().finally(() => (this.#interruption = undefined))
+  }
+
+  async #waitForDatabase(): Promise<void> {
     const { endpoint, outbox, log, subscribe, giveBack, resume } = this.#options
     const seconds = Math.round(outbox.outage.lastedMs / 1000)
     log.warn({ endpoint, seconds }, 'The database has been away for long: messages stay in their queue until it works again')

@@ -7,7 +7,6 @@ import type { Log } from './log.ts'
 import type { Message } from './message.ts'
 import type { Outbox } from './outbox.ts'
 import { Reading } from './reading.ts'
-import { waitOrSplit } from './retry.ts'
 import { errorQueue, skippedQueue } from './topology.ts'
 import type { Delivery, Transport } from './transport.ts'
 
@@ -40,7 +39,6 @@ export class DeadLetterCollector {
   readonly #reading = new Reading()
   readonly #options: CollectorOptions
   readonly #batcher: Batcher<Collected>
-  readonly #stopping = new AbortController()
   readonly #consumer: Consumer
 
   constructor(endpoint: string, reader: EnvelopeReader, options: CollectorOptions) {
@@ -51,7 +49,7 @@ export class DeadLetterCollector {
       limit: BATCH,
       alone: ({ letter }) => letter.payload.length > LARGE,
       work: (batch) => this.#work(batch),
-      onError: (error, attempt) => this.#consumer.onOutage(error) ?? waitOrSplit(error, attempt, options.outbox),
+      onError: (error, attempt) => this.#consumer.judge(error, attempt),
       failed: (collected, error) => this.#failed(collected, error)
     })
     const collect = (queue: string, kind: DeadLetter['kind']) => options.transport.subscribe(queue, (delivery) => this.#receive(delivery, kind), BATCH)
@@ -72,20 +70,14 @@ export class DeadLetterCollector {
   }
 
   async stop(): Promise<void> {
-    this.#stopping.abort()
     const cancelled = this.#consumer.stop()
     for (const delivery of this.#reading.stop()) delivery.requeue()
     for (const { delivery } of await this.#batcher.stop()) delivery.requeue()
     await cancelled
   }
 
-  /** The process stops, or the database has been away for long. */
-  get #givesBack(): boolean {
-    return this.#stopping.signal.aborted || this.#consumer.interrupted
-  }
-
   #receive(delivery: Delivery, kind: DeadLetter['kind']): void {
-    if (this.#givesBack) return delivery.requeue()
+    if (this.#consumer.givesBack) return delivery.requeue()
     this.#reading.take(delivery, (one) => this.#read(one, kind))
   }
 
@@ -106,12 +98,15 @@ export class DeadLetterCollector {
   /** Held, not given back: a queue has a limit of deliveries, and behind this one there is nothing. */
   #failed(collected: Collected, error: Error): void {
     const { delivery } = collected
-    if (this.#givesBack) return delivery.requeue()
+    if (this.#consumer.givesBack) return delivery.requeue()
     collected.failures++
     if (collected.failures === 1) {
       const details = { err: error, endpoint: this.#endpoint, messageId: delivery.messageId }
       this.#options.log.error(details, 'Dead letter could not be stored; it stays in its queue and is tried again')
     }
-    void pause(backoff(collected.failures, 500, 60_000), this.#stopping.signal).then(() => (this.#givesBack ? delivery.requeue() : this.#batcher.push(collected)))
+    void pause(backoff(collected.failures, 500, 60_000), this.#consumer.stopping).then(() => {
+      if (this.#consumer.givesBack) delivery.requeue()
+      else this.#batcher.push(collected)
+    })
   }
 }

@@ -30,8 +30,8 @@ export const mutants: Mutant[] = [
   {
     name: 'acknowledges before the commit',
     edits: [
-      { file: 'messaging/endpoint.js', from: 'const handled = ', to: 'for (const one of batch) this.#end(one).ack()\n const handled = ' },
-      { file: 'messaging/endpoint.js', from: 'for (const one of batch)\n                if (!one.ended)\n                    this.#end(one).ack();\n            if (handled.length > 0)', to: 'if (handled.length > 0)' }
+      { file: 'messaging/lane.js', from: 'const handled = ', to: 'for (const one of batch) endings.end(one).ack()\n const handled = ' },
+      { file: 'messaging/lane.js', from: 'for (const one of batch)\n                if (!one.ended)\n                    endings.end(one).ack();\n            if (handled.length > 0)', to: 'if (handled.length > 0)' }
     ],
     fault: 'killed in the middle of a batch',
     transport: 'rabbitmq',
@@ -120,14 +120,14 @@ export const mutants: Mutant[] = [
   },
   {
     name: 'acknowledges what it gives back as it stops',
-    edits: [{ file: 'messaging/endpoint.js', from: 'for (const { delivery } of await batcher.stop())\n                delivery.requeue();', to: 'for (const { delivery } of await batcher.stop())\n                delivery.ack();' }],
+    edits: [{ file: 'messaging/lane.js', from: 'for (const { delivery } of await this.#main.stop())\n            delivery.requeue();', to: 'for (const { delivery } of await this.#main.stop())\n            delivery.ack();' }],
     fault: 'asked to stop while messages wait behind a batch',
     transport: 'rabbitmq',
     caughtBy: LOST
   },
   {
     name: 'throws away what it cannot read',
-    edits: [{ file: 'messaging/endpoint.js', from: 'return this.#sendToDeadLetters({ delivery, error, attempts: [attemptOf(error)] });', to: 'return delivery.ack();' }],
+    edits: [{ file: 'messaging/endpoint.js', from: 'return this.#endings.buryUnread(delivery, error);', to: 'return delivery.ack();' }],
     fault: 'killed in the middle of a batch',
     transport: 'memory',
     caughtBy: ['dead letters: the poison, each once']
@@ -185,7 +185,7 @@ export const mutants: Mutant[] = [
   },
   {
     name: 'waits for a lock with all that stand behind',
-    edits: [{ file: 'messaging/endpoint.js', from: "BLOCKED_MS;\n            return 'split';", to: 'BLOCKED_MS;\n            return { retryAfterMs: 500 };' }],
+    edits: [{ file: 'messaging/batch-judge.js', from: "timedOut();\n            return 'split';", to: 'timedOut();\n            return { retryAfterMs: 500 };' }],
     fault: 'somebody locks a product for 20 s',
     transport: 'memory',
     caughtBy: ['orders for other products go on'],

@@ -22,8 +22,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'acknowledges before the commit',
     edits: [
-      { file: 'messaging/endpoint.ts', from: '    const handled = ', to: '    for (const one of batch) one.delivery.ack()\n    const handled = ' },
-      { file: 'messaging/endpoint.ts', from: 'if (!one.ended) this.#end(one).ack()', to: 'if (!one.ended) this.#end(one)' }
+      { file: 'messaging/lane.ts', from: '    const handled =', to: '    for (const one of batch) one.delivery.ack()\n    const handled =' },
+      { file: 'messaging/lane.ts', from: 'if (!one.ended) endings.end(one).ack()', to: 'if (!one.ended) endings.end(one)' }
     ]
   },
   {
