@@ -10,12 +10,14 @@ import { databaseProblem } from './messaging/database-problem.ts'
 import { connectDatabase, createDataSource, type DatabaseOptions, type Patience } from './messaging/database.ts'
 import { DeadLetterOffice } from './messaging/dead-letter-retry.ts'
 import { Endpoint } from './messaging/endpoint.ts'
-import { InboxCleaner } from './messaging/inbox-cleaner.ts'
+import { OLD_DELETED_LETTERS } from './messaging/dead-letter-deleted.ts'
+import { oldInboxRows } from './messaging/inbox-old.ts'
+import { OldRowsCleaner } from './messaging/old-rows.ts'
 import { describing, type Log } from './messaging/log.ts'
 import { Outage } from './messaging/outage.ts'
 import { Readiness } from './messaging/readiness.ts'
 import { mustBeReachable, Outbox } from './messaging/outbox.ts'
-import { DiscardedCleaner } from './messaging/outbox-discard.ts'
+import { OLD_DISCARDED_ROWS } from './messaging/outbox-discard.ts'
 import { Relay } from './messaging/relay.ts'
 import type { Transport } from './messaging/transport.ts'
 import type { Worker } from './messaging/worker.ts'
@@ -126,8 +128,7 @@ export class Service {
       ...this.parts.workers,
       ...hosts.map((host) => new TimerLoop(host, this.outbox, log)),
       office,
-      new InboxCleaner(this.dataSource, inboxDays, log),
-      new DiscardedCleaner(this.dataSource, log)
+      new OldRowsCleaner(this.dataSource, [...oldInboxRows(inboxDays), OLD_DELETED_LETTERS, OLD_DISCARDED_ROWS], log)
     ]
     const handlers = [...this.parts.handlers, ...hosts.flatMap((host) => [host.handler(), faultHandler(host)])]
     this.#endpoint = new Endpoint({

@@ -5,7 +5,9 @@ import { PaymentCompletedEvent } from '../src/contracts/payment.ts'
 import { ReleaseStock, StockReservedEvent } from '../src/contracts/stock.ts'
 import { EnvelopeWriter } from '../src/messaging/envelope.ts'
 import { faultMessage } from '../src/messaging/fault.ts'
-import { InboxCleaner } from '../src/messaging/inbox-cleaner.ts'
+import { OLD_DELETED_LETTERS } from '../src/messaging/dead-letter-deleted.ts'
+import { oldInboxRows } from '../src/messaging/inbox-old.ts'
+import { OldRowsCleaner } from '../src/messaging/old-rows.ts'
 import { message, type Message } from '../src/messaging/message.ts'
 import type { Parcel, Transport } from '../src/messaging/transport.ts'
 import type { Answer, Api } from './support/api.ts'
@@ -136,7 +138,7 @@ t.test('a deleted letter is kept whole for 30 days, and can be brought back', as
   const audit = await database.query('select action from dead_letter_audit order by id')
   t.same(audit.rows.map(({ action }) => action), ['delete', 'restore', 'delete'])
 
-  const cleaner = new InboxCleaner(system.service('stock').dataSource, 7, testLog)
+  const cleaner = new OldRowsCleaner(system.service('stock').dataSource, [...oldInboxRows(7), OLD_DELETED_LETTERS], testLog)
   await database.query(`update dead_letter_deleted set deleted_at = now() - interval '29 days'`)
   await cleaner.runOnce()
   t.equal((await api.get(`${LETTERS}/deleted`)).items.length, 1)

@@ -1,6 +1,8 @@
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { InboxCleaner } from '../src/messaging/inbox-cleaner.ts'
+import { OLD_DELETED_LETTERS } from '../src/messaging/dead-letter-deleted.ts'
+import { oldInboxRows } from '../src/messaging/inbox-old.ts'
+import { OldRowsCleaner } from '../src/messaging/old-rows.ts'
 import type { Api, Answer } from './support/api.ts'
 import { startSystem, testLog } from './support/system.ts'
 import { until } from './support/until.ts'
@@ -139,8 +141,8 @@ t.test('the inbox forgets what is too old, a batch at a time, and nothing else',
     select gen_random_uuid(), 'stock', now() - interval '8 days' from generate_series(1, 5000)
     union all select gen_random_uuid(), 'stock', now() - interval '6 days' from generate_series(1, 10)`)
   await database.query(`insert into stock_service.unfinished (message_id, endpoint, started_at) values (gen_random_uuid(), 'stock', now() - interval '8 days'), (gen_random_uuid(), 'stock', now())`)
-  const cleaner = new InboxCleaner(system.service('stock').dataSource, 7, testLog)
-  t.equal(await cleaner.runOnce(), 5000)
+  const cleaner = new OldRowsCleaner(system.service('stock').dataSource, [...oldInboxRows(7), OLD_DELETED_LETTERS], testLog)
+  t.equal(await cleaner.runOnce(), 5001, 'of the inbox 5000, and one start')
   t.match((await database.query('select (select count(*)::integer from stock_service.inbox) as inbox, (select count(*)::integer from stock_service.unfinished) as unfinished')).rows, [{ inbox: 10, unfinished: 1 }])
 })
 

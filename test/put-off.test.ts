@@ -2,11 +2,12 @@ import pg from 'pg'
 import t, { type Test } from 'tap'
 import {
   discardRow,
-  DiscardedCleaner,
+  OLD_DISCARDED_ROWS,
   listDiscarded,
   listPutOff,
   readDiscarded
 } from '../src/messaging/outbox-discard.ts'
+import { OldRowsCleaner } from '../src/messaging/old-rows.ts'
 import { outboxStatus } from '../src/messaging/outbox-status.ts'
 import {
   PublishInterrupted,
@@ -268,7 +269,7 @@ t.test('a row that is put off can be listed and discarded, and is not sent any m
   await port.dataSource.query(
     `update outbox_discarded set discarded_at = now() - interval '31 days'`
   )
-  t.equal(await new DiscardedCleaner(port.dataSource, log).runOnce(), 1)
+  t.equal(await new OldRowsCleaner(port.dataSource, [OLD_DISCARDED_ROWS], log).runOnce(), 1)
 })
 
 t.test('a relay that has read a row before it was discarded does not send it', async (t) => {

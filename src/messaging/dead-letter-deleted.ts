@@ -1,3 +1,4 @@
+import type { OldRows } from './old-rows.ts'
 import type { Tx } from './sql.ts'
 
 const KEPT = `id, endpoint, message_id, payload, content_type, exception, reason, first_seen_at, kind, message_type, correlation_id, headers, stack,
@@ -33,7 +34,13 @@ export async function bringBack(tx: Tx, id: number): Promise<'back' | 'again' | 
   return 'back'
 }
 
-// Oldest first by the index on the age; copies of a service share the work.
-export const DELETE_OLD = `
-  delete from dead_letter_deleted where id = any(array(
-    select id from dead_letter_deleted where deleted_at < now() - interval '${DELETED_DAYS} days' order by deleted_at limit 200 for update skip locked))`
+/** Deleted letters whose time is over. */
+export const OLD_DELETED_LETTERS: OldRows = {
+  what: 'deleted dead letters',
+  days: DELETED_DAYS,
+  // Oldest first by the index on the age.
+  delete: `
+    delete from dead_letter_deleted where id = any(array(
+      select id from dead_letter_deleted where deleted_at < now() - $1 * interval '1 day'
+      order by deleted_at limit 200 for update skip locked))`
+}

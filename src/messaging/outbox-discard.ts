@@ -1,16 +1,13 @@
 import type { DataSource } from 'typeorm'
-import type { Worker } from './worker.ts'
 import type { Log } from './log.ts'
-import { Loop } from './loop.ts'
+import type { OldRows } from './old-rows.ts'
 import { storableText } from './sql.ts'
 
 /** Of a payload in an answer, characters of text or bytes of what is not text. */
 const SHOWN = 2000
 /** How long what was discarded can be read. */
 const KEPT_DAYS = 30
-/** Between two rounds of the cleaner, and before the first, ms; rows deleted at once. */
-const ROUND_MS = 3_600_000
-const FIRST_MS = 60_000
+/** Rows deleted in one statement. */
 const BATCH = 1000
 
 /** A row that is put off, as an operator sees it. */
@@ -169,42 +166,12 @@ function withTexts<T extends PutOffRow>({
   }
 }
 
-const CLEAN = `
-  delete from outbox_discarded where id in (
-    select id from outbox_discarded where discarded_at < now() - interval '${KEPT_DAYS} days'
-    order by discarded_at limit ${BATCH} for update skip locked)`
-
-/** Forgets what was discarded 30 days ago. */
-export class DiscardedCleaner implements Worker {
-  readonly #dataSource: DataSource
-  readonly #loop: Loop
-
-  constructor(dataSource: DataSource, log: Log) {
-    this.#dataSource = dataSource
-    this.#loop = new Loop({
-      round: async () => ((await this.runOnce()) === BATCH ? 0 : ROUND_MS),
-      failed: (error) =>
-        log.warn(
-          { reason: (error as Error).message },
-          'Discarded rows could not be cleaned up; trying again'
-        ),
-      minMs: 1000,
-      maxMs: ROUND_MS,
-      firstMs: FIRST_MS
-    })
-  }
-
-  start(): void {
-    this.#loop.start()
-  }
-
-  stop(): Promise<void> {
-    return this.#loop.stop()
-  }
-
-  /** Deletes some of what is too old. Returns how many rows. */
-  async runOnce(): Promise<number> {
-    const [, deleted] = await this.#dataSource.query<[unknown, number]>(CLEAN)
-    return deleted
-  }
+/** Discarded rows whose time is over. */
+export const OLD_DISCARDED_ROWS: OldRows = {
+  what: 'discarded outbox rows',
+  days: KEPT_DAYS,
+  delete: `
+    delete from outbox_discarded where id in (
+      select id from outbox_discarded where discarded_at < now() - $1 * interval '1 day'
+      order by discarded_at limit ${BATCH} for update skip locked)`
 }

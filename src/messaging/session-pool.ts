@@ -1,5 +1,5 @@
 import { Pool, type PoolClient, type PoolConfig } from 'pg'
-import { UnfitSession } from './database-server.ts'
+import { UnfitSession, type DatabaseServer } from './database-server.ts'
 import { SessionClient, type SessionConfig } from './session.ts'
 
 /**
@@ -7,6 +7,9 @@ import { SessionClient, type SessionConfig } from './session.ts'
  * What a server's state was when it was made does not outlive that.
  */
 const LIFETIME_S = 900
+
+/** Pools of this process, by the server that their sessions are at. */
+const poolsAt = new WeakMap<DatabaseServer, Set<SessionPool>>()
 
 /**
  * A pool that takes back only what is as good as new: a session that has answered as a replica, or
@@ -16,16 +19,22 @@ const LIFETIME_S = 900
 export class SessionPool extends Pool {
   readonly #all = new Set<PoolClient & SessionClient>()
   readonly #inUse = new Set<PoolClient>()
+  /** All pools at the same server, this one among them. */
+  readonly #neighbours: Set<SessionPool>
 
   constructor(options: PoolConfig & SessionConfig) {
     super({ ...options, Client: SessionClient as unknown as NonNullable<PoolConfig['Client']> })
     // Asked once for each connection.
     Object.defineProperty(this.options, 'maxLifetimeSeconds', { get: () => LIFETIME_S * (1 + Math.random()) })
-    const { outage } = options.session
+    const { outage, server } = options.session
+    this.#neighbours = poolsAt.get(server) ?? new Set()
+    poolsAt.set(server, this.#neighbours.add(this))
     this.on('connect', (made) => {
       const client = made as PoolClient & SessionClient
       this.#all.add(client)
-      client.once('outdated', () => this.#distrustAll())
+      client.once('outdated', () => {
+        for (const pool of this.#neighbours) pool.#distrustAll()
+      })
     })
     this.on('acquire', (client) => this.#inUse.add(client))
     // Before the pool decides what becomes of it: one that ends is not kept.
@@ -39,7 +48,12 @@ export class SessionPool extends Pool {
     })
   }
 
-  /** What one session has answered, the others would answer one by one. */
+  override async end(): Promise<void> {
+    this.#neighbours.delete(this)
+    await super.end()
+  }
+
+  /** What one session has answered, the others would answer one by one, or hide by an old state. */
   #distrustAll(): void {
     for (const client of this.#all) {
       client.distrust('another session, as old as this one, is outdated')

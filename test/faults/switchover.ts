@@ -27,7 +27,6 @@ export const switchoverFaults: Fault[] = [
       const since = await nowAt(old)
       await shop.answered(80)
       broken.push(...(await usedSince(since, old)))
-      await pair.retire()
       return 1
     }
   }
