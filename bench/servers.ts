@@ -3,8 +3,8 @@ import { chmod, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
-import { startEmbeddedPostgres } from '../src/embedded-postgres.ts'
-import { startRabbitMQ, type PrivateBroker } from '../test/fixtures/rabbitmq.ts'
+import { startEmbeddedPostgres } from '../packages/sagabox/src/embedded/postgres.ts'
+import { startRabbitMQ, type PrivateBroker } from '../test/support/rabbitmq.ts'
 
 export interface Servers {
   postgres: { url: string; pid: number }

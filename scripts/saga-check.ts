@@ -2,10 +2,9 @@
 // is well, 1 when anything diverges or is stranded, 2 when it could not be checked.
 import { createReadStream } from 'node:fs'
 import { pathToFileURL } from 'node:url'
-import { orderSaga } from '../src/order/saga.ts'
-import { RecordingsCheck, type Finding, type RecordingsReport } from '../src/saga/check-recordings.ts'
-import type { SagaDefinition } from '../src/saga/define.ts'
-import { readRecording } from '../src/saga/recording.ts'
+import { type Finding, readRecording, RecordingsCheck, type RecordingsReport } from 'sagabox/testing'
+import type { SagaDefinition } from 'sagabox'
+import { orderSaga } from '../src/saga/order-saga.ts'
 
 const USAGE = `Usage: npm run saga:check -- <url or file> [module]
 

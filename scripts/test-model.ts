@@ -3,7 +3,7 @@
 // 1 when a case went wrong or a mutant survived, 2 when it could not be run.
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
-import { startPostgres } from '../test/fixtures/postgres.ts'
+import { startPostgres } from '../test/support/postgres.ts'
 import { sentences, type ModelCase } from '../test/model/case.ts'
 import { hunt, mutants, type Mutant } from '../test/model/mutants.ts'
 import { describe, search } from '../test/model/search.ts'

@@ -5,8 +5,8 @@ import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync 
 import { relative, resolve as absolute } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import { startPostgres } from '../test/fixtures/postgres.ts'
-import { startRabbitMQ } from '../test/fixtures/rabbitmq.ts'
+import { startPostgres } from '../test/support/postgres.ts'
+import { startRabbitMQ } from '../test/support/rabbitmq.ts'
 import { bundleTypebox } from './typescript-hooks.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { CannotStart } from './cannot-start.ts'
+import { CannotStart } from 'sagabox'
 import { SERVICE_NAMES, type ServiceName } from './shop.ts'
 
 /** An option that means nothing here. */

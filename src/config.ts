@@ -2,9 +2,8 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import Type, { type Static } from 'typebox'
 import { Check, Errors } from 'typebox/value'
-import { parseDatabaseUrl } from './messaging/database-url.ts'
-import { CannotStart } from './cannot-start.ts'
-import { problemsOf } from './messaging/schema.ts'
+import { parseDatabaseUrl, problemsOf } from 'sagabox/engine'
+import { CannotStart } from 'sagabox'
 
 // A `/`, `#` or `%` as it is in a password makes another URL, or none; the parser's own error would print it.
 const url = (schemes: string, name: string) =>

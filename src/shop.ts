@@ -1,9 +1,8 @@
+import { type ServiceDefinition, systemTopology, type Topology } from 'sagabox'
 import type { PaymentGatewayName } from './contracts/types.ts'
-import { systemTopology, type ServiceDefinition } from './define-service.ts'
-import type { Topology } from './messaging/topology.ts'
 import { orderService } from './order/service.ts'
 import { paymentService } from './payment/service.ts'
-import type { StripeSettings } from './payment/stripe-gateway.ts'
+import type { StripeSettings } from './payment/stripe/gateway.ts'
 import { stockService } from './stock/service.ts'
 
 export const SERVICE_NAMES = ['order', 'stock', 'payment'] as const

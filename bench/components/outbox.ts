@@ -1,8 +1,8 @@
 // Outbox rows a second through the relay: from its start, connecting included, until the table is empty.
 import type { ConfirmChannel } from 'amqplib'
 import pg from 'pg'
-import { CONTENT_TYPE } from '../../src/messaging/envelope.ts'
-import type { OutboxRow } from '../../src/messaging/outbox.ts'
+import { CONTENT_TYPE } from '../../packages/sagabox/src/messaging/message/envelope.ts'
+import type { OutboxRow } from '../../packages/sagabox/src/messaging/outbox/outbox.ts'
 import { until } from '../../test/support/until.ts'
 import type { Servers } from '../servers.ts'
 import { against, inTurn, perSecond, scaled, type Carrier, type ComponentResult } from './result.ts'

@@ -1,6 +1,6 @@
 import Fastify, { type FastifyInstance } from 'fastify'
-import { newId } from '../../src/messaging/id.ts'
-import { joinJson, jsonTexts } from '../../src/messaging/sql.ts'
+import { newId } from '../../packages/sagabox/src/messaging/message/id.ts'
+import { joinJson, jsonTexts } from '../../packages/sagabox/src/messaging/postgres/sql.ts'
 import { batches, type Envelope, type FloorService, type Reply, type Sql } from './service.ts'
 
 export interface NewOrder {

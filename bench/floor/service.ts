@@ -3,10 +3,10 @@
 import { connect, type ConfirmChannel, type ConsumeMessage } from 'amqplib'
 import pg from 'pg'
 import type { Duplex } from 'node:stream'
-import { parameter } from '../../src/messaging/array-literal.ts'
-import { newId } from '../../src/messaging/id.ts'
-import { packWrites } from '../../src/messaging/rabbitmq-socket.ts'
-import { joinJson, jsonTexts } from '../../src/messaging/sql.ts'
+import { parameter } from '../../packages/sagabox/src/messaging/postgres/array-literal.ts'
+import { newId } from '../../packages/sagabox/src/messaging/message/id.ts'
+import { packWrites } from '../../packages/sagabox/src/messaging/rabbitmq/amqplib-patches.ts'
+import { joinJson, jsonTexts } from '../../packages/sagabox/src/messaging/postgres/sql.ts'
 
 export const BATCH = 100
 const PREFETCH = 200

@@ -1,7 +1,7 @@
 // Tests parcel.ts, in memory and in virtual time: node --import=tsx --test docs/examples/parcel-test.ts
 import { test } from 'node:test'
-import { message } from '../../src/messaging/message.ts'
-import { tell } from '../../src/testing/story.ts'
+import { message } from 'sagabox'
+import { tell } from 'sagabox/testing'
 import { BookCourier, CancelCourier, CourierBookedEvent, ParcelRequestedEvent, parcelSaga } from './parcel.ts'
 
 const parcelId = '01a204b8-b63e-7263-8cc6-45323f1f4dcf'

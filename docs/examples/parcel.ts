@@ -1,8 +1,6 @@
 import Type from 'typebox'
 import { setup } from 'xstate'
-import { each, handle } from '../../src/messaging/handler.ts'
-import { command, event, message, type BodyOf } from '../../src/messaging/message.ts'
-import { defineSaga, ignore, sagaActions, send } from '../../src/saga/define.ts'
+import { type BodyOf, command, defineSaga, each, event, handle, ignore, message, sagaActions, send } from 'sagabox'
 
 // 1. Messages. Exchanges, queues, validation and types are derived from these.
 const Id = Type.String({ format: 'uuid' })

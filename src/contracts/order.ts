@@ -1,5 +1,5 @@
 import Type from 'typebox'
-import { event } from '../messaging/message.ts'
+import { event } from 'sagabox'
 import { Currency, Id, Items, Money, Name, PaymentMethod, Reason } from './types.ts'
 
 /** An order was recorded and waits for stock and payment. */

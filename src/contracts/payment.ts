@@ -1,5 +1,5 @@
 import Type from 'typebox'
-import { command, event } from '../messaging/message.ts'
+import { command, event } from 'sagabox'
 import { Currency, Id, Money, Reason } from './types.ts'
 
 /** The money was taken. */

@@ -1,5 +1,5 @@
 import Type from 'typebox'
-import { command, event } from '../messaging/message.ts'
+import { command, event } from 'sagabox'
 import { Currency, Id, Items, Money, Name, PaymentMethod, Reason } from './types.ts'
 
 /** Every item was there and is now held for the order; payment takes it from here. */

@@ -1,9 +1,6 @@
-import { HttpProblem, notFound } from '../http/problem.ts'
-import type { Outbox } from '../messaging/outbox.ts'
-import type { SagaHost } from '../saga/host.ts'
-import { moveForRequest } from '../saga/request.ts'
-import { statusOf } from '../saga/state.ts'
-import { CANCEL_ORDER, CANCELLED } from './machine.ts'
+import { HttpProblem, moveForRequest, notFound } from 'sagabox/fastify'
+import { type Outbox, type SagaHost, statusOf } from 'sagabox'
+import { CANCEL_ORDER, CANCELLED } from '../saga/machine.ts'
 
 /**
  * Cancels an order that has not ended; resolves when that is committed, and again for one that was cancelled before. The

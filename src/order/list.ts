@@ -1,5 +1,5 @@
 import type { DataSource } from 'typeorm'
-import type { OrderStatus } from './tables.ts'
+import type { OrderStatus } from './entities.ts'
 
 /** Orders that one statement looks through, newest first: it ends in time, however few of millions fit. */
 const WINDOW = 100_000

@@ -1,12 +1,8 @@
 import { createHash } from 'node:crypto'
+import { HttpProblem } from 'sagabox/fastify'
+import { backoff, Batcher, isConflict, isUnavailable, newId, run, statement, write } from 'sagabox/engine'
+import { type BodyOf, message, type Outbox, type SagaHost, type Tx } from 'sagabox'
 import { OrderCreatedEvent } from '../contracts/order.ts'
-import { HttpProblem } from '../http/problem.ts'
-import { backoff, Batcher } from '../messaging/batcher.ts'
-import { newId } from '../messaging/id.ts'
-import { message, type BodyOf } from '../messaging/message.ts'
-import type { Outbox } from '../messaging/outbox.ts'
-import { isConflict, isUnavailable, run, statement, write, type Tx } from '../messaging/sql.ts'
-import type { SagaHost } from '../saga/host.ts'
 
 /** Most orders in one transaction. Coalescing concurrent requests brought 60 % more orders a second, measured. */
 const BATCH = 100

@@ -1,16 +1,12 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { In, type DataSource } from 'typeorm'
+import { decodeCursor, DEFAULT_LIMIT, IdempotencyHeaders, idempotentReplayed, linkTo, notFound, nullable, Page, PageQuery, toPage } from 'sagabox/fastify'
+import { UUID } from 'sagabox/engine'
 import { Items, Money, Name, paymentMethodsOf, Quantity, type PaymentGatewayName } from '../contracts/types.ts'
-import { IdempotencyHeaders, idempotentReplayed } from '../http/idempotency.ts'
-import { linkTo } from '../http/links.ts'
-import { nullable } from '../messaging/nullable.ts'
-import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from '../http/page.ts'
-import { notFound } from '../http/problem.ts'
-import { UUID } from '../messaging/envelope.ts'
 import { newestOrders } from './list.ts'
 import type { OrderIntake } from './place-orders.ts'
-import { ORDER_STATUSES, OrderEntity, type Order } from './tables.ts'
+import { ORDER_STATUSES, OrderEntity, type Order } from './entities.ts'
 
 const newOrder = (gateway: PaymentGatewayName) =>
   Type.Object(

@@ -1,12 +1,12 @@
 import { fileURLToPath } from 'node:url'
+import { defineService } from 'sagabox'
 import { OrderCreatedEvent } from '../contracts/order.ts'
 import type { PaymentGatewayName } from '../contracts/types.ts'
-import { defineService } from '../define-service.ts'
 import { cancelOrder } from './cancel-order.ts'
 import { OrderIntake } from './place-orders.ts'
 import { orderRoutes } from './routes.ts'
-import { orderSaga } from './saga.ts'
-import { OrderEntity, OrderLineEntity } from './tables.ts'
+import { orderSaga } from '../saga/order-saga.ts'
+import { OrderEntity, OrderLineEntity } from './entities.ts'
 
 export interface OrderSettings {
   /** How long an order may stay `Suspend`. */

@@ -1,18 +1,12 @@
 import { setMaxListeners } from 'node:events'
+import { backoff, Batcher, Loop, run, statement, waitOrSplit, within, write } from 'sagabox/engine'
+import { type Log, message, type Message, type Outbox, type Tx } from 'sagabox'
 import { PaymentCompletedEvent, PaymentFailedEvent, PaymentRefundedEvent } from '../contracts/payment.ts'
-import { backoff, Batcher } from '../messaging/batcher.ts'
-import type { Log } from '../messaging/log.ts'
-import { Loop } from '../messaging/loop.ts'
-import { message, type Message } from '../messaging/message.ts'
-import type { Outbox } from '../messaging/outbox.ts'
-import { waitOrSplit } from '../messaging/retry.ts'
-import { run, statement, write, type Tx } from '../messaging/sql.ts'
-import { within } from '../messaging/within.ts'
 import { claimDue, GATEWAY_TIMEOUT_MS, type Claimed } from './claim.ts'
 import { GatewayOutage } from './gateway-outage.ts'
 import { GatewayUnavailable, type ChargeResult, type PaymentGateway } from './gateway.ts'
 import { reasonOf } from './reason.ts'
-import type { PaymentStatus } from './tables.ts'
+import type { PaymentStatus } from './entities.ts'
 
 /** Payments claimed at once, and the most asked for at the same time. */
 const BATCH = 100

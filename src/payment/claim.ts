@@ -1,6 +1,6 @@
-import type { Message } from '../messaging/message.ts'
-import { run, statement, type Tx } from '../messaging/sql.ts'
-import type { PaymentStatus } from './tables.ts'
+import type { Message, Tx } from 'sagabox'
+import { run, statement } from 'sagabox/engine'
+import type { PaymentStatus } from './entities.ts'
 
 /** How long the gateway may take, ms. The claim lasts longer, so that an attempt has ended before it counts as lost. */
 export const GATEWAY_TIMEOUT_MS = 10_000

@@ -1,4 +1,4 @@
-import type { Log } from '../messaging/log.ts'
+import type { Log } from 'sagabox'
 import type { GatewayUnavailable } from './gateway.ts'
 
 /** A connection is cut now and then; so many failures in a row are an outage. */

@@ -1,8 +1,8 @@
+import { message, type Message, type Tx } from 'sagabox'
+import { run, statement } from 'sagabox/engine'
 import { PaymentRefundedEvent, type RefundPayment } from '../contracts/payment.ts'
-import { message, type Message } from '../messaging/message.ts'
-import { run, statement, type Tx } from '../messaging/sql.ts'
 import { reasonOf } from './reason.ts'
-import type { PaymentStatus } from './tables.ts'
+import type { PaymentStatus } from './entities.ts'
 
 // A refund that overtook its charge leaves a tombstone: the order will never be charged.
 const INSERT_TOMBSTONES = statement(`

@@ -1,16 +1,13 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { In, type DataSource } from 'typeorm'
+import { decodeCursor, DEFAULT_LIMIT, InvalidRequest, notFound, nullable, Page, PageQuery, PRINTABLE, toPage } from 'sagabox/fastify'
+import { UUID } from 'sagabox/engine'
+import type { Outbox } from 'sagabox'
 import { Money } from '../contracts/types.ts'
-import { nullable } from '../messaging/nullable.ts'
-import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from '../http/page.ts'
-import { InvalidRequest, notFound } from '../http/problem.ts'
-import { PRINTABLE } from '../http/text.ts'
-import { UUID } from '../messaging/envelope.ts'
-import type { Outbox } from '../messaging/outbox.ts'
 import { newestPayments } from './list.ts'
 import { retryRefund, settlePayment } from './settle.ts'
-import { PAYMENT_STATUSES, PaymentEntity, type Payment } from './tables.ts'
+import { PAYMENT_STATUSES, PaymentEntity, type Payment } from './entities.ts'
 
 const PaymentView = Type.Object({
   orderId: Type.String(),

@@ -1,11 +1,9 @@
+import { HttpProblem, notFound } from 'sagabox/fastify'
+import { retryConflicts } from 'sagabox/engine'
+import { message, type Message, type Outbox, type Tx } from 'sagabox'
 import { PaymentRefundedEvent } from '../contracts/payment.ts'
-import { HttpProblem, notFound } from '../http/problem.ts'
-import { retryConflicts } from '../messaging/conflict.ts'
-import { message, type Message } from '../messaging/message.ts'
-import type { Outbox } from '../messaging/outbox.ts'
-import type { Tx } from '../messaging/sql.ts'
 import { reasonOf } from './reason.ts'
-import type { PaymentStatus } from './tables.ts'
+import type { PaymentStatus } from './entities.ts'
 
 const LOCK = `
   select status, amount::float8 as amount, refunded_amount::float8 as refunded, gateway_reference as reference, cause,

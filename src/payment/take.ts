@@ -1,12 +1,10 @@
+import { handle, type Handler, message, type Message, NotRetryable, type Tx } from 'sagabox'
+import { joinJson, jsonTexts, run, statement } from 'sagabox/engine'
 import { PaymentCompletedEvent, PaymentFailedEvent } from '../contracts/payment.ts'
 import { StockReservedEvent } from '../contracts/stock.ts'
-import { handle, type Handler } from '../messaging/handler.ts'
-import { message, type Message } from '../messaging/message.ts'
-import { NotRetryable } from '../messaging/retry.ts'
-import { joinJson, jsonTexts, run, statement, type Tx } from '../messaging/sql.ts'
 import type { Cashier } from './cashier.ts'
 import { CLAIM_SECONDS, type Claimed } from './claim.ts'
-import type { PaymentStatus } from './tables.ts'
+import type { PaymentStatus } from './entities.ts'
 
 // Claimed as it is inserted, which saves a transaction and an update a payment. By the clock and not by now(), which is
 // when the transaction began: the claim must not run out before the gateway's time does.

@@ -1,5 +1,5 @@
+import type { BodyOf } from 'sagabox'
 import type { OrderCreatedEvent } from '../contracts/order.ts'
-import type { BodyOf } from '../messaging/message.ts'
 
 /** A product as locked for a batch; `onHand` goes down as the batch takes from it. */
 export interface Shelf {

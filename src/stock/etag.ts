@@ -1,5 +1,5 @@
 import Type from 'typebox'
-import { HttpProblem } from '../http/problem.ts'
+import { HttpProblem } from 'sagabox/fastify'
 
 /** Request header: only if the product is as it was read. */
 export const IfMatchHeaders = Type.Object({

@@ -1,7 +1,6 @@
+import { type Handler, message, type Message } from 'sagabox'
 import { OrderCreatedEvent } from '../contracts/order.ts'
 import { ReleaseStock, StockReleasedEvent } from '../contracts/stock.ts'
-import type { Handler } from '../messaging/handler.ts'
-import { message, type Message } from '../messaging/message.ts'
 import { decide } from './decide.ts'
 import { lockProducts, moveStock } from './products.ts'
 import { release, reservedLines } from './release.ts'

@@ -1,4 +1,5 @@
-import { run, statement, type Tx } from '../messaging/sql.ts'
+import { run, statement } from 'sagabox/engine'
+import type { Tx } from 'sagabox'
 import type { Shelf } from './decide.ts'
 
 // The newest version first: see the migration product-versions.

@@ -1,9 +1,9 @@
 import type { DataSource } from 'typeorm'
-import { HttpProblem, notFound } from '../http/problem.ts'
-import { retryConflicts } from '../messaging/conflict.ts'
-import { Conflict, transaction, type Tx } from '../messaging/sql.ts'
+import { HttpProblem, notFound } from 'sagabox/fastify'
+import { Conflict, retryConflicts, transaction } from 'sagabox/engine'
+import type { Tx } from 'sagabox'
 import { MAX_UNITS } from './restock.ts'
-import type { Product } from './tables.ts'
+import type { Product } from './entities.ts'
 
 // No key keeps two requests from making the same product: its versions have keys of their own. The
 // samples of a first start come without the lock, with the same first version.

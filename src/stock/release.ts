@@ -1,4 +1,5 @@
-import { Conflict, run, statement, type Tx } from '../messaging/sql.ts'
+import { Conflict, run, statement } from 'sagabox/engine'
+import type { Tx } from 'sagabox'
 
 const READ_LINES = statement(`select order_id as "orderId", product_id as "productId", quantity from reservation_lines where order_id = any($1::uuid[])`)
 

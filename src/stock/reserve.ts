@@ -1,9 +1,9 @@
+import { message, type Message, type Tx } from 'sagabox'
+import { Conflict, run, statement } from 'sagabox/engine'
 import type { OrderCreatedEvent } from '../contracts/order.ts'
 import { StockNotReservedEvent, StockReservedEvent } from '../contracts/stock.ts'
-import { message, type Message } from '../messaging/message.ts'
-import { Conflict, run, statement, type Tx } from '../messaging/sql.ts'
 import type { Decision } from './decide.ts'
-import type { ReservationStatus } from './tables.ts'
+import type { ReservationStatus } from './entities.ts'
 
 const READ_RESERVATIONS = statement(`select order_id, status, reason, product_id, total, currency from reservations where order_id = any($1::uuid[])`)
 

@@ -1,8 +1,8 @@
 import type { DataSource } from 'typeorm'
-import { HttpProblem, notFound } from '../http/problem.ts'
-import { retryConflicts } from '../messaging/conflict.ts'
-import { transaction, type Tx } from '../messaging/sql.ts'
-import { ProductEntity, type Product } from './tables.ts'
+import { HttpProblem, notFound } from 'sagabox/fastify'
+import { retryConflicts, transaction } from 'sagabox/engine'
+import type { Tx } from 'sagabox'
+import { ProductEntity, type Product } from './entities.ts'
 
 /** Most units of one product that are put on the shelf; what is released goes back beyond that. */
 export const MAX_UNITS = 1_000_000_000

@@ -1,16 +1,12 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { MoreThan, type DataSource } from 'typeorm'
+import { decodeCursor, DEFAULT_LIMIT, IdempotencyHeaders, idempotentReplayed, notFound, nullable, Page, PageQuery, text, toPage } from 'sagabox/fastify'
 import { Currency, NAME, Name } from '../contracts/types.ts'
-import { IdempotencyHeaders, idempotentReplayed } from '../http/idempotency.ts'
-import { nullable } from '../messaging/nullable.ts'
-import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from '../http/page.ts'
-import { notFound } from '../http/problem.ts'
-import { text } from '../http/text.ts'
 import { etagHeader, etagOf, IfMatchHeaders, versionsOf } from './etag.ts'
 import { patchProduct, putProduct } from './put-product.ts'
 import { MAX_UNITS, restock } from './restock.ts'
-import { ProductEntity, ReservationEntity, type Product, type Reservation } from './tables.ts'
+import { ProductEntity, ReservationEntity, type Product, type Reservation } from './entities.ts'
 
 const Units = Type.Integer({ minimum: 0, maximum: MAX_UNITS })
 

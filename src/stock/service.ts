@@ -1,9 +1,9 @@
 import { fileURLToPath } from 'node:url'
+import { defineService } from 'sagabox'
 import { StockNotReservedEvent, StockReleasedEvent, StockReservedEvent } from '../contracts/stock.ts'
-import { defineService } from '../define-service.ts'
 import { stockHandler } from './handler.ts'
 import { stockRoutes } from './routes.ts'
-import { ProductEntity, ReservationEntity, ReservationLineEntity } from './tables.ts'
+import { ProductEntity, ReservationEntity, ReservationLineEntity } from './entities.ts'
 
 /** The stock service: owns products and their prices, reserves and releases. */
 export const stockService = defineService('stock', {

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
-import { closeDatabase } from '../fixtures/closed-database.ts'
-import { startPostgres } from '../fixtures/postgres.ts'
+import { closeDatabase } from '../support/closed-database.ts'
+import { startPostgres } from '../support/postgres.ts'
 import type { Fault } from './fault.ts'
 import { whileLocked } from './lock.ts'
 

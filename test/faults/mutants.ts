@@ -30,8 +30,8 @@ export const mutants: Mutant[] = [
   {
     name: 'acknowledges before the commit',
     edits: [
-      { file: 'messaging/lane.js', from: 'const handled = ', to: 'for (const one of batch) endings.end(one).ack()\n const handled = ' },
-      { file: 'messaging/lane.js', from: 'for (const one of batch)\n                if (!one.ended)\n                    endings.end(one).ack();\n            if (handled.length > 0)', to: 'if (handled.length > 0)' }
+      { file: 'packages/sagabox/dist/messaging/endpoint/lane.js', from: 'const handled = ', to: 'for (const one of batch) endings.end(one).ack()\n const handled = ' },
+      { file: 'packages/sagabox/dist/messaging/endpoint/lane.js', from: 'for (const one of batch)\n                if (!one.ended)\n                    endings.end(one).ack();\n            if (handled.length > 0)', to: 'if (handled.length > 0)' }
     ],
     fault: 'killed in the middle of a batch',
     transport: 'rabbitmq',
@@ -40,8 +40,8 @@ export const mutants: Mutant[] = [
   {
     name: 'has no inbox',
     edits: [
-      { file: 'messaging/inbox.js', from: "new Set(row.ids?.split(' '))", to: 'new Set(ids)' },
-      { file: 'messaging/inbox.js', from: 'void write(tx, CLAIM_AS_NEW, [ids, endpoint, messages.map(contentHash)])', to: 'void ids' }
+      { file: 'packages/sagabox/dist/messaging/inbox/inbox.js', from: "new Set(row.ids?.split(' '))", to: 'new Set(ids)' },
+      { file: 'packages/sagabox/dist/messaging/inbox/inbox.js', from: 'void write(tx, CLAIM_AS_NEW, [ids, endpoint, messages.map(contentHash)])', to: 'void ids' }
     ],
     fault: 'every message three times, to two copies',
     transport: 'rabbitmq',
@@ -49,7 +49,7 @@ export const mutants: Mutant[] = [
   },
   {
     name: 'publishes without mandatory',
-    edits: [{ file: 'messaging/rabbitmq-publisher.js', from: 'mandatory ? 1 : 0', to: '0' }],
+    edits: [{ file: 'packages/sagabox/dist/messaging/rabbitmq/publisher.js', from: 'mandatory ? 1 : 0', to: '0' }],
     fault: 'a queue that gets nothing for 1 s',
     transport: 'rabbitmq',
     caughtBy: LOST
@@ -57,8 +57,8 @@ export const mutants: Mutant[] = [
   {
     name: 'deletes before the confirm',
     edits: [
-      { file: 'messaging/outbox-sender.js', from: 'return this.#options.transport.publish(', to: 'this.#settled.push(id); this.#forgetSoon(); return this.#options.transport.publish(' },
-      { file: 'messaging/outbox-sender.js', from: "if (outcome === 'accepted') {\n                this.#settled.push(id);", to: "if (outcome === 'accepted') {" }
+      { file: 'packages/sagabox/dist/messaging/outbox/sender.js', from: 'return this.#options.transport.publish(', to: 'this.#settled.push(id); this.#forgetSoon(); return this.#options.transport.publish(' },
+      { file: 'packages/sagabox/dist/messaging/outbox/sender.js', from: "if (outcome === 'accepted') {\n                this.#settled.push(id);", to: "if (outcome === 'accepted') {" }
     ],
     fault: 'killed in the middle of a batch',
     transport: 'memory',
@@ -67,11 +67,11 @@ export const mutants: Mutant[] = [
   {
     name: 'reads stock, then writes it',
     edits: [
-      { file: 'stock/products.js', from: 'order by version desc limit 1 for update)', to: 'order by version desc limit 1)' },
-      { file: 'stock/products.js', from: 'on_hand = on_hand + moved.quantity,', to: 'on_hand = moved.on_hand,' },
-      { file: 'stock/products.js', from: 'from unnest($1::tid[], $2::bigint[]) as moved (place, quantity)', to: 'from unnest($1::text[], $2::bigint[], $3::bigint[]) as moved (product_id, quantity, on_hand)' },
-      { file: 'stock/products.js', from: 'where products.ctid = moved.place and products.on_hand + moved.quantity >= 0', to: 'where products.product_id = moved.product_id' },
-      { file: 'stock/products.js', from: '[[...moves.keys()].map((productId) => shelves.get(productId).place), [...moves.values()]]', to: '[[...moves.keys()], [...moves.values()], [...moves.keys()].map((productId) => shelves.get(productId).onHand)]' }
+      { file: 'dist/stock/products.js', from: 'order by version desc limit 1 for update)', to: 'order by version desc limit 1)' },
+      { file: 'dist/stock/products.js', from: 'on_hand = on_hand + moved.quantity,', to: 'on_hand = moved.on_hand,' },
+      { file: 'dist/stock/products.js', from: 'from unnest($1::tid[], $2::bigint[]) as moved (place, quantity)', to: 'from unnest($1::text[], $2::bigint[], $3::bigint[]) as moved (product_id, quantity, on_hand)' },
+      { file: 'dist/stock/products.js', from: 'where products.ctid = moved.place and products.on_hand + moved.quantity >= 0', to: 'where products.product_id = moved.product_id' },
+      { file: 'dist/stock/products.js', from: '[[...moves.keys()].map((productId) => shelves.get(productId).place), [...moves.values()]]', to: '[[...moves.keys()], [...moves.values()], [...moves.keys()].map((productId) => shelves.get(productId).onHand)]' }
     ],
     fault: 'few products, many buyers, two copies',
     transport: 'rabbitmq',
@@ -80,7 +80,7 @@ export const mutants: Mutant[] = [
   {
     name: 'gives a message a new id whenever it is published',
     edits: [
-      { file: 'messaging/outbox-sender.js', from: 'payload: body ?? payload,', to: "payload: String(body ?? payload).replace(/\"messageId\":\"[^\"]+\"/, '\"messageId\":\"' + crypto.randomUUID() + '\"')," }
+      { file: 'packages/sagabox/dist/messaging/outbox/sender.js', from: 'payload: body ?? payload,', to: "payload: String(body ?? payload).replace(/\"messageId\":\"[^\"]+\"/, '\"messageId\":\"' + crypto.randomUUID() + '\"')," }
     ],
     fault: 'killed after a confirm, before the delete',
     transport: 'rabbitmq',
@@ -88,14 +88,14 @@ export const mutants: Mutant[] = [
   },
   {
     name: 'locks products in any order',
-    edits: [{ file: 'stock/products.js', from: '[...new Set(productIds)].toSorted()', to: '[...new Set(productIds)]' }],
+    edits: [{ file: 'dist/stock/products.js', from: '[...new Set(productIds)].toSorted()', to: '[...new Set(productIds)]' }],
     fault: 'few products, many buyers, two copies',
     transport: 'rabbitmq',
     caughtBy: ['no deadlocks']
   },
   {
     name: 'reads its outbox from the last id on',
-    edits: [{ file: 'messaging/relay.js', from: "all ? '0' : this.#lowest, most", to: 'this.#lowest, most' }],
+    edits: [{ file: 'packages/sagabox/dist/messaging/outbox/relay.js', from: "all ? '0' : this.#lowest, most", to: 'this.#lowest, most' }],
     fault: 'a smaller id that commits later',
     transport: 'rabbitmq',
     caughtBy: ['outboxes empty'],
@@ -103,7 +103,7 @@ export const mutants: Mutant[] = [
   },
   {
     name: 'leaves no tombstone for a reservation',
-    edits: [{ file: 'stock/release.js', from: 'run(tx, INSERT_TOMBSTONES, [orderIds]), ', to: 'undefined, ' }],
+    edits: [{ file: 'dist/stock/release.js', from: 'run(tx, INSERT_TOMBSTONES, [orderIds]), ', to: 'undefined, ' }],
     fault: 'a release that overtakes its order',
     transport: 'memory',
     caughtBy: ['what was released first is never reserved']
@@ -111,8 +111,8 @@ export const mutants: Mutant[] = [
   {
     name: 'ignores what comes after the deadline',
     edits: [
-      { file: 'order/machine.js', from: "StockReservedEvent: { target: 'releasingStock', actions: 'expectMoney' }", to: "StockReservedEvent: ignore('late')" },
-      { file: 'order/machine.js', from: "PaymentCompletedEvent: { target: 'refunding', actions: 'expectMoney' }", to: "PaymentCompletedEvent: ignore('late')" }
+      { file: 'dist/saga/machine.js', from: "StockReservedEvent: { target: 'releasingStock', actions: 'expectMoney' }", to: "StockReservedEvent: ignore('late')" },
+      { file: 'dist/saga/machine.js', from: "PaymentCompletedEvent: { target: 'refunding', actions: 'expectMoney' }", to: "PaymentCompletedEvent: ignore('late')" }
     ],
     fault: 'events that come after the deadline',
     transport: 'memory',
@@ -120,35 +120,35 @@ export const mutants: Mutant[] = [
   },
   {
     name: 'acknowledges what it gives back as it stops',
-    edits: [{ file: 'messaging/lane.js', from: 'for (const { delivery } of await this.#main.stop())\n            delivery.requeue();', to: 'for (const { delivery } of await this.#main.stop())\n            delivery.ack();' }],
+    edits: [{ file: 'packages/sagabox/dist/messaging/endpoint/lane.js', from: 'for (const { delivery } of await this.#main.stop())\n            delivery.requeue();', to: 'for (const { delivery } of await this.#main.stop())\n            delivery.ack();' }],
     fault: 'asked to stop while messages wait behind a batch',
     transport: 'rabbitmq',
     caughtBy: LOST
   },
   {
     name: 'throws away what it cannot read',
-    edits: [{ file: 'messaging/endpoint.js', from: 'return this.#endings.buryUnread(delivery, error);', to: 'return delivery.ack();' }],
+    edits: [{ file: 'packages/sagabox/dist/messaging/endpoint/endpoint.js', from: 'return this.#endings.buryUnread(delivery, error);', to: 'return delivery.ack();' }],
     fault: 'killed in the middle of a batch',
     transport: 'memory',
     caughtBy: ['dead letters: the poison, each once']
   },
   {
     name: 'answers before the commit',
-    edits: [{ file: 'order/place-orders.js', from: 'run(tx, NOW, [])]);', to: 'run(tx, NOW, [])]); for (const waiting of batch) if (!used.has(waiting)) waiting.resolve({ orderId: waiting.orderId, replayed: false });' }],
+    edits: [{ file: 'dist/order/place-orders.js', from: 'run(tx, NOW, [])]);', to: 'run(tx, NOW, [])]); for (const waiting of batch) if (!used.has(waiting)) waiting.resolve({ orderId: waiting.orderId, replayed: false });' }],
     fault: 'killed before the commit of POST /orders',
     transport: 'memory',
     caughtBy: ['what was answered is kept']
   },
   {
     name: 'forgets idempotency keys',
-    edits: [{ file: 'order/place-orders.js', from: 'if (claimants.size === 0)', to: 'if (true)' }],
+    edits: [{ file: 'dist/order/place-orders.js', from: 'if (claimants.size === 0)', to: 'if (true)' }],
     fault: 'killed after the commit of POST /orders, before its answer',
     transport: 'memory',
     caughtBy: ['one order a key']
   },
   {
     name: 'asks the gateway under another key each time',
-    edits: [{ file: 'payment/stripe-gateway.js', from: '{ idempotencyKey: key }', to: '{ idempotencyKey: crypto.randomUUID() }' }],
+    edits: [{ file: 'dist/payment/stripe/gateway.js', from: '{ idempotencyKey: key }', to: '{ idempotencyKey: crypto.randomUUID() }' }],
     fault: 'every message twice in one batch',
     transport: 'memory',
     caughtBy: ['the gateway took money once, for what was sold'],
@@ -157,7 +157,7 @@ export const mutants: Mutant[] = [
   },
   {
     name: 'sells for any amount',
-    edits: [{ file: 'order/machine.js', from: "event.type === 'PaymentCompletedEvent' && event.amount === total && event.currency === currency", to: "event.type === 'PaymentCompletedEvent'" }],
+    edits: [{ file: 'dist/saga/machine.js', from: "event.type === 'PaymentCompletedEvent' && event.amount === total && event.currency === currency", to: "event.type === 'PaymentCompletedEvent'" }],
     fault: 'payments of forged amounts',
     transport: 'memory',
     caughtBy: ['nothing is sold by a forged payment']
@@ -166,7 +166,7 @@ export const mutants: Mutant[] = [
     name: 'takes a refused refund for a refund',
     edits: [
       {
-        file: 'payment/cashier.js',
+        file: 'dist/payment/cashier.js',
         from: "return { status: 'RefundRefused', failureReason: reasonOf(answer.reason), lastError: answer.detail, messages: [] }",
         to: "return { status: 'Refunded', refunded: amount, messages: [message(PaymentRefundedEvent, { orderId, amount }, cause)] }"
       }
@@ -177,7 +177,7 @@ export const mutants: Mutant[] = [
   },
   {
     name: 'takes an outage for a message’s fault',
-    edits: [{ file: 'messaging/retry.js', from: 'if (!(error instanceof DatabaseAway) || ', to: 'if (true || ' }],
+    edits: [{ file: 'packages/sagabox/dist/messaging/inbox/retry.js', from: 'if (!(error instanceof DatabaseAway) || ', to: 'if (true || ' }],
     fault: 'logins refused for 8 s',
     transport: 'rabbitmq',
     caughtBy: ['dead letters: the poison, each once'],
@@ -185,7 +185,7 @@ export const mutants: Mutant[] = [
   },
   {
     name: 'waits for a lock with all that stand behind',
-    edits: [{ file: 'messaging/batch-judge.js', from: "timedOut();\n            return 'split';", to: 'timedOut();\n            return { retryAfterMs: 500 };' }],
+    edits: [{ file: 'packages/sagabox/dist/messaging/endpoint/batch-judge.js', from: "timedOut();\n            return 'split';", to: 'timedOut();\n            return { retryAfterMs: 500 };' }],
     fault: 'somebody locks a product for 20 s',
     transport: 'memory',
     caughtBy: ['orders for other products go on'],
@@ -193,7 +193,7 @@ export const mutants: Mutant[] = [
   },
   {
     name: 'takes a refusal for a confirm',
-    edits: [{ file: 'messaging/rabbitmq-transport.js', from: "resolve('refused')", to: "resolve('accepted')" }],
+    edits: [{ file: 'packages/sagabox/dist/messaging/rabbitmq/transport.js', from: "resolve('refused')", to: "resolve('accepted')" }],
     fault: 'one queue is full, and its consumer down',
     transport: 'rabbitmq',
     caughtBy: LOST,
@@ -201,7 +201,7 @@ export const mutants: Mutant[] = [
   },
   {
     name: 'waits for ever for a letter whose message is gone',
-    edits: [{ file: 'messaging/dead-letter-list.js', from: "interval '${LOST_AFTER_MINUTES} minutes')`", to: "interval '1000000 minutes')`" }],
+    edits: [{ file: 'packages/sagabox/dist/messaging/dead-letters/list.js', from: "interval '${LOST_AFTER_MINUTES} minutes')`", to: "interval '1000000 minutes')`" }],
     fault: 'a letter whose message is gone',
     transport: 'memory',
     caughtBy: ['a letter that was lost can be sent back'],
@@ -211,7 +211,7 @@ export const mutants: Mutant[] = [
     name: 'takes back sessions that are unfit',
     edits: [
       {
-        file: 'messaging/session-pool.js',
+        file: 'packages/sagabox/dist/messaging/postgres/session-pool.js',
         from: 'if (client.unfit !== undefined)',
         to: 'if (false)'
       }
@@ -225,7 +225,7 @@ export const mutants: Mutant[] = [
     name: 'sends before all who take it have been seen',
     edits: [
       {
-        file: 'messaging/rabbitmq-transport.js',
+        file: 'packages/sagabox/dist/messaging/rabbitmq/transport.js',
         from: 'if (this.#publisher && this.awaited.before(parcel.destination).length > 0)',
         to: 'if (false)'
       }
@@ -238,7 +238,7 @@ export const mutants: Mutant[] = [
     name: 'takes another message under a known id for a copy',
     edits: [
       {
-        file: 'messaging/inbox.js',
+        file: 'packages/sagabox/dist/messaging/inbox/inbox.js',
         from: 'if (content !== null && content !== found)',
         to: 'if (false)'
       }

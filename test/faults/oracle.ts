@@ -2,7 +2,7 @@
 // with what it judges.
 import pg from 'pg'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { QueueState } from '../fixtures/rabbitmq.ts'
+import type { QueueState } from '../support/rabbitmq.ts'
 import type { Answer, Api } from '../support/api.ts'
 import { ledgerFaults, type LedgerEntry } from '../support/stripe-stand-in.ts'
 import { Patience } from '../support/patience.ts'

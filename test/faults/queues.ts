@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
-import { rabbitmqForTests } from '../fixtures/rabbitmq.ts'
+import { rabbitmqForTests } from '../support/rabbitmq.ts'
 import type { Fault } from './fault.ts'
 
 const ORPHANS = 500

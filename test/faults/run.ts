@@ -3,8 +3,8 @@
 //   --only killed,broker   faults and mutants whose names hold one of these
 //   --seed 7               the same random choices again
 import { parseArgs } from 'node:util'
-import { startPostgres } from '../fixtures/postgres.ts'
-import { startRabbitMQ } from '../fixtures/rabbitmq.ts'
+import { startPostgres } from '../support/postgres.ts'
+import { startRabbitMQ } from '../support/rabbitmq.ts'
 import type { Scope } from '../support/program.ts'
 import { Bank } from './bank.ts'
 import { play, randomBy } from './fault.ts'

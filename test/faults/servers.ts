@@ -1,6 +1,6 @@
 import { shopTopology } from '../../src/shop.ts'
-import { startPostgres, type PrivatePostgres } from '../fixtures/postgres.ts'
-import { startRabbitMQ, type PrivateBroker } from '../fixtures/rabbitmq.ts'
+import { startPostgres, type PrivatePostgres } from '../support/postgres.ts'
+import { startRabbitMQ, type PrivateBroker } from '../support/rabbitmq.ts'
 import type { Fault } from './fault.ts'
 
 /** Servers die, and come back. */

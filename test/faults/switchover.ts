@@ -1,5 +1,5 @@
 import pg from 'pg'
-import { startPair, type Pair } from '../fixtures/standby.ts'
+import { startPair, type Pair } from '../support/standby.ts'
 import { until } from '../support/until.ts'
 import type { Fault } from './fault.ts'
 

@@ -1,4 +1,4 @@
-import type { Parcel } from '../../src/messaging/transport.ts'
+import type { Parcel } from '../../packages/sagabox/src/messaging/transport/transport.ts'
 import type { Route } from './case.ts'
 
 /** The customer of an order tells its place in the case. */

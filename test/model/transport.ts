@@ -1,7 +1,7 @@
-import { MemoryTransport } from '../../src/messaging/memory-transport.ts'
-import type { Topology } from '../../src/messaging/topology.ts'
-import type { Delivery, Parcel, PublishOutcome, Subscription } from '../../src/messaging/transport.ts'
-import { WatchedTransport } from '../../src/testing/watched-transport.ts'
+import { MemoryTransport } from '../../packages/sagabox/src/messaging/transport/memory.ts'
+import type { Topology } from '../../packages/sagabox/src/messaging/transport/topology.ts'
+import type { Delivery, Parcel, PublishOutcome, Subscription } from '../../packages/sagabox/src/messaging/transport/transport.ts'
+import { WatchedTransport } from '../../packages/sagabox/src/testing/watched-transport.ts'
 import type { Traffic } from './traffic.ts'
 
 interface Held {

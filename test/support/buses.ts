@@ -1,10 +1,10 @@
 import type { Test } from 'tap'
-import { MemoryTransport } from '../../src/messaging/memory-transport.ts'
-import { RabbitTransport } from '../../src/messaging/rabbitmq-transport.ts'
-import type { Topology } from '../../src/messaging/topology.ts'
-import type { Transport } from '../../src/messaging/transport.ts'
-import { log } from '../fixtures/harbour.ts'
-import { rabbitmqForTests } from '../fixtures/rabbitmq.ts'
+import { MemoryTransport } from '../../packages/sagabox/src/messaging/transport/memory.ts'
+import { RabbitTransport } from '../../packages/sagabox/src/messaging/rabbitmq/transport.ts'
+import type { Topology } from '../../packages/sagabox/src/messaging/transport/topology.ts'
+import type { Transport } from '../../packages/sagabox/src/messaging/transport/transport.ts'
+import { log } from './harbour.ts'
+import { rabbitmqForTests } from './rabbitmq.ts'
 
 /** A transport with a world of its own, for one subtest. */
 export interface Bus {

@@ -1,5 +1,5 @@
-import type { Delivery, Subscription } from '../../src/messaging/transport.ts'
-import { WatchedTransport } from '../../src/testing/watched-transport.ts'
+import type { Delivery, Subscription } from '../../packages/sagabox/src/messaging/transport/transport.ts'
+import { WatchedTransport } from '../../packages/sagabox/src/testing/watched-transport.ts'
 
 interface Hold {
   endpoint: string

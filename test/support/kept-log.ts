@@ -1,4 +1,4 @@
-import type { Log } from '../../src/messaging/log.ts'
+import type { Log } from '../../packages/sagabox/src/messaging/async/log.ts'
 
 export interface Line {
   level: 'debug' | 'info' | 'warn' | 'error'

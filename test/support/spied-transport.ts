@@ -1,4 +1,4 @@
-import type { Delivery, Transport } from '../../src/messaging/transport.ts'
+import type { Delivery, Transport } from '../../packages/sagabox/src/messaging/transport/transport.ts'
 
 export interface Spy {
   deliver?(endpoint: string, delivery: Delivery): void

@@ -1,4 +1,4 @@
-import type { Transport } from '../../src/messaging/transport.ts'
+import type { Transport } from '../../packages/sagabox/src/messaging/transport/transport.ts'
 import { spied } from './spied-transport.ts'
 
 /** The same transport, but the first so many messages of an endpoint are handed out in one turn: they are one batch. */

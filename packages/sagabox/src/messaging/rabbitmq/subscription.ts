@@ -1,0 +1,137 @@
+import type { Channel, Connection, Message as AmqpMessage } from 'amqplib/callback_api.js'
+import { numberIn } from '../transport/headers.ts'
+import type { Log } from '../async/log.ts'
+import { Acknowledgements } from './acknowledgements.ts'
+import { CLOSE_TIMEOUT_MS, closeConnection, keepAlive, openChannel, SETUP_TIMEOUT_MS, Unreachable } from './connection.ts'
+import type { Delivery, Headers, Subscription } from '../transport/transport.ts'
+import { answerWithin, within } from '../async/timeout.ts'
+
+/** AMQP's limit for a property or the name of a header. */
+const SHORT_TEXT_BYTES = 255
+
+export interface RabbitSubscriptionOptions {
+  endpoint: string
+  receive(delivery: Delivery): void
+  /** Messages handed out and not yet acknowledged. */
+  most: number
+  connect(): Promise<Connection>
+  log: Log
+}
+
+/** Consumes one queue on a connection of its own, and again after every interruption. */
+export class RabbitSubscription implements Subscription {
+  readonly #options: RabbitSubscriptionOptions
+  readonly #cancelled = new AbortController()
+  #problem: string | undefined
+  #running: Promise<void> | undefined
+
+  constructor(options: RabbitSubscriptionOptions) {
+    this.#options = options
+    this.#problem = `not consuming ${options.endpoint} yet`
+  }
+
+  start(): void {
+    const { endpoint, log } = this.#options
+    this.#running ??= keepAlive(() => this.#session(), this.#cancelled.signal, (error) => {
+      this.#problem = `not consuming ${endpoint}: ${error.message}`
+      if (!(error instanceof Unreachable)) log.warn({ endpoint, reason: error.message }, 'Consuming was interrupted; trying again')
+    })
+  }
+
+  problem(): string | undefined {
+    return this.#problem
+  }
+
+  /** Stops the deliveries at once, then waits (bounded) until those handed out are settled. */
+  async cancel(): Promise<void> {
+    this.#cancelled.abort()
+    await within(3 * CLOSE_TIMEOUT_MS, this.#running)
+  }
+
+  /** One life of the consumer. */
+  async #session(): Promise<void> {
+    const connection = await this.#options.connect()
+    try {
+      const { channel, closed } = await openChannel(connection, 'consume')
+      const lost = await this.#consume(channel, closed)
+      if (!this.#cancelled.signal.aborted) throw lost ?? new Error('the channel closed')
+    } finally {
+      await closeConnection(connection)
+    }
+  }
+
+  async #consume(channel: Channel, closed: Promise<Error | undefined>): Promise<Error | undefined> {
+    const { endpoint, most, log } = this.#options
+    const acks = new Acknowledgements(channel)
+    const ended = closed.then((error) => {
+      acks.close()
+      return error
+    })
+    let endedByBroker!: (error: Error) => void
+    const consumerGone = new Promise<Error>((resolve) => (endedByBroker = resolve))
+    const consuming = new Promise<string>((resolve, reject) => {
+      void ended.then((error) => reject(error ?? new Error('the channel closed')))
+      // Prefetch a consumer, never a channel: global prefetch closes the connection on a quorum queue.
+      channel.prefetch(most, false)
+      channel.consume(
+        endpoint,
+        (message) => {
+          if (message) this.#take(acks, message)
+          else endedByBroker(new Error(`the broker ended the consumer of ${endpoint}: its queue is gone`))
+        },
+        {},
+        (error: Error | null, { consumerTag } = { consumerTag: '' }) => (error ? reject(error) : resolve(consumerTag))
+      )
+    })
+    const consumerTag = await answerWithin(SETUP_TIMEOUT_MS, `RabbitMQ did not begin to deliver ${endpoint}`, consuming)
+    this.#problem = undefined
+    log.info({ endpoint }, 'Consuming from RabbitMQ')
+    const stopped = new Promise<undefined>((resolve) => {
+      if (this.#cancelled.signal.aborted) resolve(undefined)
+      this.#cancelled.signal.addEventListener('abort', () => {
+        // At once: whoever cancels may give back in the same turn.
+        acks.end()
+        resolve(undefined)
+      }, { once: true })
+    })
+    const lost = await Promise.race([ended, consumerGone, stopped])
+    if (this.#cancelled.signal.aborted && acks.open) {
+      channel.cancel(consumerTag)
+      await within(2 * CLOSE_TIMEOUT_MS, Promise.race([ended, acks.settled()]))
+      // Closing the connection right away would overtake the last acknowledgements.
+      const isOpen = acks.open
+      // A channel that is being closed throws at whoever acknowledges.
+      acks.close()
+      if (isOpen) await within(CLOSE_TIMEOUT_MS, new Promise<void>((resolve) => channel.close(() => resolve())))
+    }
+    acks.close()
+    return lost
+  }
+
+  #take(acks: Acknowledgements, message: AmqpMessage): void {
+    const contentType = shortText(message.properties.contentType)
+    const messageId = shortText(message.properties.messageId)
+    const headers = (message.properties.headers ?? {}) as Headers
+    const tag = message.fields.deliveryTag
+    acks.handedOut(tag)
+    this.#options.receive({
+      payload: message.content,
+      contentType,
+      messageId,
+      headers,
+      // Quorum queues count; the flag is there on any queue.
+      redeliveries: Math.max(numberIn(headers, 'x-delivery-count') ?? 0, message.fields.redelivered ? 1 : 0),
+      ack: () => acks.ack(tag),
+      requeue: () => acks.requeue(tag)
+    })
+  }
+}
+
+/**
+ * Bytes that are no UTF-8 arrive as U+FFFD, which takes three to write: too many of them, and nothing that carries the text on, a dead letter
+ * among it, could be sent.
+ */
+function shortText(text: unknown): string | undefined {
+  if (typeof text !== 'string') return undefined
+  return text.length <= SHORT_TEXT_BYTES / 3 || Buffer.byteLength(text) <= SHORT_TEXT_BYTES ? text : text.slice(0, SHORT_TEXT_BYTES / 3)
+}

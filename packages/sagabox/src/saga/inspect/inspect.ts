@@ -1,0 +1,227 @@
+import { setImmediate as breathe } from 'node:timers/promises'
+import type { DataSource } from 'typeorm'
+import type { SagaDefinition } from '../define.ts'
+import { describe } from './diagram.ts'
+import { acceptedEvents, endsOf, eventName, timedStatesOf } from '../machine/states.ts'
+import { recordings, type ExportFilter } from '../store/export.ts'
+import { COLUMNS, countByState, listNewest, listStuck, listWaiting, type ListFilter, type SagaCounts, type StoredSaga } from '../store/list.ts'
+import { Replayed, type Replay } from './replay.ts'
+import { restore, statusOf } from '../machine/state.ts'
+import { awaitedCommands } from '../machine/step.ts'
+import type { HistoryRow, LastError } from '../store/rows.ts'
+import { allVersions, machineOf, ofVersion } from '../run/versions.ts'
+
+/** What an instance needs to get on. */
+export interface WaitingFor {
+  /** Messages that would move it. */
+  events: string[]
+  /** Commands whose answers these are; a retry sends them again. */
+  commands: string[]
+  /** Since when it has been in its state. */
+  since: string
+  /** How often the commands were sent since then. */
+  attempts: number
+  lastError: LastError | null
+}
+
+type StoredHistory = HistoryRow & { recorded_at: Date }
+
+/** Steps of a history that are read at most for one answer. */
+export const MOST_STEPS = 1000
+
+/** Bytes of steps, as stored, that replay holds at once, beside one step of any size. */
+const PAGE_BYTES = 4_000_000
+const PAGE_STEPS = 500
+/** Longest that a replay computes without letting others go on, ms. */
+const TURN_MS = 50
+
+const STEPS = `
+  select sequence, event, message_id, from_state, to_state, sent, note, machine_version, recorded_at from saga_history
+  where saga = $1 and saga_id = $2 and ($3::integer is null or sequence < $3) order by sequence desc limit $4`
+
+const WAITED = `
+  with entered as (
+    select sequence, recorded_at from saga_history
+    where saga = $1 and saga_id = $2 and from_state is distinct from to_state order by sequence desc limit 1)
+  select recorded_at as since, (
+    select count(*)::integer from saga_history step
+    where step.saga = $1 and step.saga_id = $2 and step.sequence >= entered.sequence
+      and exists (select from jsonb_array_elements(sent) as message where message ->> 'type' = any($3::text[]))) as attempts
+  from entered`
+
+const PAGE = `
+  select * from (
+    select page.*, sum(pg_column_size(body) + pg_column_size(sent)) over (order by sequence) as bytes,
+      row_number() over (order by sequence) as place
+    from (
+      select * from saga_history where saga = $1 and saga_id = $2 and sequence > $3 and sequence <= $4
+      order by sequence limit ${PAGE_STEPS}) as page) as sized
+  where bytes <= ${PAGE_BYTES} or place = 1 order by sequence`
+
+/** Since when an instance has been in its state, and how often it has sent what it waits for since then. */
+interface Waited {
+  since: Date
+  attempts: number
+}
+
+interface Read {
+  row: StoredSaga
+  history: StoredHistory[]
+  waited: Waited | undefined
+}
+
+/** Reads a saga's instances for people: never locks, never changes anything. */
+export class SagaInspector {
+  readonly #dataSource: DataSource
+  readonly definition: SagaDefinition
+  /** States in which an instance may be without a timer, of any version. */
+  readonly #untimed: string[]
+
+  constructor(dataSource: DataSource, definition: SagaDefinition) {
+    this.#dataSource = dataSource
+    this.definition = definition
+    this.#untimed = allVersions(definition).flatMap((version) => {
+      const timed = timedStatesOf(version)
+      return describe(version).states.filter((state) => !timed.includes(state))
+    })
+  }
+
+  /**
+   * One instance with the last `limit` steps that it went through, or the last before one; undefined when there is none.
+   */
+  async get(
+    sagaId: string,
+    { before, limit = MOST_STEPS }: { before?: number; limit?: number } = {}
+  ) {
+    const found = await this.#read(sagaId, before, limit)
+    if (!found) return undefined
+    const { row, history, waited } = found
+    return {
+      ...summary(row),
+      context: row.context,
+      accepts: this.#accepts(row),
+      timers: row.timers.map(({ id, event, dueAt }) => ({ id, event: eventName(event), dueAt })),
+      waitingFor: this.#waitingFor(row, waited),
+      deferred: (row.deferred ?? []).map(({ event, messageId, at = null }) => ({
+        event: event.type,
+        messageId,
+        since: at
+      })),
+      historyBefore: (history[0]?.sequence ?? 1) > 1 ? history[0]!.sequence : null,
+      history: history.map((step) => ({
+        sequence: step.sequence,
+        event: eventName(step.event),
+        messageId: step.message_id,
+        from: step.from_state,
+        to: step.to_state,
+        sent: step.sent,
+        note: step.note,
+        machineVersion: step.machine_version,
+        at: step.recorded_at.toISOString()
+      }))
+    }
+  }
+
+  /** Newest first. @returns `readOn` see listNewest */
+  async list(filter: ListFilter) {
+    const { name } = this.definition
+    if (filter.state !== undefined && this.#alwaysWaits(filter.state)) return { items: (await listWaiting(this.#dataSource, name, filter)).map(summary) }
+    const { rows, readOn } = await listNewest(this.#dataSource, name, filter)
+    return { items: rows.map(summary), readOn }
+  }
+
+  /** See listStuck. */
+  async listStuck(filter: Parameters<typeof listStuck>[2]) {
+    return (await listStuck(this.#dataSource, this.definition.name, filter)).map(summary)
+  }
+
+  /** See countByState. */
+  count(): Promise<SagaCounts> {
+    return countByState(this.#dataSource, this.definition.name)
+  }
+
+  /** Folds the recorded events through today's machine; undefined when there is no such instance. */
+  async replay(sagaId: string): Promise<Replay | undefined> {
+    const row = await this.#row(this.#dataSource, sagaId)
+    if (!row) return undefined
+    const replayed = new Replayed(this.definition)
+    let turn = performance.now()
+    // Histories only grow: as far as the row tells, they do not change while they are read.
+    for (let last = 0; ;) {
+      const page: HistoryRow[] = await this.#dataSource.query(PAGE, [
+        this.definition.name,
+        sagaId,
+        last,
+        row.version
+      ])
+      if (page.length === 0) return replayed.comparedWith(row)
+      for (const step of page) {
+        replayed.add(step)
+        last = step.sequence
+        if (performance.now() - turn > TURN_MS) {
+          await breathe()
+          turn = performance.now()
+        }
+      }
+    }
+  }
+
+  /** See recordings. */
+  export(filter: ExportFilter): AsyncGenerator<string> {
+    return recordings(this.#dataSource, this.definition.name, filter)
+  }
+
+  /** Whether every instance in the state, or in a state inside it, has a timer. */
+  #alwaysWaits(state: string): boolean {
+    return !this.#untimed.some((leaf) => leaf === state || leaf.startsWith(`${state}.`))
+  }
+
+  #waitingFor(row: StoredSaga, waited: Waited | undefined): WaitingFor | null {
+    if (endsOf(ofVersion(this.definition, row.machine_version) ?? this.definition).includes(row.state)) return null
+    const handled = new Set(this.definition.handles.map(({ name }) => name))
+    const events = this.#accepts(row).filter((event) => handled.has(event))
+    const commands = this.#commandsOf(row)
+    const { since = row.updated_at, attempts = 0 } = waited ?? {}
+    return { events, commands, since: since.toISOString(), attempts, lastError: row.last_error }
+  }
+
+  /** What its own version takes: it is migrated, if at all, only when something moves it. */
+  #accepts({ state, machine_version: version }: StoredSaga): string[] {
+    const definition = ofVersion(this.definition, version)
+    return definition ? acceptedEvents(definition, state) : []
+  }
+
+  #commandsOf({ value, context, machine_version: version }: StoredSaga): string[] {
+    const machine = machineOf(this.definition, version)
+    try {
+      return machine ? awaitedCommands(restore(machine, value, context)).map(({ contract }) => contract.name) : []
+    } catch {
+      // The machine has no such state; `lastError` says so once a timer was due.
+      return []
+    }
+  }
+
+  /** Instance and history as of one moment. */
+  #read(sagaId: string, before: number | undefined, limit: number): Promise<Read | undefined> {
+    return this.#dataSource.transaction('REPEATABLE READ', async (tx) => {
+      const row = await this.#row(tx, sagaId)
+      if (!row) return undefined
+      const key = [this.definition.name, sagaId]
+      const history: StoredHistory[] = await tx.query(STEPS, [...key, before ?? null, limit])
+      const [waited]: Waited[] = await tx.query(WAITED, [...key, this.#commandsOf(row)])
+      return { row, history: history.toReversed(), waited }
+    })
+  }
+
+  async #row(source: Pick<DataSource, 'query'>, sagaId: string): Promise<StoredSaga | undefined> {
+    const rows: StoredSaga[] = await source.query(
+      `select ${COLUMNS} from saga where saga = $1 and saga_id = $2`,
+      [this.definition.name, sagaId]
+    )
+    return rows[0]
+  }
+}
+
+function summary({ saga_id: sagaId, state, version, machine_version: machineVersion, created_at: createdAt, updated_at: updatedAt, stuck_since: stuckSince }: StoredSaga) {
+  return { sagaId, status: statusOf(state), state, version, machineVersion, createdAt: createdAt.toISOString(), updatedAt: updatedAt.toISOString(), stuckSince: stuckSince?.toISOString() ?? null }
+}

@@ -1,0 +1,111 @@
+import type { FastifyPluginAsync } from 'fastify'
+import type { EntitySchema } from 'typeorm'
+import type { Handler } from '../messaging/endpoint/handler.ts'
+import type { Contract } from '../messaging/message/message.ts'
+import { topologyOf, type Topology } from '../messaging/transport/topology.ts'
+import type { Worker } from '../messaging/async/worker.ts'
+import type { SagaDefinition } from '../saga/define.ts'
+import { faultsOf } from '../saga/run/faults.ts'
+import { sendsOf } from '../saga/machine/sends.ts'
+import type { ServiceContext } from './context.ts'
+
+/** What a service is made of when it runs. */
+export interface ServiceParts {
+  /** For the contracts that the definition `handles`. */
+  readonly handlers?: readonly Handler[]
+  /** Fastify plugins; all services of a process share one port. */
+  readonly routes?: readonly FastifyPluginAsync[]
+  /** Loops beside the endpoint, started when the database is ready. */
+  readonly workers?: readonly Worker[]
+  /** Where requests wait for their transaction: stopped first. */
+  readonly intake?: { stop(): Promise<void> }
+}
+
+export interface ServiceOptions extends ServiceParts {
+  /** Each gets handlers, timers and routes of its own. */
+  readonly sagas?: readonly SagaDefinition[]
+  /** What the handlers that `build` makes will take. */
+  readonly handles?: readonly Contract[]
+  /** What handlers, routes and workers send; what sagas send is read from their machines. */
+  readonly sends?: readonly Contract[]
+  /** Folders of SQL files, run in the order of their names after the library's own. */
+  readonly migrations?: readonly string[]
+  readonly entities?: readonly EntitySchema[]
+  /** Makes the parts that need the service's connections; called once, before the database is there. */
+  build?(context: ServiceContext): ServiceParts
+}
+
+/** A service as data: who runs it decides where. */
+export interface ServiceDefinition {
+  readonly name: string
+  readonly consumes: readonly Contract[]
+  readonly sends: readonly Contract[]
+  readonly sagas: readonly SagaDefinition[]
+  readonly migrations: readonly string[]
+  readonly entities: readonly EntitySchema[]
+  /** @throws InvalidService when the handlers are not those that were declared */
+  build(context: ServiceContext): Required<Omit<ServiceParts, 'intake'>> & Pick<ServiceParts, 'intake'>
+}
+
+/** A service that cannot be run as it was written. */
+export class InvalidService extends Error {
+  override readonly name = 'InvalidService'
+}
+
+const NAME = /^[a-z][a-z0-9-]{0,40}$/
+
+/**
+ * Declares a service: an endpoint and its queue, a schema in the database, an outbox with its relay.
+ * What it consumes and sends is read from its handlers and sagas.
+ * @param name of the endpoint and its queue; the schema is `<name>_service`
+ * @throws InvalidService when the name is none, or two handlers take one contract
+ */
+export function defineService(name: string, options: ServiceOptions): ServiceDefinition {
+  const refuse = (what: string): never => {
+    throw new InvalidService(`Service ${name}: ${what}`)
+  }
+  if (!NAME.test(name)) {
+    refuse('expected a name of lower case letters, digits and hyphens, with a letter first, at most 41')
+  }
+  const { sagas = [], handles = [], sends = [], migrations = [], entities = [] } = options
+  const consumes = [
+    ...(options.handlers ?? []).flatMap(({ contracts }) => contracts),
+    ...handles,
+    ...sagas.flatMap((saga) => [...saga.handles, ...faultsOf(saga)])
+  ]
+  const twice = consumes.find((contract, index) => consumes.indexOf(contract) !== index)
+  if (twice) refuse(`two of its handlers take ${twice.name}; expected one handler a contract`)
+  return {
+    name,
+    consumes,
+    sends: [...new Set([...sends, ...sagas.flatMap(sendsOf)])],
+    sagas,
+    migrations,
+    entities,
+    build(context) {
+      const built = options.build?.(context) ?? {}
+      const taken = (built.handlers ?? []).flatMap(({ contracts }) => contracts)
+      const idle = handles.find((contract) => !taken.includes(contract))
+      if (idle) refuse(`it handles ${idle.name}, and build() returned no handler of it`)
+      const unsaid = taken.find((contract) => !handles.includes(contract))
+      if (unsaid) refuse(`build() returned a handler of ${unsaid.name}; expected it among handles, from which the queue's bindings are made`)
+      const all = <K extends 'handlers' | 'routes' | 'workers'>(part: K) => [...(options[part] ?? []), ...(built[part] ?? [])]
+      return {
+        handlers: all('handlers'),
+        routes: all('routes'),
+        workers: all('workers'),
+        intake: built.intake ?? options.intake
+      }
+    }
+  }
+}
+
+/**
+ * What services exchange with each other and with the rest of their system.
+ * @param own those of this process: their endpoints are declared
+ * @param system all services; the others' endpoints are theirs to declare, with arguments of their own (they may be .NET's)
+ */
+export function systemTopology(own: readonly ServiceDefinition[], system: readonly ServiceDefinition[] = own): Topology {
+  const others = system.filter(({ name }) => own.every((one) => one.name !== name))
+  return topologyOf(own, own.flatMap(({ sends }) => sends), others)
+}

@@ -1,0 +1,220 @@
+import type { FastifyPluginAsync } from 'fastify'
+import { fileURLToPath } from 'node:url'
+import type { DataSource } from 'typeorm'
+import type { ServiceDefinition } from './define.ts'
+import { deadLetterRoutes } from '../http/dead-letters.ts'
+import { outboxRoutes } from '../http/outbox.ts'
+import { backoff, pause } from '../messaging/async/batcher.ts'
+import { reasonFor } from '../messaging/transport/awaited-endpoints.ts'
+import { databaseProblem } from '../messaging/postgres/problem.ts'
+import { connectDatabase, createDataSource, type DatabaseOptions, type Patience } from '../messaging/postgres/database.ts'
+import { DeadLetterOffice } from '../messaging/dead-letters/office.ts'
+import { Endpoint } from '../messaging/endpoint/endpoint.ts'
+import { OLD_DELETED_LETTERS } from '../messaging/dead-letters/deleted.ts'
+import { oldInboxRows } from '../messaging/inbox/old.ts'
+import { OldRowsCleaner } from '../messaging/postgres/old-rows.ts'
+import { describing, type Log } from '../messaging/async/log.ts'
+import { Outage } from '../messaging/outbox/outage.ts'
+import { Readiness } from '../messaging/outbox/readiness.ts'
+import { mustBeReachable, Outbox } from '../messaging/outbox/outbox.ts'
+import { OLD_DISCARDED_ROWS } from '../messaging/outbox/discard.ts'
+import { Relay } from '../messaging/outbox/relay.ts'
+import type { Transport } from '../messaging/transport/transport.ts'
+import type { Worker } from '../messaging/async/worker.ts'
+import { faultHandler } from '../saga/run/faults.ts'
+import { SagaHost } from '../saga/run/host.ts'
+import { SagaInspector } from '../saga/inspect/inspect.ts'
+import { sagaRoutes } from '../http/sagas.ts'
+import { TimerLoop } from '../saga/run/timers.ts'
+import { undoOf } from '../saga/run/undo.ts'
+
+/** How a service treats its messages. */
+export interface ServiceSettings {
+  /** When a message that keeps failing comes again, seconds; after the last of them it is a dead letter. */
+  redeliverySeconds: readonly number[]
+  /** How long an inbox remembers what was handled. */
+  inboxDays: number
+}
+
+/**
+ * Connections a service keeps for new orders, handlers and workers; the relay has one of its own.
+ */
+const POOL_SIZE = 10
+/**
+ * Connections for everything else that is asked by HTTP. Few, and soon given up: twenty searches at
+ * once must not take what orders are placed and handled by. Whoever gets none is told so (503).
+ */
+const REQUEST_POOL_SIZE = 4
+const REQUEST_PATIENCE: Patience = { statementMs: 3000, lockMs: 1000, connectionMs: 2000 }
+
+export interface ServiceOptions {
+  definition: ServiceDefinition
+  databaseUrl: string
+  transport: Transport
+  settings: ServiceSettings
+  log: Log
+}
+
+/** One service: schema, outbox and relay, endpoint, workers and routes. */
+export class Service {
+  readonly name: string
+  readonly schema: string
+  readonly dataSource: DataSource
+  readonly outbox: Outbox
+  /** See ServiceContext. */
+  readonly requests: { dataSource: DataSource; outbox: Outbox }
+  readonly relay: Relay
+  readonly parts: ReturnType<ServiceDefinition['build']>
+  readonly routes: readonly FastifyPluginAsync[]
+  readonly workers: readonly Worker[]
+  readonly #database: DatabaseOptions
+  readonly #endpoint: Endpoint
+  readonly #transport: Transport
+  readonly #readiness: Readiness
+  readonly #stopping = new AbortController()
+  #databaseProblem: string | undefined = 'not connected yet'
+  #starting: Promise<void> | undefined
+
+  constructor({ definition, databaseUrl, transport, settings, log: given }: ServiceOptions) {
+    const log = describing(given)
+    const { name, sagas } = definition
+    const schema = `${name}_service`
+    this.name = name
+    this.schema = schema
+    this.#transport = transport
+    const knows = (destination: string) => transport.knows(destination)
+    for (const contract of definition.sends) mustBeReachable(contract, knows)
+    const migrations = [OWN_MIGRATIONS.messaging, ...(sagas.length > 0 ? [OWN_MIGRATIONS.saga] : []), ...definition.migrations]
+    this.#database = { url: databaseUrl, schema, migrations, entities: definition.entities, poolSize: POOL_SIZE, log }
+    this.dataSource = createDataSource(this.#database)
+    this.relay = new Relay({ url: databaseUrl, schema, transport, log })
+    const outboxOn = (dataSource: DataSource, outage?: Outage) =>
+      new Outbox({
+        dataSource,
+        outage,
+        address: transport.address,
+        source: name,
+        knows,
+        committed: (rows) => this.relay.offer(rows)
+      })
+    this.outbox = outboxOn(this.dataSource, new Outage(schema, log))
+    this.#readiness = new Readiness(this.outbox)
+    const patient = { ...this.#database, migrations: [], poolSize: REQUEST_POOL_SIZE }
+    const asked = createDataSource({ ...patient, patience: REQUEST_PATIENCE })
+    this.requests = { dataSource: asked, outbox: outboxOn(asked) }
+    const hosts = sagas.map((saga) => new SagaHost(saga))
+    this.parts = definition.build({
+      dataSource: this.dataSource,
+      outbox: this.outbox,
+      requests: this.requests,
+      log,
+      saga(wanted) {
+        const host = hosts.find((one) => one.definition === wanted)
+        if (!host) throw new Error(`The service ${name} has no saga ${wanted.name}`)
+        return host
+      }
+    })
+    const answered = { endpoints: [name], undo: sagas.length > 0 ? undoOf(sagas) : undefined }
+    const office = new DeadLetterOffice(this.dataSource, this.outbox, log, answered)
+    const counter = new DeadLetterOffice(asked, this.requests.outbox, log, { ...answered, began: () => office.wake() })
+    const { redeliverySeconds, inboxDays } = settings
+    this.routes = [
+      ...this.parts.routes,
+      ...hosts.map((host) => sagaRoutes(new SagaInspector(asked, host.definition), host, this.requests.outbox)),
+      deadLetterRoutes({ name, dataSource: asked, office: counter, inboxDays }),
+      outboxRoutes({ name, dataSource: asked, log })
+    ]
+    this.workers = [
+      ...this.parts.workers,
+      ...hosts.map((host) => new TimerLoop(host, this.outbox, log)),
+      office,
+      new OldRowsCleaner(this.dataSource, [...oldInboxRows(inboxDays), OLD_DELETED_LETTERS, OLD_DISCARDED_ROWS], log)
+    ]
+    const handlers = [...this.parts.handlers, ...hosts.flatMap((host) => [host.handler(), faultHandler(host)])]
+    this.#endpoint = new Endpoint({
+      definition: { name, handlers, retry: { redeliverySeconds } },
+      outbox: this.outbox,
+      transport,
+      log
+    })
+  }
+
+  /** Begins to start; a database that is away is tried for as long as it takes. */
+  start(): void {
+    this.#starting ??= this.#start()
+  }
+
+  /** Resolves when the database is there, migrated, and the loops run; or when the service was stopped before that. */
+  async started(): Promise<void> {
+    await this.#starting
+  }
+
+  /** Why the service cannot take requests yet. */
+  get databaseProblem(): string | undefined {
+    return this.#databaseProblem
+  }
+
+  /** Asks every part whether it works. All undefined: the service is ready. */
+  async check(): Promise<Record<string, string | undefined>> {
+    const database = this.#databaseProblem ?? (await this.#readiness.problem())
+    return { database, broker: this.#transport.problem(), relay: this.relay.problem() }
+  }
+
+  /** What an operator should know of a service that works. */
+  notes(): Record<string, string> {
+    const waiting = this.#transport.awaited?.missing.map(({ endpoint }) => endpoint) ?? []
+    return waiting.length > 0 ? { endpoints: reasonFor(waiting) } : {}
+  }
+
+  async #start(): Promise<void> {
+    const { schema, log } = this.#database
+    for (let attempt = 1; ; attempt++) {
+      try {
+        if (!this.dataSource.isInitialized) await connectDatabase(this.dataSource, this.#database)
+        await this.requests.dataSource.initialize()
+        break
+      } catch (error) {
+        const reason = databaseProblem(error, `DATABASE_URL or ${this.name.toUpperCase()}_DATABASE_URL`)
+        if (reason !== this.#databaseProblem) log.warn({ schema, reason }, 'Cannot use the database; trying again until it answers')
+        this.#databaseProblem = reason
+        await pause(backoff(attempt, 250, 5000), this.#stopping.signal)
+        if (this.#stopping.signal.aborted) return
+      }
+    }
+    this.#databaseProblem = undefined
+    if (this.#stopping.signal.aborted) return
+    this.relay.start()
+    this.#endpoint.start()
+    for (const worker of this.workers) worker.start()
+  }
+
+  /** First of two halves: see stopServices. */
+  async stopSending(): Promise<void> {
+    this.#stopping.abort()
+    await this.#starting
+    await this.parts.intake?.stop()
+    await this.relay.stop()
+  }
+
+  async stopReceiving(): Promise<void> {
+    await this.#endpoint.stop()
+    for (const worker of this.workers) await worker.stop()
+    for (const pool of [this.requests.dataSource, this.dataSource]) if (pool.isInitialized) await pool.destroy()
+  }
+}
+
+/**
+ * The one stop order: requests in hand are committed, relays finish what is in flight (in memory that needs endpoints
+ * that still work) and give the lead away, endpoints finish their transactions and acknowledge, then everything closes.
+ */
+export async function stopServices(services: readonly Service[], transport: Transport): Promise<void> {
+  await Promise.all(services.map((service) => service.stopSending()))
+  await Promise.all(services.map((service) => service.stopReceiving()))
+  await transport.stop()
+}
+
+/** The library's own tables, which every service has; those of sagas only where there is one. */
+const OWN_MIGRATIONS = {
+  messaging: fileURLToPath(new URL('../../migrations/messaging', import.meta.url)),
+  saga: fileURLToPath(new URL('../../migrations/saga', import.meta.url))
+}
