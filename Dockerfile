@@ -1,25 +1,28 @@
 # One image for all services; the command's arguments say which of them a container runs.
-FROM node:22-slim AS build
+FROM node:24-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
+COPY packages/sagabox/package.json ./packages/sagabox/
 RUN npm ci
 COPY tsconfig.json tsconfig.build.json ./
 COPY scripts ./scripts
+COPY packages ./packages
 COPY src ./src
 # The build notes which migrations it belongs to.
 COPY migrations ./migrations
 RUN npm run build
 # Out go the compiler, the test tools and the embedded PostgreSQL, whose programs are optional packages: a container is
 # given a database by DATABASE_URL.
-RUN npm prune --omit=dev --omit=optional
+RUN npm prune --omit=dev --omit=optional && rm -r packages/*/src
 
-FROM node:22-slim
+FROM node:24-slim
 ENV NODE_ENV=production
 WORKDIR /app
 COPY package.json LICENSE ./
 COPY config ./config
 COPY migrations ./migrations
 COPY --from=build /app/node_modules ./node_modules
+COPY --from=build /app/packages ./packages
 COPY --from=build /app/dist ./dist
 USER node
 EXPOSE 3000

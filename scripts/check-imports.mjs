@@ -1,35 +1,72 @@
-// Holds src/ to the import rules of the design: layers one way, no cycles, one file for each library
-// that must stay replaceable. Prints each violation as `file: sentence`.
+// Holds both buildings to their arrows: rooms one way, no cycles, one file for each library that must stay
+// replaceable. The system in src/ sees the library in packages/sagabox through its doors alone. Prints each
+// violation as `file: sentence`.
 // Own, because dependency-cruiser needs the compiler API that TypeScript 7 does not have.
-import { readdirSync, readFileSync } from 'node:fs'
-import { posix, resolve } from 'node:path'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join, posix, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-// What the files of a folder may import besides their own folder. The files directly in src/ compose
-// the process: they may import everything (but nobody imports main.ts), and no folder imports them.
-const layers = {
-  messaging: [],
-  http: ['messaging'],
-  contracts: ['messaging/message.ts'],
-  saga: ['messaging', 'http'],
-  testing: ['saga', 'messaging'],
-  order: ['saga', 'messaging', 'http', 'contracts'],
-  stock: ['saga', 'messaging', 'http', 'contracts'],
-  payment: ['saga', 'messaging', 'http', 'contracts'],
+/**
+ * What the files of a room may import besides their own room: rooms, with all inside them, or single files. Rooms without a
+ * slash before them hold the files directly in that folder.
+ */
+const BUILDINGS = {
+  src: {
+    rooms: {
+      contracts: [],
+      saga: ['contracts'],
+      order: ['saga', 'contracts'],
+      stock: ['contracts'],
+      payment: ['contracts', 'payment/stripe/gateway.ts'],
+      'payment/stripe': ['payment', 'contracts']
+    },
+    // They compose the process, and no room imports them.
+    top: 'everything',
+    doors: true
+  },
+  'packages/sagabox/src': {
+    rooms: {
+      'messaging/errors': [],
+      'messaging/async': ['messaging/errors'],
+      'messaging/message': ['messaging/errors', 'messaging/async'],
+      'messaging/postgres': ['messaging/errors', 'messaging/async'],
+      'messaging/transport': ['messaging/errors', 'messaging/async', 'messaging/message'],
+      'messaging/rabbitmq': ['messaging/errors', 'messaging/async', 'messaging/message', 'messaging/transport'],
+      'messaging/outbox': ['messaging/errors', 'messaging/async', 'messaging/message', 'messaging/postgres', 'messaging/transport'],
+      'messaging/inbox': ['messaging/errors', 'messaging/async', 'messaging/message', 'messaging/postgres', 'messaging/transport', 'messaging/outbox'],
+      'messaging/dead-letters': ['messaging/errors', 'messaging/async', 'messaging/message', 'messaging/postgres', 'messaging/transport', 'messaging/outbox', 'messaging/inbox'],
+      'messaging/endpoint': ['messaging/errors', 'messaging/async', 'messaging/message', 'messaging/postgres', 'messaging/transport', 'messaging/outbox', 'messaging/inbox', 'messaging/dead-letters'],
+      saga: ['messaging/message', 'messaging/postgres', 'messaging/errors'],
+      'saga/machine': ['saga', 'messaging/message', 'messaging/postgres', 'messaging/errors'],
+      'saga/store': ['saga', 'saga/machine', 'messaging/message', 'messaging/postgres', 'messaging/errors'],
+      'saga/run': ['saga', 'saga/machine', 'saga/store', 'messaging'],
+      'saga/inspect': ['saga', 'saga/machine', 'saga/store', 'saga/run', 'messaging'],
+      http: ['saga', 'saga/machine', 'saga/store', 'saga/run', 'saga/inspect', 'messaging'],
+      service: ['http', 'saga', 'saga/machine', 'saga/store', 'saga/run', 'saga/inspect', 'messaging', 'cannot-start.ts'],
+      testing: ['saga', 'saga/machine', 'saga/store', 'saga/run', 'saga/inspect', 'messaging'],
+      embedded: ['cannot-start.ts', 'messaging/postgres/without-shell.ts']
+    },
+    // The doors: one a path of `exports`, imported by nobody inside.
+    top: 'doors',
+    doors: false
+  }
 }
+/** Files directly in the library's src that are no doors. */
+const NO_DOORS = ['cannot-start.ts', 'pg-utils.d.ts']
 
 const root = resolve(process.argv[2] ?? fileURLToPath(new URL('..', import.meta.url)))
-const violations = check(readSources(resolve(root, 'src')))
+const violations = Object.entries(BUILDINGS).flatMap(([folder, rules]) => check(folder, rules))
 for (const violation of violations) console.log(violation)
 if (violations.length > 0) process.exitCode = 1
 
 function readSources(folder) {
+  if (!existsSync(folder)) throw new Error(`${folder} does not exist, so nothing was checked.`)
   const files = readdirSync(folder, { recursive: true })
     .map((name) => name.replaceAll('\\', '/'))
     .filter((name) => name.endsWith('.ts'))
   if (files.length === 0) throw new Error(`${folder} holds no TypeScript file, so nothing was checked.`)
   return new Map(files.map((file) => {
-    const code = withoutComments(readFileSync(resolve(folder, file), 'utf8'))
+    const code = withoutComments(readFileSync(join(folder, file), 'utf8'))
     return [file, { code, imports: importsOf(code) }]
   }))
 }
@@ -45,35 +82,40 @@ function importsOf(code) {
   return [statement, sideEffect, call].flatMap((pattern) => [...code.matchAll(pattern)].map((match) => match[1]))
 }
 
-function check(sources) {
+function check(folder, { rooms, top, doors }) {
+  const sources = readSources(join(root, folder))
+  const isLibrary = top === 'doors'
+  const open = doors ? doorsOf('packages/sagabox') : new Set()
   const found = []
-  const report = (file, sentence) => found.push(`src/${file}: ${sentence}`)
+  const report = (file, sentence) => found.push(`${folder}/${file}: ${sentence}`)
   const graph = new Map()
   const rascalFiles = []
 
   for (const [file, { code, imports }] of sources) {
-    const layer = layerOf(file)
+    const room = posix.dirname(file)
     const targets = []
     graph.set(file, targets)
-    if (posix.basename(file) === 'index.ts') report(file, 'is a barrel; import the file that defines the thing.')
-    if (layer && !layers[layer]) report(file, `is in the folder ${layer}, which has no rule in scripts/check-imports.mjs.`)
-    if ((layer === 'messaging' || layer === 'saga') && /\bprocess\s*\.\s*env\b|\bprocess\s*\[\s*['"]env/.test(code)) {
-      report(file, 'reads process.env; settings are given to messaging and saga by their callers.')
+    if (posix.basename(file) === 'index.ts' && !(isLibrary && room === '.')) report(file, 'is a barrel; import the file that defines the thing.')
+    if (room !== '.' && !rooms[room]) report(file, `is in the folder ${room}, which has no rule in scripts/check-imports.mjs.`)
+    if (isLibrary && /\bprocess\s*\.\s*env\b|\bprocess\s*\[\s*['"]env/.test(code)) {
+      if (!/^(embedded)\//.test(file)) report(file, 'reads process.env; settings are given to the library by its callers.')
     }
     for (const specifier of imports) {
       if (!specifier.startsWith('.')) {
         const name = packageOf(specifier)
         if (name === 'rascal') rascalFiles.push(file)
-        if (name === 'amqplib' && layer !== 'messaging') report(file, 'imports amqplib; only src/messaging knows AMQP.')
+        if (name === 'amqplib' && room !== 'messaging/rabbitmq') report(file, 'imports amqplib; only messaging/rabbitmq knows AMQP.')
         if (name === 'config' && file !== 'config.ts') report(file, 'imports the config package; only src/config.ts reads settings.')
+        if (name === 'sagabox' && isLibrary) report(file, `imports ${specifier}; inside the library the file that defines the thing is imported.`)
+        if (name === 'sagabox' && doors && !open.has(specifier)) report(file, `imports ${specifier}, which is no door of the library; expected one of ${[...open].join(', ')}.`)
         continue
       }
       const target = targetOf(file, specifier, sources)
-      if (target.startsWith('../')) report(file, `imports ${specifier}, which is outside src.`)
+      if (target.startsWith('../')) report(file, `imports ${specifier}, which is outside ${folder}.`)
       else if (!sources.has(target)) report(file, `imports ${specifier}, which does not exist.`)
       else {
         targets.push(target)
-        if (!isAllowed(file, target)) report(file, `must not import src/${target}.`)
+        if (!isAllowed(file, target, rooms, isLibrary)) report(file, `must not import ${folder}/${target}.`)
       }
     }
   }
@@ -85,8 +127,10 @@ function check(sources) {
   return found
 }
 
-function layerOf(file) {
-  return file.includes('/') ? file.split('/')[0] : undefined
+/** `sagabox`, `sagabox/engine`, … as the package's exports name them. */
+function doorsOf(folder) {
+  const { name, exports } = JSON.parse(readFileSync(join(root, folder, 'package.json'), 'utf8'))
+  return new Set(Object.keys(exports).filter((path) => !path.endsWith('.json')).map((path) => posix.join(name, path)))
 }
 
 function packageOf(specifier) {
@@ -100,12 +144,12 @@ function targetOf(file, specifier, sources) {
   return sources.has(source) ? source : path
 }
 
-function isAllowed(file, target) {
+function isAllowed(file, target, rooms, isLibrary) {
+  const [from, to] = [posix.dirname(file), posix.dirname(target)]
   if (target === 'main.ts') return false
-  const from = layerOf(file)
-  const to = layerOf(target)
-  if (from === undefined || from === to) return true
-  return (layers[from] ?? []).some((allowed) => allowed === to || allowed === target)
+  if (to === '.' && isLibrary && !NO_DOORS.includes(target)) return false
+  if (from === '.' || from === to) return true
+  return (rooms[from] ?? []).some((allowed) => allowed === to || allowed === target || (allowed === 'messaging' && to.startsWith('messaging/')))
 }
 
 function cyclesIn(graph) {

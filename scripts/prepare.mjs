@@ -15,8 +15,10 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 const dist = join(root, 'dist')
 /** Written last: what dist/ was made of. The product itself reads it, too (src/build.ts). */
 const stamp = join(dist, 'build.json')
+const LIBRARY = 'packages/sagabox'
+const LIBRARY_INPUTS = ['src', 'migrations', 'package.json', 'tsconfig.build.json'].map((path) => `${LIBRARY}/${path}`)
 /** All that decides what a build is, migrations among them: code and migrations of two versions do not belong together. */
-const INPUTS = ['src', 'migrations', 'tsconfig.json', 'tsconfig.build.json', 'package-lock.json']
+const INPUTS = ['src', 'migrations', 'tsconfig.json', 'tsconfig.build.json', 'package-lock.json', ...LIBRARY_INPUTS]
 
 export async function prepare(wantsBuild) {
   const missing = whatIsMissing(wantsBuild)
@@ -120,13 +122,16 @@ async function build() {
   const began = performance.now()
   // Before it is compiled: a file saved meanwhile must not count as built.
   const inputs = hashOf(inputFiles())
-  const migrations = Object.fromEntries(filesIn('migrations').map((file) => [file.slice('migrations/'.length), hashOf([file])]))
-  rmSync(dist, { recursive: true, force: true })
+  const migrations = Object.fromEntries(['migrations', `${LIBRARY}/migrations`].flatMap(filesIn).map((file) => [file, hashOf([file])]))
+  for (const folder of [dist, join(root, LIBRARY, 'dist')]) rmSync(folder, { recursive: true, force: true })
   const compiler = join(root, 'node_modules', 'typescript', 'bin', 'tsc')
   if (!existsSync(compiler)) {
     fail('The TypeScript compiler is not installed (production install). Run `npm ci --include=dev` to build here.')
   }
-  await run(process.execPath, [compiler, '-p', 'tsconfig.build.json'], 'The build', 'Mend it and run the same command again.')
+  // The library first: its types are what the services are compiled against.
+  for (const project of existsSync(join(root, LIBRARY)) ? [`${LIBRARY}/tsconfig.build.json`, 'tsconfig.build.json'] : ['tsconfig.build.json']) {
+    await run(process.execPath, [compiler, '-p', project], 'The build', 'Mend it and run the same command again.')
+  }
   writeFileSync(stamp, `${JSON.stringify({ inputs, migrations }, undefined, 1)}\n`)
   say(`built dist/ in ${seconds(began)} s`)
 }

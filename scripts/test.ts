@@ -1,18 +1,22 @@
-// `npm test`: everything that must hold, in one run: all of test/**/*.test.ts. Files given as arguments run alone, without
-// the checks before them.
+// `npm test`: every promise once, in one run. `npm run test:slow`: what proves them again, at length. Files or folders given as
+// arguments run alone, without the checks before them.
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { relative, resolve as absolute } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { startPostgres } from '../test/support/postgres.ts'
+import { createTemplate } from '../test/support/template.ts'
 import { startRabbitMQ } from '../test/support/rabbitmq.ts'
 import { bundleTypebox } from './typescript-hooks.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const given = process.argv.slice(2)
 const options = given.filter((arg) => arg.startsWith('-'))
-const named = given.filter((arg) => !arg.startsWith('-'))
+const named = given.filter((arg) => !arg.startsWith('-') && !['slow', 'all'].includes(arg))
+/** Where tests are: those of the library, and those of the system. */
+const FOLDERS = ['packages/sagabox/test', 'test']
+const parts = given.includes('all') ? ['quick', 'slow'] : [given.includes('slow') ? 'slow' : 'quick']
 
 interface Counts {
   passed: number
@@ -26,7 +30,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => in
 
 const began = Date.now()
 const counts: Counts = { passed: 0, failed: 0, skipped: 0 }
-if (named.length === 0) {
+if (named.length === 0 && parts.includes('quick')) {
   check('Types', ['typescript/bin/tsc', '-p', 'tsconfig.json'])
   check('Lint', ['oxlint/bin/oxlint', '--type-aware'])
   check('Imports', ['../scripts/check-imports.mjs'])
@@ -84,7 +88,7 @@ interface Server {
 async function database(): Promise<Server> {
   if (process.env['TEST_DATABASE_URL']) return { environment: {}, stop: async () => {} }
   const { url, stop } = await startPostgres()
-  return { environment: { TEST_DATABASE_URL: url }, stop }
+  return { environment: { TEST_DATABASE_URL: url, TEST_DATABASE_TEMPLATE: await createTemplate(url) }, stop }
 }
 
 async function broker(): Promise<Server> {
@@ -101,7 +105,7 @@ async function tap(environment: Record<string, string>): Promise<void> {
   const cli = `${root}node_modules/tap/dist/esm/run.mjs`
   buildTap(cli)
   await bundleTypebox()
-  let left = named.length > 0 ? named.flatMap((path) => testFiles(relative(root, absolute(path)))) : testFiles('test')
+  let left = named.length > 0 ? named.flatMap((path) => testFiles(relative(root, absolute(path)))) : FOLDERS.flatMap(testFiles).filter((path) => parts.includes(path.includes('/slow/') ? 'slow' : 'quick'))
   while (left.length > 0) {
     interrupted.signal.throwIfAborted()
     const ran = await runTap(cli, left, environment)

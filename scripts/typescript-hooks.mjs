@@ -27,6 +27,8 @@ export async function bundleTypebox() {
 }
 
 export function resolve(specifier, context, next) {
+  // The library's sources, not its build: see `exports` in packages/sagabox/package.json.
+  if (/^sagabox(\/|$)/.test(specifier)) return next(specifier, { ...context, conditions: [...context.conditions, 'source'] })
   const file = isBundled && bundled.get(specifier)
   return file ? { url: pathToFileURL(file).href, format: 'module', shortCircuit: true } : next(specifier, context)
 }

@@ -4,56 +4,58 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { pino } from 'pino'
-import { v7 as uuidv7 } from 'uuid'
+import { defineService, MemoryTransport, message, System, systemTopology } from 'sagabox'
 import { startEmbeddedPostgres } from 'sagabox/embedded'
-import { connectDatabase, createDataSource, Endpoint, endpointTopology, Relay, SagaInspector, TimerLoop, topologyOf } from 'sagabox/engine'
-import { MemoryTransport, message, Outbox, SagaHost } from 'sagabox'
-import { BookCourier, bookCourier, CancelCourier, cancelCourier, CourierBookedEvent, ParcelRequestedEvent, parcelSaga } from './parcel.ts'
+import { v7 as uuidv7 } from 'uuid'
+import { bookCourier, cancelCourier, CourierBookedEvent, ParcelRequestedEvent, parcelSaga } from './parcel.ts'
+
+const shipping = defineService('shipping', { sagas: [parcelSaga], sends: [ParcelRequestedEvent] })
+const courier = defineService('courier', {
+  handlers: [bookCourier, cancelCourier],
+  sends: [CourierBookedEvent],
+  migrations: [fileURLToPath(new URL('migrations', import.meta.url))]
+})
 
 const log = pino({ level: 'error' })
 const dataDir = await mkdtemp(join(tmpdir(), 'parcel-'))
 const postgres = await startEmbeddedPostgres({ dataDir, log: { info: () => {}, error: console.error } })
-
-// A schema of its own, with the library's tables and the example's.
-const migrations = ['../../migrations/messaging', '../../migrations/saga', './migrations'].map((folder) => fileURLToPath(new URL(folder, import.meta.url)))
-const database = { url: postgres.url, schema: 'shipping_service', migrations, poolSize: 5, log }
-const dataSource = createDataSource(database)
-await connectDatabase(dataSource, database)
-
-const host = new SagaHost(parcelSaga)
-const shipping = { name: 'shipping', handlers: [host.handler()] }
-const courier = { name: 'courier', handlers: [bookCourier, cancelCourier] }
-const transport = new MemoryTransport(topologyOf([shipping, courier].map(endpointTopology), [ParcelRequestedEvent, BookCourier, CourierBookedEvent, CancelCourier]))
-const relay = new Relay({ url: postgres.url, schema: 'shipping_service', transport, log })
-const outbox = new Outbox({ dataSource, address: transport.address, source: 'shipping', knows: (destination) => transport.knows(destination), committed: () => relay.wake() })
-const endpoints = [shipping, courier].map((definition) => new Endpoint({ definition, outbox, transport, log }))
-const timers = new TimerLoop(host, outbox, log)
-
-transport.start(() => relay.wake())
-relay.start()
-for (const endpoint of endpoints) endpoint.start()
-timers.start()
+const services = [shipping, courier]
+const system = await System.start({
+  services,
+  databaseUrls: { shipping: postgres.url, courier: postgres.url },
+  transport: new MemoryTransport(systemTopology(services)),
+  settings: { redeliverySeconds: [5, 30, 300], inboxDays: 7 },
+  host: '127.0.0.1',
+  port: 0,
+  log
+})
+await system.started()
 
 // One transaction: the instance, its first history row, and the messages that leave after the commit.
 const parcelId = uuidv7()
-await outbox.transaction(async (tx) => {
+const service = system.service('shipping')
+await service.outbox.transaction(async (tx) => {
   const requested = message(ParcelRequestedEvent, { parcelId, address: '12 St James Square, London' })
   const [{ now }]: [{ now: Date }] = await tx.query('select now() as now')
-  outbox.add(tx, [requested, ...(await host.start(tx, [requested], now))])
+  const started = await service.saga(parcelSaga).start(tx, [requested], now)
+  service.outbox.add(tx, [requested, ...started])
 })
 
-const inspector = new SagaInspector(dataSource, parcelSaga)
-let parcel = await inspector.get(parcelId)
-while (parcel?.state === 'Booking') {
-  await new Promise((resolve) => setTimeout(resolve, 20))
-  parcel = await inspector.get(parcelId)
+interface Parcel {
+  state: string
+  history: { sequence: number; event: string; from: string | null; to: string; sent: { type: string }[] }[]
 }
-for (const { sequence, event, from, to, sent } of parcel?.history ?? []) console.log(sequence, event, `${from ?? '-'} -> ${to}`, sent.map(({ type }) => type).join(' '))
 
-await relay.stop()
-for (const endpoint of endpoints) await endpoint.stop()
-await timers.stop()
-await dataSource.destroy()
-await transport.stop()
+const look = async () => (await (await fetch(`${system.url}/sagas/${parcelId}`)).json()) as Parcel
+let parcel = await look()
+while (parcel.state === 'Booking') {
+  await new Promise((resolve) => setTimeout(resolve, 20))
+  parcel = await look()
+}
+for (const { sequence, event, from, to, sent } of parcel.history) {
+  console.log(sequence, event, `${from ?? '-'} -> ${to}`, sent.map(({ type }) => type).join(' '))
+}
+
+await system.stop()
 await postgres.stop()
 await rm(dataDir, { recursive: true })

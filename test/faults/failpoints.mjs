@@ -9,9 +9,9 @@
 import pg from 'pg'
 
 // Of the build that is run.
-const { MemoryTransport } = await import(`${process.env.DIST}/messaging/memory-transport.js`)
-const { RabbitTransport } = await import(`${process.env.DIST}/messaging/rabbitmq-transport.js`)
-const { OpenTransaction } = await import(`${process.env.DIST}/messaging/open-transaction.js`)
+const { MemoryTransport } = await import(`${process.env.LIBRARY}/messaging/transport/memory.js`)
+const { RabbitTransport } = await import(`${process.env.LIBRARY}/messaging/rabbitmq/transport.js`)
+const { OpenTransaction } = await import(`${process.env.LIBRARY}/messaging/postgres/open-transaction.js`)
 
 /** What is on its way gets there, ms, and what should not be is: a relay tells its table after 200 ms what it has sent. Nothing more is done meanwhile. */
 const UNDER_WAY_MS = 400

@@ -61,17 +61,18 @@ export class Site {
   /** Processes that ended without being told to, with their last words. */
   readonly accidents: string[] = []
   readonly #scope: Scope
-  readonly #dist: string
+  /** Folder of the product that is run. */
+  readonly #product: string
   readonly #broker: Broker | undefined
   readonly #running = new Map<string, Running>()
   readonly #pooledUrl: string | undefined
   #turn = 0
 
-  private constructor(scope: Scope, options: SiteOptions, dist: string, databaseUrl: string, broker: Broker | undefined, brokerUrl: string | undefined, proxies: { database: Proxy | undefined; broker: Proxy | undefined }, pooledUrl: string | undefined) {
+  private constructor(scope: Scope, options: SiteOptions, product: string, databaseUrl: string, broker: Broker | undefined, brokerUrl: string | undefined, proxies: { database: Proxy | undefined; broker: Proxy | undefined }, pooledUrl: string | undefined) {
     this.#pooledUrl = pooledUrl
     this.#scope = scope
     this.options = options
-    this.#dist = dist
+    this.#product = product
     this.databaseUrl = databaseUrl
     this.databaseProxy = proxies.database
     this.#broker = broker
@@ -83,13 +84,13 @@ export class Site {
   /** A database and a virtual host of its own; nothing runs yet. */
   static async open(scope: Scope, options: SiteOptions): Promise<Site> {
     const { edits, database = await postgresForTests(), proxied } = options
-    const dist = edits ? await brokenBuild(scope, edits) : join(ROOT, 'dist')
+    const product = edits ? await brokenBuild(scope, edits) : ROOT
     const databaseUrl = await database.createDatabase('faults')
     const broker = options.transport === 'rabbitmq' ? (options.broker ?? (await rabbitmqForTests())) : undefined
     const brokerUrl = await broker?.createVhost()
     const pooler = options.pooled ? await Pooler.open(scope, databaseUrl, { mode: 'session', options: 'dropped' }) : undefined
     const proxyTo = (url: string | undefined) => (url && proxied ? Proxy.open(scope, url) : undefined)
-    return new Site(scope, options, dist, databaseUrl, broker, brokerUrl, { database: await proxyTo(databaseUrl), broker: await proxyTo(brokerUrl) }, pooler?.url)
+    return new Site(scope, options, product, databaseUrl, broker, brokerUrl, { database: await proxyTo(databaseUrl), broker: await proxyTo(brokerUrl) }, pooler?.url)
   }
 
   /** The database is at another server now, and new connections lead there. */
@@ -128,7 +129,7 @@ export class Site {
           return kill()
         })
     }
-    const program = new Program(scope, { ...this.#env(), ...(failpoint && { FAILPOINT: failpoint }) }, this.#argsOf(name), this.#dist)
+    const program = new Program(scope, { ...this.#env(), ...(failpoint && { FAILPOINT: failpoint }) }, this.#argsOf(name), this.#product)
     running.program = program.listening().then(() => program)
     running.program.catch(() => {})
     void program.exited.then(({ code, signal }) => {
@@ -145,7 +146,7 @@ export class Site {
     const { env = {} } = this.options
     return {
       NODE_OPTIONS: `--import=${FAILPOINTS}`,
-      DIST: pathToFileURL(this.#dist).href,
+      LIBRARY: pathToFileURL(join(this.#product, 'packages/sagabox/dist')).href,
       DATABASE_URL: this.#pooledUrl ?? this.databaseProxy?.url ?? this.databaseUrl,
       ...(this.brokerUrl && { RABBITMQ_URL: this.brokerProxy?.url ?? this.brokerUrl }),
       // Longer than any fault: what is lost shows as an order that never ends.

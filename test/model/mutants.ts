@@ -1,9 +1,9 @@
 import { execFile } from 'node:child_process'
-import { cp, mkdtemp, rm, symlink } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { applyEdits, type Edit } from '../support/edits.ts'
-import { ROOT } from '../support/program.ts'
+import { copyProduct } from '../support/copy-of-product.ts'
 
 /** The product with one of its promises broken on purpose. */
 export interface Mutant {
@@ -109,12 +109,11 @@ export interface Caught {
 export async function hunt({ name, edits }: Mutant, runs: number, seed: number): Promise<Caught> {
   const folder = await mkdtemp(join(tmpdir(), 'sagabox-mutant-'))
   try {
-    for (const copied of ['src', 'test', 'scripts']) await cp(join(ROOT, copied), join(folder, copied), { recursive: true })
-    for (const shared of ['package.json', 'node_modules', 'config', 'migrations']) await symlink(join(ROOT, shared), join(folder, shared))
-    await applyEdits(join(folder, 'src'), edits)
+    await copyProduct(folder, ['src', 'test', 'scripts', 'packages/sagabox/src'])
+    await applyEdits(folder, edits)
     const began = Date.now()
     const told = await new Promise<string>((resolve) =>
-      execFile(process.execPath, ['--import=tsx', 'scripts/test-model.ts', '--runs', String(runs), '--seed', String(seed)], { cwd: folder }, (_, stdout, stderr) => resolve(stdout + stderr))
+      execFile(process.execPath, ['--conditions=source', '--import=tsx', 'scripts/test-model.ts', '--runs', String(runs), '--seed', String(seed)], { cwd: folder }, (_, stdout, stderr) => resolve(stdout + stderr))
     )
     const run = /^Run (\d+) of seed/m.exec(told)?.[1]
     return { name, told, run: run === undefined ? undefined : Number(run), seconds: (Date.now() - began) / 1000 }

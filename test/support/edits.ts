@@ -5,6 +5,7 @@ import { join } from 'node:path'
 export interface Edit {
   /** Inside the folder that is edited. */
   file: string
+  /** Found however its lines are broken and indented. */
   from: string
   to: string
 }
@@ -17,8 +18,21 @@ export async function applyEdits(folder: string, edits: readonly Edit[]): Promis
   for (const { file, from, to } of edits) {
     const path = join(folder, file)
     const code = await readFile(path, 'utf8')
-    const found = code.split(from).length - 1
+    const found = [...code.matchAll(loosely(from))].length
     if (found !== 1) throw new Error(`${path} holds this ${found} times, expected once: ${from}`)
-    await writeFile(path, code.replace(from, () => to))
+    await writeFile(path, code.replace(loosely(from), () => to))
   }
+}
+
+/** Whitespace counts where it parts two words, and nowhere else. */
+function loosely(text: string): RegExp {
+  const tokens = text.match(/\w+|\s+|[^\w\s]/g) ?? []
+  const parts = tokens.map((token, index) => {
+    if (/\s/.test(token)) {
+      const [before, after] = [tokens[index - 1] ?? '', tokens[index + 1] ?? '']
+      return /^\w/.test(before) && /^\w/.test(after) ? '\\s+' : '\\s*'
+    }
+    return /\w/.test(token) ? token : `\\s*\\${token}\\s*`
+  })
+  return new RegExp(parts.join(''), 'g')
 }

@@ -19,7 +19,7 @@ const { databaseUrl, rabbitmqUrl, dies, deadly } = JSON.parse(process.argv[2]!) 
 const die = () => process.kill(process.pid, 'SIGKILL')
 
 // First of all, as in the product: a message may come before it otherwise. As it is built: a thread of Node 20 loads no TypeScript.
-const { startWatchdog } = (await import(new URL('../../dist/watchdog.js', import.meta.url).href)) as typeof import('../../packages/sagabox/src/service/watchdog.ts')
+const { startWatchdog } = (await import(new URL('../../packages/sagabox/dist/service/watchdog.js', import.meta.url).href)) as typeof import('../../packages/sagabox/src/service/watchdog.ts')
 startWatchdog(1)
 
 const transport: Transport = rabbitmqUrl ? new RabbitTransport({ url: rabbitmqUrl, topology, clientName: 'harbour', log }) : new MemoryTransport(topology)

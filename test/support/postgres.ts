@@ -12,6 +12,12 @@ export interface TestServer {
   createDatabase(name?: string): Promise<string>
 }
 
+/** The server of a test run. */
+export interface SharedServer extends TestServer {
+  /** Creates a database that holds the tables of all services: a copy, see template.ts; an empty one where there is none. */
+  createShop(): Promise<string>
+}
+
 export interface PrivatePostgres extends TestServer {
   /** SIGKILL of the server, which takes its connections with it. */
   kill(): Promise<void>
@@ -67,18 +73,19 @@ export async function startPostgres(): Promise<PrivatePostgres> {
 let ours: Promise<string> | undefined
 
 /** The server at `TEST_DATABASE_URL`, which the test run has started; else one that stops when this process has no more to do. */
-export async function postgresForTests(): Promise<TestServer> {
+export async function postgresForTests(): Promise<SharedServer> {
   const url = process.env['TEST_DATABASE_URL'] ?? (await (ours ??= startForProcess()))
   return {
     url,
-    createDatabase: (name) => createDatabase(url, name)
+    createDatabase: (name) => createDatabase(url, name),
+    createShop: () => createDatabase(url, 'shop', process.env['TEST_DATABASE_TEMPLATE'])
   }
 }
 
-/** Creates an empty database at the server of another. */
-export async function createDatabase(url: string, name = 'test'): Promise<string> {
+/** Creates a database at the server of another: empty, or a copy. */
+export async function createDatabase(url: string, name = 'test', template = 'template1'): Promise<string> {
   const unique = `${name.toLowerCase().replace(/\W+/g, '_').slice(0, 40)}_${randomBytes(6).toString('hex')}`
-  await query(url, `create database ${unique}`)
+  await query(url, `create database ${unique} template ${template}`)
   const database = new URL(url)
   database.pathname = `/${unique}`
   return database.href

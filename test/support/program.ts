@@ -36,11 +36,11 @@ export class Program {
   readonly #lines: string[] = []
   readonly #listening: Promise<string>
 
-  /** @param dist folder of the build */
-  constructor(scope: Scope, env: Record<string, string>, args: readonly string[], dist = 'dist') {
+  /** @param product its folder */
+  constructor(scope: Scope, env: Record<string, string>, args: readonly string[], product = ROOT) {
     const { PATH, HOME, TMPDIR } = process.env
     const inherited = Object.fromEntries(Object.entries({ PATH, HOME, TMPDIR }).filter(([, value]) => value !== undefined))
-    this.#child = spawn(process.execPath, ['--enable-source-maps', join(dist, 'main.js'), ...args], { cwd: ROOT, env: { ...inherited, PORT: '0', LOG_LEVEL: 'info', ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
+    this.#child = spawn(process.execPath, ['--enable-source-maps', join(product, 'dist/main.js'), ...args], { cwd: ROOT, env: { ...inherited, PORT: '0', LOG_LEVEL: 'info', ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
     this.exited = once(this.#child, 'close').then(([code, signal]) => ({ code, signal }))
     this.#child.stderr!.on('data', (data) => (this.errors += data))
     this.#listening = new Promise((resolve, reject) => {

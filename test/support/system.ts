@@ -42,7 +42,7 @@ export interface TestSystemOptions {
 
 /** The whole system in this process, with a database (and a virtual host) of its own; torn down with the test. */
 export async function startSystem(t: Test, transportName: TransportName, options: TestSystemOptions = {}): Promise<TestSystem> {
-  const databaseUrl = options.databaseUrl ?? (await (await postgresForTests()).createDatabase())
+  const databaseUrl = options.databaseUrl ?? (await (await postgresForTests()).createShop())
   const transport = await openTransport(transportName, options)
   const settings = { ...TEST_SETTINGS, ...options.settings }
   const services = shop(settings)

@@ -38,7 +38,7 @@ t.test('a deploy that renames a state', async (t) => {
   })
 
   await t.test('saga:check against the new machine names those that it would strand', async (t) => {
-    const { code, out } = await check(`${system.url}/sagas/export?since=2026-01-01T00:00:00Z`, 'test/fixtures/renamed-order.ts')
+    const { code, out } = await check(`${system.url}/sagas/export?since=2026-01-01T00:00:00Z`, 'test/support/renamed-order.ts')
     t.equal(code, 1)
     t.match(out, / 4 {2}state: "Suspend.takingPayment" recorded, "Suspend.charging" replayed, by StockReservedEvent in Suspend.reservingStock\n/)
     t.match(out, /Stranded, by state\n +3 {2}Suspend.takingPayment of version 2\n/)
@@ -46,7 +46,7 @@ t.test('a deploy that renames a state', async (t) => {
   })
 
   await t.test('saga:check against the new machine with migrate says whom it moves', async (t) => {
-    const { code, out } = await check(system.url, 'test/fixtures/migrating-order.ts')
+    const { code, out } = await check(system.url, 'test/support/migrating-order.ts')
     t.equal(code, 0)
     t.match(out, /Saga order, version 3: 4 instances/)
     t.match(out, / 4 {2}are taken as recorded, wholly or in part: by versions of the machine that are not here\n +0 {2}diverge\n +0 {2}are stranded/)
@@ -172,7 +172,7 @@ t.test('saga:check says what it cannot read', async (t) => {
   await refused(good.replace('"order"', '"parcel"'), /line 1: saga must be "order", the saga that is checked; it is "parcel"/)
   t.match(await check(join(folder, 'nothing')), { code: 2, err: /could not be read to its end: ENOENT/ })
   t.match(await check('http://127.0.0.1:1'), { code: 2, err: /http:\/\/127.0.0.1:1\/sagas\/export does not answer/ })
-  t.match(await check(file, 'test/fixtures/latch.ts'), { code: 2, err: /must export one saga made by defineSaga, and exports 0/ })
+  t.match(await check(file, 'test/support/latch.ts'), { code: 2, err: /must export one saga made by defineSaga, and exports 0/ })
   t.match(await check(), { code: 2, err: /^Usage: npm run saga:check/ })
 })
 

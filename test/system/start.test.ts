@@ -1,13 +1,14 @@
 // What is wrong is said in one sentence, before any work, by the product as people run it.
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { chmod, cp, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises'
+import { chmod, cp, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { environmentHints } from '../../src/environment-hints.ts'
 import { postgresForTests } from '../support/postgres.ts'
+import { copyProduct } from '../support/copy-of-product.ts'
 import { Program, ROOT } from '../support/program.ts'
 import { until } from '../support/until.ts'
 
@@ -21,8 +22,8 @@ async function temporaryFolder(t: Test): Promise<string> {
 }
 
 /** Runs it to its end. */
-async function run(t: Test, env: Record<string, string>, args: readonly string[] = [], dist?: string) {
-  const program = new Program(t, env, args, dist)
+async function run(t: Test, env: Record<string, string>, args: readonly string[] = [], product?: string) {
+  const program = new Program(t, env, args, product)
   const { code } = await program.exited
   return { code, said: program.errors }
 }
@@ -102,18 +103,21 @@ t.test('an old Node is named first, by npm start, npm test and the build alike',
 
 t.test('migrations that the code was not built with do not run', async (t) => {
   const folder = await temporaryFolder(t)
-  for (const copied of ['dist', 'migrations']) await cp(join(ROOT, copied), join(folder, copied), { recursive: true })
-  for (const shared of ['package.json', 'node_modules', 'config']) await symlink(join(ROOT, shared), join(folder, shared))
+  await copyProduct(folder, ['dist', 'packages/sagabox/dist'])
+  await rm(join(folder, 'migrations'))
+  await cp(join(ROOT, 'migrations'), join(folder, 'migrations'), { recursive: true })
   await writeFile(join(folder, 'migrations/order/209901010000-from-a-newer-version.sql'), 'drop table orders')
-  const dist = join(folder, 'dist')
-  t.match(await run(t, { DATA_DIR: join(folder, 'data') }, [], dist), {
-    code: 1, said: /^Sagabox cannot start\.\nThe code in .*dist\/ was built with other migrations than those in .*migrations\/: order\/209901010000-from-a-newer-version\.sql is new\. Build it anew: npm run build\n$/
+  t.match(await run(t, { DATA_DIR: join(folder, 'data') }, [], folder), {
+    code: 1, said: /^Sagabox cannot start\.\nThe code in .*dist\/ was built with other migrations than those in .*: migrations\/order\/209901010000-from-a-newer-version\.sql is new\. Build it anew: npm run build\n$/
   })
   await rm(join(folder, 'migrations/stock'), { recursive: true })
-  t.match(await run(t, {}, [], dist), { code: 1, said: /is (missing|new), and \d more/ })
+  t.match(await run(t, {}, [], folder), { code: 1, said: /is (missing|new), and \d more/ })
   await rm(join(folder, 'migrations'), { recursive: true })
   await mkdir(join(folder, 'migrations'))
-  t.match(await run(t, {}, [], dist), { code: 1, said: /is missing, and \d+ more/ })
+  t.match(await run(t, {}, [], folder), { code: 1, said: /is missing, and \d+ more/ })
+  await cp(join(ROOT, 'migrations'), join(folder, 'migrations'), { recursive: true })
+  await rm(join(folder, 'packages/sagabox/migrations'))
+  t.match(await run(t, {}, [], folder), { code: 1, said: /packages\/sagabox\/migrations\/messaging\/.* is missing, and \d+ more/ })
 })
 
 t.test('ready is said when it is ready, and of a part of the services which', async (t) => {

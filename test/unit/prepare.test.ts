@@ -62,7 +62,7 @@ t.test('what is built is decided by content: an archive has old files', async (t
   await write('migrations/order/2-more.sql', 'new', longAgo)
   t.match(await prepare(), { said: /built/ })
   t.equal(await read('dist/main.js'), 'new code')
-  t.same(Object.keys((JSON.parse(await read('dist/build.json')) as { migrations: object }).migrations), ['order/1-orders.sql', 'order/2-more.sql'])
+  t.same(Object.keys((JSON.parse(await read('dist/build.json')) as { migrations: object }).migrations), ['migrations/order/1-orders.sql', 'migrations/order/2-more.sql'])
 
   for (const file of ['src/main.js', 'migrations/order/2-more.sql', 'tsconfig.json']) await write(file, await read(file), new Date(Date.now() + 60_000))
   t.same(await prepare(), { code: 0, said: '' }, 'touched, and the same')

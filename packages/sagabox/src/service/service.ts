@@ -21,6 +21,7 @@ import { OLD_DISCARDED_ROWS } from '../messaging/outbox/discard.ts'
 import { Relay } from '../messaging/outbox/relay.ts'
 import type { Transport } from '../messaging/transport/transport.ts'
 import type { Worker } from '../messaging/async/worker.ts'
+import type { SagaDefinition } from '../saga/define.ts'
 import { faultHandler } from '../saga/run/faults.ts'
 import { SagaHost } from '../saga/run/host.ts'
 import { SagaInspector } from '../saga/inspect/inspect.ts'
@@ -69,6 +70,7 @@ export class Service {
   readonly workers: readonly Worker[]
   readonly #database: DatabaseOptions
   readonly #endpoint: Endpoint
+  readonly #hosts: readonly SagaHost[]
   readonly #transport: Transport
   readonly #readiness: Readiness
   readonly #stopping = new AbortController()
@@ -102,17 +104,13 @@ export class Service {
     const patient = { ...this.#database, migrations: [], poolSize: REQUEST_POOL_SIZE }
     const asked = createDataSource({ ...patient, patience: REQUEST_PATIENCE })
     this.requests = { dataSource: asked, outbox: outboxOn(asked) }
-    const hosts = sagas.map((saga) => new SagaHost(saga))
+    this.#hosts = sagas.map((saga) => new SagaHost(saga))
     this.parts = definition.build({
       dataSource: this.dataSource,
       outbox: this.outbox,
       requests: this.requests,
       log,
-      saga(wanted) {
-        const host = hosts.find((one) => one.definition === wanted)
-        if (!host) throw new Error(`The service ${name} has no saga ${wanted.name}`)
-        return host
-      }
+      saga: (wanted) => this.saga(wanted)
     })
     const answered = { endpoints: [name], undo: sagas.length > 0 ? undoOf(sagas) : undefined }
     const office = new DeadLetterOffice(this.dataSource, this.outbox, log, answered)
@@ -120,23 +118,33 @@ export class Service {
     const { redeliverySeconds, inboxDays } = settings
     this.routes = [
       ...this.parts.routes,
-      ...hosts.map((host) => sagaRoutes(new SagaInspector(asked, host.definition), host, this.requests.outbox)),
+      ...this.#hosts.map((host) => sagaRoutes(new SagaInspector(asked, host.definition), host, this.requests.outbox)),
       deadLetterRoutes({ name, dataSource: asked, office: counter, inboxDays }),
       outboxRoutes({ name, dataSource: asked, log })
     ]
     this.workers = [
       ...this.parts.workers,
-      ...hosts.map((host) => new TimerLoop(host, this.outbox, log)),
+      ...this.#hosts.map((host) => new TimerLoop(host, this.outbox, log)),
       office,
       new OldRowsCleaner(this.dataSource, [...oldInboxRows(inboxDays), OLD_DELETED_LETTERS, OLD_DISCARDED_ROWS], log)
     ]
-    const handlers = [...this.parts.handlers, ...hosts.flatMap((host) => [host.handler(), faultHandler(host)])]
+    const handlers = [...this.parts.handlers, ...this.#hosts.flatMap((host) => [host.handler(), faultHandler(host)])]
     this.#endpoint = new Endpoint({
       definition: { name, handlers, retry: { redeliverySeconds } },
       outbox: this.outbox,
       transport,
       log
     })
+  }
+
+  /**
+   * One of the service's sagas.
+   * @throws Error when the service has no such saga
+   */
+  saga(definition: SagaDefinition): SagaHost {
+    const found = this.#hosts.find((host) => host.definition === definition)
+    if (!found) throw new Error(`The service ${this.name} has no saga ${definition.name}`)
+    return found
   }
 
   /** Begins to start; a database that is away is tried for as long as it takes. */

@@ -1,0 +1,8 @@
+// `sagabox/fastify`: what routes of a service are written with.
+export { idempotentReplayed, IdempotencyHeaders } from './http/idempotency.ts'
+export { linkTo } from './http/links.ts'
+export { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './http/page.ts'
+export { HttpProblem, InvalidRequest, notFound } from './http/problem.ts'
+export { moveForRequest } from './http/request.ts'
+export { PRINTABLE, text } from './http/text.ts'
+export { nullable } from './messaging/message/nullable.ts'

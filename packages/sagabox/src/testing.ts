@@ -1,0 +1,8 @@
+// `sagabox/testing`: what sagas and services are tested with.
+export { checkSaga, type CheckOptions } from './saga/inspect/check.ts'
+export { RecordingsCheck, type Finding, type RecordingsReport } from './saga/inspect/check-recordings.ts'
+export { readRecording } from './saga/store/recording.ts'
+export { advance } from './testing/advance.ts'
+export { settled, type StoredSaga, type Watched } from './testing/settled.ts'
+export { tell } from './testing/story.ts'
+export { WatchedTransport } from './testing/watched-transport.ts'

@@ -1,0 +1,37 @@
+// The library and one journey of an order, on the versions of Node that the image and most users have.
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import t from 'tap'
+import { ROOT } from '../support/program.ts'
+
+const PARTS = ['packages/sagabox/test/unit', 'test/unit', 'test/system/journey.test.ts']
+
+for (const major of [22, 24]) {
+  t.test(`Node ${major}`, async (t) => {
+    const node = await install(major)
+    const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TAP')))
+    const run = spawn(node, ['--conditions=source', '--import=tsx', 'scripts/test.ts', ...PARTS], { cwd: ROOT, env: environment, stdio: ['ignore', 'pipe', 'pipe'] })
+    let said = ''
+    for (const stream of [run.stdout, run.stderr]) stream.on('data', (data) => (said += data))
+    const [code] = await once(run, 'close')
+    if (code !== 0) t.comment(said)
+    t.equal(code, 0)
+    const [, passed] = /^(\d+) passed, 0 failed$/m.exec(said) ?? []
+    t.ok(Number(passed) > 500, `${passed} passed`)
+  })
+}
+
+/** Node as npm has it: its packages hold the program alone. */
+async function install(major: number): Promise<string> {
+  const folder = join(ROOT, `node_modules/.cache/node-${major}`)
+  const name = `node-${process.platform}-${process.arch}`
+  const program = join(folder, 'node_modules', name, 'bin/node')
+  if (!existsSync(program)) {
+    const npm = ['install', '--no-save', '--no-audit', '--no-fund', '--prefix', folder, `${name}@${major}`]
+    await promisify(execFile)('npm', npm, { cwd: ROOT })
+  }
+  return program
+}
