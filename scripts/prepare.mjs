@@ -56,7 +56,7 @@ function dependenciesAreStale() {
     if (path === '' || (optional && !installed[path])) return false
     if (production && (dev || devOptional) && !installed[path]) return false
     const found = installed[path]
-    return found?.version !== version || found.integrity !== integrity || !existsSync(join(root, path, 'package.json'))
+    return !found || found.version !== version || found.integrity !== integrity || !existsSync(join(root, path, 'package.json'))
   })
 }
 

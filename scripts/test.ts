@@ -32,6 +32,7 @@ const began = Date.now()
 const counts: Counts = { passed: 0, failed: 0, skipped: 0 }
 if (named.length === 0 && parts.includes('quick')) {
   check('Types', ['typescript/bin/tsc', '-p', 'tsconfig.json'])
+  check('Format', ['oxfmt/bin/oxfmt', '--check'])
   check('Lint', ['oxlint/bin/oxlint', '--type-aware'])
   check('Imports', ['../scripts/check-imports.mjs'])
 }
