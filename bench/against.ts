@@ -16,10 +16,19 @@ const OTHER = '@against'
 export function buildOther(folder: string): string {
   const root = resolve(folder)
   const file = join(root, 'package.json')
-  const { scripts } = (existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : {}) as { scripts?: Record<string, string> }
-  if (!scripts?.['build']) throw new Error(`--against ${folder}: expected the folder of another checkout, with a package.json that has the script build`)
-  execFileSync('npm', ['run', 'build', '--silent'], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] })
-  if (!existsSync(join(root, 'dist/main.js'))) throw new Error(`--against ${folder}: expected its "npm run build" to make dist/main.js`)
+  const { scripts } = (existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : {}) as {
+    scripts?: Record<string, string>
+  }
+  if (!scripts?.['build'])
+    throw new Error(
+      `--against ${folder}: expected the folder of another checkout, with a package.json that has the script build`
+    )
+  execFileSync('npm', ['run', 'build', '--silent'], {
+    cwd: root,
+    stdio: ['ignore', 'ignore', 'inherit']
+  })
+  if (!existsSync(join(root, 'dist/main.js')))
+    throw new Error(`--against ${folder}: expected its "npm run build" to make dist/main.js`)
   return root
 }
 
@@ -29,7 +38,12 @@ export function buildOther(folder: string): string {
  */
 export function withOther(contenders: readonly Contender[], root: string): Contender[] {
   return contenders.flatMap((contender) =>
-    contender.isProduct ? [contender, { ...otherVersion(contender), program: [join(root, 'dist/main.js')], folder: root }] : [contender]
+    contender.isProduct
+      ? [
+          contender,
+          { ...otherVersion(contender), program: [join(root, 'dist/main.js')], folder: root }
+        ]
+      : [contender]
   )
 }
 
@@ -41,8 +55,15 @@ export function otherVersion(contender: Contender): Contender {
 /** `a1b2c3d`, with `+` when something is not committed. */
 export function versionOf(root: string): string {
   try {
-    const git = (...args: string[]) => execFileSync('git', ['-C', root, ...args], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
-    return git('rev-parse', '--short', 'HEAD') + (git('status', '--porcelain', '--untracked-files=no') === '' ? '' : '+')
+    const git = (...args: string[]) =>
+      execFileSync('git', ['-C', root, ...args], {
+        encoding: 'utf8',
+        stdio: ['ignore', 'pipe', 'ignore']
+      }).trim()
+    return (
+      git('rev-parse', '--short', 'HEAD') +
+      (git('status', '--porcelain', '--untracked-files=no') === '' ? '' : '+')
+    )
   } catch {
     return 'no git checkout'
   }
@@ -55,9 +76,12 @@ const MEASURES: readonly (readonly [name: string, of: (run: Run) => number])[] =
 
 /** Two lines a pair: the medians and their ratio, here to against, and the ratio of each round. */
 export function againstLines(runs: readonly Run[]): string[] {
-  const names = [...new Set(runs.map(({ contender }) => contender))].filter((name) => runs.some(({ contender }) => contender === name + OTHER))
+  const names = [...new Set(runs.map(({ contender }) => contender))].filter((name) =>
+    runs.some(({ contender }) => contender === name + OTHER)
+  )
   return names.flatMap((name) => {
-    const of = (contender: string) => runs.filter((run) => run.contender === contender).toSorted((a, b) => a.round - b.round)
+    const of = (contender: string) =>
+      runs.filter((run) => run.contender === contender).toSorted((a, b) => a.round - b.round)
     const [here, other] = [of(name), of(name + OTHER)]
     return MEASURES.map(([measure, figure]) => {
       const ratios = here.map((run, index) => figure(run) / figure(other[index]!))
@@ -74,7 +98,8 @@ function verdict(ratios: readonly number[]): string {
   const [count, most] = [above + below, Math.max(above, below)]
   let chance = 0
   for (let hits = most; hits <= count; hits++) chance += choose(count, hits) / 2 ** (count - 1)
-  if (count === 0 || chance >= 0.05) return `no difference to be seen in ${ratios.length} ${ratios.length === 1 ? 'pair' : 'pairs'}`
+  if (count === 0 || chance >= 0.05)
+    return `no difference to be seen in ${ratios.length} ${ratios.length === 1 ? 'pair' : 'pairs'}`
   return `${above > below ? 'more' : 'less'} here in ${most} of ${ratios.length} pairs`
 }
 

@@ -29,10 +29,14 @@ export interface CompareOptions {
   report(run: Run): void
 }
 
-export async function compare(servers: Servers, { contenders, rounds, scale, report }: CompareOptions): Promise<Run[]> {
+export async function compare(
+  servers: Servers,
+  { contenders, rounds, scale, report }: CompareOptions
+): Promise<Run[]> {
   const runs: Run[] = []
   for (let round = 1; round <= rounds; round++) {
-    // Forth and back: what else the machine does comes back in turns, too, and would always meet the same contender.
+    // Forth and back: what else the machine does comes back in turns, too, and would always meet
+    // the same contender.
     for (const contender of round % 2 === 1 ? contenders : contenders.toReversed()) {
       const run = await measure(servers, contender, round, scale)
       runs.push(run)
@@ -42,7 +46,12 @@ export async function compare(servers: Servers, { contenders, rounds, scale, rep
   return runs
 }
 
-async function measure(servers: Servers, contender: Contender, round: number, scale: number): Promise<Run> {
+async function measure(
+  servers: Servers,
+  contender: Contender,
+  round: number,
+  scale: number
+): Promise<Run> {
   const { databaseUrl, rabbitmqUrl, drop } = await servers.fresh(contender.name)
   const running = await startContender(contender, databaseUrl, rabbitmqUrl)
   try {
@@ -51,8 +60,17 @@ async function measure(servers: Servers, contender: Contender, round: number, sc
     const [began, before] = [machineTicks(), cpuOf(servers, running.pids)]
     const { postedMs, endedMs } = await closedLoop(running.urls, databaseUrl, orders, round)
     const [loaded, after] = [machineTicks(), cpuOf(servers, running.pids)]
-    const latencies = await openLoop(running.urls[0]!, databaseUrl, 50, Math.round(500 * Math.min(1, scale * 2)), 2000 + round)
-    const stolen = { load: stolenBetween(began, loaded), latency: stolenBetween(loaded, machineTicks()) }
+    const latencies = await openLoop(
+      running.urls[0]!,
+      databaseUrl,
+      50,
+      Math.round(500 * Math.min(1, scale * 2)),
+      2000 + round
+    )
+    const stolen = {
+      load: stolenBetween(began, loaded),
+      latency: stolenBetween(loaded, machineTicks())
+    }
     const { broken } = await checkInvariants(databaseUrl)
     return {
       contender: contender.name,
@@ -66,7 +84,11 @@ async function measure(servers: Servers, contender: Contender, round: number, sc
         rabbitmq: (after.rabbitmq - before.rabbitmq) / orders
       },
       rssMb: running.pids.reduce((sum, pid) => sum + rssMb(pid), 0),
-      latency: { p50: percentile(latencies, 50), p95: percentile(latencies, 95), p99: percentile(latencies, 99) },
+      latency: {
+        p50: percentile(latencies, 50),
+        p95: percentile(latencies, 95),
+        p99: percentile(latencies, 99)
+      },
       stolen,
       broken
     }
@@ -78,7 +100,11 @@ async function measure(servers: Servers, contender: Contender, round: number, sc
 
 /** CPU ms used so far by a contender's processes and by the servers. */
 export function cpuOf({ postgres, rabbitmq }: Servers, pids: readonly number[]) {
-  return { node: pids.reduce((sum, pid) => sum + cpuMs(pid), 0), postgres: cpuMs(postgres.pid), rabbitmq: cpuMs(rabbitmq.pid) }
+  return {
+    node: pids.reduce((sum, pid) => sum + cpuMs(pid), 0),
+    postgres: cpuMs(postgres.pid),
+    rabbitmq: cpuMs(rabbitmq.pid)
+  }
 }
 
 type Ticks = ReturnType<typeof machineTicks>
@@ -94,5 +120,7 @@ export function percentile(values: readonly number[], percent: number): number {
 
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b)
-  return (sorted[Math.floor((sorted.length - 1) / 2)]! + sorted[Math.ceil((sorted.length - 1) / 2)]!) / 2
+  return (
+    (sorted[Math.floor((sorted.length - 1) / 2)]! + sorted[Math.ceil((sorted.length - 1) / 2)]!) / 2
+  )
 }

@@ -1,6 +1,7 @@
-// The parts of Sagabox by themselves, each beside the least that would do the same. Parts run in this process, loaded by
-// tsx, which costs them nothing once warm but does not make them the production build either: read the ratios, not the
-// figures. Baselines run in the same process in turn with them. POST /orders is the exception: processes of their own.
+// The parts of Sagabox by themselves, each beside the least that would do the same. Parts run in
+// this process, loaded by tsx, which costs them nothing once warm but does not make them the
+// production build either: read the ratios, not the figures. Baselines run in the same process in
+// turn with them. POST /orders is the exception: processes of their own.
 import { endpointMessages } from './components/endpoint.ts'
 import { commitToHandler } from './components/latency.ts'
 import { postedOrders } from './components/orders.ts'
@@ -13,7 +14,11 @@ export type { ComponentResult } from './components/result.ts'
 
 const CARRIERS: readonly Carrier[] = ['memory', 'rabbitmq']
 
-type Bench = (servers: Servers, scale: number, report: (line: ComponentResult) => void) => Promise<void>
+type Bench = (
+  servers: Servers,
+  scale: number,
+  report: (line: ComponentResult) => void
+) => Promise<void>
 
 const BENCHES: Record<string, Bench> = {
   async outbox(servers, scale, report) {
@@ -39,7 +44,12 @@ const BENCHES: Record<string, Bench> = {
  * @param report told each figure as it is there
  * @param only names of the benches to run; all when absent
  */
-export async function components(servers: Servers, scale: number, report: (line: ComponentResult) => void, only: readonly string[] = Object.keys(BENCHES)): Promise<ComponentResult[]> {
+export async function components(
+  servers: Servers,
+  scale: number,
+  report: (line: ComponentResult) => void,
+  only: readonly string[] = Object.keys(BENCHES)
+): Promise<ComponentResult[]> {
   const results: ComponentResult[] = []
   for (const [name, bench] of Object.entries(BENCHES)) {
     if (!only.includes(name)) continue

@@ -1,4 +1,5 @@
-// The load: orders of two random lines out of 100 products, one in ten declined, the same sequence for everybody.
+// The load: orders of two random lines out of 100 products, one in ten declined, the same sequence
+// for everybody.
 import pg from 'pg'
 import { Pool } from 'undici'
 import { productId, PRODUCTS } from './shop.ts'
@@ -19,7 +20,10 @@ export function* orderBodies(seed: number, hotProduct = false): Generator<string
     const second = (first + 1 + Math.floor(random() * (PRODUCTS - 1))) % PRODUCTS
     yield JSON.stringify({
       customerId: `c${Math.floor(random() * 1000)}`,
-      items: [first, second].map((index) => ({ productId: productId(index), quantity: 1 + Math.floor(random() * 3) })),
+      items: [first, second].map((index) => ({
+        productId: productId(index),
+        quantity: 1 + Math.floor(random() * 3)
+      })),
       paymentMethod: random() < 0.1 ? 'pm_card_chargeDeclined' : 'pm_card_visa'
     })
   }
@@ -32,9 +36,20 @@ export interface ClosedLoop {
   endedMs: number
 }
 
-/** Places orders over 64 connections, each as soon as the last was answered, and waits until all have ended. */
-export async function closedLoop(urls: readonly string[], databaseUrl: string, orders: number, seed: number, hotProduct = false): Promise<ClosedLoop> {
-  const pools = urls.map((url) => new Pool(url, { connections: CONNECTIONS / urls.length, pipelining: 1 }))
+/**
+ * Places orders over 64 connections, each as soon as the last was answered, and waits until all
+ * have ended.
+ */
+export async function closedLoop(
+  urls: readonly string[],
+  databaseUrl: string,
+  orders: number,
+  seed: number,
+  hotProduct = false
+): Promise<ClosedLoop> {
+  const pools = urls.map(
+    (url) => new Pool(url, { connections: CONNECTIONS / urls.length, pipelining: 1 })
+  )
   const bodies = orderBodies(seed, hotProduct)
   const placed: string[] = []
   const began = performance.now()
@@ -52,8 +67,17 @@ export async function closedLoop(urls: readonly string[], databaseUrl: string, o
   return { postedMs, endedMs }
 }
 
-/** POSTs at a steady rate whatever the answers do, and measures each order from its planned time until its end is committed. */
-export async function openLoop(url: string, databaseUrl: string, perSecond: number, orders: number, seed: number): Promise<number[]> {
+/**
+ * POSTs at a steady rate whatever the answers do, and measures each order from its planned time
+ * until its end is committed.
+ */
+export async function openLoop(
+  url: string,
+  databaseUrl: string,
+  perSecond: number,
+  orders: number,
+  seed: number
+): Promise<number[]> {
   const pool = new Pool(url, { connections: CONNECTIONS, pipelining: 1 })
   const bodies = orderBodies(seed)
   const client = new pg.Client({ connectionString: databaseUrl })
@@ -76,7 +100,12 @@ export async function openLoop(url: string, databaseUrl: string, perSecond: numb
     const plannedAt = began + (index * 1000) / perSecond
     const early = plannedAt - performance.now()
     if (early > 0) await new Promise((resolve) => setTimeout(resolve, early))
-    posts.push(place(pool, bodies.next().value).then((orderId) => ({ orderId, plannedAt: Math.max(plannedAt, began) })))
+    posts.push(
+      place(pool, bodies.next().value).then((orderId) => ({
+        orderId,
+        plannedAt: Math.max(plannedAt, began)
+      }))
+    )
   }
   const placed = await Promise.all(posts)
   await done
@@ -86,9 +115,15 @@ export async function openLoop(url: string, databaseUrl: string, perSecond: numb
 }
 
 async function place(pool: Pool, body: string): Promise<string> {
-  const response = await pool.request({ method: 'POST', path: '/orders', headers: { 'content-type': 'application/json' }, body })
+  const response = await pool.request({
+    method: 'POST',
+    path: '/orders',
+    headers: { 'content-type': 'application/json' },
+    body
+  })
   const answer = (await response.body.json()) as { orderId: string }
-  if (response.statusCode !== 202) throw new Error(`POST /orders answered ${response.statusCode}: ${JSON.stringify(answer)}`)
+  if (response.statusCode !== 202)
+    throw new Error(`POST /orders answered ${response.statusCode}: ${JSON.stringify(answer)}`)
   return answer.orderId
 }
 
@@ -97,7 +132,7 @@ async function untilEnded(databaseUrl: string, orderIds: readonly string[]): Pro
   const client = new pg.Client({ connectionString: databaseUrl })
   await client.connect()
   let open = orderIds.slice(0, 200)
-  for (let next = 200; open.length > 0; ) {
+  for (let next = 200; open.length > 0;) {
     const { rows } = await client.query<{ order_id: string }>({
       name: 'open',
       text: `select order_id from order_service.orders where order_id = any($1::uuid[]) and status = 'Suspend'`,

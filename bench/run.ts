@@ -14,7 +14,10 @@ type Part = (typeof PARTS)[number]
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    /** Names, separated by commas: contenders of `compare`, benches of `components`, scenarios of `growth`. */
+    /**
+     * Names, separated by commas: contenders of `compare`, benches of `components`, scenarios of
+     * `growth`.
+     */
     only: { type: 'string' },
     /** Folder of another checkout: `compare` measures its Sagabox in turns with the one here. */
     against: { type: 'string' },
@@ -27,15 +30,23 @@ const { values, positionals } = parseArgs({
 })
 const unknown = positionals.filter((name) => !PARTS.includes(name as Part))
 if (unknown.length > 0) {
-  console.error(`Unknown part ${unknown.join(', ')}: expected any of ${PARTS.join(', ')}, or none for compare and components`)
+  console.error(
+    `Unknown part ${unknown.join(', ')}: expected any of ${PARTS.join(', ')}, or none for compare and components`
+  )
   process.exit(1)
 }
-const parts = positionals.length > 0 ? (positionals as Part[]) : values.against === undefined ? (['compare', 'components'] as const) : (['compare'] as const)
+const parts =
+  positionals.length > 0
+    ? (positionals as Part[])
+    : values.against === undefined
+      ? (['compare', 'components'] as const)
+      : (['compare'] as const)
 const only = values.only?.split(',')
 const [rounds, scale] = [Number(values.rounds), Number(values.scale)]
 const other = values.against === undefined ? undefined : buildOther(values.against)
 const save = other === undefined && (values.save || (only === undefined && scale === 1))
-const command = (part: Part, more: string) => `npm run bench -- ${part}${more}${scale === 1 ? '' : ` --scale ${scale}`}`
+const command = (part: Part, more: string) =>
+  `npm run bench -- ${part}${more}${scale === 1 ? '' : ` --scale ${scale}`}`
 
 const servers = await startServers()
 let broken = 0
@@ -43,20 +54,35 @@ try {
   for (const part of parts) {
     console.log(`\n${part}\n`)
     if (part === 'compare') {
-      const asked = CONTENDERS.filter(({ name, isProduct }) => only?.includes(name) ?? (other === undefined || isProduct))
+      const asked = CONTENDERS.filter(
+        ({ name, isProduct }) => only?.includes(name) ?? (other === undefined || isProduct)
+      )
       const contenders = other === undefined ? asked : withOther(asked, other)
-      if (other !== undefined) console.log(`here ${versionOf('.')}, against ${versionOf(other)} (${other})\n`)
-      const runs: Run[] = await compare(servers, { contenders, rounds, scale, report: (run) => console.log(runLine(run)) })
+      if (other !== undefined)
+        console.log(`here ${versionOf('.')}, against ${versionOf(other)} (${other})\n`)
+      const runs: Run[] = await compare(servers, {
+        contenders,
+        rounds,
+        scale,
+        report: (run) => console.log(runLine(run))
+      })
       broken += runs.filter((run) => run.broken.length > 0).length
       console.log(`\n${summaryTable(runs)}`)
       if (other !== undefined) console.log(`\n${againstLines(runs).join('\n')}`)
       if (save) saveResults('compare', runs, command(part, ` --rounds ${rounds}`))
     } else if (part === 'components') {
-      const lines = await components(servers, scale, (line) => console.log(componentLine(line)), only)
+      const lines = await components(
+        servers,
+        scale,
+        (line) => console.log(componentLine(line)),
+        only
+      )
       if (save) saveResults('components', lines, command(part, ''))
     } else {
       for (const scenario of only ?? Object.keys(SCENARIOS)) {
-        const lines = await growth(servers, scenario, scale, (line) => console.log(growthLine(line)))
+        const lines = await growth(servers, scenario, scale, (line) =>
+          console.log(growthLine(line))
+        )
         broken += lines.filter((line) => line.broken.length > 0).length
         if (save) saveResults(`growth-${scenario}`, lines, command(part, ` --only ${scenario}`))
       }

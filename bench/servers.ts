@@ -18,7 +18,8 @@ export async function startServers(): Promise<Servers> {
   const dataDir = await mkdtemp(join(tmpdir(), 'sagabox-bench-'))
   await chmod(dataDir, 0o711)
   const log = { info() {}, error: console.error }
-  // Statement statistics cost every contender the same; the library has to be there when the server starts.
+  // Statement statistics cost every contender the same; the library has to be there when the server
+  // starts.
   const first = await startEmbeddedPostgres({ dataDir, log })
   await admin(first.url, `alter system set shared_preload_libraries = 'pg_stat_statements'`)
   await first.stop()
@@ -72,7 +73,8 @@ async function beamPid(brokerUrl: string): Promise<number> {
     const program = await readFile(`/proc/${pid}/comm`, 'utf8').catch(() => '')
     if (program.trim() !== 'beam.smp') continue
     const environment = await readFile(`/proc/${pid}/environ`, 'utf8').catch(() => '')
-    if (environment.split('\0').includes(`RABBITMQ_NODE_PORT=${new URL(brokerUrl).port}`)) return Number(pid)
+    if (environment.split('\0').includes(`RABBITMQ_NODE_PORT=${new URL(brokerUrl).port}`))
+      return Number(pid)
   }
   throw new Error('The broker runs, and its process was not found in /proc')
 }

@@ -11,7 +11,8 @@ export function cpuMs(pid: number): number {
     if (!/^\d+$/.test(name)) continue
     const fields = statOf(Number(name))
     if (!fields) continue
-    if (Number(name) === pid) ticks += fields.user + fields.system + fields.childUser + fields.childSystem
+    if (Number(name) === pid)
+      ticks += fields.user + fields.system + fields.childUser + fields.childSystem
     else if (fields.parent === pid) ticks += fields.user + fields.system
   }
   return (ticks * 1000) / TICKS_PER_SECOND
@@ -23,7 +24,10 @@ export function rssMb(pid: number): number {
   return Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) / 1024
 }
 
-/** Ticks of all CPUs so far, and how many of them a hypervisor gave to other machines while this one wanted them. */
+/**
+ * Ticks of all CPUs so far, and how many of them a hypervisor gave to other machines while this one
+ * wanted them.
+ */
 export function machineTicks(): { stolen: number; all: number } {
   const fields = /^cpu +(.*)$/m.exec(readFileSync('/proc/stat', 'utf8'))![1]!.split(' ').map(Number)
   // What follows the eighth is counted in the first two already.
@@ -37,6 +41,15 @@ function statOf(pid: number) {
   } catch {
     return undefined // it ended between the listing and the look
   }
-  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ').map(Number)
-  return { parent: fields[1]!, user: fields[11]!, system: fields[12]!, childUser: fields[13]!, childSystem: fields[14]! }
+  const fields = text
+    .slice(text.lastIndexOf(')') + 2)
+    .split(' ')
+    .map(Number)
+  return {
+    parent: fields[1]!,
+    user: fields[11]!,
+    system: fields[12]!,
+    childUser: fields[13]!,
+    childSystem: fields[14]!
+  }
 }

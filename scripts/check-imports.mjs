@@ -1,14 +1,14 @@
-// Holds both buildings to their arrows: rooms one way, no cycles, one file for each library that must stay
-// replaceable. The system in src/ sees the library in packages/sagabox through its doors alone. Prints each
-// violation as `file: sentence`.
-// Own, because dependency-cruiser needs the compiler API that TypeScript 7 does not have.
+// Holds both buildings to their arrows: rooms one way, no cycles, one file for each library that
+// must stay replaceable. The system in src/ sees the library in packages/sagabox through its doors
+// alone. Prints each violation as `file: sentence`. Own, because dependency-cruiser needs the
+// compiler API that TypeScript 7 does not have.
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join, posix, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 /**
- * What the files of a room may import besides their own room: rooms, with all inside them, or single files. Rooms without a
- * slash before them hold the files directly in that folder.
+ * What the files of a room may import besides their own room: rooms, with all inside them, or
+ * single files. Rooms without a slash before them hold the files directly in that folder.
  */
 const BUILDINGS = {
   src: {
@@ -31,18 +31,68 @@ const BUILDINGS = {
       'messaging/message': ['messaging/errors', 'messaging/async'],
       'messaging/postgres': ['messaging/errors', 'messaging/async'],
       'messaging/transport': ['messaging/errors', 'messaging/async', 'messaging/message'],
-      'messaging/rabbitmq': ['messaging/errors', 'messaging/async', 'messaging/message', 'messaging/transport'],
-      'messaging/outbox': ['messaging/errors', 'messaging/async', 'messaging/message', 'messaging/postgres', 'messaging/transport'],
-      'messaging/inbox': ['messaging/errors', 'messaging/async', 'messaging/message', 'messaging/postgres', 'messaging/transport', 'messaging/outbox'],
-      'messaging/dead-letters': ['messaging/errors', 'messaging/async', 'messaging/message', 'messaging/postgres', 'messaging/transport', 'messaging/outbox', 'messaging/inbox'],
-      'messaging/endpoint': ['messaging/errors', 'messaging/async', 'messaging/message', 'messaging/postgres', 'messaging/transport', 'messaging/outbox', 'messaging/inbox', 'messaging/dead-letters'],
+      'messaging/rabbitmq': [
+        'messaging/errors',
+        'messaging/async',
+        'messaging/message',
+        'messaging/transport'
+      ],
+      'messaging/outbox': [
+        'messaging/errors',
+        'messaging/async',
+        'messaging/message',
+        'messaging/postgres',
+        'messaging/transport'
+      ],
+      'messaging/inbox': [
+        'messaging/errors',
+        'messaging/async',
+        'messaging/message',
+        'messaging/postgres',
+        'messaging/transport',
+        'messaging/outbox'
+      ],
+      'messaging/dead-letters': [
+        'messaging/errors',
+        'messaging/async',
+        'messaging/message',
+        'messaging/postgres',
+        'messaging/transport',
+        'messaging/outbox',
+        'messaging/inbox'
+      ],
+      'messaging/endpoint': [
+        'messaging/errors',
+        'messaging/async',
+        'messaging/message',
+        'messaging/postgres',
+        'messaging/transport',
+        'messaging/outbox',
+        'messaging/inbox',
+        'messaging/dead-letters'
+      ],
       saga: ['messaging/message', 'messaging/postgres', 'messaging/errors'],
       'saga/machine': ['saga', 'messaging/message', 'messaging/postgres', 'messaging/errors'],
-      'saga/store': ['saga', 'saga/machine', 'messaging/message', 'messaging/postgres', 'messaging/errors'],
+      'saga/store': [
+        'saga',
+        'saga/machine',
+        'messaging/message',
+        'messaging/postgres',
+        'messaging/errors'
+      ],
       'saga/run': ['saga', 'saga/machine', 'saga/store', 'messaging'],
       'saga/inspect': ['saga', 'saga/machine', 'saga/store', 'saga/run', 'messaging'],
       http: ['saga', 'saga/machine', 'saga/store', 'saga/run', 'saga/inspect', 'messaging'],
-      service: ['http', 'saga', 'saga/machine', 'saga/store', 'saga/run', 'saga/inspect', 'messaging', 'cannot-start.ts'],
+      service: [
+        'http',
+        'saga',
+        'saga/machine',
+        'saga/store',
+        'saga/run',
+        'saga/inspect',
+        'messaging',
+        'cannot-start.ts'
+      ],
       testing: ['saga', 'saga/machine', 'saga/store', 'saga/run', 'saga/inspect', 'messaging'],
       embedded: ['cannot-start.ts', 'messaging/postgres/without-shell.ts']
     },
@@ -64,11 +114,14 @@ function readSources(folder) {
   const files = readdirSync(folder, { recursive: true })
     .map((name) => name.replaceAll('\\', '/'))
     .filter((name) => name.endsWith('.ts'))
-  if (files.length === 0) throw new Error(`${folder} holds no TypeScript file, so nothing was checked.`)
-  return new Map(files.map((file) => {
-    const code = withoutComments(readFileSync(join(folder, file), 'utf8'))
-    return [file, { code, imports: importsOf(code) }]
-  }))
+  if (files.length === 0)
+    throw new Error(`${folder} holds no TypeScript file, so nothing was checked.`)
+  return new Map(
+    files.map((file) => {
+      const code = withoutComments(readFileSync(join(folder, file), 'utf8'))
+      return [file, { code, imports: importsOf(code) }]
+    })
+  )
 }
 
 function withoutComments(code) {
@@ -79,7 +132,9 @@ function importsOf(code) {
   const statement = /^\s*(?:import|export)\b[^'"`;]*?\bfrom\s*['"]([^'"]+)['"]/gm
   const sideEffect = /^\s*import\s*['"]([^'"]+)['"]/gm
   const call = /\b(?:import|require)\(\s*['"]([^'"]+)['"]/g
-  return [statement, sideEffect, call].flatMap((pattern) => [...code.matchAll(pattern)].map((match) => match[1]))
+  return [statement, sideEffect, call].flatMap((pattern) =>
+    [...code.matchAll(pattern)].map((match) => match[1])
+  )
 }
 
 function check(folder, { rooms, top, doors }) {
@@ -95,42 +150,63 @@ function check(folder, { rooms, top, doors }) {
     const room = posix.dirname(file)
     const targets = []
     graph.set(file, targets)
-    if (posix.basename(file) === 'index.ts' && !(isLibrary && room === '.')) report(file, 'is a barrel; import the file that defines the thing.')
-    if (room !== '.' && !rooms[room]) report(file, `is in the folder ${room}, which has no rule in scripts/check-imports.mjs.`)
+    if (posix.basename(file) === 'index.ts' && !(isLibrary && room === '.'))
+      report(file, 'is a barrel; import the file that defines the thing.')
+    if (room !== '.' && !rooms[room])
+      report(file, `is in the folder ${room}, which has no rule in scripts/check-imports.mjs.`)
     if (isLibrary && /\bprocess\s*\.\s*env\b|\bprocess\s*\[\s*['"]env/.test(code)) {
-      if (!/^(embedded)\//.test(file)) report(file, 'reads process.env; settings are given to the library by its callers.')
+      if (!/^(embedded)\//.test(file))
+        report(file, 'reads process.env; settings are given to the library by its callers.')
     }
     for (const specifier of imports) {
       if (!specifier.startsWith('.')) {
         const name = packageOf(specifier)
         if (name === 'rascal') rascalFiles.push(file)
-        if (name === 'amqplib' && room !== 'messaging/rabbitmq') report(file, 'imports amqplib; only messaging/rabbitmq knows AMQP.')
-        if (name === 'config' && file !== 'config.ts') report(file, 'imports the config package; only src/config.ts reads settings.')
-        if (name === 'sagabox' && isLibrary) report(file, `imports ${specifier}; inside the library the file that defines the thing is imported.`)
-        if (name === 'sagabox' && doors && !open.has(specifier)) report(file, `imports ${specifier}, which is no door of the library; expected one of ${[...open].join(', ')}.`)
+        if (name === 'amqplib' && room !== 'messaging/rabbitmq')
+          report(file, 'imports amqplib; only messaging/rabbitmq knows AMQP.')
+        if (name === 'config' && file !== 'config.ts')
+          report(file, 'imports the config package; only src/config.ts reads settings.')
+        if (name === 'sagabox' && isLibrary)
+          report(
+            file,
+            `imports ${specifier}; inside the library the file that defines the thing is imported.`
+          )
+        if (name === 'sagabox' && doors && !open.has(specifier))
+          report(
+            file,
+            `imports ${specifier}, which is no door of the library; expected one of ${[...open].join(', ')}.`
+          )
         continue
       }
       const target = targetOf(file, specifier, sources)
-      if (target.startsWith('../')) report(file, `imports ${specifier}, which is outside ${folder}.`)
+      if (target.startsWith('../'))
+        report(file, `imports ${specifier}, which is outside ${folder}.`)
       else if (!sources.has(target)) report(file, `imports ${specifier}, which does not exist.`)
       else {
         targets.push(target)
-        if (!isAllowed(file, target, rooms, isLibrary)) report(file, `must not import ${folder}/${target}.`)
+        if (!isAllowed(file, target, rooms, isLibrary))
+          report(file, `must not import ${folder}/${target}.`)
       }
     }
   }
   const rascal = [...new Set(rascalFiles)]
   if (rascal.length > 1) {
-    for (const file of rascal) report(file, `imports rascal; only one file may, and these do: ${rascal.join(', ')}.`)
+    for (const file of rascal)
+      report(file, `imports rascal; only one file may, and these do: ${rascal.join(', ')}.`)
   }
-  for (const cycle of cyclesIn(graph)) report(cycle[0], `is in an import cycle: ${cycle.join(' -> ')}.`)
+  for (const cycle of cyclesIn(graph))
+    report(cycle[0], `is in an import cycle: ${cycle.join(' -> ')}.`)
   return found
 }
 
 /** `sagabox`, `sagabox/engine`, … as the package's exports name them. */
 function doorsOf(folder) {
   const { name, exports } = JSON.parse(readFileSync(join(root, folder, 'package.json'), 'utf8'))
-  return new Set(Object.keys(exports).filter((path) => !path.endsWith('.json')).map((path) => posix.join(name, path)))
+  return new Set(
+    Object.keys(exports)
+      .filter((path) => !path.endsWith('.json'))
+      .map((path) => posix.join(name, path))
+  )
 }
 
 function packageOf(specifier) {
@@ -149,7 +225,12 @@ function isAllowed(file, target, rooms, isLibrary) {
   if (target === 'main.ts') return false
   if (to === '.' && isLibrary && !NO_DOORS.includes(target)) return false
   if (from === '.' || from === to) return true
-  return (rooms[from] ?? []).some((allowed) => allowed === to || allowed === target || (allowed === 'messaging' && to.startsWith('messaging/')))
+  return (rooms[from] ?? []).some(
+    (allowed) =>
+      allowed === to ||
+      allowed === target ||
+      (allowed === 'messaging' && to.startsWith('messaging/'))
+  )
 }
 
 function cyclesIn(graph) {

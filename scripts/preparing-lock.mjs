@@ -1,5 +1,6 @@
-// One process at a time prepares a checkout. The lock is a file in the checkout itself, so that only those who may
-// write there can hold it, and containers that share the checkout share the lock.
+// One process at a time prepares a checkout. The lock is a file in the checkout itself, so that
+// only those who may write there can hold it, and containers that share the checkout share the
+// lock.
 import { readFileSync, readlinkSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import { spawnSync } from 'node:child_process'
 import { hostname } from 'node:os'
@@ -7,7 +8,10 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 const BEAT_MS = 2000
-/** Where an owner's process cannot be looked up, a lock that nobody has touched for so long is nobody's. */
+/**
+ * Where an owner's process cannot be looked up, a lock that nobody has touched for so long is
+ * nobody's.
+ */
 const SILENT_MS = 15_000
 
 /**
@@ -16,10 +20,12 @@ const SILENT_MS = 15_000
  */
 export async function alone(root, work, say, silentMs = SILENT_MS) {
   const lock = join(root, '.preparing')
-  await take(lock, silentMs, (owner) => say(
-    `waiting for ${owner ? `process ${owner.pid} on ${owner.host}` : 'another process'}, which prepares this checkout … ` +
-    `(if there is no such process: rm ${lock})`
-  ))
+  await take(lock, silentMs, (owner) =>
+    say(
+      `waiting for ${owner ? `process ${owner.pid} on ${owner.host}` : 'another process'}, which prepares this checkout … ` +
+        `(if there is no such process: rm ${lock})`
+    )
+  )
   const release = () => rmSync(lock, { force: true })
   process.on('exit', release)
   const beat = setInterval(() => touch(lock), BEAT_MS)
@@ -33,7 +39,12 @@ export async function alone(root, work, say, silentMs = SILENT_MS) {
 }
 
 async function take(lock, silentMs, waiting) {
-  const mine = JSON.stringify({ pid: process.pid, host: hostname(), space: pidSpace(), started: startOf(process.pid) })
+  const mine = JSON.stringify({
+    pid: process.pid,
+    host: hostname(),
+    space: pidSpace(),
+    started: startOf(process.pid)
+  })
   const isAbandoned = watcher(silentMs)
   for (let told = false; !create(lock, mine); await sleep(100)) {
     const found = read(lock)
@@ -47,7 +58,10 @@ async function take(lock, silentMs, waiting) {
   }
 }
 
-/** Removes a dead owner's lock. Two that both saw it dead would each remove the other's: one at a time, and it looks again. */
+/**
+ * Removes a dead owner's lock. Two that both saw it dead would each remove the other's: one at a
+ * time, and it looks again.
+ */
 function replace(lock, dead, isAbandoned) {
   const guard = `${lock}.takeover`
   if (!create(guard, '')) {
@@ -67,7 +81,8 @@ function watcher(silentMs) {
   const seen = new Map()
   return (path, text) => {
     const owner = ownerIn(text)
-    if (owner && owner.host === hostname() && owner.space === pidSpace()) return startOf(owner.pid) !== owner.started
+    if (owner && owner.host === hostname() && owner.space === pidSpace())
+      return startOf(owner.pid) !== owner.started
     const mark = `${text} ${changedAt(path)}`
     const last = seen.get(path)
     if (last === undefined || last.mark !== mark) seen.set(path, { mark, since: performance.now() })
@@ -98,7 +113,10 @@ function startOf(pid) {
     }
   }
   if (process.platform !== 'win32') {
-    const { stdout } = spawnSync('ps', ['-o', 'lstart=', '-p', String(pid)], { encoding: 'utf8', env: { PATH: process.env.PATH, LC_ALL: 'C', TZ: 'UTC' } })
+    const { stdout } = spawnSync('ps', ['-o', 'lstart=', '-p', String(pid)], {
+      encoding: 'utf8',
+      env: { PATH: process.env.PATH, LC_ALL: 'C', TZ: 'UTC' }
+    })
     return stdout?.trim() || undefined
   }
   try {

@@ -14,12 +14,19 @@ const missing =
 export function findRabbitMQ() {
   const named = process.env.RABBITMQ_SERVER
   if (named) {
-    if (!isExecutable(named)) throw new Error(`RABBITMQ_SERVER is ${named}, which is not an executable file.`)
+    if (!isExecutable(named))
+      throw new Error(`RABBITMQ_SERVER is ${named}, which is not an executable file.`)
     return resolve(named)
   }
   // Debian's /usr/sbin/rabbitmq-server is a wrapper that becomes the user "rabbitmq" and refuses
   // everybody else; the script in /usr/lib runs as whoever starts it, so it is tried first.
-  const folders = ['/usr/lib/rabbitmq/bin', ...(process.env.PATH ?? '').split(delimiter), '/opt/homebrew/sbin', '/usr/local/sbin', '/usr/sbin']
+  const folders = [
+    '/usr/lib/rabbitmq/bin',
+    ...(process.env.PATH ?? '').split(delimiter),
+    '/opt/homebrew/sbin',
+    '/usr/local/sbin',
+    '/usr/sbin'
+  ]
   return folders.map((folder) => join(folder, 'rabbitmq-server')).find(isExecutable)
 }
 
@@ -27,7 +34,8 @@ export function findRabbitMQ() {
 export function ensureRabbitMQ() {
   const found = findRabbitMQ()
   if (found) return found
-  const canInstall = process.platform === 'linux' && process.getuid() === 0 && existsSync('/usr/bin/apt-get')
+  const canInstall =
+    process.platform === 'linux' && process.getuid() === 0 && existsSync('/usr/bin/apt-get')
   if (!canInstall) throw new Error(missing)
   console.error('sagabox: installing rabbitmq-server with apt-get (about a minute) …')
   withoutStartingServices(() => {
@@ -35,7 +43,8 @@ export function ensureRabbitMQ() {
     apt('install', '--yes', '--no-install-recommends', 'rabbitmq-server')
   })
   // Where systemd runs, the package also enables the service for the next boot.
-  if (existsSync('/run/systemd/system')) spawnSync('systemctl', ['disable', 'rabbitmq-server'], { stdio: 'ignore' })
+  if (existsSync('/run/systemd/system'))
+    spawnSync('systemctl', ['disable', 'rabbitmq-server'], { stdio: 'ignore' })
   const installed = findRabbitMQ()
   if (!installed) throw new Error(missing)
   return installed
@@ -59,9 +68,10 @@ function withoutStartingServices(install) {
 function apt(...args) {
   const { status, error } = spawnSync('apt-get', ['--quiet', ...args], {
     stdio: ['ignore', 'ignore', 'inherit'],
-    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' },
+    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' }
   })
-  if (error || status !== 0) throw new Error(`apt-get ${args[0]} failed (${error?.message ?? `exit ${status}`}). ${missing}`)
+  if (error || status !== 0)
+    throw new Error(`apt-get ${args[0]} failed (${error?.message ?? `exit ${status}`}). ${missing}`)
 }
 
 function isExecutable(path) {

@@ -1,5 +1,5 @@
-// `npm test`: every promise once, in one run. `npm run test:slow`: what proves them again, at length. Files or folders given as
-// arguments run alone, without the checks before them.
+// `npm test`: every promise once, in one run. `npm run test:slow`: what proves them again, at
+// length. Files or folders given as arguments run alone, without the checks before them.
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { relative, resolve as absolute } from 'node:path'
@@ -16,7 +16,9 @@ const options = given.filter((arg) => arg.startsWith('-'))
 const named = given.filter((arg) => !arg.startsWith('-') && !['slow', 'all'].includes(arg))
 /** Where tests are: those of the library, and those of the system. */
 const FOLDERS = ['packages/sagabox/test', 'test']
-const parts = given.includes('all') ? ['quick', 'slow'] : [given.includes('slow') ? 'slow' : 'quick']
+const parts = given.includes('all')
+  ? ['quick', 'slow']
+  : [given.includes('slow') ? 'slow' : 'quick']
 
 interface Counts {
   passed: number
@@ -24,9 +26,11 @@ interface Counts {
   skipped: number
 }
 
-// A signal ends the suites, not this process: it still has two servers to stop and a result to print.
+// A signal ends the suites, not this process: it still has two servers to stop and a result to
+// print.
 const interrupted = new AbortController()
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => interrupted.abort(new Error(`Ended by ${signal}`)))
+for (const signal of ['SIGINT', 'SIGTERM'] as const)
+  process.on(signal, () => interrupted.abort(new Error(`Ended by ${signal}`)))
 
 const began = Date.now()
 const counts: Counts = { passed: 0, failed: 0, skipped: 0 }
@@ -49,14 +53,20 @@ if (counts.passed === 0 && counts.failed === 0) {
   counts.failed = 1
 }
 console.log(`\n${((Date.now() - began) / 1000).toFixed(0)} s in all`)
-console.log(`${counts.passed} passed, ${counts.failed} failed${counts.skipped > 0 ? `, ${counts.skipped} skipped` : ''}`)
+console.log(
+  `${counts.passed} passed, ${counts.failed} failed${counts.skipped > 0 ? `, ${counts.skipped} skipped` : ''}`
+)
 // The servers' last sockets must not keep a finished run alive.
 process.exit(counts.failed > 0 ? 1 : 0)
 
 /** Runs a check by a program of node_modules; its output shows only when it fails. */
 function check(title: string, [script, ...args]: [string, ...string[]]): void {
   const start = Date.now()
-  const { status, stdout, stderr, error } = spawnSync(process.execPath, [`${root}node_modules/${script}`, ...args], { cwd: root, encoding: 'utf8' })
+  const { status, stdout, stderr, error } = spawnSync(
+    process.execPath,
+    [`${root}node_modules/${script}`, ...args],
+    { cwd: root, encoding: 'utf8' }
+  )
   if (status !== 0) {
     counts.failed++
     console.error(error ?? stdout + stderr)
@@ -89,30 +99,43 @@ interface Server {
 async function database(): Promise<Server> {
   if (process.env['TEST_DATABASE_URL']) return { environment: {}, stop: async () => {} }
   const { url, stop } = await startPostgres()
-  return { environment: { TEST_DATABASE_URL: url, TEST_DATABASE_TEMPLATE: await createTemplate(url) }, stop }
+  return {
+    environment: { TEST_DATABASE_URL: url, TEST_DATABASE_TEMPLATE: await createTemplate(url) },
+    stop
+  }
 }
 
 async function broker(): Promise<Server> {
   if (process.env['TEST_RABBITMQ_URL']) return { environment: {}, stop: async () => {} }
   const { url, managementUrl, stop } = await startRabbitMQ()
-  return { environment: { TEST_RABBITMQ_URL: url, TEST_RABBITMQ_MANAGEMENT_URL: managementUrl }, stop }
+  return {
+    environment: { TEST_RABBITMQ_URL: url, TEST_RABBITMQ_MANAGEMENT_URL: managementUrl },
+    stop
+  }
 }
 
 /**
- * Runs the suites; a line for each file as it ends, and all that a failing file printed. When a file takes so long that
- * tap ends its run, the others run in another. Files are found here, not by tap, which leaves out folders without a word.
+ * Runs the suites; a line for each file as it ends, and all that a failing file printed. When a
+ * file takes so long that tap ends its run, the others run in another. Files are found here, not by
+ * tap, which leaves out folders without a word.
  */
 async function tap(environment: Record<string, string>): Promise<void> {
   const cli = `${root}node_modules/tap/dist/esm/run.mjs`
   buildTap(cli)
   await bundleTypebox()
-  let left = named.length > 0 ? named.flatMap((path) => testFiles(relative(root, absolute(path)))) : FOLDERS.flatMap(testFiles).filter((path) => parts.includes(path.includes('/slow/') ? 'slow' : 'quick'))
+  let left =
+    named.length > 0
+      ? named.flatMap((path) => testFiles(relative(root, absolute(path))))
+      : FOLDERS.flatMap(testFiles).filter((path) =>
+          parts.includes(path.includes('/slow/') ? 'slow' : 'quick')
+        )
   while (left.length > 0) {
     interrupted.signal.throwIfAborted()
     const ran = await runTap(cli, left, environment)
     const still = left.filter((file) => !ran.has(file))
     if (still.length === left.length) throw new Error(`tap did not run ${left.join(', ')}`)
-    if (still.length > 0) console.log(`tap ended its run before ${still.length} of the files; they run now`)
+    if (still.length > 0)
+      console.log(`tap ended its run before ${still.length} of the files; they run now`)
     left = still
   }
 }
@@ -122,12 +145,24 @@ function testFiles(path: string): string[] {
   const found = statSync(root + path, { throwIfNoEntry: false })
   if (!found) throw new Error(`There is no test ${path}`)
   if (!found.isDirectory()) return [path]
-  return readdirSync(root + path, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.test.ts')).toSorted().map((name) => `${path}/${name}`)
+  return readdirSync(root + path, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.test.ts'))
+    .toSorted()
+    .map((name) => `${path}/${name}`)
 }
 
 /** One run. Returns the files that it came to. */
-async function runTap(cli: string, files: readonly string[], environment: Record<string, string>): Promise<Set<string>> {
-  const runner = spawn(process.execPath, [cli, 'run', '--reporter=tap', ...options, ...files], { cwd: root, env: { ...process.env, ...environment }, stdio: ['ignore', 'pipe', 'inherit'], detached: true })
+async function runTap(
+  cli: string,
+  files: readonly string[],
+  environment: Record<string, string>
+): Promise<Set<string>> {
+  const runner = spawn(process.execPath, [cli, 'run', '--reporter=tap', ...options, ...files], {
+    cwd: root,
+    env: { ...process.env, ...environment },
+    stdio: ['ignore', 'pipe', 'inherit'],
+    detached: true
+  })
   const exited = exitCodeOf(runner)
   // All of its group: told alone, tap would first wait for the files that run.
   const stop = () => process.kill(-runner.pid!, 'SIGTERM')
@@ -162,14 +197,25 @@ async function runTap(cli: string, files: readonly string[], environment: Record
   return ran
 }
 
-/** tap builds the plug-ins that .taprc chooses into its own package: an install or an edit of .taprc undoes that. */
+/**
+ * tap builds the plug-ins that .taprc chooses into its own package: an install or an edit of .taprc
+ * undoes that.
+ */
 function buildTap(cli: string): void {
   const choice = readFileSync(`${root}.taprc`, 'utf8')
   const stamp = `${root}node_modules/@tapjs/test/test-built/built-for-taprc`
-  if (existsSync(`${root}.tap/plugins`) && existsSync(stamp) && readFileSync(stamp, 'utf8') === choice) return
+  if (
+    existsSync(`${root}.tap/plugins`) &&
+    existsSync(stamp) &&
+    readFileSync(stamp, 'utf8') === choice
+  )
+    return
   const start = Date.now()
   rmSync(`${root}.tap`, { recursive: true, force: true })
-  const { status, stdout, stderr } = spawnSync(process.execPath, [cli, 'build'], { cwd: root, encoding: 'utf8' })
+  const { status, stdout, stderr } = spawnSync(process.execPath, [cli, 'build'], {
+    cwd: root,
+    encoding: 'utf8'
+  })
   if (status !== 0) throw new Error(`tap could not build its plug-ins:\n${stdout}${stderr}`)
   writeFileSync(stamp, choice)
   report(true, 'tap built', start)

@@ -5,21 +5,53 @@ import { Check, Errors } from 'typebox/value'
 import { parseDatabaseUrl, problemsOf } from 'sagabox/engine'
 import { CannotStart } from 'sagabox'
 
-// A `/`, `#` or `%` as it is in a password makes another URL, or none; the parser's own error would print it.
+// A `/`, `#` or `%` as it is in a password makes another URL, or none; the parser's own error would
+// print it.
 const url = (schemes: string, name: string) =>
-  Type.Refine(Type.String({ pattern: `^(${schemes})://.+`, description: `${name} URL, with user and password percent-encoded` }), isUrl)
+  Type.Refine(
+    Type.String({
+      pattern: `^(${schemes})://.+`,
+      description: `${name} URL, with user and password percent-encoded`
+    }),
+    isUrl
+  )
 
 // Read as psql reads it, which is more than a URL may be: several hosts, or none before a socket.
-const DatabaseUrl = Type.String({ pattern: '^(postgres|postgresql)://.+', description: 'a postgres:// URL, with user and password percent-encoded' })
-const DATABASE_URLS = ['databaseUrl', 'orderDatabaseUrl', 'stockDatabaseUrl', 'paymentDatabaseUrl'] as const
+const DatabaseUrl = Type.String({
+  pattern: '^(postgres|postgresql)://.+',
+  description: 'a postgres:// URL, with user and password percent-encoded'
+})
+const DATABASE_URLS = [
+  'databaseUrl',
+  'orderDatabaseUrl',
+  'stockDatabaseUrl',
+  'paymentDatabaseUrl'
+] as const
 const FOLDER = fileURLToPath(new URL('../config', import.meta.url))
 const MAPPING = `${FOLDER}/custom-environment-variables.json`
 
 const Config = Type.Object({
   host: Type.String({ minLength: 1, description: 'an address to listen on' }),
-  port: Type.Integer({ minimum: 0, maximum: 65_535, description: 'a port number from 0 (any free one) to 65535' }),
-  publicUrl: Type.Optional(Type.Refine(Type.String({ pattern: '^https?://[^?#@\\s]+$', description: 'the http:// or https:// URL at which clients see this process, such as https://example.com/shop' }), isUrl)),
-  maxConnections: Type.Integer({ minimum: 1, maximum: 1_000_000, description: 'connections from 1 to 1000000' }),
+  port: Type.Integer({
+    minimum: 0,
+    maximum: 65_535,
+    description: 'a port number from 0 (any free one) to 65535'
+  }),
+  publicUrl: Type.Optional(
+    Type.Refine(
+      Type.String({
+        pattern: '^https?://[^?#@\\s]+$',
+        description:
+          'the http:// or https:// URL at which clients see this process, such as https://example.com/shop'
+      }),
+      isUrl
+    )
+  ),
+  maxConnections: Type.Integer({
+    minimum: 1,
+    maximum: 1_000_000,
+    description: 'connections from 1 to 1000000'
+  }),
   databaseUrl: Type.Optional(DatabaseUrl),
   orderDatabaseUrl: Type.Optional(DatabaseUrl),
   stockDatabaseUrl: Type.Optional(DatabaseUrl),
@@ -27,15 +59,38 @@ const Config = Type.Object({
   rabbitmqUrl: Type.Optional(url('amqps?', 'an amqp:// or amqps://')),
   topology: Type.Enum(['own', 'all'], { description: 'own or all' }),
   dataDir: Type.String({ minLength: 1, description: 'a folder' }),
-  logLevel: Type.Enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], { description: 'one of fatal, error, warn, info, debug, trace, silent' }),
-  orderDeadlineSeconds: Type.Number({ minimum: 0.1, maximum: 2_000_000, description: 'seconds from 0.1 to 2000000' }),
-  redeliverySeconds: Type.String({ pattern: '^(\\d{1,7}(\\.\\d{1,3})?(,(?=\\d)|$)){0,20}$', description: 'seconds separated by commas, such as 5,30,300, or nothing for no delayed redelivery' }),
+  logLevel: Type.Enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {
+    description: 'one of fatal, error, warn, info, debug, trace, silent'
+  }),
+  orderDeadlineSeconds: Type.Number({
+    minimum: 0.1,
+    maximum: 2_000_000,
+    description: 'seconds from 0.1 to 2000000'
+  }),
+  redeliverySeconds: Type.String({
+    pattern: '^(\\d{1,7}(\\.\\d{1,3})?(,(?=\\d)|$)){0,20}$',
+    description:
+      'seconds separated by commas, such as 5,30,300, or nothing for no delayed redelivery'
+  }),
   inboxDays: Type.Number({ minimum: 0.01, maximum: 3650, description: 'days from 0.01 to 3650' }),
-  stopGraceSeconds: Type.Number({ minimum: 1, maximum: 3600, description: 'seconds from 1 to 3600' }),
+  stopGraceSeconds: Type.Number({
+    minimum: 1,
+    maximum: 3600,
+    description: 'seconds from 1 to 3600'
+  }),
   blockedSeconds: Type.Number({ minimum: 1, maximum: 3600, description: 'seconds from 1 to 3600' }),
   paymentGateway: Type.Enum(['simulated', 'stripe'], { description: 'simulated or stripe' }),
-  stripeSecretKey: Type.Optional(Type.String({ pattern: '^[rs]k_(test|live)_[A-Za-z0-9]+$', description: 'a secret or restricted key of Stripe: sk_test_…, sk_live_…, rk_test_… or rk_live_…' })),
-  stripeApiUrl: Type.String({ pattern: '^https?://[^/?#@\\s]+/?$', description: 'an http:// or https:// URL without a path' })
+  stripeSecretKey: Type.Optional(
+    Type.String({
+      pattern: '^[rs]k_(test|live)_[A-Za-z0-9]+$',
+      description:
+        'a secret or restricted key of Stripe: sk_test_…, sk_live_…, rk_test_… or rk_live_…'
+    })
+  ),
+  stripeApiUrl: Type.String({
+    pattern: '^https?://[^/?#@\\s]+/?$',
+    description: 'an http:// or https:// URL without a path'
+  })
 })
 
 export type Config = Static<typeof Config>
@@ -58,7 +113,11 @@ const ENVIRONMENTS = ['production', 'test', 'development']
  */
 export async function loadConfig(): Promise<Config> {
   const given = await readSources()
-  const known = Object.fromEntries(Object.keys(Config.properties).flatMap((key) => (given[key] === undefined ? [] : [[key, trimmed(given[key])]])))
+  const known = Object.fromEntries(
+    Object.keys(Config.properties).flatMap((key) =>
+      given[key] === undefined ? [] : [[key, trimmed(given[key])]]
+    )
+  )
   const variables = environmentVariables()
   // Of all others, an empty variable is one that is not set.
   if (process.env[variables.redeliverySeconds!] === '') known.redeliverySeconds = ''
@@ -66,17 +125,21 @@ export async function loadConfig(): Promise<Config> {
   if (Check(Config, value)) return withDatabaseUrls(value, variables)
   const lines = problemsOf(Errors(Config, value)).map(({ field }) => {
     const key = field.slice(1) as keyof typeof Config.properties
-    const shown = key.endsWith('Url') || key === 'stripeSecretKey' ? '' : `, got ${JSON.stringify(given[key])}`
-    const quoted = /^(["']).*\1$/s.test(String(known[key])) ? '. The quotes around it are part of the value: leave them out' : ''
+    const shown =
+      key.endsWith('Url') || key === 'stripeSecretKey' ? '' : `, got ${JSON.stringify(given[key])}`
+    const quoted = /^(["']).*\1$/s.test(String(known[key]))
+      ? '. The quotes around it are part of the value: leave them out'
+      : ''
     return `${variables[key] ?? key}: expected ${(Config.properties[key] as { description?: string } | undefined)?.description ?? 'another value'}${shown}${quoted}`
   })
   throw new ConfigError([...new Set(lines)].join('\n'))
 }
 
 /**
- * Takes the database URLs apart once, so that a bad one stops the start. Of the shell's PG… variables, PGSSLMODE and
- * PGSSLROOTCERT count for a URL that says nothing of TLS, if they ask for it (a connection that was to be encrypted never
- * silently is not); PGPASSWORD and the password file are pg's, for a URL without a password. No other does.
+ * Takes the database URLs apart once, so that a bad one stops the start. Of the shell's PG…
+ * variables, PGSSLMODE and PGSSLROOTCERT count for a URL that says nothing of TLS, if they ask for
+ * it (a connection that was to be encrypted never silently is not); PGPASSWORD and the password
+ * file are pg's, for a URL without a password. No other does.
  */
 function withDatabaseUrls(config: Config, variables: Record<string, string>): Config {
   const urls: Partial<Config> = {}
@@ -89,7 +152,8 @@ function withDatabaseUrls(config: Config, variables: Record<string, string>): Co
       urls[key] = isNetwork && !saysTls ? withTls(given) : given
       if (urls[key] !== given) parseDatabaseUrl(urls[key])
     } catch (error) {
-      const fromShell = urls[key] !== undefined && urls[key] !== given ? ' (from PGSSLMODE or PGSSLROOTCERT)' : ''
+      const fromShell =
+        urls[key] !== undefined && urls[key] !== given ? ' (from PGSSLMODE or PGSSLROOTCERT)' : ''
       throw new ConfigError(`${variables[key]}: ${(error as Error).message}${fromShell}`)
     }
   }
@@ -99,23 +163,30 @@ function withDatabaseUrls(config: Config, variables: Record<string, string>): Co
 function withTls(given: string): string {
   const { PGSSLMODE: mode = '', PGSSLROOTCERT: root } = process.env
   if (!['require', 'verify-ca', 'verify-full', 'no-verify'].includes(mode)) return given
-  const tls = new URLSearchParams({ sslmode: mode, ...(root !== undefined && root !== '' && { sslrootcert: root }) })
+  const tls = new URLSearchParams({
+    sslmode: mode,
+    ...(root !== undefined && root !== '' && { sslrootcert: root })
+  })
   return `${given}${given.includes('?') ? '&' : '?'}${tls.toString()}`
 }
 
 /**
- * default.json, the one of NODE_ENV, local.json, then the environment. Each is named here: by itself the config package
- * also listens to NODE_CONFIG, NODE_CONFIG_DIR, NODE_APP_INSTANCE and to files named after HOST, which other programs set.
+ * default.json, the one of NODE_ENV, local.json, then the environment. Each is named here: by
+ * itself the config package also listens to NODE_CONFIG, NODE_CONFIG_DIR, NODE_APP_INSTANCE and to
+ * files named after HOST, which other programs set.
  */
 async function readSources(): Promise<Record<string, unknown>> {
   const { Load } = await import('config/lib/util.js')
   const load = new Load({ configDir: FOLDER, hostName: '', nodeEnv: [] })
   try {
-    for (const name of ['default', nodeEnvironment(), 'local']) load.loadFile(`${FOLDER}/${name}.json`)
+    for (const name of ['default', nodeEnvironment(), 'local'])
+      load.loadFile(`${FOLDER}/${name}.json`)
   } catch (error) {
     throw new ConfigError((error as Error).message)
   }
-  const set = Object.entries(environmentVariables()).flatMap(([key, name]) => (process.env[name] ? [[key, process.env[name]]] : []))
+  const set = Object.entries(environmentVariables()).flatMap(([key, name]) =>
+    process.env[name] ? [[key, process.env[name]]] : []
+  )
   return { ...load.config, ...Object.fromEntries(set) }
 }
 
@@ -124,15 +195,28 @@ function nodeEnvironment(): string {
   return ENVIRONMENTS.includes(name) ? name : 'development'
 }
 
-/** Files and forms leave spaces and line ends around values. What is nothing but those is not taken for unset. */
+/**
+ * Files and forms leave spaces and line ends around values. What is nothing but those is not taken
+ * for unset.
+ */
 function trimmed(value: unknown): unknown {
   return typeof value === 'string' ? value.trim() || value : value
 }
 
 /** The environment holds only text: "8080" is meant as a number, and nothing else is. */
 function withNumbers(given: Record<string, unknown>): Record<string, unknown> {
-  const isNumber = (key: string) => ['number', 'integer'].includes((Config.properties[key as keyof typeof Config.properties] as { type?: string }).type ?? '')
-  return Object.fromEntries(Object.entries(given).map(([key, value]) => [key, isNumber(key) && typeof value === 'string' && /^-?\d+(\.\d+)?$/.test(value) ? Number(value) : value]))
+  const isNumber = (key: string) =>
+    ['number', 'integer'].includes(
+      (Config.properties[key as keyof typeof Config.properties] as { type?: string }).type ?? ''
+    )
+  return Object.fromEntries(
+    Object.entries(given).map(([key, value]) => [
+      key,
+      isNumber(key) && typeof value === 'string' && /^-?\d+(\.\d+)?$/.test(value)
+        ? Number(value)
+        : value
+    ])
+  )
 }
 
 function isUrl(text: string): boolean {

@@ -3,7 +3,8 @@ import { createServer } from 'node:net'
 import { ConfigError } from './config.ts'
 
 /**
- * Listens for a moment, before anything else is begun: an address that cannot be had is no reason to create a database.
+ * Listens for a moment, before anything else is begun: an address that cannot be had is no reason
+ * to create a database.
  * @throws ConfigError naming HOST or PORT
  */
 export async function checkListenAddress(host: string, port: number): Promise<void> {
@@ -20,10 +21,14 @@ export async function checkListenAddress(host: string, port: number): Promise<vo
 export function cannotListen(host: string, port: number, error: NodeJS.ErrnoException): Error {
   switch (error.code ?? '') {
     case 'EADDRINUSE':
-      return new ConfigError(`PORT: ${port} on ${host} is taken by another program; expected a free port`)
+      return new ConfigError(
+        `PORT: ${port} on ${host} is taken by another program; expected a free port`
+      )
     case 'EACCES':
     case 'EPERM':
-      return new ConfigError(`PORT: this user may not listen on ${port} (${error.code}); expected a port from 1024 up, or 0 for any free one`)
+      return new ConfigError(
+        `PORT: this user may not listen on ${port} (${error.code}); expected a port from 1024 up, or 0 for any free one`
+      )
     case 'EADDRNOTAVAIL':
     case 'EAFNOSUPPORT':
     case 'EINVAL':
@@ -32,7 +37,9 @@ export function cannotListen(host: string, port: number, error: NodeJS.ErrnoExce
     case 'EAI_FAIL':
       return new ConfigError(
         `HOST: expected an address of this machine, such as 127.0.0.1 or 0.0.0.0, got ${JSON.stringify(host)} (${error.code})` +
-        (/conda|-linux-|-apple-/.test(host) ? '. Conda sets HOST for its compilers: give an address, HOST=127.0.0.1 npm start' : '')
+          (/conda|-linux-|-apple-/.test(host)
+            ? '. Conda sets HOST for its compilers: give an address, HOST=127.0.0.1 npm start'
+            : '')
       )
     default:
       return error

@@ -5,7 +5,16 @@ import './shell.ts'
 import { resolve } from 'node:path'
 import { pino } from 'pino'
 import pretty from 'pino-pretty'
-import { becameReady, CannotStart, MemoryTransport, RabbitTransport, type ServiceSettings, startWatchdog, System, type Transport } from 'sagabox'
+import {
+  becameReady,
+  CannotStart,
+  MemoryTransport,
+  RabbitTransport,
+  type ServiceSettings,
+  startWatchdog,
+  System,
+  type Transport
+} from 'sagabox'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from 'sagabox/embedded'
 import { checkBuild } from './build.ts'
 import { readCommandLine } from './command-line.ts'
@@ -15,7 +24,10 @@ import { cannotListen, checkListenAddress } from './listen-address.ts'
 import { seedProducts } from './seed.ts'
 import { SERVICE_NAMES, shop, shopTopology, type ServiceName, type ShopSettings } from './shop.ts'
 
-/** A terminal's Ctrl-C arrives twice under npm, from the terminal and from npm: this close together, ms, it is one. */
+/**
+ * A terminal's Ctrl-C arrives twice under npm, from the terminal and from npm: this close together,
+ * ms, it is one.
+ */
 const SAME_SIGNAL_MS = 500
 
 try {
@@ -35,16 +47,28 @@ try {
 async function main(config: Config, names: readonly ServiceName[]): Promise<void> {
   const base = names.length < SERVICE_NAMES.length ? { service: names.join('+') } : undefined
   // JSON for machines; a person at a terminal gets lines to read.
-  const log = pino({ level: config.logLevel, base }, process.stdout.isTTY ? pretty({ sync: true, ignore: 'pid,hostname', translateTime: 'SYS:HH:MM:ss' }) : pino.destination())
+  const log = pino(
+    { level: config.logLevel, base },
+    process.stdout.isTTY
+      ? pretty({ sync: true, ignore: 'pid,hostname', translateTime: 'SYS:HH:MM:ss' })
+      : pino.destination()
+  )
   if (!config.rabbitmqUrl && names.length < SERVICE_NAMES.length) {
-    throw new ConfigError(`RABBITMQ_URL: expected an amqp:// URL, because ${names.join(' and ')} alone can reach the other services only through a broker. Without one, start all three: npm start`)
+    throw new ConfigError(
+      `RABBITMQ_URL: expected an amqp:// URL, because ${names.join(' and ')} alone can reach the other services only through a broker. Without one, start all three: npm start`
+    )
   }
   const settings = settingsOf(config, names)
   const stop = onSignals()
   for (const hint of environmentHints(process.env)) log.warn(hint)
   await checkListenAddress(config.host, config.port)
   startWatchdog(config.blockedSeconds)
-  const database = needsEmbedded(config, names) ? await startEmbeddedPostgres({ dataDir: resolve(config.dataDir), log: { info: (text) => log.info(text), error: (text) => log.error(text) } }) : undefined
+  const database = needsEmbedded(config, names)
+    ? await startEmbeddedPostgres({
+        dataDir: resolve(config.dataDir),
+        log: { info: (text) => log.info(text), error: (text) => log.error(text) }
+      })
+    : undefined
   try {
     await run(config, names, settings, database, stop, log)
   } finally {
@@ -52,12 +76,23 @@ async function main(config: Config, names: readonly ServiceName[]): Promise<void
   }
 }
 
-async function run(config: Config, names: readonly ServiceName[], settings: ShopSettings & ServiceSettings, database: EmbeddedPostgres | undefined, stop: Promise<string>, log: pino.Logger): Promise<void> {
+async function run(
+  config: Config,
+  names: readonly ServiceName[],
+  settings: ShopSettings & ServiceSettings,
+  database: EmbeddedPostgres | undefined,
+  stop: Promise<string>,
+  log: pino.Logger
+): Promise<void> {
   const fallback = config.databaseUrl ?? database?.url ?? ''
   const services = shop(settings)
   const system = await System.start({
     services: names.map((name) => services[name]),
-    databaseUrls: { order: config.orderDatabaseUrl ?? fallback, stock: config.stockDatabaseUrl ?? fallback, payment: config.paymentDatabaseUrl ?? fallback },
+    databaseUrls: {
+      order: config.orderDatabaseUrl ?? fallback,
+      stock: config.stockDatabaseUrl ?? fallback,
+      payment: config.paymentDatabaseUrl ?? fallback
+    },
     transport: openTransport(config, names, log),
     settings,
     host: config.host,
@@ -68,12 +103,25 @@ async function run(config: Config, names: readonly ServiceName[], settings: Shop
     throw cannotListen(config.host, config.port, error)
   })
   const stopping = new AbortController()
-  void announce(system, database !== undefined, stopping.signal, log).catch((error: unknown) => log.error({ err: error }, 'Could not finish starting'))
-  const cause = await Promise.race([stop, ...(database ? [database.endedByItself.then((reason) => new Error(`${reason}. Start Sagabox again: it will recover its data`))] : [])])
+  void announce(system, database !== undefined, stopping.signal, log).catch((error: unknown) =>
+    log.error({ err: error }, 'Could not finish starting')
+  )
+  const cause = await Promise.race([
+    stop,
+    ...(database
+      ? [
+          database.endedByItself.then(
+            (reason) => new Error(`${reason}. Start Sagabox again: it will recover its data`)
+          )
+        ]
+      : [])
+  ])
   stopping.abort()
   log.info(`${cause instanceof Error ? cause.message : cause}: stopping`)
   setTimeout(() => {
-    log.error(`Not stopped after ${config.stopGraceSeconds} s; ending as it is. Nothing is lost: what was not committed is redelivered`)
+    log.error(
+      `Not stopped after ${config.stopGraceSeconds} s; ending as it is. Nothing is lost: what was not committed is redelivered`
+    )
     process.exit(1)
   }, config.stopGraceSeconds * 1000).unref()
   await system.stop()
@@ -82,20 +130,53 @@ async function run(config: Config, names: readonly ServiceName[], settings: Shop
 }
 
 function settingsOf(config: Config, names: readonly ServiceName[]): ShopSettings & ServiceSettings {
-  const { orderDeadlineSeconds: deadlineSeconds, inboxDays, paymentGateway, stripeSecretKey: secretKey, stripeApiUrl: apiUrl } = config
+  const {
+    orderDeadlineSeconds: deadlineSeconds,
+    inboxDays,
+    paymentGateway,
+    stripeSecretKey: secretKey,
+    stripeApiUrl: apiUrl
+  } = config
   if (paymentGateway === 'stripe' && names.includes('payment') && !secretKey) {
-    throw new ConfigError('STRIPE_SECRET_KEY: expected a secret key of Stripe, because PAYMENT_GATEWAY is stripe. Without one, pay with PAYMENT_GATEWAY=simulated')
+    throw new ConfigError(
+      'STRIPE_SECRET_KEY: expected a secret key of Stripe, because PAYMENT_GATEWAY is stripe. Without one, pay with PAYMENT_GATEWAY=simulated'
+    )
   }
-  return { deadlineSeconds, redeliverySeconds: redeliverySeconds(config), inboxDays, paymentGateway, ...(secretKey && { stripe: { secretKey, apiUrl } }) }
+  return {
+    deadlineSeconds,
+    redeliverySeconds: redeliverySeconds(config),
+    inboxDays,
+    paymentGateway,
+    ...(secretKey && { stripe: { secretKey, apiUrl } })
+  }
 }
 
-function openTransport({ rabbitmqUrl, topology: scope }: Config, names: readonly ServiceName[], log: pino.Logger): Transport {
+function openTransport(
+  { rabbitmqUrl, topology: scope }: Config,
+  names: readonly ServiceName[],
+  log: pino.Logger
+): Transport {
   const topology = shopTopology(names, scope)
-  return rabbitmqUrl ? new RabbitTransport({ url: rabbitmqUrl, topology, clientName: `sagabox ${names.join('+')}`, log }) : new MemoryTransport(topology)
+  return rabbitmqUrl
+    ? new RabbitTransport({
+        url: rabbitmqUrl,
+        topology,
+        clientName: `sagabox ${names.join('+')}`,
+        log
+      })
+    : new MemoryTransport(topology)
 }
 
-/** Says once that it is ready, when /health/ready does: not when the broker is still away, or the process stops before. */
-async function announce(system: System, embedded: boolean, stopping: AbortSignal, log: pino.Logger): Promise<void> {
+/**
+ * Says once that it is ready, when /health/ready does: not when the broker is still away, or the
+ * process stops before.
+ */
+async function announce(
+  system: System,
+  embedded: boolean,
+  stopping: AbortSignal,
+  log: pino.Logger
+): Promise<void> {
   await system.started()
   if (stopping.aborted) return
   const seeded = embedded ? await seedProducts(system.service('stock').dataSource) : 0
@@ -136,6 +217,9 @@ function onSignals(): Promise<string> {
 function needsEmbedded(config: Config, names: readonly ServiceName[]): boolean {
   const missing = names.filter((name) => !config.databaseUrl && !config[`${name}DatabaseUrl`])
   if (missing.length === SERVICE_NAMES.length) return true
-  if (missing.length > 0) throw new ConfigError(`DATABASE_URL: expected a postgres:// URL for ${missing.join(' and ')} (or ${missing.map((name) => `${name.toUpperCase()}_DATABASE_URL`).join(' and ')})`)
+  if (missing.length > 0)
+    throw new ConfigError(
+      `DATABASE_URL: expected a postgres:// URL for ${missing.join(' and ')} (or ${missing.map((name) => `${name.toUpperCase()}_DATABASE_URL`).join(' and ')})`
+    )
   return false
 }

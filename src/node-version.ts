@@ -1,5 +1,5 @@
-// The first import of main.ts: what is loaded after it ends in a stack trace under an older Node. `npm start` and
-// `npm test` ask before that, by scripts/node-version.cjs.
+// The first import of main.ts: what is loaded after it ends in a stack trace under an older Node.
+// `npm start` and `npm test` ask before that, by scripts/node-version.cjs.
 const { features, versions, execPath, env } = process
 
 // CommonJS packages require modules: 20.19 and 22.12 are the first that let them.

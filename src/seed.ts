@@ -12,7 +12,8 @@ export async function seedProducts(stock: DataSource): Promise<number> {
   const rows: unknown[] = await stock.query(
     `insert into products (product_id, name, unit_price, currency, on_hand)
      select product_id, name, unit_price, 'EUR', on_hand
-     from unnest($1::text[], $2::text[], $3::bigint[], $4::integer[]) as sample (product_id, name, unit_price, on_hand)
+     from unnest($1::text[], $2::text[], $3::bigint[], $4::integer[]) as sample (product_id, name,
+       unit_price, on_hand)
      where not exists (select from products)
      on conflict do nothing returning product_id`,
     [0, 1, 2, 3].map((column) => SAMPLES.map((sample) => sample[column]))

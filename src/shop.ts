@@ -27,9 +27,13 @@ export type TopologyScope = 'own' | 'all'
 
 /**
  * What these services exchange with each other and with the rest of the shop.
- * @param scope `own`: the other services' endpoints are theirs to declare; `all`: everything is declared ahead
+ * @param scope `own`: the other services' endpoints are theirs to declare; `all`: everything is
+ * declared ahead
  */
-export function shopTopology(names: readonly ServiceName[] = SERVICE_NAMES, scope: TopologyScope = 'own'): Topology {
+export function shopTopology(
+  names: readonly ServiceName[] = SERVICE_NAMES,
+  scope: TopologyScope = 'own'
+): Topology {
   const services = shop({ deadlineSeconds: 30, paymentGateway: 'simulated' })
   const all = Object.values(services)
   return systemTopology(scope === 'all' ? all : names.map((name) => services[name]), all)

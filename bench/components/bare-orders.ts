@@ -1,5 +1,6 @@
-// POST /orders with nothing behind it: validates the body, and inserts what arrived meanwhile with one statement. No
-// saga, no message, no stock, no payment. The orders are born Completed, so that the load does not wait for their end.
+// POST /orders with nothing behind it: validates the body, and inserts what arrived meanwhile with
+// one statement. No saga, no message, no stock, no payment. The orders are born Completed, so that
+// the load does not wait for their end.
 import Fastify from 'fastify'
 import pg from 'pg'
 import { v7 as uuidv7 } from 'uuid'
@@ -14,15 +15,22 @@ interface Waiting {
 
 const INSERT = `
   with placed as (
-    insert into orders (order_id, customer_id, payment_method, status) select *, 'Completed' from unnest($1::uuid[], $2::text[], $3::text[])
+    insert into orders (order_id, customer_id, payment_method, status) select *, 'Completed'
+      from unnest($1::uuid[], $2::text[], $3::text[])
   )
-  insert into order_lines (order_id, line, product_id, quantity) select * from unnest($4::uuid[], $5::integer[], $6::text[], $7::integer[])`
+  insert into order_lines (order_id, line, product_id, quantity) select *
+    from unnest($4::uuid[], $5::integer[], $6::text[], $7::integer[])`
 
 const { DATABASE_URL = '', PORT = '0' } = process.env
-const pool = new pg.Pool({ connectionString: DATABASE_URL, options: '-c search_path=order_service' })
+const pool = new pg.Pool({
+  connectionString: DATABASE_URL,
+  options: '-c search_path=order_service'
+})
 
 const place = batches(async (batch: Waiting[]) => {
-  const lines = batch.flatMap(({ orderId, order }) => order.items.map((line, index) => ({ orderId, line: index + 1, ...line })))
+  const lines = batch.flatMap(({ orderId, order }) =>
+    order.items.map((line, index) => ({ orderId, line: index + 1, ...line }))
+  )
   await pool.query({
     name: 'place',
     text: INSERT,

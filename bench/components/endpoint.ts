@@ -1,7 +1,11 @@
-// Messages a second through an endpoint: from the end of its first transaction to the end of its last.
+// Messages a second through an endpoint: from the end of its first transaction to the end of its
+// last.
 import type { ConsumeMessage } from 'amqplib'
 import type pg from 'pg'
-import { EnvelopeWriter, destinationOf } from '../../packages/sagabox/src/messaging/message/envelope.ts'
+import {
+  EnvelopeWriter,
+  destinationOf
+} from '../../packages/sagabox/src/messaging/message/envelope.ts'
 import { each, type Handler } from '../../packages/sagabox/src/messaging/endpoint/handler.ts'
 import type { Message } from '../../packages/sagabox/src/messaging/message/message.ts'
 import { run, statement, type Tx } from '../../packages/sagabox/src/messaging/postgres/sql.ts'
@@ -11,7 +15,10 @@ import type { Servers } from '../servers.ts'
 import { against, inTurn, scaled, Tally, type Carrier, type ComponentResult } from './result.ts'
 import { BenchPingedEvent, inWorld, pings, RECEIVER, type World } from './world.ts'
 
-/** Publishes kept ahead of an endpoint in memory: what the relay would keep in flight at most is 4000. */
+/**
+ * Publishes kept ahead of an endpoint in memory: what the relay would keep in flight at most is
+ * 4000.
+ */
 const AHEAD = 2000
 
 const INSERT = `insert into effects (message_id, note) select * from unnest($1::uuid[], $2::text[])`
@@ -62,15 +69,23 @@ const WORKS: readonly Work[] = [
       return []
     }),
     async byHand(messages, client) {
-      for (const message of messages) await client.query({ name: 'insert', text: INSERT, values: columns([message]) })
+      for (const message of messages)
+        await client.query({ name: 'insert', text: INSERT, values: columns([message]) })
     }
   }
 ]
 
-export async function endpointMessages(servers: Servers, carrier: Carrier, scale: number, report: (line: ComponentResult) => void): Promise<void> {
+export async function endpointMessages(
+  servers: Servers,
+  carrier: Carrier,
+  scale: number,
+  report: (line: ComponentResult) => void
+): Promise<void> {
   await inWorld(servers, 'endpoint', carrier, async (world) => {
     const receiver = await world.service(RECEIVER)
-    await receiver.dataSource.query('create table effects (message_id uuid primary key, note text not null)')
+    await receiver.dataSource.query(
+      'create table effects (message_id uuid primary key, note text not null)'
+    )
     const client = await world.client(RECEIVER)
     for (const work of WORKS) {
       const count = scaled(work.messages, scale)
@@ -104,7 +119,9 @@ export async function endpointMessages(servers: Servers, carrier: Carrier, scale
 function baselineOf(carrier: Carrier, { byHand }: Work): string {
   const carried = carrier === 'rabbitmq' ? 'amqplib, prefetch 200, one ack for 100' : 'no transport'
   if (byHand) return `by hand: ${carried}, JSON.parse, pg with inbox and the same inserts`
-  return carrier === 'rabbitmq' ? `by hand: ${carried}, no database, nothing parsed` : `by hand: ${carried}, JSON.parse, pg with inbox`
+  return carrier === 'rabbitmq'
+    ? `by hand: ${carried}, no database, nothing parsed`
+    : `by hand: ${carried}, JSON.parse, pg with inbox`
 }
 
 function counted({ ours }: Work, tally: Tally): Handler {
@@ -133,12 +150,17 @@ async function publish(transport: Transport, parcels: readonly Parcel[]): Promis
   const next = parcels.values()
   await Promise.all(
     Array.from({ length: AHEAD }, async () => {
-      for (const parcel of next) if ((await transport.publish(parcel)) !== 'accepted') throw new Error('A message came back')
+      for (const parcel of next)
+        if ((await transport.publish(parcel)) !== 'accepted') throw new Error('A message came back')
     })
   )
 }
 
-async function handleByHand(parcels: readonly Parcel[], work: Work, client: pg.Client): Promise<number> {
+async function handleByHand(
+  parcels: readonly Parcel[],
+  work: Work,
+  client: pg.Client
+): Promise<number> {
   const tally = new Tally(parcels.length)
   for (let done = 0; done < parcels.length; done += 100) {
     const batch = parcels.slice(done, done + 100).map(({ payload }) => payload.toString())
@@ -148,13 +170,22 @@ async function handleByHand(parcels: readonly Parcel[], work: Work, client: pg.C
   return tally.rate()
 }
 
-async function consumeByHand(world: World, count: number, work: Work, client: pg.Client): Promise<number> {
+async function consumeByHand(
+  world: World,
+  count: number,
+  work: Work,
+  client: pg.Client
+): Promise<number> {
   const channel = await (await world.amqp()).createChannel()
   await channel.prefetch(200)
   const tally = new Tally(count)
   let arrived: ConsumeMessage[] = []
   const take = batches(async (batch: ConsumeMessage[]) => {
-    await transactByHand(batch.map(({ content }) => content.toString()), work, client)
+    await transactByHand(
+      batch.map(({ content }) => content.toString()),
+      work,
+      client
+    )
     channel.ack(batch.at(-1)!, true)
     tally.add(batch.length)
   })
@@ -172,13 +203,24 @@ async function consumeByHand(world: World, count: number, work: Work, client: pg
   return rate
 }
 
-async function transactByHand(payloads: readonly string[], { byHand }: Work, client: pg.Client): Promise<void> {
+async function transactByHand(
+  payloads: readonly string[],
+  { byHand }: Work,
+  client: pg.Client
+): Promise<void> {
   const messages = payloads.map((payload) => {
-    const { messageId, message } = JSON.parse(payload) as { messageId: string; message: { note: string } }
+    const { messageId, message } = JSON.parse(payload) as {
+      messageId: string
+      message: { note: string }
+    }
     return { messageId, note: message.note }
   })
   await client.query('begin')
-  await client.query({ name: 'claim', text: CLAIM, values: [messages.map(({ messageId }) => messageId)] })
+  await client.query({
+    name: 'claim',
+    text: CLAIM,
+    values: [messages.map(({ messageId }) => messageId)]
+  })
   await byHand?.(messages, client)
   await client.query('commit')
 }

@@ -1,5 +1,5 @@
-// From a commit to the handler of another service, ms. Commits are planned at a steady rate and never wait for one
-// another; each is measured from the moment its transaction resolved.
+// From a commit to the handler of another service, ms. Commits are planned at a steady rate and
+// never wait for one another; each is measured from the moment its transaction resolved.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { percentile } from '../compare.ts'
 import type { Servers } from '../servers.ts'
@@ -26,7 +26,12 @@ interface Measured {
   late: number
 }
 
-export async function commitToHandler(servers: Servers, carrier: Carrier, scale: number, report: (line: ComponentResult) => void): Promise<void> {
+export async function commitToHandler(
+  servers: Servers,
+  carrier: Carrier,
+  scale: number,
+  report: (line: ComponentResult) => void
+): Promise<void> {
   await inWorld(servers, 'latency', carrier, async (world) => {
     const sender = await world.service('sender')
     const receiver = await world.service(RECEIVER)
@@ -62,7 +67,13 @@ export async function commitToHandler(servers: Servers, carrier: Carrier, scale:
   })
 }
 
-async function atRate({ outbox }: BenchService, arrivals: Map<string, number>, tally: Tally, rate: number, count: number): Promise<Measured> {
+async function atRate(
+  { outbox }: BenchService,
+  arrivals: Map<string, number>,
+  tally: Tally,
+  rate: number,
+  count: number
+): Promise<Measured> {
   const commit = async () => {
     const [ping] = pings(1)
     await outbox.transaction(async (tx) => outbox.add(tx, [ping!]))
@@ -96,6 +107,8 @@ function rateOf(times: readonly number[]): number {
 
 function describe({ latencies, committed, arrived, late }: Measured, rate: number): string {
   const held = Math.min(committed, arrived) >= rate * (1 - TOLERANCE)
-  const text = held ? 'rate held' : `RATE NOT HELD: ${committed.toFixed(0)} commits/s, ${arrived.toFixed(0)} arrivals/s`
+  const text = held
+    ? 'rate held'
+    : `RATE NOT HELD: ${committed.toFixed(0)} commits/s, ${arrived.toFixed(0)} arrivals/s`
   return `${latencies.length} messages, ${text}, sender late by ${late.toFixed(1)} ms (p99)`
 }

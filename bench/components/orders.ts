@@ -1,5 +1,6 @@
-// POST /orders: answers a second on 64 keep-alive connections, processes of their own. The product and the floor handle
-// the orders in the same process meanwhile; the bare route has nothing else to do.
+// POST /orders: answers a second on 64 keep-alive connections, processes of their own. The product
+// and the floor handle the orders in the same process meanwhile; the bare route has nothing else to
+// do.
 import { fileURLToPath } from 'node:url'
 import { CONTENDERS, startContender, type Contender } from '../contenders.ts'
 import { closedLoop } from '../load.ts'
@@ -25,7 +26,10 @@ export async function postedOrders(servers: Servers, scale: number): Promise<Com
     name: 'POST /orders',
     transport: 'memory',
     unit: 'answers/s',
-    ...against('bare fastify route: the same body validated, one coalesced insert, nothing behind it', { own, other }),
+    ...against(
+      'bare fastify route: the same body validated, one coalesced insert, nothing behind it',
+      { own, other }
+    ),
     detail: `${orders} orders; the bare floor, which like the product also handles them meanwhile, answers ${floor.toFixed(0)}/s (RabbitMQ)`
   }
 }

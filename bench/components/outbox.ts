@@ -1,4 +1,5 @@
-// Outbox rows a second through the relay: from its start, connecting included, until the table is empty.
+// Outbox rows a second through the relay: from its start, connecting included, until the table is
+// empty.
 import type { ConfirmChannel } from 'amqplib'
 import pg from 'pg'
 import { CONTENT_TYPE } from '../../packages/sagabox/src/messaging/message/envelope.ts'
@@ -10,11 +11,16 @@ import { inWorld, pings, RECEIVER, type BenchService } from './world.ts'
 
 const BATCH = 500
 
-export function outboxRows(servers: Servers, carrier: Carrier, scale: number): Promise<ComponentResult> {
+export function outboxRows(
+  servers: Servers,
+  carrier: Carrier,
+  scale: number
+): Promise<ComponentResult> {
   const count = scaled(20_000, scale)
   return inWorld(servers, 'outbox', carrier, async (world) => {
     const sender = await world.service('sender')
-    const channel = carrier === 'rabbitmq' ? await (await world.amqp()).createConfirmChannel() : undefined
+    const channel =
+      carrier === 'rabbitmq' ? await (await world.amqp()).createConfirmChannel() : undefined
     // In memory somebody has to take them; a queue of the broker keeps them.
     if (!channel) world.transport.subscribe(RECEIVER, (delivery) => delivery.ack())
     const prepare = async () => {
@@ -25,7 +31,12 @@ export function outboxRows(servers: Servers, carrier: Carrier, scale: number): P
       await prepare()
       const rate = await perSecond(count, async () => {
         sender.startRelay()
-        await until('the outbox is empty', async () => (await sender.dataSource.query('select id from outbox order by id limit 1')).length === 0)
+        await until(
+          'the outbox is empty',
+          async () =>
+            (await sender.dataSource.query('select id from outbox order by id limit 1')).length ===
+            0
+        )
       })
       await sender.stopRelay()
       return rate
@@ -34,7 +45,9 @@ export function outboxRows(servers: Servers, carrier: Carrier, scale: number): P
       await prepare()
       return perSecond(count, async () => carryByHand(await world.client('sender'), channel))
     }
-    const what = channel ? 'by hand: pg reads 500, amqplib publishes, all confirmed, one delete' : 'by hand: pg reads 500, one delete'
+    const what = channel
+      ? 'by hand: pg reads 500, amqplib publishes, all confirmed, one delete'
+      : 'by hand: pg reads 500, one delete'
     return {
       name: 'outbox rows through the relay',
       transport: carrier,
@@ -57,14 +70,26 @@ async function fill({ dataSource, outbox }: BenchService, count: number): Promis
 
 async function carryByHand(client: pg.Client, channel: ConfirmChannel | undefined): Promise<void> {
   for (;;) {
-    const { rows } = await client.query<OutboxRow>({ name: 'read', text: `select id, message_id, destination, payload from outbox order by id limit ${BATCH}` })
+    const { rows } = await client.query<OutboxRow>({
+      name: 'read',
+      text: `select id, message_id, destination, payload from outbox order by id limit ${BATCH}`
+    })
     if (rows.length === 0) return
     if (channel) {
       for (const { message_id: messageId, destination, payload } of rows) {
-        channel.publish(destination, '', Buffer.from(payload), { messageId, mandatory: true, persistent: true, contentType: CONTENT_TYPE })
+        channel.publish(destination, '', Buffer.from(payload), {
+          messageId,
+          mandatory: true,
+          persistent: true,
+          contentType: CONTENT_TYPE
+        })
       }
       await channel.waitForConfirms()
     }
-    await client.query({ name: 'delete', text: 'delete from outbox where id = any($1::bigint[])', values: [rows.map(({ id }) => id)] })
+    await client.query({
+      name: 'delete',
+      text: 'delete from outbox where id = any($1::bigint[])',
+      values: [rows.map(({ id }) => id)]
+    })
   }
 }

@@ -15,8 +15,14 @@ export interface ComponentResult {
 /** Rounds that count, after one that only warms up. */
 const ROUNDS = 3
 
-/** Measures both in turn, so that a slow minute of the machine slows both. Each answers a rate; the medians of the rounds. */
-export async function inTurn(own: () => Promise<number>, other: () => Promise<number>): Promise<{ own: number; other: number }> {
+/**
+ * Measures both in turn, so that a slow minute of the machine slows both. Each answers a rate; the
+ * medians of the rounds.
+ */
+export async function inTurn(
+  own: () => Promise<number>,
+  other: () => Promise<number>
+): Promise<{ own: number; other: number }> {
   const owns: number[] = []
   const others: number[] = []
   for (let round = 0; round <= ROUNDS; round++) {
@@ -28,11 +34,16 @@ export async function inTurn(own: () => Promise<number>, other: () => Promise<nu
   return { own: median(owns), other: median(others) }
 }
 
-export function against(what: string, { own, other }: { own: number; other: number }): Pick<ComponentResult, 'figure' | 'baseline'> {
+export function against(
+  what: string,
+  { own, other }: { own: number; other: number }
+): Pick<ComponentResult, 'figure' | 'baseline'> {
   return { figure: own, baseline: { what, figure: other, ratio: own / other } }
 }
 
-/** A size at a scale, in whole hundreds and never less than three: a rate needs more than one batch. */
+/**
+ * A size at a scale, in whole hundreds and never less than three: a rate needs more than one batch.
+ */
 export function scaled(size: number, scale: number): number {
   return Math.max(3, Math.round((size * scale) / 100)) * 100
 }
@@ -43,7 +54,10 @@ export async function perSecond(count: number, work: () => Promise<void>): Promi
   return (count * 1000) / (performance.now() - began)
 }
 
-/** Counts what is done in batches. The rate is from the end of the first batch to the end of the last: connecting is not in it. */
+/**
+ * Counts what is done in batches. The rate is from the end of the first batch to the end of the
+ * last: connecting is not in it.
+ */
 export class Tally {
   readonly #expected: number
   #counted = 0
@@ -59,14 +73,18 @@ export class Tally {
     const now = performance.now()
     this.#first ??= { count, at: now }
     this.#counted += count
-    if (this.#counted >= this.#expected) this.#finished(((this.#counted - this.#first.count) * 1000) / (now - this.#first.at))
+    if (this.#counted >= this.#expected)
+      this.#finished(((this.#counted - this.#first.count) * 1000) / (now - this.#first.at))
   }
 
   /** Per second; rejects after two minutes without the last one. */
   async rate(): Promise<number> {
     let late: NodeJS.Timeout | undefined
     const missing = new Promise<never>((_, reject) => {
-      late = setTimeout(() => reject(new Error(`${this.#counted} of ${this.#expected} after two minutes`)), 120_000)
+      late = setTimeout(
+        () => reject(new Error(`${this.#counted} of ${this.#expected} after two minutes`)),
+        120_000
+      )
     })
     try {
       return await Promise.race([this.#rate, missing])

@@ -1,16 +1,24 @@
-// What the messaging benches stand on: an empty database and virtual host, one transport, and the product's own classes.
+// What the messaging benches stand on: an empty database and virtual host, one transport, and the
+// product's own classes.
 import { connect, type ChannelModel } from 'amqplib'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import Type from 'typebox'
 import type { DataSource } from 'typeorm'
 import { v7 as uuidv7 } from 'uuid'
-import { connectDatabase, createDataSource } from '../../packages/sagabox/src/messaging/postgres/database.ts'
+import {
+  connectDatabase,
+  createDataSource
+} from '../../packages/sagabox/src/messaging/postgres/database.ts'
 import { Endpoint } from '../../packages/sagabox/src/messaging/endpoint/endpoint.ts'
 import type { Handler } from '../../packages/sagabox/src/messaging/endpoint/handler.ts'
 import type { Log } from '../../packages/sagabox/src/messaging/async/log.ts'
 import { MemoryTransport } from '../../packages/sagabox/src/messaging/transport/memory.ts'
-import { event, message, type Message } from '../../packages/sagabox/src/messaging/message/message.ts'
+import {
+  event,
+  message,
+  type Message
+} from '../../packages/sagabox/src/messaging/message/message.ts'
 import { Outbox } from '../../packages/sagabox/src/messaging/outbox/outbox.ts'
 import { RabbitTransport } from '../../packages/sagabox/src/messaging/rabbitmq/transport.ts'
 import { Relay } from '../../packages/sagabox/src/messaging/outbox/relay.ts'
@@ -41,11 +49,21 @@ const log: Log = {
 }
 
 export function pings(count: number): Message<typeof BenchPingedEvent>[] {
-  return Array.from({ length: count }, () => message(BenchPingedEvent, { pingId: uuidv7(), note: 'as long as a message of two order lines is, which is about a hundred and fifty characters beside its own id' }))
+  return Array.from({ length: count }, () =>
+    message(BenchPingedEvent, {
+      pingId: uuidv7(),
+      note: 'as long as a message of two order lines is, which is about a hundred and fifty characters beside its own id'
+    })
+  )
 }
 
 /** Runs a bench in a world of its own. */
-export async function inWorld<R>(servers: Servers, name: string, carrier: Carrier, bench: (world: World) => Promise<R>): Promise<R> {
+export async function inWorld<R>(
+  servers: Servers,
+  name: string,
+  carrier: Carrier,
+  bench: (world: World) => Promise<R>
+): Promise<R> {
   const { databaseUrl, rabbitmqUrl, drop } = await servers.fresh(`${name}_${carrier}`)
   try {
     const world = new World(databaseUrl, rabbitmqUrl, carrier)
@@ -70,7 +88,10 @@ export class World {
   constructor(databaseUrl: string, rabbitmqUrl: string, carrier: Carrier) {
     this.databaseUrl = databaseUrl
     this.#rabbitmqUrl = rabbitmqUrl
-    this.transport = carrier === 'memory' ? new MemoryTransport(topology) : new RabbitTransport({ url: rabbitmqUrl, topology, clientName: 'bench', log })
+    this.transport =
+      carrier === 'memory'
+        ? new MemoryTransport(topology)
+        : new RabbitTransport({ url: rabbitmqUrl, topology, clientName: 'bench', log })
     this.transport.start(() => {
       for (const service of this.#services) service.relay?.wake()
     })
@@ -85,7 +106,11 @@ export class World {
 
   /** A bare connection of pg for baselines, with the settings of ours. */
   async client(schema: string): Promise<pg.Client> {
-    const client = new pg.Client({ connectionString: this.databaseUrl, options: new Session({ url: this.databaseUrl, schema, applicationName: '', settings: {} }).startup })
+    const client = new pg.Client({
+      connectionString: this.databaseUrl,
+      options: new Session({ url: this.databaseUrl, schema, applicationName: '', settings: {} })
+        .startup
+    })
     await client.connect()
     this.#closing.push(() => client.end())
     return client
@@ -121,11 +146,19 @@ export class BenchService {
     this.#url = url
     this.#transport = transport
     this.dataSource = dataSource
-    this.outbox = new Outbox({ dataSource, address: transport.address, source: name, knows: (destination) => transport.knows(destination), committed: (rows) => this.relay?.offer(rows) })
+    this.outbox = new Outbox({
+      dataSource,
+      address: transport.address,
+      source: name,
+      knows: (destination) => transport.knows(destination),
+      committed: (rows) => this.relay?.offer(rows)
+    })
   }
 
   static async open(name: string, url: string, transport: Transport): Promise<BenchService> {
-    const migrations = ['messaging', 'saga'].map((folder) => fileURLToPath(new URL(`../../migrations/${folder}`, import.meta.url)))
+    const migrations = ['messaging', 'saga'].map((folder) =>
+      fileURLToPath(new URL(`../../migrations/${folder}`, import.meta.url))
+    )
     const options = { url, schema: name, migrations, poolSize: 10, log }
     const dataSource = createDataSource(options)
     await connectDatabase(dataSource, options)
@@ -144,7 +177,12 @@ export class BenchService {
   }
 
   listen(handler: Handler): void {
-    this.#endpoint = new Endpoint({ definition: { name: RECEIVER, handlers: [handler] }, outbox: this.outbox, transport: this.#transport, log })
+    this.#endpoint = new Endpoint({
+      definition: { name: RECEIVER, handlers: [handler] },
+      outbox: this.outbox,
+      transport: this.#transport,
+      log
+    })
     this.#endpoint.start()
   }
 

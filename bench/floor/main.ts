@@ -1,5 +1,6 @@
-// The bare floor: pg, amqplib and fastify by hand, for what Sagabox does and nothing more. No framework, no ORM, no state
-// machine, no validation of messages, no retries, no inspection: the practical limit on this machine, not a product.
+// The bare floor: pg, amqplib and fastify by hand, for what Sagabox does and nothing more. No
+// framework, no ORM, no state machine, no validation of messages, no retries, no inspection: the
+// practical limit on this machine, not a product.
 import Fastify, { type FastifyInstance } from 'fastify'
 import { FloorService } from './service.ts'
 import { startOrder } from './order.ts'

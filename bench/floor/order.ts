@@ -31,7 +31,10 @@ export const NEW_ORDER = {
         type: 'object',
         additionalProperties: false,
         required: ['productId', 'quantity'],
-        properties: { productId: { type: 'string', minLength: 1, maxLength: 100 }, quantity: { type: 'integer', minimum: 1 } }
+        properties: {
+          productId: { type: 'string', minLength: 1, maxLength: 100 },
+          quantity: { type: 'integer', minimum: 1 }
+        }
       }
     }
   }
@@ -49,29 +52,40 @@ export function startOrder(service: FloorService): FastifyInstance {
   const app = Fastify()
   app.addHook('onReady', () => service.consume(moveOrders))
   app.get('/health/ready', () => ({ status: 'ok' }))
-  app.post<{ Body: NewOrder }>('/orders', { schema: { body: NEW_ORDER } }, async ({ body }, reply) => {
-    const orderId = newId()
-    await new Promise<void>((resolve, reject) => place({ orderId, order: body, resolve, reject }))
-    return reply.code(202).send({ orderId, status: 'Suspend' })
-  })
+  app.post<{ Body: NewOrder }>(
+    '/orders',
+    { schema: { body: NEW_ORDER } },
+    async ({ body }, reply) => {
+      const orderId = newId()
+      await new Promise<void>((resolve, reject) => place({ orderId, order: body, resolve, reject }))
+      return reply.code(202).send({ orderId, status: 'Suspend' })
+    }
+  )
   return app
 }
 
 async function insertOrders(sql: Sql, batch: readonly Waiting[]): Promise<Reply[]> {
-  const lines = batch.flatMap(({ orderId, order }) => order.items.map((item, index) => ({ orderId, line: index + 1, ...item })))
+  const lines = batch.flatMap(({ orderId, order }) =>
+    order.items.map((item, index) => ({ orderId, line: index + 1, ...item }))
+  )
   const events = batch.map(({ orderId, order }) => ({ orderId, ...order }))
   void sql(
     'place',
     `with placed as (
-      insert into orders (order_id, customer_id, payment_method) select * from unnest($1::uuid[], $2::text[], $3::text[])
+      insert into orders (order_id, customer_id, payment_method) select *
+        from unnest($1::uuid[], $2::text[], $3::text[])
     ), lines as (
-      insert into order_lines (order_id, line, product_id, quantity) select * from unnest($4::uuid[], $5::integer[], $6::text[], $7::integer[])
+      insert into order_lines (order_id, line, product_id, quantity) select *
+        from unnest($4::uuid[], $5::integer[], $6::text[], $7::integer[])
     ), started as (
       insert into saga (saga, saga_id, state, value, context, version, timers, next_timer_at)
-      select 'order', id, 'Suspend.reservingStock', '{"Suspend":"reservingStock"}', context, 1, '[]', now() + interval '30 seconds' from unnest($1::uuid[], ${jsonTexts(8)}::jsonb[]) as started (id, context)
+      select 'order', id, 'Suspend.reservingStock', '{"Suspend":"reservingStock"}', context, 1,
+        '[]', now() + interval '30 seconds' from unnest($1::uuid[],
+        ${jsonTexts(8)}::jsonb[]) as started (id, context)
     )
     insert into saga_history (saga, saga_id, sequence, event, body, to_state, sent)
-    select 'order', id, 1, 'OrderCreatedEvent', body, 'Suspend.reservingStock', '[]' from unnest($1::uuid[], ${jsonTexts(9)}::jsonb[]) as history (id, body)`,
+    select 'order', id, 1, 'OrderCreatedEvent', body, 'Suspend.reservingStock', '[]'
+      from unnest($1::uuid[], ${jsonTexts(9)}::jsonb[]) as history (id, body)`,
     [
       batch.map(({ orderId }) => orderId),
       batch.map(({ order }) => order.customerId),
@@ -80,7 +94,9 @@ async function insertOrders(sql: Sql, batch: readonly Waiting[]): Promise<Reply[
       lines.map(({ line }) => line),
       lines.map(({ productId }) => productId),
       lines.map(({ quantity }) => quantity),
-      joinJson(batch.map(({ orderId, order }) => JSON.stringify({ orderId, customerId: order.customerId }))),
+      joinJson(
+        batch.map(({ orderId, order }) => JSON.stringify({ orderId, customerId: order.customerId }))
+      ),
       joinJson(events.map((event) => JSON.stringify(event)))
     ]
   )
@@ -91,7 +107,13 @@ interface SagaRow {
   saga_id: string
   place: string
   state: string
-  context: { orderId: string; customerId: string; total?: number; currency?: string; reason?: string }
+  context: {
+    orderId: string
+    customerId: string
+    total?: number
+    currency?: string
+    reason?: string
+  }
   version: number
 }
 
@@ -99,33 +121,55 @@ interface SagaRow {
 async function moveOrders(messages: Envelope[], sql: Sql): Promise<Reply[]> {
   const rows = await sql<SagaRow>(
     'lock',
-    `select saga_id, ctid::text as place, state, context, version from saga where saga = 'order' and saga_id = any($1::uuid[]) order by saga_id for update`,
+    `
+      select saga_id, ctid::text as place, state, context, version from saga where saga = 'order'
+        and saga_id = any($1::uuid[]) order by saga_id for update`,
     [messages.map(({ body }) => body['orderId'])]
   )
   const sagas = new Map(rows.map((row) => [row.saga_id, row]))
-  const history: { id: string; sequence: number; event: Envelope; from: string; to: string; sent: string }[] = []
+  const history: {
+    id: string
+    sequence: number
+    event: Envelope
+    from: string
+    to: string
+    sent: string
+  }[] = []
   const replies: Reply[] = []
   for (const event of messages) {
     const saga = sagas.get(event.body['orderId'] as string)!
     const from = saga.state
     const before = replies.length
     move(saga, event, replies)
-    history.push({ id: saga.saga_id, sequence: ++saga.version, event, from, to: saga.state, sent: JSON.stringify(replies.slice(before).map(({ type }) => type)) })
+    history.push({
+      id: saga.saga_id,
+      sequence: ++saga.version,
+      event,
+      from,
+      to: saga.state,
+      sent: JSON.stringify(replies.slice(before).map(({ type }) => type))
+    })
   }
   const ended = rows.filter(({ state }) => !state.startsWith('Suspend'))
   void sql(
     'move',
     `with moved as (
-      update saga set state = moved.state, context = moved.context, version = moved.version, updated_at = now(),
+      update saga set state = moved.state, context = moved.context, version = moved.version,
+        updated_at = now(),
         next_timer_at = case when moved.state like 'Suspend%' then saga.next_timer_at end
-      from unnest($1::tid[], $2::text[], ${jsonTexts(3)}::jsonb[], $4::integer[]) as moved (place, state, context, version) where saga.ctid = place
+      from unnest($1::tid[], $2::text[], ${jsonTexts(3)}::jsonb[], $4::integer[]) as moved (place,
+        state, context, version) where saga.ctid = place
     ), ended as (
-      update orders set status = ended.status, failure_reason = ended.reason, total = ended.total, currency = ended.currency, updated_at = now()
-      from unnest($5::uuid[], $6::text[], $7::text[], $8::bigint[], $9::text[]) as ended (id, status, reason, total, currency)
+      update orders set status = ended.status, failure_reason = ended.reason, total = ended.total,
+        currency = ended.currency, updated_at = now()
+      from unnest($5::uuid[], $6::text[], $7::text[], $8::bigint[], $9::text[]) as ended (id,
+        status, reason, total, currency)
       where order_id = any($5::uuid[]) and order_id = id and orders.status = 'Suspend'
     )
-    insert into saga_history (saga, saga_id, sequence, event, body, message_id, from_state, to_state, sent)
-    select 'order', * from unnest($10::uuid[], $11::integer[], $12::text[], ${jsonTexts(13)}::jsonb[], $14::uuid[], $15::text[], $16::text[], ${jsonTexts(17)}::jsonb[])`,
+    insert into saga_history (saga, saga_id, sequence, event, body, message_id, from_state,
+      to_state, sent)
+    select 'order', * from unnest($10::uuid[], $11::integer[], $12::text[],
+      ${jsonTexts(13)}::jsonb[], $14::uuid[], $15::text[], $16::text[], ${jsonTexts(17)}::jsonb[])`,
     [
       rows.map(({ place }) => place),
       rows.map(({ state }) => state),
@@ -153,18 +197,36 @@ function move(saga: SagaRow, { type, body }: Envelope, replies: Reply[]): void {
   const { orderId, customerId } = saga.context
   if (type === 'StockReservedEvent' && saga.state === 'Suspend.reservingStock') {
     saga.state = 'Suspend.takingPayment'
-    saga.context = { ...saga.context, total: body['total'] as number, currency: body['currency'] as string }
+    saga.context = {
+      ...saga.context,
+      total: body['total'] as number,
+      currency: body['currency'] as string
+    }
   } else if (type === 'PaymentCompletedEvent' && saga.state.startsWith('Suspend')) {
     saga.state = 'Completed'
-    saga.context = { ...saga.context, total: body['amount'] as number, currency: body['currency'] as string }
-    replies.push({ type: 'OrderCompletedEvent', body: { orderId, customerId, total: body['amount'], currency: body['currency'] } })
+    saga.context = {
+      ...saga.context,
+      total: body['amount'] as number,
+      currency: body['currency'] as string
+    }
+    replies.push({
+      type: 'OrderCompletedEvent',
+      body: { orderId, customerId, total: body['amount'], currency: body['currency'] }
+    })
   } else if (type === 'StockNotReservedEvent' && saga.state.startsWith('Suspend')) {
     saga.state = 'Failed.settled'
     saga.context = { ...saga.context, reason: body['reason'] as string }
-    replies.push({ type: 'OrderFailedEvent', body: { orderId, customerId, reason: body['reason'] } })
+    replies.push({
+      type: 'OrderFailedEvent',
+      body: { orderId, customerId, reason: body['reason'] }
+    })
   } else if (type === 'PaymentFailedEvent' && saga.state.startsWith('Suspend')) {
     saga.state = 'Failed.releasingStock'
     saga.context = { ...saga.context, reason: body['reason'] as string }
-    replies.push({ type: 'OrderFailedEvent', body: { orderId, customerId, reason: body['reason'] } }, { type: 'ReleaseStock', body: { orderId } })
-  } else if (type === 'StockReleasedEvent' && saga.state === 'Failed.releasingStock') saga.state = 'Failed.settled'
+    replies.push(
+      { type: 'OrderFailedEvent', body: { orderId, customerId, reason: body['reason'] } },
+      { type: 'ReleaseStock', body: { orderId } }
+    )
+  } else if (type === 'StockReleasedEvent' && saga.state === 'Failed.releasingStock')
+    saga.state = 'Failed.settled'
 }

@@ -1,5 +1,5 @@
-// What the three services of the floor share: one transaction for all messages that arrived meanwhile, an outbox
-// published right after the commit, an inbox. pg and amqplib, nothing else.
+// What the three services of the floor share: one transaction for all messages that arrived
+// meanwhile, an outbox published right after the commit, an inbox. pg and amqplib, nothing else.
 import { connect, type ConfirmChannel, type ConsumeMessage } from 'amqplib'
 import pg from 'pg'
 import type { Duplex } from 'node:stream'
@@ -10,7 +10,9 @@ import { joinJson, jsonTexts } from '../../packages/sagabox/src/messaging/postgr
 
 export const BATCH = 100
 const PREFETCH = 200
-/** Confirmed rows are deleted after this many ms, or when they are this many, as by Sagabox's relay. */
+/**
+ * Confirmed rows are deleted after this many ms, or when they are this many, as by Sagabox's relay.
+ */
 const FORGET_MS = 200
 const FORGET = 250
 
@@ -21,7 +23,11 @@ export interface Envelope {
 }
 
 /** Runs one statement, prepared under its name. */
-export type Sql = <Row extends pg.QueryResultRow>(name: string, text: string, values: unknown[]) => Promise<Row[]>
+export type Sql = <Row extends pg.QueryResultRow>(
+  name: string,
+  text: string,
+  values: unknown[]
+) => Promise<Row[]>
 
 export interface Reply {
   type: string
@@ -87,7 +93,12 @@ export class FloorService {
   #confirmed: string[] = []
   readonly #inFlight = new Set<string>()
 
-  private constructor(name: string, pool: pg.Pool, channel: ConfirmChannel, consumer: ConfirmChannel) {
+  private constructor(
+    name: string,
+    pool: pg.Pool,
+    channel: ConfirmChannel,
+    consumer: ConfirmChannel
+  ) {
     this.#name = name
     this.#pool = pool
     this.#channel = channel
@@ -95,7 +106,12 @@ export class FloorService {
   }
 
   static async open(name: string, databaseUrl: string, rabbitmqUrl: string): Promise<FloorService> {
-    const pool = new pg.Pool({ connectionString: databaseUrl, options: `-c search_path=${name}_service -c enable_seqscan=off`, max: 10, pipeline: true })
+    const pool = new pg.Pool({
+      connectionString: databaseUrl,
+      options: `-c search_path=${name}_service -c enable_seqscan=off`,
+      max: 10,
+      pipeline: true
+    })
     const socket: object = { noDelay: true, writableHighWaterMark: 1024 * 1024 }
     const publishing = await connect(rabbitmqUrl, socket)
     const consuming = await connect(rabbitmqUrl, socket)
@@ -103,8 +119,12 @@ export class FloorService {
     packWrites(consuming as never)
     const channel = await publishing.createConfirmChannel()
     const consumer = await consuming.createConfirmChannel()
-    for (const queue of ['order', 'stock', 'payment']) await channel.assertQueue(queue, { durable: true, arguments: { 'x-queue-type': 'quorum' } })
-    for (const [type, queues] of [...Object.entries(ROUTES), ...[...OPTIONAL].map((optional) => [optional, []] as const)]) {
+    for (const queue of ['order', 'stock', 'payment'])
+      await channel.assertQueue(queue, { durable: true, arguments: { 'x-queue-type': 'quorum' } })
+    for (const [type, queues] of [
+      ...Object.entries(ROUTES),
+      ...[...OPTIONAL].map((optional) => [optional, []] as const)
+    ]) {
       await channel.assertExchange(type, 'fanout', { durable: true })
       for (const queue of queues) await channel.bindQueue(queue, type, '')
     }
@@ -115,7 +135,10 @@ export class FloorService {
     return service
   }
 
-  /** One transaction: the work, its messages into the outbox, commit; then they are published. What the work does not wait for goes with the commit. */
+  /**
+   * One transaction: the work, its messages into the outbox, commit; then they are published. What
+   * the work does not wait for goes with the commit.
+   */
   async transaction(work: (sql: Sql) => Promise<Reply[]>): Promise<void> {
     const client = await this.#pool.connect()
     try {
@@ -136,8 +159,15 @@ export class FloorService {
         messages.length > 0
           ? sql<{ id: string }>(
               'store',
-              `insert into outbox (message_id, destination, required, payload) select * from unnest($1::uuid[], $2::text[], $3::boolean[], ${jsonTexts(4)}) returning id`,
-              [messages.map(({ id }) => id), messages.map(({ type }) => type), messages.map(({ type }) => !OPTIONAL.has(type)), joinJson(messages.map(({ payload }) => payload))]
+              `
+                insert into outbox (message_id, destination, required, payload) select *
+                  from unnest($1::uuid[], $2::text[], $3::boolean[], ${jsonTexts(4)}) returning id`,
+              [
+                messages.map(({ id }) => id),
+                messages.map(({ type }) => type),
+                messages.map(({ type }) => !OPTIONAL.has(type)),
+                joinJson(messages.map(({ payload }) => payload))
+              ]
             )
           : Promise.resolve([])
       await Promise.all([...sent, client.query('commit')])
@@ -150,27 +180,44 @@ export class FloorService {
   #publish(rows: readonly OutboxRow[]): void {
     for (const { id, type, payload } of rows) {
       this.#inFlight.add(id)
-      this.#channel.publish(type, '', Buffer.from(payload), { persistent: true, mandatory: !OPTIONAL.has(type) }, (error: unknown) => {
-        if (!error) this.#confirmed.push(id)
-        if (this.#confirmed.length >= FORGET) void this.#forget()
-      })
+      this.#channel.publish(
+        type,
+        '',
+        Buffer.from(payload),
+        { persistent: true, mandatory: !OPTIONAL.has(type) },
+        (error: unknown) => {
+          if (!error) this.#confirmed.push(id)
+          if (this.#confirmed.length >= FORGET) void this.#forget()
+        }
+      )
     }
   }
 
   async #forget(): Promise<void> {
     const ids = this.#confirmed.splice(0)
     if (ids.length === 0) return
-    await this.#pool.query({ name: 'forget', text: 'delete from outbox where id = any($1::bigint[])', values: [parameter(ids)] })
+    await this.#pool.query({
+      name: 'forget',
+      text: 'delete from outbox where id = any($1::bigint[])',
+      values: [parameter(ids)]
+    })
     for (const id of ids) this.#inFlight.delete(id)
   }
 
   async #sendForgotten(): Promise<void> {
-    const { rows } = await this.#pool.query<OutboxRow>(`select id, destination as type, payload from outbox where created_at < now() - interval '5 seconds' order by id limit 500`)
+    const { rows } = await this.#pool.query<OutboxRow>(
+      `
+        select id, destination as type, payload from outbox
+          where created_at < now() - interval '5 seconds' order by id limit 500`
+    )
     this.#publish(rows.filter(({ id }) => !this.#inFlight.has(id)))
   }
 
   /** Handles what arrives, each message once; acknowledges after the commit. */
-  async consume(handle: (messages: Envelope[], sql: Sql) => Promise<Reply[]>, committed?: () => void): Promise<void> {
+  async consume(
+    handle: (messages: Envelope[], sql: Sql) => Promise<Reply[]>,
+    committed?: () => void
+  ): Promise<void> {
     const take = batches(async (batch: ConsumeMessage[]) => {
       const messages = batch.map(({ content }) => JSON.parse(content.toString()) as Envelope)
       await this.transaction(async (sql) => {

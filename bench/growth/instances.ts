@@ -1,8 +1,18 @@
-// More copies of every service, a process each, on RabbitMQ. Each measurement has its own database and processes: idle
-// copies of another case would hold connections and memory.
+// More copies of every service, a process each, on RabbitMQ. Each measurement has its own database
+// and processes: idle copies of another case would hold connections and memory.
 import type { Contender } from '../contenders.ts'
 import type { Servers } from '../servers.ts'
-import { contenderNamed, describeRounds, details, medians, progress, ratioTo, ROUNDS, scaledOrders, type Report } from './result.ts'
+import {
+  contenderNamed,
+  describeRounds,
+  details,
+  medians,
+  progress,
+  ratioTo,
+  ROUNDS,
+  scaledOrders,
+  type Report
+} from './result.ts'
 import { withSite, type Load } from './site.ts'
 
 /** The first is the base. */
@@ -24,7 +34,9 @@ export async function instances(servers: Servers, scale: number, report: Report)
         const verdict = await site.check()
         broken[index]!.push(...verdict.broken.map((what) => `round ${round}: ${what}`))
         if (verdict.failed) failed[index]!.push(`round ${round}: ${verdict.failed}`)
-        progress(`instances, ${copies} of each, round ${round} of ${ROUNDS}: ${load.ordersPerSecond.toFixed(0)} orders/s`)
+        progress(
+          `instances, ${copies} of each, round ${round} of ${ROUNDS}: ${load.ordersPerSecond.toFixed(0)} orders/s`
+        )
       })
     }
   }
@@ -42,5 +54,9 @@ export async function instances(servers: Servers, scale: number, report: Report)
 
 function copied(copies: number): Contender {
   const one = contenderNamed('rabbitmq-3')
-  return { ...one, name: `${one.name}x${copies}`, processes: Array.from({ length: copies }, () => one.processes).flat() }
+  return {
+    ...one,
+    name: `${one.name}x${copies}`,
+    processes: Array.from({ length: copies }, () => one.processes).flat()
+  }
 }

@@ -1,7 +1,15 @@
 // What the one-process product keeps in memory as orders pass through it.
 import type { Servers } from '../servers.ts'
 import { rssMb } from '../usage.ts'
-import { contenderNamed, details, progress, scaledOrders, thousands, type GrowthContender, type Report } from './result.ts'
+import {
+  contenderNamed,
+  details,
+  progress,
+  scaledOrders,
+  thousands,
+  type GrowthContender,
+  type Report
+} from './result.ts'
 import { together, withSite, type Load } from './site.ts'
 
 const CONTENDERS: readonly GrowthContender[] = ['embedded', 'rabbitmq-1']
@@ -24,18 +32,26 @@ export async function memory(servers: Servers, scale: number, report: Report): P
       for (let sample = 1; sample <= SAMPLES; sample++) {
         loads.push(await site.load(every, sample))
         samples.push(rss())
-        if (sample % 4 === 0) progress(`memory, ${name}: ${samples.at(-1)!.toFixed(0)} MB after ${thousands(sample * every)} orders`)
+        if (sample % 4 === 0)
+          progress(
+            `memory, ${name}: ${samples.at(-1)!.toFixed(0)} MB after ${thousands(sample * every)} orders`
+          )
       }
       const { ordersPerSecond, cpuMsPerOrder } = together(loads)
       const half = Math.floor(samples.length / 2)
-      const slopes = [samples, samples.slice(half)].map((values) => ((slope(values) * PER) / every).toFixed(2))
+      const slopes = [samples, samples.slice(half)].map((values) =>
+        ((slope(values) * PER) / every).toFixed(2)
+      )
       const { broken, failed } = await site.check()
       report({
         name: `memory, ${thousands(every * SAMPLES)} orders`,
         contender: name,
         ordersPerSecond,
         cpuMsPerOrder,
-        detail: details(`RSS MB: ${started.toFixed(0)} started, ${samples[0]!.toFixed(0)} first (after the warm-up), ${samples.at(-1)!.toFixed(0)} last, slope ${slopes[0]} per ${thousands(PER)} orders (second half ${slopes[1]}); every ${thousands(every)}: ${samples.map((mb) => mb.toFixed(0)).join(' ')}`, failed),
+        detail: details(
+          `RSS MB: ${started.toFixed(0)} started, ${samples[0]!.toFixed(0)} first (after the warm-up), ${samples.at(-1)!.toFixed(0)} last, slope ${slopes[0]} per ${thousands(PER)} orders (second half ${slopes[1]}); every ${thousands(every)}: ${samples.map((mb) => mb.toFixed(0)).join(' ')}`,
+          failed
+        ),
         broken
       })
     })
@@ -46,6 +62,9 @@ export async function memory(servers: Servers, scale: number, report: Report): P
 function slope(values: readonly number[]): number {
   const middle = (values.length - 1) / 2
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length
-  const covariance = values.reduce((sum, value, index) => sum + (index - middle) * (value - mean), 0)
+  const covariance = values.reduce(
+    (sum, value, index) => sum + (index - middle) * (value - mean),
+    0
+  )
   return covariance / values.reduce((sum, _, index) => sum + (index - middle) ** 2, 0)
 }

@@ -39,17 +39,27 @@ export function progress(text: string): void {
 }
 
 /** Medians of a case's rounds. */
-export function medians(rounds: readonly Load[]): Pick<GrowthResult, 'ordersPerSecond' | 'cpuMsPerOrder'> {
+export function medians(
+  rounds: readonly Load[]
+): Pick<GrowthResult, 'ordersPerSecond' | 'cpuMsPerOrder'> {
   const of = (figure: (load: Load) => number) => median(rounds.map(figure))
   return {
     ordersPerSecond: of((load) => load.ordersPerSecond),
-    cpuMsPerOrder: { node: of(({ cpuMsPerOrder }) => cpuMsPerOrder.node), postgres: of(({ cpuMsPerOrder }) => cpuMsPerOrder.postgres), rabbitmq: of(({ cpuMsPerOrder }) => cpuMsPerOrder.rabbitmq) }
+    cpuMsPerOrder: {
+      node: of(({ cpuMsPerOrder }) => cpuMsPerOrder.node),
+      postgres: of(({ cpuMsPerOrder }) => cpuMsPerOrder.postgres),
+      rabbitmq: of(({ cpuMsPerOrder }) => cpuMsPerOrder.rabbitmq)
+    }
   }
 }
 
-/** The median of each round's own ratio: a slow minute of the machine slows both cases of its round. */
+/**
+ * The median of each round's own ratio: a slow minute of the machine slows both cases of its round.
+ */
 export function ratioTo(base: readonly Load[], rounds: readonly Load[]): number {
-  return median(rounds.map(({ ordersPerSecond }, round) => ordersPerSecond / base[round]!.ordersPerSecond))
+  return median(
+    rounds.map(({ ordersPerSecond }, round) => ordersPerSecond / base[round]!.ordersPerSecond)
+  )
 }
 
 /** Details that there are, as one. */

@@ -15,7 +15,10 @@ export interface Load {
 
 export interface SiteOptions {
   contender: Contender
-  /** Fills the migrated database while nobody uses it; the contender is started again on what it left. */
+  /**
+   * Fills the migrated database while nobody uses it; the contender is started again on what it
+   * left.
+   */
   fill?(databaseUrl: string): Promise<void>
   /** Called when the contender runs and the shelves are full. */
   opened?(databaseUrl: string): Promise<void>
@@ -37,10 +40,19 @@ export class Site {
     this.#audit = audit
   }
 
-  /** The closed loop, and what it cost. Idle sites beside this one are in the servers' CPU time: a few polls a second. */
+  /**
+   * The closed loop, and what it cost. Idle sites beside this one are in the servers' CPU time: a
+   * few polls a second.
+   */
   async load(orders: number, seed: number, hotProduct = false): Promise<Load> {
     const before = cpuOf(this.#servers, this.pids)
-    const { endedMs } = await closedLoop(this.#running.urls, this.databaseUrl, orders, seed, hotProduct)
+    const { endedMs } = await closedLoop(
+      this.#running.urls,
+      this.databaseUrl,
+      orders,
+      seed,
+      hotProduct
+    )
     const after = cpuOf(this.#servers, this.pids)
     this.#placed += orders
     return {
@@ -70,7 +82,11 @@ export class Site {
 }
 
 /** Opens a site and closes it after the work. */
-export async function withSite<R>(servers: Servers, { contender, fill, opened }: SiteOptions, work: (site: Site) => Promise<R>): Promise<R> {
+export async function withSite<R>(
+  servers: Servers,
+  { contender, fill, opened }: SiteOptions,
+  work: (site: Site) => Promise<R>
+): Promise<R> {
   const { databaseUrl, rabbitmqUrl, drop } = await servers.fresh(`growth_${contender.name}`)
   try {
     if (fill) {
@@ -90,15 +106,27 @@ export async function withSite<R>(servers: Servers, { contender, fill, opened }:
 }
 
 /** Opens a site for each of the options, all on the same servers. */
-export async function withSites<R>(servers: Servers, [first, ...others]: readonly SiteOptions[], work: (sites: Site[]) => Promise<R>): Promise<R> {
+export async function withSites<R>(
+  servers: Servers,
+  [first, ...others]: readonly SiteOptions[],
+  work: (sites: Site[]) => Promise<R>
+): Promise<R> {
   if (!first) return work([])
-  return withSite(servers, first, (site) => withSites(servers, others, (sites) => work([site, ...sites])))
+  return withSite(servers, first, (site) =>
+    withSites(servers, others, (sites) => work([site, ...sites]))
+  )
 }
 
 /** Several loads as one. */
 export function together(loads: readonly Load[]): Load {
   const orders = loads.reduce((sum, load) => sum + load.orders, 0)
   const endedMs = loads.reduce((sum, load) => sum + load.endedMs, 0)
-  const cpu = (of: keyof Load['cpuMsPerOrder']) => loads.reduce((sum, load) => sum + load.cpuMsPerOrder[of] * load.orders, 0) / orders
-  return { orders, endedMs, ordersPerSecond: (orders * 1000) / endedMs, cpuMsPerOrder: { node: cpu('node'), postgres: cpu('postgres'), rabbitmq: cpu('rabbitmq') } }
+  const cpu = (of: keyof Load['cpuMsPerOrder']) =>
+    loads.reduce((sum, load) => sum + load.cpuMsPerOrder[of] * load.orders, 0) / orders
+  return {
+    orders,
+    endedMs,
+    ordersPerSecond: (orders * 1000) / endedMs,
+    cpuMsPerOrder: { node: cpu('node'), postgres: cpu('postgres'), rabbitmq: cpu('rabbitmq') }
+  }
 }

@@ -1,8 +1,15 @@
-// Tests parcel.ts, in memory and in virtual time: node --import=tsx --test docs/examples/parcel-test.ts
+// Tests parcel.ts, in memory and in virtual time: node --import=tsx --test
+// docs/examples/parcel-test.ts
 import { test } from 'node:test'
 import { message } from 'sagabox'
 import { tell } from 'sagabox/testing'
-import { BookCourier, CancelCourier, CourierBookedEvent, ParcelRequestedEvent, parcelSaga } from './parcel.ts'
+import {
+  BookCourier,
+  CancelCourier,
+  CourierBookedEvent,
+  ParcelRequestedEvent,
+  parcelSaga
+} from './parcel.ts'
 
 const parcelId = '01a204b8-b63e-7263-8cc6-45323f1f4dcf'
 const requested = message(ParcelRequestedEvent, { parcelId, address: '12 St James Square, London' })
@@ -11,7 +18,10 @@ const booked = message(CourierBookedEvent, { parcelId })
 const { given, when } = tell(parcelSaga)
 
 test('a parcel asks for a courier, and is booked when it has one', () => {
-  when(requested).then('Booking', [message(BookCourier, { parcelId, address: '12 St James Square, London' })]).when(booked).then('Booked')
+  when(requested)
+    .then('Booking', [message(BookCourier, { parcelId, address: '12 St James Square, London' })])
+    .when(booked)
+    .then('Booked')
 })
 
 test('without an answer it is given up after a minute', () => {
@@ -23,5 +33,7 @@ test('a courier who comes too late is sent home', () => {
 })
 
 test('news of a courier who is booked changes nothing', () => {
-  given(requested, booked).when(message(CourierBookedEvent, { parcelId })).thenIgnored('booked before')
+  given(requested, booked)
+    .when(message(CourierBookedEvent, { parcelId }))
+    .thenIgnored('booked before')
 })

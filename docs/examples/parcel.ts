@@ -1,6 +1,17 @@
 import Type from 'typebox'
 import { setup } from 'xstate'
-import { type BodyOf, command, defineSaga, each, event, handle, ignore, message, sagaActions, send } from 'sagabox'
+import {
+  type BodyOf,
+  command,
+  defineSaga,
+  each,
+  event,
+  handle,
+  ignore,
+  message,
+  sagaActions,
+  send
+} from 'sagabox'
 
 // 1. Messages. Exchanges, queues, validation and types are derived from these.
 const Id = Type.String({ format: 'uuid' })
@@ -8,7 +19,8 @@ const Id = Type.String({ format: 'uuid' })
 export const ParcelRequestedEvent = event('ParcelRequestedEvent', {
   owner: 'shipping',
   correlateBy: 'parcelId',
-  optional: true, // nobody has to listen; without this it waits in the outbox until a queue takes it
+  // nobody has to listen; without this it waits in the outbox until a queue takes it
+  optional: true,
   schema: Type.Object({ parcelId: Id, address: Type.String() })
 })
 
@@ -30,11 +42,15 @@ export const CancelCourier = command('CancelCourier', {
   schema: Type.Object({ parcelId: Id })
 })
 
-// 2. Handlers. One works in `tx` and returns what to send. Both commit together; then the message is acknowledged.
+// 2. Handlers. One works in `tx` and returns what to send. Both commit together; then the message
+// is acknowledged.
 export const bookCourier = handle(
   BookCourier,
   each(async ({ parcelId, address }, cause, tx) => {
-    await tx.query('insert into bookings (parcel_id, address) values ($1, $2) on conflict do nothing', [parcelId, address])
+    await tx.query(
+      'insert into bookings (parcel_id, address) values ($1, $2) on conflict do nothing',
+      [parcelId, address]
+    )
     return [message(CourierBookedEvent, { parcelId }, cause)]
   })
 )
@@ -47,7 +63,8 @@ export const cancelCourier = handle(
   })
 )
 
-// 3. A saga: an XState machine that sends, waits and changes state. Its `after` timer is stored and survives a restart.
+// 3. A saga: an XState machine that sends, waits and changes state. Its `after` timer is stored and
+// survives a restart.
 type Parcel = BodyOf<typeof ParcelRequestedEvent>
 type ParcelEvent = { type: 'CourierBookedEvent' } & BodyOf<typeof CourierBookedEvent>
 const types: { context?: Parcel; input?: Parcel; events?: ParcelEvent } = {}
@@ -72,14 +89,19 @@ export const parcelSaga = defineSaga({
         on: { CourierBookedEvent: 'Booked' },
         after: { 60_000: 'GivenUp' }
       },
-      // An end is a state like any other: late events still reach it, and it decides about them too.
+      // An end is a state like any other: late events still reach it, and it decides about them
+      // too.
       Booked: {
         tags: 'end',
         on: { CourierBookedEvent: ignore('booked before') }
       },
       GivenUp: {
         tags: 'end',
-        on: { CourierBookedEvent: { actions: send(CancelCourier, ({ parcelId }: Parcel) => ({ parcelId })) } }
+        on: {
+          CourierBookedEvent: {
+            actions: send(CancelCourier, ({ parcelId }: Parcel) => ({ parcelId }))
+          }
+        }
       }
     }
   })

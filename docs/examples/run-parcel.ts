@@ -1,4 +1,5 @@
-// Runs parcel.ts in one process with a PostgreSQL of its own: node --import=tsx docs/examples/run-parcel.ts
+// Runs parcel.ts in one process with a PostgreSQL of its own: node --import=tsx
+// docs/examples/run-parcel.ts
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,7 +8,13 @@ import { pino } from 'pino'
 import { defineService, MemoryTransport, message, System, systemTopology } from 'sagabox'
 import { startEmbeddedPostgres } from 'sagabox/embedded'
 import { v7 as uuidv7 } from 'uuid'
-import { bookCourier, cancelCourier, CourierBookedEvent, ParcelRequestedEvent, parcelSaga } from './parcel.ts'
+import {
+  bookCourier,
+  cancelCourier,
+  CourierBookedEvent,
+  ParcelRequestedEvent,
+  parcelSaga
+} from './parcel.ts'
 
 const shipping = defineService('shipping', { sagas: [parcelSaga], sends: [ParcelRequestedEvent] })
 const courier = defineService('courier', {
@@ -18,7 +25,10 @@ const courier = defineService('courier', {
 
 const log = pino({ level: 'error' })
 const dataDir = await mkdtemp(join(tmpdir(), 'parcel-'))
-const postgres = await startEmbeddedPostgres({ dataDir, log: { info: () => {}, error: console.error } })
+const postgres = await startEmbeddedPostgres({
+  dataDir,
+  log: { info: () => {}, error: console.error }
+})
 const services = [shipping, courier]
 const system = await System.start({
   services,
@@ -31,11 +41,15 @@ const system = await System.start({
 })
 await system.started()
 
-// One transaction: the instance, its first history row, and the messages that leave after the commit.
+// One transaction: the instance, its first history row, and the messages that leave after the
+// commit.
 const parcelId = uuidv7()
 const service = system.service('shipping')
 await service.outbox.transaction(async (tx) => {
-  const requested = message(ParcelRequestedEvent, { parcelId, address: '12 St James Square, London' })
+  const requested = message(ParcelRequestedEvent, {
+    parcelId,
+    address: '12 St James Square, London'
+  })
   const [{ now }]: [{ now: Date }] = await tx.query('select now() as now')
   const started = await service.saga(parcelSaga).start(tx, [requested], now)
   service.outbox.add(tx, [requested, ...started])
@@ -43,7 +57,13 @@ await service.outbox.transaction(async (tx) => {
 
 interface Parcel {
   state: string
-  history: { sequence: number; event: string; from: string | null; to: string; sent: { type: string }[] }[]
+  history: {
+    sequence: number
+    event: string
+    from: string | null
+    to: string
+    sent: { type: string }[]
+  }[]
 }
 
 const look = async () => (await (await fetch(`${system.url}/sagas/${parcelId}`)).json()) as Parcel

@@ -24,8 +24,8 @@ export const RefundPayment = command('RefundPayment', {
 })
 
 /**
- * Nothing more is given back: `amount` went back, zero when none had been taken. With a `reason` a person
- * said so, and the rest of what was taken is kept.
+ * Nothing more is given back: `amount` went back, zero when none had been taken. With a `reason` a
+ * person said so, and the rest of what was taken is kept.
  */
 export const PaymentRefundedEvent = event('PaymentRefundedEvent', {
   owner: 'payment',

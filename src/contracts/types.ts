@@ -18,7 +18,10 @@ export const Currency = Type.String({ pattern: '^[A-Z]{3}$' })
 
 export const Quantity = Type.Integer({ minimum: 1, maximum: 1_000_000 })
 
-export const Items = Type.Array(Type.Object({ productId: Name, quantity: Quantity }), { minItems: 1, maxItems: 100 })
+export const Items = Type.Array(Type.Object({ productId: Name, quantity: Quantity }), {
+  minItems: 1,
+  maxItems: 100
+})
 
 /** A gateway's name for how the customer pays. */
 export const PaymentMethod = Type.String({ pattern: '^pm_[A-Za-z0-9_]{1,60}$' })
@@ -26,7 +29,10 @@ export const PaymentMethod = Type.String({ pattern: '^pm_[A-Za-z0-9_]{1,60}$' })
 /** Who moves the money, and so which payment methods there are. */
 export type PaymentGatewayName = 'simulated' | 'stripe'
 
-/** What the simulated gateway takes: Stripe's test names, and `pm_sim_*` for how a gateway misbehaves. */
+/**
+ * What the simulated gateway takes: Stripe's test names, and `pm_sim_*` for how a gateway
+ * misbehaves.
+ */
 const SIMULATED_METHODS = [
   'pm_card_visa',
   'pm_card_chargeDeclined',
@@ -39,7 +45,10 @@ const SIMULATED_METHODS = [
   'pm_sim_refund_refused'
 ]
 
-/** The methods an order may name. Only Stripe knows its own: a name that means nothing to it is declined when it is to be charged. */
+/**
+ * The methods an order may name. Only Stripe knows its own: a name that means nothing to it is
+ * declined when it is to be charged.
+ */
 export function paymentMethodsOf(gateway: PaymentGatewayName): Type.TUnsafe<string> {
   return Type.Unsafe<string>(gateway === 'simulated' ? Type.Enum(SIMULATED_METHODS) : PaymentMethod)
 }

@@ -34,7 +34,12 @@ export const OrderEntity = new EntitySchema<Order>({
     status: { type: 'text' },
     failureReason: { name: 'failure_reason', type: 'text', nullable: true },
     paymentMethod: { name: 'payment_method', type: 'text' },
-    expectedTotal: { name: 'expected_total', type: 'bigint', nullable: true, transformer: bigintAsNumber },
+    expectedTotal: {
+      name: 'expected_total',
+      type: 'bigint',
+      nullable: true,
+      transformer: bigintAsNumber
+    },
     total: { type: 'bigint', nullable: true, transformer: bigintAsNumber },
     currency: { type: 'text', nullable: true },
     createdAt: { name: 'created_at', type: 'timestamptz' },
@@ -52,5 +57,12 @@ export const OrderLineEntity = new EntitySchema<OrderLine & { order: Order }>({
     productId: { name: 'product_id', type: 'text' },
     quantity: { type: 'integer' }
   },
-  relations: { order: { type: 'many-to-one', target: 'Order', joinColumn: { name: 'order_id' }, inverseSide: 'lines' } }
+  relations: {
+    order: {
+      type: 'many-to-one',
+      target: 'Order',
+      joinColumn: { name: 'order_id' },
+      inverseSide: 'lines'
+    }
+  }
 })

@@ -1,7 +1,10 @@
 import type { DataSource } from 'typeorm'
 import type { OrderStatus } from './entities.ts'
 
-/** Orders that one statement looks through, newest first: it ends in time, however few of millions fit. */
+/**
+ * Orders that one statement looks through, newest first: it ends in time, however few of millions
+ * fit.
+ */
 const WINDOW = 100_000
 
 const BEFORE = `($1::uuid is null or order_id < $1)`
@@ -12,7 +15,8 @@ const ALL = `select order_id from orders where ${BEFORE} order by order_id desc 
 const SUSPEND = `select order_id from orders where ${BEFORE} and status = 'Suspend' order by order_id desc limit $2`
 
 const ENDED = `
-  select order_id from (select order_id, status from orders where ${BEFORE} order by order_id desc limit ${WINDOW}) as newest
+  select order_id from (select order_id, status from orders where ${BEFORE} order by order_id desc
+    limit ${WINDOW}) as newest
   where status = $3 order by order_id desc limit $2`
 
 /** The oldest of the orders that ENDED looks through; none when those are all that there are. */
@@ -27,9 +31,13 @@ export interface OrderFilter {
 
 /**
  * Ids of orders, newest first.
- * @returns `readOn` when fewer than asked for were found and there are older ones that were not looked at: the id before which to go on
+ * @returns `readOn` when fewer than asked for were found and there are older ones that were not
+ * looked at: the id before which to go on
  */
-export async function newestOrders(dataSource: DataSource, { status, limit, before }: OrderFilter): Promise<{ ids: string[]; readOn?: string }> {
+export async function newestOrders(
+  dataSource: DataSource,
+  { status, limit, before }: OrderFilter
+): Promise<{ ids: string[]; readOn?: string }> {
   // All see one moment: what is placed in between would move the end of the window.
   return dataSource.transaction('REPEATABLE READ', async (tx) => {
     const read = async (sql: string, ...more: unknown[]) => {

@@ -1,9 +1,27 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { In, type DataSource } from 'typeorm'
-import { decodeCursor, DEFAULT_LIMIT, IdempotencyHeaders, idempotentReplayed, linkTo, notFound, nullable, Page, PageQuery, toPage } from 'sagabox/fastify'
+import {
+  decodeCursor,
+  DEFAULT_LIMIT,
+  IdempotencyHeaders,
+  idempotentReplayed,
+  linkTo,
+  notFound,
+  nullable,
+  Page,
+  PageQuery,
+  toPage
+} from 'sagabox/fastify'
 import { UUID } from 'sagabox/engine'
-import { Items, Money, Name, paymentMethodsOf, Quantity, type PaymentGatewayName } from '../contracts/types.ts'
+import {
+  Items,
+  Money,
+  Name,
+  paymentMethodsOf,
+  Quantity,
+  type PaymentGatewayName
+} from '../contracts/types.ts'
 import { newestOrders } from './list.ts'
 import type { OrderIntake } from './place-orders.ts'
 import { ORDER_STATUSES, OrderEntity, type Order } from './entities.ts'
@@ -12,11 +30,23 @@ const newOrder = (gateway: PaymentGatewayName) =>
   Type.Object(
     {
       customerId: Name,
-      items: Type.Array(Type.Object({ productId: Name, quantity: Quantity }, { additionalProperties: false }), { minItems: 1, maxItems: 100 }),
+      items: Type.Array(
+        Type.Object({ productId: Name, quantity: Quantity }, { additionalProperties: false }),
+        { minItems: 1, maxItems: 100 }
+      ),
       paymentMethod: paymentMethodsOf(gateway),
       expectedTotal: Type.Optional(Money)
     },
-    { additionalProperties: false, examples: [{ customerId: 'ada', items: [{ productId: 'keyboard', quantity: 1 }], paymentMethod: 'pm_card_visa' }] }
+    {
+      additionalProperties: false,
+      examples: [
+        {
+          customerId: 'ada',
+          items: [{ productId: 'keyboard', quantity: 1 }],
+          paymentMethod: 'pm_card_visa'
+        }
+      ]
+    }
   )
 
 /** Bytes: the largest valid order has 10 KiB, and some clients write it with spaces. */
@@ -24,7 +54,11 @@ const ORDER_BODY_LIMIT = 64 * 1024
 
 const Accepted = Type.Object({ orderId: Type.String(), status: Type.Literal('Suspend') })
 
-const Cancelled = Type.Object({ orderId: Type.String(), status: Type.Literal('Failed'), failureReason: Type.Literal('Cancelled') })
+const Cancelled = Type.Object({
+  orderId: Type.String(),
+  status: Type.Literal('Failed'),
+  failureReason: Type.Literal('Cancelled')
+})
 
 const ById = Type.Object({ orderId: Type.String({ format: 'uuid' }) })
 
@@ -36,7 +70,10 @@ const OrderView = Type.Object({
   items: Items,
   paymentMethod: Type.String(),
   expectedTotal: Type.Union([Money, Type.Null()], { description: 'Minor units' }),
-  total: Type.Union([Money, Type.Null()], { description: 'Minor units, as stock priced it; known once the order has ended, while the saga’s context has it earlier' }),
+  total: Type.Union([Money, Type.Null()], {
+    description:
+      'Minor units, as stock priced it; known once the order has ended, while the saga’s context has it earlier'
+  }),
   currency: nullable(Type.String()),
   createdAt: Type.String(),
   updatedAt: Type.String()
@@ -48,7 +85,12 @@ const tags = ['order']
  * @param gateway decides which payment methods an order may name
  * @param cancel see cancelOrder
  */
-export function orderRoutes(dataSource: DataSource, intake: OrderIntake, gateway: PaymentGatewayName, cancel: (orderId: string) => Promise<void>): FastifyPluginAsyncTypebox {
+export function orderRoutes(
+  dataSource: DataSource,
+  intake: OrderIntake,
+  gateway: PaymentGatewayName,
+  cancel: (orderId: string) => Promise<void>
+): FastifyPluginAsyncTypebox {
   const orders = () => dataSource.getRepository(OrderEntity)
 
   return async (app) => {
@@ -59,7 +101,8 @@ export function orderRoutes(dataSource: DataSource, intake: OrderIntake, gateway
         schema: {
           tags,
           summary: 'Place an order',
-          description: 'Recorded as `Suspend`; stock and payment decide how it ends. Prices are stock’s; `expectedTotal` makes the order fail with `PriceChanged` when they differ.',
+          description:
+            'Recorded as `Suspend`; stock and payment decide how it ends. Prices are stock’s; `expectedTotal` makes the order fail with `PriceChanged` when they differ.',
           body: newOrder(gateway),
           headers: IdempotencyHeaders,
           response: {
@@ -69,9 +112,16 @@ export function orderRoutes(dataSource: DataSource, intake: OrderIntake, gateway
       },
       async ({ body, headers }, reply) => {
         const idempotencyKey = headers['idempotency-key']
-        const { orderId, replayed } = await intake.place({ order: body, idempotencyKey, headers: traceContext(headers) })
+        const { orderId, replayed } = await intake.place({
+          order: body,
+          idempotencyKey,
+          headers: traceContext(headers)
+        })
         if (replayed) reply.header('idempotent-replayed', 'true')
-        return reply.code(202).header('location', linkTo(app, `/orders/${orderId}`)).send({ orderId, status: 'Suspend' })
+        return reply
+          .code(202)
+          .header('location', linkTo(app, `/orders/${orderId}`))
+          .send({ orderId, status: 'Suspend' })
       }
     )
 
@@ -91,7 +141,8 @@ export function orderRoutes(dataSource: DataSource, intake: OrderIntake, gateway
         schema: {
           tags,
           summary: 'Cancel an order',
-          description: 'While it is `Suspend`: it fails with `Cancelled`; stock goes back, and money that was taken, or yet will be. Once more, the answer is the same. 409 when the order has ended otherwise.',
+          description:
+            'While it is `Suspend`: it fails with `Cancelled`; stock goes back, and money that was taken, or yet will be. Once more, the answer is the same. 409 when the order has ended otherwise.',
           params: ById,
           response: { 202: Cancelled }
         }
@@ -108,14 +159,27 @@ export function orderRoutes(dataSource: DataSource, intake: OrderIntake, gateway
         schema: {
           tags,
           summary: 'Orders, newest first',
-          description: 'With a `status`, a page may have fewer than `limit`, or none, and a `nextCursor`: what has ended is looked for among 100,000 at a time.',
-          querystring: Type.Object({ status: Type.Optional(Type.Enum([...ORDER_STATUSES])), ...PageQuery }, { additionalProperties: false }),
+          description:
+            'With a `status`, a page may have fewer than `limit`, or none, and a `nextCursor`: what has ended is looked for among 100,000 at a time.',
+          querystring: Type.Object(
+            { status: Type.Optional(Type.Enum([...ORDER_STATUSES])), ...PageQuery },
+            { additionalProperties: false }
+          ),
           response: { 200: Page(OrderView) }
         }
       },
       async ({ query: { status, cursor, limit = DEFAULT_LIMIT } }) => {
-        const { ids, readOn } = await newestOrders(dataSource, { status, before: decodeCursor(cursor, UUID), limit: limit + 1 })
-        const found = await orders().find({ where: { orderId: In(ids) }, relations: { lines: true }, relationLoadStrategy: 'query', order: { orderId: 'DESC' } })
+        const { ids, readOn } = await newestOrders(dataSource, {
+          status,
+          before: decodeCursor(cursor, UUID),
+          limit: limit + 1
+        })
+        const found = await orders().find({
+          where: { orderId: In(ids) },
+          relations: { lines: true },
+          relationLoadStrategy: 'query',
+          order: { orderId: 'DESC' }
+        })
         return toPage(found.map(toView), limit, (order) => order.orderId, readOn)
       }
     )
@@ -125,13 +189,18 @@ export function orderRoutes(dataSource: DataSource, intake: OrderIntake, gateway
 /** W3C trace context follows the order from message to message. */
 function traceContext(headers: Record<string, unknown>): Record<string, string> {
   const { traceparent } = headers
-  return typeof traceparent === 'string' && /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/.test(traceparent) ? { traceparent } : {}
+  return typeof traceparent === 'string' &&
+    /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/.test(traceparent)
+    ? { traceparent }
+    : {}
 }
 
 function toView({ lines, createdAt, updatedAt, ...order }: Order) {
   return {
     ...order,
-    items: lines.toSorted((a, b) => a.line - b.line).map(({ productId, quantity }) => ({ productId, quantity })),
+    items: lines
+      .toSorted((a, b) => a.line - b.line)
+      .map(({ productId, quantity }) => ({ productId, quantity })),
     createdAt: createdAt.toISOString(),
     updatedAt: updatedAt.toISOString()
   }

@@ -1,7 +1,11 @@
 import { setMaxListeners } from 'node:events'
 import { backoff, Batcher, Loop, run, statement, waitOrSplit, within, write } from 'sagabox/engine'
 import { type Log, message, type Message, type Outbox, type Tx } from 'sagabox'
-import { PaymentCompletedEvent, PaymentFailedEvent, PaymentRefundedEvent } from '../contracts/payment.ts'
+import {
+  PaymentCompletedEvent,
+  PaymentFailedEvent,
+  PaymentRefundedEvent
+} from '../contracts/payment.ts'
 import { claimDue, GATEWAY_TIMEOUT_MS, type Claimed } from './claim.ts'
 import { GatewayOutage } from './gateway-outage.ts'
 import { GatewayUnavailable, type ChargeResult, type PaymentGateway } from './gateway.ts'
@@ -18,15 +22,21 @@ const STOP_GRACE_MS = 5000
 const RETRY_MIN_MS = 200
 const RETRY_MAX_MS = 60_000
 
-const LOCK = statement(`select order_id, status, refund_requested, ctid::text as place from payments where order_id = any($1::uuid[]) order by order_id for update`)
+const LOCK = statement(
+  `
+    select order_id, status, refund_requested, ctid::text as place from payments
+      where order_id = any($1::uuid[]) order by order_id for update`
+)
 
 const RECORD = statement(`
-  update payments set status = outcome.status, failure_reason = coalesce(outcome.failure_reason, payments.failure_reason),
+  update payments set status = outcome.status, failure_reason = coalesce(outcome.failure_reason,
+    payments.failure_reason),
     gateway_reference = coalesce(outcome.reference, payments.gateway_reference),
     refunded_amount = coalesce(outcome.refunded_amount, payments.refunded_amount),
     last_error = coalesce(outcome.last_error, payments.last_error), updated_at = now(),
     next_attempt_at = now() + outcome.retry_ms * interval '1 millisecond'
-  from unnest($1::tid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::integer[])
+  from unnest($1::tid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[],
+    $7::integer[])
     as outcome (place, status, failure_reason, reference, refunded_amount, last_error, retry_ms)
   where payments.ctid = outcome.place`)
 
@@ -60,8 +70,9 @@ interface Change {
 }
 
 /**
- * Asks the gateway for what is waiting, outside any transaction, and records its answers with their events. Unknown
- * outcomes are asked for again, under the same key, until there is an answer; a refund that is refused waits for a person.
+ * Asks the gateway for what is waiting, outside any transaction, and records its answers with their
+ * events. Unknown outcomes are asked for again, under the same key, until there is an answer; a
+ * refund that is refused waits for a person.
  */
 export class Cashier {
   readonly #outbox: Outbox
@@ -82,7 +93,11 @@ export class Cashier {
       work: (batch) => this.#record(batch),
       onError: (error, attempt) => waitOrSplit(error, attempt, outbox),
       // The claim runs out and the gateway is asked again under the same key.
-      failed: ({ payment }, error) => this.#log.error({ err: error, orderId: payment.orderId }, 'The gateway answered, and the answer could not be recorded; it will be asked again')
+      failed: ({ payment }, error) =>
+        this.#log.error(
+          { err: error, orderId: payment.orderId },
+          'The gateway answered, and the answer could not be recorded; it will be asked again'
+        )
     })
     this.#loop = new Loop({
       round: () => this.#round(),
@@ -124,12 +139,15 @@ export class Cashier {
 
   /**
    * Begins to ask for payments whose claim has been committed.
-   * @param began `performance.now()` from before the claim: a process that was suspended in between must not ask under a
-   * claim that others think lost
+   * @param began `performance.now()` from before the claim: a process that was suspended in between
+   * must not ask under a claim that others think lost
    */
   ask(claimed: readonly Claimed[], began: number): void {
     const left = Math.floor(GATEWAY_TIMEOUT_MS - (performance.now() - began))
-    const signal = left > 0 ? AbortSignal.timeout(left) : AbortSignal.abort(new Error('the claim was too old to ask the gateway'))
+    const signal =
+      left > 0
+        ? AbortSignal.timeout(left)
+        : AbortSignal.abort(new Error('the claim was too old to ask the gateway'))
     setMaxListeners(0, signal)
     for (const payment of claimed) {
       const again = (answer: Outcome) => {
@@ -146,13 +164,22 @@ export class Cashier {
 
   async #record(batch: Answered[]): Promise<void> {
     const changes = await this.#outbox.transaction(async (tx) => {
-      const locked = await run<LockedPayment>(tx, LOCK, [batch.map(({ payment }) => payment.orderId)])
+      const locked = await run<LockedPayment>(tx, LOCK, [
+        batch.map(({ payment }) => payment.orderId)
+      ])
       const made = recordAnswers(tx, this.#known(batch, locked), locked)
-      this.#outbox.add(tx, made.flatMap(({ messages }) => messages))
+      this.#outbox.add(
+        tx,
+        made.flatMap(({ messages }) => messages)
+      )
       return made
     })
     for (const { status, orderId, failureReason, lastError } of changes) {
-      if (status === 'RefundRefused') this.#log.warn({ orderId, reason: failureReason, lastError }, 'The gateway refuses a refund for good; a person settles it: POST /payments/:orderId/settle')
+      if (status === 'RefundRefused')
+        this.#log.warn(
+          { orderId, reason: failureReason, lastError },
+          'The gateway refuses a refund for good; a person settles it: POST /payments/:orderId/settle'
+        )
     }
     const soonest = Math.min(...changes.map(({ retryMs }) => retryMs ?? POLL_MS))
     if (soonest < POLL_MS) setTimeout(() => this.#loop.wake(), soonest).unref()
@@ -163,7 +190,10 @@ export class Cashier {
     const ids = new Set(locked.map((row) => row.order_id))
     return batch.filter(({ payment, answer }) => {
       if (ids.has(payment.orderId)) return true
-      this.#log.error({ orderId: payment.orderId, amount: payment.amount, currency: payment.currency, answer }, 'The gateway answered for a payment whose row is gone: nobody asks again, so look at the gateway what became of it')
+      this.#log.error(
+        { orderId: payment.orderId, amount: payment.amount, currency: payment.currency, answer },
+        'The gateway answered for a payment whose row is gone: nobody asks again, so look at the gateway what became of it'
+      )
       return false
     })
   }
@@ -172,19 +202,40 @@ export class Cashier {
   async #round(): Promise<number> {
     const began = performance.now()
     const claimed = this.hasRoom ? await this.runOnce() : 0
-    // A look gets slow while somebody's open transaction keeps dead rows: then it is repeated less often.
+    // A look gets slow while somebody's open transaction keeps dead rows: then it is repeated less
+    // often.
     return claimed < BATCH ? Math.max(POLL_MS, 20 * (performance.now() - began)) : 0
   }
 
-  async #ask({ orderId: key, status, amount, currency, paymentMethod: method, attempts, refundRequested: refund, reference, ageMs }: Claimed, signal: AbortSignal, again: (answer: Outcome) => void): Promise<Outcome> {
+  async #ask(
+    {
+      orderId: key,
+      status,
+      amount,
+      currency,
+      paymentMethod: method,
+      attempts,
+      refundRequested: refund,
+      reference,
+      ageMs
+    }: Claimed,
+    signal: AbortSignal,
+    again: (answer: Outcome) => void
+  ): Promise<Outcome> {
     const request = { key, amount, currency, method, ageMs }
     // Nothing to pay, nothing to give back: no gateway takes a charge of zero.
-    if (amount === 0) return status === 'Pending' && !refund ? { outcome: 'charged', reference: 'nothing to pay' } : { outcome: 'refunded', amount: 0 }
+    if (amount === 0)
+      return status === 'Pending' && !refund
+        ? { outcome: 'charged', reference: 'nothing to pay' }
+        : { outcome: 'refunded', amount: 0 }
     // The first attempt of a payment whose refund is already wanted: it was never charged.
     if (status === 'Pending' && refund && attempts === 1) return { outcome: 'refunded', amount: 0 }
     try {
       signal.throwIfAborted()
-      const answer = status === 'Pending' && !refund ? await this.#gateway.charge(request, signal, again) : await this.#gateway.refund({ ...request, reference: reference ?? undefined }, signal)
+      const answer =
+        status === 'Pending' && !refund
+          ? await this.#gateway.charge(request, signal, again)
+          : await this.#gateway.refund({ ...request, reference: reference ?? undefined }, signal)
       this.#outage.answered()
       if ('outcome' in answer) return answer
       if ('amount' in answer) return { outcome: 'refunded', amount: answer.amount }
@@ -197,13 +248,26 @@ export class Cashier {
 }
 
 /** Records what the gateway said. */
-function recordAnswers(tx: Tx, batch: readonly Answered[], locked: readonly LockedPayment[]): (Change & { orderId: string })[] {
+function recordAnswers(
+  tx: Tx,
+  batch: readonly Answered[],
+  locked: readonly LockedPayment[]
+): (Change & { orderId: string })[] {
   const current = new Map(locked.map((row) => [row.order_id, row]))
-  const counting = batch.filter(({ payment, answer }) => counts(answer, payment.status, current.get(payment.orderId)!.status))
+  const counting = batch.filter(({ payment, answer }) =>
+    counts(answer, payment.status, current.get(payment.orderId)!.status)
+  )
   const changes = counting
     // An attempt that outlived its claim may be answered twice; only one answer counts.
-    .filter(({ payment }, index) => index === counting.findIndex((other) => other.payment.orderId === payment.orderId))
-    .map(({ payment, answer }) => ({ orderId: payment.orderId, place: current.get(payment.orderId)!.place, ...changeFor(payment, answer, current.get(payment.orderId)!) }))
+    .filter(
+      ({ payment }, index) =>
+        index === counting.findIndex((other) => other.payment.orderId === payment.orderId)
+    )
+    .map(({ payment, answer }) => ({
+      orderId: payment.orderId,
+      place: current.get(payment.orderId)!.place,
+      ...changeFor(payment, answer, current.get(payment.orderId)!)
+    }))
   void write(tx, RECORD, [
     changes.map(({ place }) => place),
     changes.map(({ status }) => status),
@@ -216,12 +280,19 @@ function recordAnswers(tx: Tx, batch: readonly Answered[], locked: readonly Lock
   return changes
 }
 
-/** An answer counts while the payment waits for it; money taken after all, for a payment already cancelled, always does. */
+/**
+ * An answer counts while the payment waits for it; money taken after all, for a payment already
+ * cancelled, always does.
+ */
 function counts({ outcome }: Outcome, asked: PaymentStatus, now: PaymentStatus): boolean {
   return now === asked || (outcome === 'charged' && now === 'Cancelled')
 }
 
-function changeFor({ orderId, status, amount, currency, attempts, ...payment }: Claimed, answer: Outcome, now: { status: PaymentStatus; refund_requested: boolean }): Change {
+function changeFor(
+  { orderId, status, amount, currency, attempts, ...payment }: Claimed,
+  answer: Outcome,
+  now: { status: PaymentStatus; refund_requested: boolean }
+): Change {
   const refund = now.refund_requested || now.status === 'Cancelled'
   const cause = payment.cause ?? undefined
   switch (answer.outcome) {
@@ -234,13 +305,34 @@ function changeFor({ orderId, status, amount, currency, attempts, ...payment }: 
     case 'declined': {
       const reason = reasonOf(answer.reason)
       const failed = message(PaymentFailedEvent, { orderId, reason }, cause)
-      return { status: 'Failed', failureReason: reason, lastError: answer.detail, messages: refund ? [failed, message(PaymentRefundedEvent, { orderId, amount: 0 }, cause)] : [failed] }
+      return {
+        status: 'Failed',
+        failureReason: reason,
+        lastError: answer.detail,
+        messages: refund
+          ? [failed, message(PaymentRefundedEvent, { orderId, amount: 0 }, cause)]
+          : [failed]
+      }
     }
     case 'refunded':
-      return { status: answer.amount > 0 ? 'Refunded' : 'Cancelled', refunded: answer.amount, messages: [message(PaymentRefundedEvent, { orderId, amount: answer.amount }, cause)] }
+      return {
+        status: answer.amount > 0 ? 'Refunded' : 'Cancelled',
+        refunded: answer.amount,
+        messages: [message(PaymentRefundedEvent, { orderId, amount: answer.amount }, cause)]
+      }
     case 'refused':
-      return { status: 'RefundRefused', failureReason: reasonOf(answer.reason), lastError: answer.detail, messages: [] }
+      return {
+        status: 'RefundRefused',
+        failureReason: reasonOf(answer.reason),
+        lastError: answer.detail,
+        messages: []
+      }
     case 'unknown':
-      return { status, lastError: answer.error, retryMs: Math.round(backoff(attempts, RETRY_MIN_MS, RETRY_MAX_MS)), messages: [] }
+      return {
+        status,
+        lastError: answer.error,
+        retryMs: Math.round(backoff(attempts, RETRY_MIN_MS, RETRY_MAX_MS)),
+        messages: []
+      }
   }
 }

@@ -1,7 +1,16 @@
 import { EntitySchema } from 'typeorm'
 import { bigintAsNumber } from 'sagabox/engine'
 
-export const PAYMENT_STATUSES = ['Pending', 'Completed', 'Failed', 'Refunding', 'Refunded', 'Cancelled', 'RefundRefused', 'Kept'] as const
+export const PAYMENT_STATUSES = [
+  'Pending',
+  'Completed',
+  'Failed',
+  'Refunding',
+  'Refunded',
+  'Cancelled',
+  'RefundRefused',
+  'Kept'
+] as const
 export type PaymentStatus = (typeof PAYMENT_STATUSES)[number]
 
 export interface Payment {

@@ -17,7 +17,10 @@ export class GatewayOutage {
   failed(error: GatewayUnavailable): void {
     if (++this.#failures < IN_A_ROW || this.#since !== undefined) return
     this.#since = performance.now()
-    this.#log.warn({ reason: error.message }, 'The payment gateway answers nobody; payments wait, and are asked for again until it does')
+    this.#log.warn(
+      { reason: error.message },
+      'The payment gateway answers nobody; payments wait, and are asked for again until it does'
+    )
   }
 
   answered(): void {

@@ -1,9 +1,11 @@
 /** What a gateway says to a charge. */
-export type ChargeResult = { outcome: 'charged'; reference: string } | { outcome: 'declined'; reason: string; detail?: string }
+export type ChargeResult =
+  | { outcome: 'charged'; reference: string }
+  | { outcome: 'declined'; reason: string; detail?: string }
 
 /**
- * What a gateway says to a refund: how much went back in all, or why it cannot give back anything, now or later.
- * `detail`, of both results, has its own words for people.
+ * What a gateway says to a refund: how much went back in all, or why it cannot give back anything,
+ * now or later. `detail`, of both results, has its own words for people.
  */
 export type RefundResult = { amount: number } | { refused: string; detail?: string }
 
@@ -12,7 +14,10 @@ export class GatewayUnavailable extends Error {
   override readonly name = 'GatewayUnavailable'
 }
 
-/** Money that an order owes, and all that a gateway needs to find out what it has done about it before. */
+/**
+ * Money that an order owes, and all that a gateway needs to find out what it has done about it
+ * before.
+ */
 export interface GatewayRequest {
   /** The order's id. */
   key: string
@@ -25,17 +30,25 @@ export interface GatewayRequest {
 }
 
 /**
- * A payment gateway. Every call carries an idempotency key: asked again with the same key it gives the same answer and
- * moves no money twice, however much later. A rejected promise means that the outcome is unknown, and that asking again may
- * help. A call must end when its signal aborts.
+ * A payment gateway. Every call carries an idempotency key: asked again with the same key it gives
+ * the same answer and moves no money twice, however much later. A rejected promise means that the
+ * outcome is unknown, and that asking again may help. A call must end when its signal aborts.
  */
 export interface PaymentGateway {
   /** @param again is told an answer that arrives once more, before the promise resolves or after */
-  charge(request: GatewayRequest, signal: AbortSignal, again: (answer: ChargeResult) => void): Promise<ChargeResult>
+  charge(
+    request: GatewayRequest,
+    signal: AbortSignal,
+    again: (answer: ChargeResult) => void
+  ): Promise<ChargeResult>
   /**
-   * Gives back what was charged under the key. Resolves with the amount: 0 when nothing had been charged, and then nothing
-   * may be charged under that key later either. What is refused is not asked again: a person settles it.
+   * Gives back what was charged under the key. Resolves with the amount: 0 when nothing had been
+   * charged, and then nothing may be charged under that key later either. What is refused is not
+   * asked again: a person settles it.
    * @param request with the `reference` of the charge when its answer was heard
    */
-  refund(request: GatewayRequest & { reference?: string }, signal: AbortSignal): Promise<RefundResult>
+  refund(
+    request: GatewayRequest & { reference?: string },
+    signal: AbortSignal
+  ): Promise<RefundResult>
 }

@@ -1,7 +1,10 @@
 import type { DataSource } from 'typeorm'
 import type { PaymentStatus } from './entities.ts'
 
-/** Payments that one statement looks through, newest first: it ends in time, however few of millions fit. */
+/**
+ * Payments that one statement looks through, newest first: it ends in time, however few of millions
+ * fit.
+ */
 const WINDOW = 100_000
 
 const BEFORE = `($1::uuid is null or order_id < $1)`
@@ -14,7 +17,8 @@ const REFUSED = `select order_id from payments where ${BEFORE} and status = 'Ref
 const WAITING = `select order_id from payments where ${BEFORE} and next_attempt_at is not null and status = $3 ${NEWEST}`
 
 const ENDED = `
-  select order_id from (select order_id, status from payments where ${BEFORE} order by order_id desc limit ${WINDOW}) as newest
+  select order_id from (select order_id, status from payments where ${BEFORE} order by order_id desc
+    limit ${WINDOW}) as newest
   where status = $3 ${NEWEST}`
 
 /** The oldest of the payments that ENDED looks through; none when those are all that there are. */
@@ -29,9 +33,13 @@ export interface PaymentFilter {
 
 /**
  * The orders whose payments fit, newest first.
- * @returns `readOn` when fewer than asked for were found and there are older ones that were not looked at: the id before which to go on
+ * @returns `readOn` when fewer than asked for were found and there are older ones that were not
+ * looked at: the id before which to go on
  */
-export async function newestPayments(dataSource: DataSource, { status, limit, before }: PaymentFilter): Promise<{ ids: string[]; readOn?: string }> {
+export async function newestPayments(
+  dataSource: DataSource,
+  { status, limit, before }: PaymentFilter
+): Promise<{ ids: string[]; readOn?: string }> {
   // All see one moment: what is taken in between would move the end of the window.
   return dataSource.transaction('REPEATABLE READ', async (tx) => {
     const read = async (sql: string, ...more: unknown[]) => {
@@ -40,7 +48,8 @@ export async function newestPayments(dataSource: DataSource, { status, limit, be
     }
     if (status === undefined) return { ids: await read(ALL, limit) }
     if (status === 'RefundRefused') return { ids: await read(REFUSED, limit) }
-    if (status === 'Pending' || status === 'Refunding') return { ids: await read(WAITING, limit, status) }
+    if (status === 'Pending' || status === 'Refunding')
+      return { ids: await read(WAITING, limit, status) }
     const ids = await read(ENDED, limit, status)
     return { ids, readOn: ids.length < limit ? (await read(END))[0] : undefined }
   })

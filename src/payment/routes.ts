@@ -1,7 +1,17 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { In, type DataSource } from 'typeorm'
-import { decodeCursor, DEFAULT_LIMIT, InvalidRequest, notFound, nullable, Page, PageQuery, PRINTABLE, toPage } from 'sagabox/fastify'
+import {
+  decodeCursor,
+  DEFAULT_LIMIT,
+  InvalidRequest,
+  notFound,
+  nullable,
+  Page,
+  PageQuery,
+  PRINTABLE,
+  toPage
+} from 'sagabox/fastify'
 import { UUID } from 'sagabox/engine'
 import type { Outbox } from 'sagabox'
 import { Money } from '../contracts/types.ts'
@@ -20,8 +30,12 @@ const PaymentView = Type.Object({
   gatewayReference: nullable(Type.String()),
   attempts: Type.Integer({ description: 'How often the gateway was asked' }),
   nextAttemptAt: nullable(Type.String()),
-  lastError: Type.Union([Type.String(), Type.Null()], { description: 'What went wrong last; it stays when the payment has ended' }),
-  settledBy: Type.Union([Type.String(), Type.Null()], { description: 'Who ended it by hand, or the address from which it was asked' }),
+  lastError: Type.Union([Type.String(), Type.Null()], {
+    description: 'What went wrong last; it stays when the payment has ended'
+  }),
+  settledBy: Type.Union([Type.String(), Type.Null()], {
+    description: 'Who ended it by hand, or the address from which it was asked'
+  }),
   settledAt: nullable(Type.String()),
   settledWhy: nullable(Type.String()),
   createdAt: Type.String(),
@@ -34,18 +48,35 @@ const Printable = { pattern: PRINTABLE }
 
 const Settlement = Type.Object(
   {
-    outcome: Type.Enum(['refunded', 'kept'], { description: 'refunded: `amount` went back in another way; kept: `amount` stays, and the rest went back' }),
+    outcome: Type.Enum(['refunded', 'kept'], {
+      description:
+        'refunded: `amount` went back in another way; kept: `amount` stays, and the rest went back'
+    }),
     amount: { ...Money, description: 'Minor units. 0: refunded, when none had been taken' },
-    reason: Type.String({ ...Printable, minLength: 1, maxLength: 200, description: 'Why; the order’s history shows it' }),
-    by: Type.Optional(Type.String({ ...Printable, minLength: 1, maxLength: 100, description: 'Who says so' }))
+    reason: Type.String({
+      ...Printable,
+      minLength: 1,
+      maxLength: 200,
+      description: 'Why; the order’s history shows it'
+    }),
+    by: Type.Optional(
+      Type.String({ ...Printable, minLength: 1, maxLength: 100, description: 'Who says so' })
+    )
   },
-  { additionalProperties: false, examples: [{ outcome: 'refunded', amount: 8900, reason: 'Dispute lost' }] }
+  {
+    additionalProperties: false,
+    examples: [{ outcome: 'refunded', amount: 8900, reason: 'Dispute lost' }]
+  }
 )
 
 const tags = ['payment']
 
 /** @param wake a payment waits for the gateway now */
-export function paymentRoutes(dataSource: DataSource, outbox: Outbox, wake: () => void): FastifyPluginAsyncTypebox {
+export function paymentRoutes(
+  dataSource: DataSource,
+  outbox: Outbox,
+  wake: () => void
+): FastifyPluginAsyncTypebox {
   const payments = () => dataSource.getRepository(PaymentEntity)
   const find = async (orderId: string) => {
     const payment = await payments().findOneBy({ orderId })
@@ -56,7 +87,14 @@ export function paymentRoutes(dataSource: DataSource, outbox: Outbox, wake: () =
   return async (app) => {
     app.get(
       '/payments/:orderId',
-      { schema: { tags, summary: 'The payment of an order', params: ById, response: { 200: PaymentView } } },
+      {
+        schema: {
+          tags,
+          summary: 'The payment of an order',
+          params: ById,
+          response: { 200: PaymentView }
+        }
+      },
       ({ params: { orderId } }) => find(orderId)
     )
 
@@ -66,14 +104,25 @@ export function paymentRoutes(dataSource: DataSource, outbox: Outbox, wake: () =
         schema: {
           tags,
           summary: 'Payments, newest order first',
-          description: '`RefundRefused` are those that wait for a person. With another `status`, a page may have fewer than `limit`, or none, and a `nextCursor`: what has ended is looked for among 100,000 at a time.',
-          querystring: Type.Object({ status: Type.Optional(Type.Enum([...PAYMENT_STATUSES])), ...PageQuery }, { additionalProperties: false }),
+          description:
+            '`RefundRefused` are those that wait for a person. With another `status`, a page may have fewer than `limit`, or none, and a `nextCursor`: what has ended is looked for among 100,000 at a time.',
+          querystring: Type.Object(
+            { status: Type.Optional(Type.Enum([...PAYMENT_STATUSES])), ...PageQuery },
+            { additionalProperties: false }
+          ),
           response: { 200: Page(PaymentView) }
         }
       },
       async ({ query: { status, cursor, limit = DEFAULT_LIMIT } }) => {
-        const { ids, readOn } = await newestPayments(dataSource, { status, before: decodeCursor(cursor, UUID), limit: limit + 1 })
-        const found = await payments().find({ where: { orderId: In(ids) }, order: { orderId: 'DESC' } })
+        const { ids, readOn } = await newestPayments(dataSource, {
+          status,
+          before: decodeCursor(cursor, UUID),
+          limit: limit + 1
+        })
+        const found = await payments().find({
+          where: { orderId: In(ids) },
+          order: { orderId: 'DESC' }
+        })
         return toPage(found.map(toView), limit, (payment) => payment.orderId, readOn)
       }
     )
@@ -84,14 +133,22 @@ export function paymentRoutes(dataSource: DataSource, outbox: Outbox, wake: () =
         schema: {
           tags,
           summary: 'End a payment that the gateway will not end',
-          description: 'One whose refund the gateway refuses for good (`RefundRefused`), or, of an order that has failed, one that it does not answer for. The order is told. The same once more is answered the same; 409 when it was settled otherwise or waits for no person.',
+          description:
+            'One whose refund the gateway refuses for good (`RefundRefused`), or, of an order that has failed, one that it does not answer for. The order is told. The same once more is answered the same; 409 when it was settled otherwise or waits for no person.',
           params: ById,
           body: Settlement,
           response: { 200: PaymentView }
         }
       },
       async ({ params: { orderId }, body: { by, ...settlement }, ip }) => {
-        if (settlement.outcome === 'kept' && settlement.amount === 0) throw new InvalidRequest('body', [{ field: 'amount', expected: 'must be what is kept, 1 or more; when all went back the outcome is refunded' }])
+        if (settlement.outcome === 'kept' && settlement.amount === 0)
+          throw new InvalidRequest('body', [
+            {
+              field: 'amount',
+              expected:
+                'must be what is kept, 1 or more; when all went back the outcome is refunded'
+            }
+          ])
         await settlePayment(outbox, orderId.toLowerCase(), { ...settlement, by: by ?? ip })
         return find(orderId)
       }

@@ -1,6 +1,11 @@
 import { fileURLToPath } from 'node:url'
 import { defineService, handle } from 'sagabox'
-import { PaymentCompletedEvent, PaymentFailedEvent, PaymentRefundedEvent, RefundPayment } from '../contracts/payment.ts'
+import {
+  PaymentCompletedEvent,
+  PaymentFailedEvent,
+  PaymentRefundedEvent,
+  RefundPayment
+} from '../contracts/payment.ts'
 import { StockReservedEvent } from '../contracts/stock.ts'
 import type { PaymentGatewayName } from '../contracts/types.ts'
 import { Cashier } from './cashier.ts'
@@ -29,7 +34,10 @@ export function paymentService(settings: PaymentSettings) {
       const cashier = new Cashier(outbox, gatewayOf(settings), log)
       const wake = () => cashier.wake()
       return {
-        handlers: [takingPayments(cashier), handle(RefundPayment, refundPayments, { committed: wake })],
+        handlers: [
+          takingPayments(cashier),
+          handle(RefundPayment, refundPayments, { committed: wake })
+        ],
         routes: [paymentRoutes(requests.dataSource, requests.outbox, wake)],
         workers: [cashier]
       }

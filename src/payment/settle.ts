@@ -6,7 +6,8 @@ import { reasonOf } from './reason.ts'
 import type { PaymentStatus } from './entities.ts'
 
 const LOCK = `
-  select status, amount::float8 as amount, refunded_amount::float8 as refunded, gateway_reference as reference, cause,
+  select status, amount::float8 as amount, refunded_amount::float8 as refunded,
+    gateway_reference as reference, cause,
     settled_why as why, refund_requested and last_error is not null as unanswered
   from payments where order_id = $1 for update`
 
@@ -16,7 +17,8 @@ const SETTLE = `
   where order_id = $1`
 
 const ASK_AGAIN = `
-  update payments set status = 'Refunding', attempts = 0, next_attempt_at = now(), updated_at = now() where order_id = $1`
+  update payments set status = 'Refunding', attempts = 0, next_attempt_at = now(),
+    updated_at = now() where order_id = $1`
 
 interface Locked {
   status: PaymentStatus
@@ -31,7 +33,10 @@ interface Locked {
 
 /** What a person has found out, or done, where the gateway gives nothing back. */
 export interface Settlement {
-  /** `refunded`: the customer got `amount` back in another way; `kept`: `amount` stays, and the rest went back. */
+  /**
+   * `refunded`: the customer got `amount` back in another way; `kept`: `amount` stays, and the rest
+   * went back.
+   */
   outcome: 'refunded' | 'kept'
   /** Minor units. */
   amount: number
@@ -40,11 +45,16 @@ export interface Settlement {
 }
 
 /**
- * Ends a payment that the gateway will not end, and tells the order by PaymentRefundedEvent; the same once more changes nothing.
- * @throws HttpProblem 404 when there is no such payment, 409 when it waits for no person, or more would have gone
- * back than was taken
+ * Ends a payment that the gateway will not end, and tells the order by PaymentRefundedEvent; the
+ * same once more changes nothing.
+ * @throws HttpProblem 404 when there is no such payment, 409 when it waits for no person, or more
+ * would have gone back than was taken
  */
-export function settlePayment(outbox: Outbox, orderId: string, settlement: Settlement): Promise<void> {
+export function settlePayment(
+  outbox: Outbox,
+  orderId: string,
+  settlement: Settlement
+): Promise<void> {
   return retryConflicts(() =>
     outbox.transaction(async (tx) => {
       const payment = await lock(tx, orderId)
@@ -52,25 +62,44 @@ export function settlePayment(outbox: Outbox, orderId: string, settlement: Settl
       const { reason, by } = settlement
       if (payment.why !== null) {
         if (payment.status === status && payment.refunded === back && payment.why === reason) return
-        throw new HttpProblem(409, `The payment for order ${orderId} was settled before: ${payment.status}, ${payment.refunded} given back, ${payment.why}`)
+        throw new HttpProblem(
+          409,
+          `The payment for order ${orderId} was settled before: ${payment.status}, ${payment.refunded} given back, ${payment.why}`
+        )
       }
-      const waits = payment.status === 'RefundRefused' || (isAsked(payment.status) && payment.unanswered)
-      if (!waits) throw new HttpProblem(409, `The payment for order ${orderId} is ${payment.status} and waits for no person: ${hintFor(payment.status)}`)
+      const waits =
+        payment.status === 'RefundRefused' || (isAsked(payment.status) && payment.unanswered)
+      if (!waits)
+        throw new HttpProblem(
+          409,
+          `The payment for order ${orderId} is ${payment.status} and waits for no person: ${hintFor(payment.status)}`
+        )
       await tx.query(SETTLE, [orderId, status, back, by, reason])
-      outbox.add(tx, [message(PaymentRefundedEvent, { orderId, amount: back, reason: reasonOf(reason) }, payment.cause ?? undefined)])
+      outbox.add(tx, [
+        message(
+          PaymentRefundedEvent,
+          { orderId, amount: back, reason: reasonOf(reason) },
+          payment.cause ?? undefined
+        )
+      ])
     })
   )
 }
 
 /**
- * Has the gateway asked once more for a refund that it refused: a dispute was withdrawn, a key is mended.
+ * Has the gateway asked once more for a refund that it refused: a dispute was withdrawn, a key is
+ * mended.
  * @throws HttpProblem 404 when there is no such payment, 409 when its refund was not refused
  */
 export function retryRefund(outbox: Outbox, orderId: string): Promise<void> {
   return retryConflicts(() =>
     outbox.transaction(async (tx) => {
       const { status } = await lock(tx, orderId)
-      if (status !== 'RefundRefused') throw new HttpProblem(409, `The payment for order ${orderId} is ${status}; only one that is RefundRefused is asked for again`)
+      if (status !== 'RefundRefused')
+        throw new HttpProblem(
+          409,
+          `The payment for order ${orderId} is ${status}; only one that is RefundRefused is asked for again`
+        )
       await tx.query(ASK_AGAIN, [orderId])
     })
   )
@@ -82,12 +111,19 @@ async function lock(tx: Tx, orderId: string): Promise<Locked> {
   return payment
 }
 
-function endOf({ amount: taken, reference }: Locked, { outcome, amount }: Settlement): { status: PaymentStatus; back: number } {
-  const refuse = (expected: string) => new HttpProblem(409, `amount ${expected}`, [{ field: 'amount', expected }])
+function endOf(
+  { amount: taken, reference }: Locked,
+  { outcome, amount }: Settlement
+): { status: PaymentStatus; back: number } {
+  const refuse = (expected: string) =>
+    new HttpProblem(409, `amount ${expected}`, [{ field: 'amount', expected }])
   if (amount > taken) throw refuse(`must be at most ${taken}, which is what was to be paid`)
   if (outcome === 'kept') return { status: 'Kept', back: taken - amount }
   if (amount > 0) return { status: 'Refunded', back: amount }
-  if (reference !== null) throw refuse(`must be at least 1: ${taken} were taken, and when none of it went back the outcome is kept`)
+  if (reference !== null)
+    throw refuse(
+      `must be at least 1: ${taken} were taken, and when none of it went back the outcome is kept`
+    )
   return { status: 'Cancelled', back: 0 }
 }
 
@@ -96,5 +132,7 @@ function isAsked(status: PaymentStatus): boolean {
 }
 
 function hintFor(status: PaymentStatus): string {
-  return isAsked(status) ? 'the gateway is being asked; a person may end it when the order has failed and lastError says that it does not answer' : 'nothing is open'
+  return isAsked(status)
+    ? 'the gateway is being asked; a person may end it when the order has failed and lastError says that it does not answer'
+    : 'nothing is open'
 }

@@ -9,19 +9,26 @@ const DECLINED: Record<string, string> = {
 /** How often asking fails before it works. */
 const FAILURES: Record<string, { times: number; error: string }> = {
   pm_sim_unavailable: { times: Infinity, error: 'The simulated gateway cannot be reached' },
-  pm_sim_lost_response: { times: 1, error: 'The simulated gateway charged, and its answer was lost' },
+  pm_sim_lost_response: {
+    times: 1,
+    error: 'The simulated gateway charged, and its answer was lost'
+  },
   pm_sim_fails_twice: { times: 2, error: 'The simulated gateway failed' }
 }
 
 const SLOW_MS = 5000
-/** How much later than the first a second answer comes, ms: the first has been recorded by then, as a rule. */
+/**
+ * How much later than the first a second answer comes, ms: the first has been recorded by then, as
+ * a rule.
+ */
 const AGAIN_MS = 100
 /** Keys remembered of each kind; older ones are forgotten. */
 const REMEMBERED = 10_000
 
 /**
- * A gateway that moves no money and is steered by the payment method's name. It remembers keys in memory: after a restart
- * it loses another answer, and a charge whose answer nobody heard counts as never made.
+ * A gateway that moves no money and is steered by the payment method's name. It remembers keys in
+ * memory: after a restart it loses another answer, and a charge whose answer nobody heard counts as
+ * never made.
  */
 export class SimulatedGateway implements PaymentGateway {
   readonly #failures = new Map<string, number>()
@@ -29,7 +36,11 @@ export class SimulatedGateway implements PaymentGateway {
   /** Refunded before they were charged: they never will be. */
   readonly #cancelled = new Map<string, true>()
 
-  async charge({ key, method }: GatewayRequest, signal: AbortSignal, again: (answer: ChargeResult) => void): Promise<ChargeResult> {
+  async charge(
+    { key, method }: GatewayRequest,
+    signal: AbortSignal,
+    again: (answer: ChargeResult) => void
+  ): Promise<ChargeResult> {
     signal.throwIfAborted()
     if (method === 'pm_sim_slow') await delay(SLOW_MS, undefined, { signal })
     if (this.#cancelled.has(key)) return { outcome: 'declined', reason: 'Cancelled' }
@@ -43,7 +54,10 @@ export class SimulatedGateway implements PaymentGateway {
     return answer
   }
 
-  async refund({ key, amount, method, reference }: GatewayRequest & { reference?: string }, signal: AbortSignal): Promise<RefundResult> {
+  async refund(
+    { key, amount, method, reference }: GatewayRequest & { reference?: string },
+    signal: AbortSignal
+  ): Promise<RefundResult> {
     signal.throwIfAborted()
     if (reference !== undefined || this.#charged.has(key)) {
       if (method !== 'pm_sim_refund_refused') return { amount }

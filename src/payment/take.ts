@@ -6,21 +6,30 @@ import type { Cashier } from './cashier.ts'
 import { CLAIM_SECONDS, type Claimed } from './claim.ts'
 import type { PaymentStatus } from './entities.ts'
 
-// Claimed as it is inserted, which saves a transaction and an update a payment. By the clock and not by now(), which is
-// when the transaction began: the claim must not run out before the gateway's time does.
+// Claimed as it is inserted, which saves a transaction and an update a payment. By the clock and
+// not by now(), which is when the transaction began: the claim must not run out before the
+// gateway's time does.
 const INSERT = statement(`
-  insert into payments (order_id, status, amount, currency, payment_method, cause, attempts, next_attempt_at)
-  select order_id, 'Pending', amount, currency, payment_method, cause, case when $6 then 1 else 0 end,
+  insert into payments (order_id, status, amount, currency, payment_method, cause, attempts,
+    next_attempt_at)
+  select order_id, 'Pending', amount, currency, payment_method, cause,
+    case when $6 then 1 else 0 end,
     case when $6 then clock_timestamp() + interval '${CLAIM_SECONDS} seconds' else now() end
-  from unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], ${jsonTexts(5)}::jsonb[]) as taken (order_id, amount, currency, payment_method, cause)
+  from unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[],
+    ${jsonTexts(5)}::jsonb[]) as taken (order_id, amount, currency, payment_method, cause)
   order by order_id
   on conflict do nothing returning order_id`)
 
-const READ = statement(`select order_id, status, amount, currency, failure_reason from payments where order_id = any($1::uuid[])`)
+const READ = statement(
+  `
+    select order_id, status, amount, currency, failure_reason from payments
+      where order_id = any($1::uuid[])`
+)
 
 /**
  * An order that is known is to be paid otherwise now. The first price counts; the message becomes a
- * dead letter, since one of the two is not stock's. The order's saga hears both and fails the order.
+ * dead letter, since one of the two is not stock's. The order's saga hears both and fails the
+ * order.
  */
 class OtherPrice extends NotRetryable {
   override readonly name = 'OtherPrice'
@@ -49,25 +58,37 @@ export function takingPayments(cashier: Cashier): Handler {
 }
 
 /**
- * Records that each order is to be paid. The gateway is asked later, outside any transaction. An order that has its
- * payment already gets the same answer again; one whose refund came first is never charged. Only what
- * the first reservation says is charged.
- * @param claim the caller asks the gateway right after the commit; otherwise the payments wait for whoever claims them
+ * Records that each order is to be paid. The gateway is asked later, outside any transaction. An
+ * order that has its payment already gets the same answer again; one whose refund came first is
+ * never charged. Only what the first reservation says is charged.
+ * @param claim the caller asks the gateway right after the commit; otherwise the payments wait for
+ * whoever claims them
  * @throws OtherPrice when an order's payment is of another amount or currency
  */
-export async function takePayments(messages: Message<typeof StockReservedEvent>[], tx: Tx, claim: boolean): Promise<{ claimed: Claimed[]; answers: Message[] }> {
-  const payments = messages.map(({ body: { orderId, total, currency, paymentMethod }, conversationId, correlationId, headers }): Claimed => ({
-    orderId: orderId.toLowerCase(),
-    status: 'Pending',
-    amount: total,
-    currency,
-    paymentMethod,
-    cause: { conversationId, correlationId, headers },
-    attempts: 1,
-    refundRequested: false,
-    reference: null,
-    ageMs: 0
-  }))
+export async function takePayments(
+  messages: Message<typeof StockReservedEvent>[],
+  tx: Tx,
+  claim: boolean
+): Promise<{ claimed: Claimed[]; answers: Message[] }> {
+  const payments = messages.map(
+    ({
+      body: { orderId, total, currency, paymentMethod },
+      conversationId,
+      correlationId,
+      headers
+    }): Claimed => ({
+      orderId: orderId.toLowerCase(),
+      status: 'Pending',
+      amount: total,
+      currency,
+      paymentMethod,
+      cause: { conversationId, correlationId, headers },
+      attempts: 1,
+      refundRequested: false,
+      reference: null,
+      ageMs: 0
+    })
+  )
   const made = await run<{ order_id: string }>(tx, INSERT, [
     payments.map(({ orderId }) => orderId),
     payments.map(({ amount }) => amount),
@@ -79,11 +100,23 @@ export async function takePayments(messages: Message<typeof StockReservedEvent>[
   const fresh = new Set(made.map((row) => row.order_id))
   const isFresh = payments.map(({ orderId }) => fresh.delete(orderId))
   const known = messages.filter((_, index) => !isFresh[index])
-  return { claimed: claim ? payments.filter((_, index) => isFresh[index]) : [], answers: known.length > 0 ? await answerAgain(tx, known) : [] }
+  return {
+    claimed: claim ? payments.filter((_, index) => isFresh[index]) : [],
+    answers: known.length > 0 ? await answerAgain(tx, known) : []
+  }
 }
 
-async function answerAgain(tx: Tx, messages: Message<typeof StockReservedEvent>[]): Promise<Message[]> {
-  type Row = { order_id: string; status: PaymentStatus; amount: string; currency: string; failure_reason: string | null }
+async function answerAgain(
+  tx: Tx,
+  messages: Message<typeof StockReservedEvent>[]
+): Promise<Message[]> {
+  type Row = {
+    order_id: string
+    status: PaymentStatus
+    amount: string
+    currency: string
+    failure_reason: string | null
+  }
   const rows = await run<Row>(tx, READ, [messages.map(({ body }) => body.orderId)])
   const byOrder = new Map(rows.map((row) => [row.order_id, row]))
   return messages.flatMap((reserved): Message[] => {
@@ -96,8 +129,12 @@ async function answerAgain(tx: Tx, messages: Message<typeof StockReservedEvent>[
           `expected the same, and this one says ${askedTotal} ${askedCurrency}`
       )
     }
-    if (status === 'Completed') return [message(PaymentCompletedEvent, { orderId, amount: Number(amount), currency }, reserved)]
-    if (status === 'Failed' || status === 'Cancelled') return [message(PaymentFailedEvent, { orderId, reason: reason ?? 'Cancelled' }, reserved)]
+    if (status === 'Completed')
+      return [
+        message(PaymentCompletedEvent, { orderId, amount: Number(amount), currency }, reserved)
+      ]
+    if (status === 'Failed' || status === 'Cancelled')
+      return [message(PaymentFailedEvent, { orderId, reason: reason ?? 'Cancelled' }, reserved)]
     // Pending, Refunding and Refunded are answered when the gateway has answered, or have been.
     return []
   })

@@ -1,8 +1,18 @@
 import { assign, setup } from 'xstate'
 import { type BodyOf, defer, END, ignore, sagaActions, send } from 'sagabox'
 import { OrderCompletedEvent, OrderCreatedEvent, OrderFailedEvent } from '../contracts/order.ts'
-import { PaymentCompletedEvent, PaymentFailedEvent, PaymentRefundedEvent, RefundPayment } from '../contracts/payment.ts'
-import { ReleaseStock, StockNotReservedEvent, StockReleasedEvent, StockReservedEvent } from '../contracts/stock.ts'
+import {
+  PaymentCompletedEvent,
+  PaymentFailedEvent,
+  PaymentRefundedEvent,
+  RefundPayment
+} from '../contracts/payment.ts'
+import {
+  ReleaseStock,
+  StockNotReservedEvent,
+  StockReleasedEvent,
+  StockReservedEvent
+} from '../contracts/stock.ts'
 
 export interface OrderContext {
   orderId: string
@@ -11,7 +21,10 @@ export interface OrderContext {
   total: number | null
   currency: string | null
   failureReason: string | null
-  /** Money may have been taken, or may yet be: the order must not settle before payment has answered a refund. */
+  /**
+   * Money may have been taken, or may yet be: the order must not settle before payment has answered
+   * a refund.
+   */
   mayBePaid: boolean
 }
 
@@ -28,7 +41,9 @@ export type OrderEvent =
 export const CANCEL_ORDER = 'CancelOrder'
 export const CANCELLED = 'Cancelled'
 
-/** Payment took another amount than stock asked, or two prices were named: nothing is sold for that. */
+/**
+ * Payment took another amount than stock asked, or two prices were named: nothing is sold for that.
+ */
 export const AMOUNT_MISMATCH = 'AmountMismatch'
 
 /** Until stock or payment answers what undoes an order, it is asked again, less and less often. */
@@ -40,30 +55,45 @@ const MISMATCH = {
 } as const
 
 /** The events that move an order. */
-export const ORDER_EVENTS = [StockReservedEvent, StockNotReservedEvent, StockReleasedEvent, PaymentCompletedEvent, PaymentFailedEvent, PaymentRefundedEvent]
+export const ORDER_EVENTS = [
+  StockReservedEvent,
+  StockNotReservedEvent,
+  StockReleasedEvent,
+  PaymentCompletedEvent,
+  PaymentFailedEvent,
+  PaymentRefundedEvent
+]
 
 /**
- * What happens to an order. Stock and payment act on each other's events; the machine listens, owns the outcome and
- * undoes what was done. The two publish independently, so their events may overtake each other. Nothing is sold but for
- * what stock asked: docs/architecture.md, "Who is believed".
+ * What happens to an order. Stock and payment act on each other's events; the machine listens, owns
+ * the outcome and undoes what was done. The two publish independently, so their events may overtake
+ * each other. Nothing is sold but for what stock asked: docs/architecture.md, "Who is believed".
  * @param deadlineSeconds how long an order may stay `Suspend`
  */
 export function orderMachine(deadlineSeconds: number) {
   return setup({
     // oxlint-disable-next-line typescript/no-unnecessary-type-assertion -- XState infers its types from the assertion
-    types: {} as { context: OrderContext; input: BodyOf<typeof OrderCreatedEvent>; events: OrderEvent },
+    types: {} as {
+      context: OrderContext
+      input: BodyOf<typeof OrderCreatedEvent>
+      events: OrderEvent
+    },
     delays: { deadline: deadlineSeconds * 1000, resend: RESEND_MS },
     guards: {
       stockReserved: ({ context }) => context.total !== null,
       isPaidInFull: ({ context: { total, currency }, event }) =>
-        event.type === 'PaymentCompletedEvent' && event.amount === total && event.currency === currency,
+        event.type === 'PaymentCompletedEvent' &&
+        event.amount === total &&
+        event.currency === currency,
       isSamePrice: ({ context: { total, currency }, event }) =>
         event.type === 'StockReservedEvent' && event.total === total && event.currency === currency,
       mayBePaid: ({ context }) => context.mayBePaid
     },
     actions: {
       ...sagaActions,
-      setTotal: assign(({ event }) => (event.type === 'StockReservedEvent' ? { total: event.total, currency: event.currency } : {})),
+      setTotal: assign(({ event }) =>
+        event.type === 'StockReservedEvent' ? { total: event.total, currency: event.currency } : {}
+      ),
       setReason: assign(({ event }) => ('reason' in event ? { failureReason: event.reason } : {})),
       setDeadlineExceeded: assign({ failureReason: 'DeadlineExceeded' }),
       setCancelled: assign({ failureReason: CANCELLED }),
@@ -74,18 +104,30 @@ export function orderMachine(deadlineSeconds: number) {
     }
   }).createMachine({
     id: 'order',
-    context: ({ input: { orderId, customerId } }) => ({ orderId, customerId, total: null, currency: null, failureReason: null, mayBePaid: false }),
+    context: ({ input: { orderId, customerId } }) => ({
+      orderId,
+      customerId,
+      total: null,
+      currency: null,
+      failureReason: null,
+      mayBePaid: false
+    }),
     initial: 'Suspend',
     states: {
       Suspend: {
         initial: 'reservingStock',
         on: {
-          // It may overtake stock's answer; what it is worth is known once stock has priced the order.
+          // It may overtake stock's answer; what it is worth is known once stock has priced the
+          // order.
           PaymentCompletedEvent: defer(),
           PaymentFailedEvent: { target: 'Failed.releasingStock', actions: 'setReason' },
           PaymentRefundedEvent: ignore('nobody asked for it; payment answers the order by itself'),
           [CANCEL_ORDER]: [
-            { guard: 'stockReserved', target: 'Failed.releasingStock', actions: ['setCancelled', 'expectMoney'] },
+            {
+              guard: 'stockReserved',
+              target: 'Failed.releasingStock',
+              actions: ['setCancelled', 'expectMoney']
+            },
             { target: 'Failed.releasingStock', actions: 'setCancelled' }
           ]
         },
@@ -99,24 +141,45 @@ export function orderMachine(deadlineSeconds: number) {
           },
           takingPayment: {
             on: {
-              StockReservedEvent: [{ guard: 'isSamePrice', ...ignore('stock was reserved before') }, MISMATCH],
+              StockReservedEvent: [
+                { guard: 'isSamePrice', ...ignore('stock was reserved before') },
+                MISMATCH
+              ],
               StockNotReservedEvent: ignore('stock was reserved before'),
-              PaymentCompletedEvent: [{ guard: 'isPaidInFull', target: '#order.Completed' }, MISMATCH],
+              PaymentCompletedEvent: [
+                { guard: 'isPaidInFull', target: '#order.Completed' },
+                MISMATCH
+              ],
               // Released by hand: what is no longer held must not be sold.
-              StockReleasedEvent: { target: '#order.Failed.releasingStock', actions: ['setStockGone', 'expectMoney'] }
+              StockReleasedEvent: {
+                target: '#order.Failed.releasingStock',
+                actions: ['setStockGone', 'expectMoney']
+              }
             }
           }
         },
         after: {
           deadline: [
-            { guard: 'stockReserved', target: 'Failed.releasingStock', actions: ['setDeadlineExceeded', 'expectMoney'] },
+            {
+              guard: 'stockReserved',
+              target: 'Failed.releasingStock',
+              actions: ['setDeadlineExceeded', 'expectMoney']
+            },
             { target: 'Failed.releasingStock', actions: 'setDeadlineExceeded' }
           ]
         }
       },
       Completed: {
         tags: END,
-        entry: send(OrderCompletedEvent, ({ orderId, customerId, total, currency }: OrderContext) => ({ orderId, customerId, total: total ?? 0, currency: currency ?? '' })),
+        entry: send(
+          OrderCompletedEvent,
+          ({ orderId, customerId, total, currency }: OrderContext) => ({
+            orderId,
+            customerId,
+            total: total ?? 0,
+            currency: currency ?? ''
+          })
+        ),
         on: {
           StockReservedEvent: [
             { guard: 'isSamePrice', ...ignore('already completed: it came twice') },
@@ -135,13 +198,20 @@ export function orderMachine(deadlineSeconds: number) {
       },
       Failed: {
         initial: 'releasingStock',
-        entry: send(OrderFailedEvent, ({ orderId, customerId, failureReason }: OrderContext) => ({ orderId, customerId, reason: failureReason ?? 'Unknown' })),
+        entry: send(OrderFailedEvent, ({ orderId, customerId, failureReason }: OrderContext) => ({
+          orderId,
+          customerId,
+          reason: failureReason ?? 'Unknown'
+        })),
         on: { [CANCEL_ORDER]: ignore('it has failed') },
         states: {
           releasingStock: {
             entry: send(ReleaseStock, ({ orderId }: OrderContext) => ({ orderId })),
             on: {
-              StockReleasedEvent: [{ guard: 'mayBePaid', target: 'refunding' }, { target: 'settled' }],
+              StockReleasedEvent: [
+                { guard: 'mayBePaid', target: 'refunding' },
+                { target: 'settled' }
+              ],
               StockReservedEvent: { actions: 'expectMoney' },
               StockNotReservedEvent: ignore('nothing was taken; stock still answers the release'),
               PaymentCompletedEvent: { actions: 'expectMoney' },

@@ -1,19 +1,32 @@
 import { statement, write } from 'sagabox/engine'
 import { defineSaga, pathOf, type SagaChange, statusOf, type Tx } from 'sagabox'
 import { OrderCreatedEvent } from '../contracts/order.ts'
-import { PaymentCompletedEvent, PaymentFailedEvent, PaymentRefundedEvent, RefundPayment } from '../contracts/payment.ts'
-import { ReleaseStock, StockNotReservedEvent, StockReleasedEvent, StockReservedEvent } from '../contracts/stock.ts'
+import {
+  PaymentCompletedEvent,
+  PaymentFailedEvent,
+  PaymentRefundedEvent,
+  RefundPayment
+} from '../contracts/payment.ts'
+import {
+  ReleaseStock,
+  StockNotReservedEvent,
+  StockReleasedEvent,
+  StockReservedEvent
+} from '../contracts/stock.ts'
 import { CANCEL_ORDER, ORDER_EVENTS, orderMachine, type OrderContext } from './machine.ts'
 import { orderMachine1 } from './machine-1.ts'
 
-// An order ends once: whatever the saga still undoes afterwards no longer changes the order's status. Each order is looked
-// up by its key, then updated where it was found: see saga/tables.ts.
+// An order ends once: whatever the saga still undoes afterwards no longer changes the order's
+// status. Each order is looked up by its key, then updated where it was found: see saga/tables.ts.
 const END_ORDERS = statement(`
-  update orders set status = ended.status, failure_reason = ended.failure_reason, total = ended.total, currency = ended.currency, updated_at = now()
+  update orders set status = ended.status, failure_reason = ended.failure_reason,
+    total = ended.total, currency = ended.currency, updated_at = now()
   from (
     select ended.*, found.place
-    from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[]) as ended (order_id, status, failure_reason, total, currency),
-      lateral (select ctid as place from orders where orders.order_id = ended.order_id and orders.status = 'Suspend' for update) as found
+    from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[]) as ended (order_id,
+      status, failure_reason, total, currency),
+      lateral (select ctid as place from orders where orders.order_id = ended.order_id
+        and orders.status = 'Suspend' for update) as found
   ) as ended
   where orders.ctid = ended.place`)
 
@@ -31,8 +44,16 @@ export function orderSaga(deadlineSeconds: number) {
     handles: ORDER_EVENTS,
     asks: [CANCEL_ORDER],
     effects: [
-      { doneBy: StockReservedEvent, undoneBy: ReleaseStock, clearedBy: [StockReleasedEvent, StockNotReservedEvent] },
-      { doneBy: PaymentCompletedEvent, undoneBy: RefundPayment, clearedBy: [PaymentRefundedEvent, PaymentFailedEvent] }
+      {
+        doneBy: StockReservedEvent,
+        undoneBy: ReleaseStock,
+        clearedBy: [StockReleasedEvent, StockNotReservedEvent]
+      },
+      {
+        doneBy: PaymentCompletedEvent,
+        undoneBy: RefundPayment,
+        clearedBy: [PaymentRefundedEvent, PaymentFailedEvent]
+      }
     ],
     pointOfNoReturn: 'Completed',
     project: endOrders

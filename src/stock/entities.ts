@@ -64,10 +64,14 @@ export const ReservationEntity = new EntitySchema<Reservation>({
     createdAt: { name: 'created_at', type: 'timestamptz' },
     updatedAt: { name: 'updated_at', type: 'timestamptz' }
   },
-  relations: { lines: { type: 'one-to-many', target: 'ReservationLine', inverseSide: 'reservation' } }
+  relations: {
+    lines: { type: 'one-to-many', target: 'ReservationLine', inverseSide: 'reservation' }
+  }
 })
 
-export const ReservationLineEntity = new EntitySchema<ReservationLine & { reservation: Reservation }>({
+export const ReservationLineEntity = new EntitySchema<
+  ReservationLine & { reservation: Reservation }
+>({
   name: 'ReservationLine',
   tableName: 'reservation_lines',
   columns: {
@@ -76,5 +80,12 @@ export const ReservationLineEntity = new EntitySchema<ReservationLine & { reserv
     quantity: { type: 'integer' },
     unitPrice: { name: 'unit_price', type: 'bigint', transformer: bigintAsNumber }
   },
-  relations: { reservation: { type: 'many-to-one', target: 'Reservation', joinColumn: { name: 'order_id' }, inverseSide: 'lines' } }
+  relations: {
+    reservation: {
+      type: 'many-to-one',
+      target: 'Reservation',
+      joinColumn: { name: 'order_id' },
+      inverseSide: 'lines'
+    }
+  }
 })

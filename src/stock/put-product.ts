@@ -38,8 +38,8 @@ export interface ProductChange {
  * Makes a product, or replaces what is given of it.
  * @param versions those under which `onHand` may be replaced; undefined when the request named none
  * @returns the product as it is now
- * @throws HttpProblem 400 when it is to be made without units, 412 when it has another version, 428 when
- * `onHand` of a product that is there came without a version
+ * @throws HttpProblem 400 when it is to be made without units, 412 when it has another version, 428
+ * when `onHand` of a product that is there came without a version
  */
 export function putProduct(
   dataSource: DataSource,
@@ -54,14 +54,25 @@ export function putProduct(
       if (versions || given.onHand !== undefined) checkVersion(productId, found, versions)
       return { product: await update(tx, productId, given), created: false }
     }
-    if (versions) throw new HttpProblem(412, `There is no product ${productId} to replace`, [ifMatch('must be left out to create a product')])
+    if (versions)
+      throw new HttpProblem(412, `There is no product ${productId} to replace`, [
+        ifMatch('must be left out to create a product')
+      ])
     const { name, unitPrice, currency, onHand } = given
     if (onHand === undefined) {
-      throw new HttpProblem(400, `There is no product ${productId}, and it cannot be created without onHand`, [
-        { field: 'onHand', expected: `must be given to create a product: 0 to ${MAX_UNITS}` }
-      ])
+      throw new HttpProblem(
+        400,
+        `There is no product ${productId}, and it cannot be created without onHand`,
+        [{ field: 'onHand', expected: `must be given to create a product: 0 to ${MAX_UNITS}` }]
+      )
     }
-    const [product] = await tx.query<Product[]>(INSERT, [productId, name, unitPrice, currency, onHand])
+    const [product] = await tx.query<Product[]>(INSERT, [
+      productId,
+      name,
+      unitPrice,
+      currency,
+      onHand
+    ])
     if (!product) throw new Conflict(`${productId} was made at the same time`)
     return { product, created: true }
   })
@@ -101,21 +112,42 @@ async function lock(tx: Tx, productId: string): Promise<Found | undefined> {
 
 async function update(tx: Tx, productId: string, given: ProductChange): Promise<Product> {
   const { name, unitPrice, currency, onHand } = given
-  const [rows] = await tx.query<[Product[], number]>(UPDATE, [productId, name, unitPrice, currency, onHand])
+  const [rows] = await tx.query<[Product[], number]>(UPDATE, [
+    productId,
+    name,
+    unitPrice,
+    currency,
+    onHand
+  ])
   return rows[0]!
 }
 
-/** Orders, releases and restocks move the units meanwhile: a number read before may not be put over theirs. */
-function checkVersion(productId: string, { version, onHand }: Found, versions: readonly number[] | undefined): void {
+/**
+ * Orders, releases and restocks move the units meanwhile: a number read before may not be put over
+ * theirs.
+ */
+function checkVersion(
+  productId: string,
+  { version, onHand }: Found,
+  versions: readonly number[] | undefined
+): void {
   if (!versions) {
-    throw new HttpProblem(428, `${productId} is there, and its onHand moves with every order: to replace it, say which version you have read`, [
-      ifMatch('must be the ETag that GET or PUT of this product answered; to change only name, price or currency, leave onHand out')
-    ])
+    throw new HttpProblem(
+      428,
+      `${productId} is there, and its onHand moves with every order: to replace it, say which version you have read`,
+      [
+        ifMatch(
+          'must be the ETag that GET or PUT of this product answered; to change only name, price or currency, leave onHand out'
+        )
+      ]
+    )
   }
   if (versions.includes(version)) return
-  throw new HttpProblem(412, `${productId} has changed since you read it: it has ${onHand} units on hand now`, [
-    ifMatch('must be the ETag of the product as it is: read it again')
-  ])
+  throw new HttpProblem(
+    412,
+    `${productId} has changed since you read it: it has ${onHand} units on hand now`,
+    [ifMatch('must be the ETag of the product as it is: read it again')]
+  )
 }
 
 function ifMatch(expected: string) {

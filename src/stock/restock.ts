@@ -22,17 +22,29 @@ export interface Restock {
 /**
  * Adds units to a product; under a key that was used for the same before, nothing more.
  * @returns the product as it is now
- * @throws HttpProblem 404 when there is no such product, 409 when it would have too many units, 422 when the key came with another restock before
+ * @throws HttpProblem 404 when there is no such product, 409 when it would have too many units, 422
+ * when the key came with another restock before
  */
-export function restock(dataSource: DataSource, asked: Restock): Promise<{ product: Product; replayed: boolean }> {
+export function restock(
+  dataSource: DataSource,
+  asked: Restock
+): Promise<{ product: Product; replayed: boolean }> {
   return retryConflicts(() =>
     transaction(dataSource, async (tx) => {
       const replayed = await wasDone(tx, asked)
       const { productId, quantity } = asked
-      const [added]: [unknown[], number] = replayed ? [[], 0] : await tx.query(ADD, [productId, quantity])
+      const [added]: [unknown[], number] = replayed
+        ? [[], 0]
+        : await tx.query(ADD, [productId, quantity])
       const product = await tx.getRepository(ProductEntity).findOneBy({ productId })
       if (!product) throw notFound(`product ${productId}`)
-      if (!replayed && added.length === 0) throw new HttpProblem(409, `${productId} would have more than ${MAX_UNITS} units`, [{ field: 'quantity', expected: `must be at most ${Math.max(0, MAX_UNITS - product.onHand)}` }])
+      if (!replayed && added.length === 0)
+        throw new HttpProblem(409, `${productId} would have more than ${MAX_UNITS} units`, [
+          {
+            field: 'quantity',
+            expected: `must be at most ${Math.max(0, MAX_UNITS - product.onHand)}`
+          }
+        ])
       return { product, replayed }
     })
   )
@@ -43,7 +55,14 @@ async function wasDone(tx: Tx, { productId, quantity, idempotencyKey }: Restock)
   if (idempotencyKey === undefined) return false
   const claimed: unknown[] = await tx.query(CLAIM_KEY, [idempotencyKey, productId, quantity])
   if (claimed.length > 0) return false
-  const [first]: { product_id: string; quantity: number }[] = await tx.query(READ_KEY, [idempotencyKey])
+  const [first]: { product_id: string; quantity: number }[] = await tx.query(READ_KEY, [
+    idempotencyKey
+  ])
   if (first?.product_id === productId && first.quantity === quantity) return true
-  throw new HttpProblem(422, 'This Idempotency-Key was used for another restock before', [{ field: 'Idempotency-Key', expected: 'must be a new key, or come with the request it first came with' }])
+  throw new HttpProblem(422, 'This Idempotency-Key was used for another restock before', [
+    {
+      field: 'Idempotency-Key',
+      expected: 'must be a new key, or come with the request it first came with'
+    }
+  ])
 }

@@ -1,7 +1,18 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { MoreThan, type DataSource } from 'typeorm'
-import { decodeCursor, DEFAULT_LIMIT, IdempotencyHeaders, idempotentReplayed, notFound, nullable, Page, PageQuery, text, toPage } from 'sagabox/fastify'
+import {
+  decodeCursor,
+  DEFAULT_LIMIT,
+  IdempotencyHeaders,
+  idempotentReplayed,
+  notFound,
+  nullable,
+  Page,
+  PageQuery,
+  text,
+  toPage
+} from 'sagabox/fastify'
 import { Currency, NAME, Name } from '../contracts/types.ts'
 import { etagHeader, etagOf, IfMatchHeaders, versionsOf } from './etag.ts'
 import { patchProduct, putProduct } from './put-product.ts'
@@ -17,11 +28,26 @@ const NAMED = {
 }
 
 const NewProduct = Type.Object(
-  { ...NAMED, onHand: Type.Optional(Type.Integer({ ...Units, description: 'Units that can be reserved; left out, they stay as they are' })) },
-  { additionalProperties: false, examples: [{ name: 'Mechanical keyboard', unitPrice: 8900, currency: 'EUR', onHand: 100 }] }
+  {
+    ...NAMED,
+    onHand: Type.Optional(
+      Type.Integer({
+        ...Units,
+        description: 'Units that can be reserved; left out, they stay as they are'
+      })
+    )
+  },
+  {
+    additionalProperties: false,
+    examples: [{ name: 'Mechanical keyboard', unitPrice: 8900, currency: 'EUR', onHand: 100 }]
+  }
 )
 
-const ChangedProduct = Type.Partial(Type.Object(NAMED), { additionalProperties: false, minProperties: 1, examples: [{ unitPrice: 9900 }] })
+const ChangedProduct = Type.Partial(Type.Object(NAMED), {
+  additionalProperties: false,
+  minProperties: 1,
+  examples: [{ unitPrice: 9900 }]
+})
 
 const ProductView = Type.Object({
   productId: Type.String(),
@@ -39,7 +65,9 @@ const ReservationView = Type.Object({
   productId: nullable(Type.String()),
   total: nullable(Type.Integer()),
   currency: nullable(Type.String()),
-  lines: Type.Array(Type.Object({ productId: Type.String(), quantity: Type.Integer(), unitPrice: Type.Integer() })),
+  lines: Type.Array(
+    Type.Object({ productId: Type.String(), quantity: Type.Integer(), unitPrice: Type.Integer() })
+  ),
   createdAt: Type.String(),
   updatedAt: Type.String()
 })
@@ -63,16 +91,28 @@ export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
         schema: {
           tags,
           summary: 'Create a product, or replace name, price, currency and units on hand',
-          description: 'Units move with every order: to replace `onHand` of a product that is there, send its `ETag` as `If-Match`. 428 without, 412 when it has changed. Without `onHand` only the rest is replaced.',
+          description:
+            'Units move with every order: to replace `onHand` of a product that is there, send its `ETag` as `If-Match`. 428 without, 412 when it has changed. Without `onHand` only the rest is replaced.',
           params: ById,
           headers: IfMatchHeaders,
           body: NewProduct,
-          response: { 200: { ...ProductView, headers: etagHeader }, 201: { ...ProductView, headers: etagHeader } }
+          response: {
+            200: { ...ProductView, headers: etagHeader },
+            201: { ...ProductView, headers: etagHeader }
+          }
         }
       },
       async ({ params: { productId }, headers, body }, reply) => {
-        const { product, created } = await putProduct(dataSource, productId, body, versionsOf(headers['if-match']))
-        return reply.code(created ? 201 : 200).header('etag', etagOf(product)).send(product)
+        const { product, created } = await putProduct(
+          dataSource,
+          productId,
+          body,
+          versionsOf(headers['if-match'])
+        )
+        return reply
+          .code(created ? 201 : 200)
+          .header('etag', etagOf(product))
+          .send(product)
       }
     )
 
@@ -90,14 +130,26 @@ export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
         }
       },
       async ({ params: { productId }, headers, body }, reply) => {
-        const product = await patchProduct(dataSource, productId, body, versionsOf(headers['if-match']))
+        const product = await patchProduct(
+          dataSource,
+          productId,
+          body,
+          versionsOf(headers['if-match'])
+        )
         return reply.header('etag', etagOf(product)).send(product)
       }
     )
 
     app.get(
       '/products/:productId',
-      { schema: { tags, summary: 'One product', params: ById, response: { 200: { ...ProductView, headers: etagHeader } } } },
+      {
+        schema: {
+          tags,
+          summary: 'One product',
+          params: ById,
+          response: { 200: { ...ProductView, headers: etagHeader } }
+        }
+      },
       async ({ params: { productId } }, reply) => {
         const product = await find(productId)
         return reply.header('etag', etagOf(product)).send(product)
@@ -106,10 +158,21 @@ export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
 
     app.get(
       '/products',
-      { schema: { tags, summary: 'Products by id', querystring: Type.Object(PageQuery, { additionalProperties: false }), response: { 200: Page(ProductView) } } },
+      {
+        schema: {
+          tags,
+          summary: 'Products by id',
+          querystring: Type.Object(PageQuery, { additionalProperties: false }),
+          response: { 200: Page(ProductView) }
+        }
+      },
       async ({ query: { cursor, limit = DEFAULT_LIMIT } }) => {
         const after = decodeCursor(cursor, NAME)
-        const found = await products().find({ where: after ? { productId: MoreThan(after) } : {}, order: { productId: 'ASC' }, take: limit + 1 })
+        const found = await products().find({
+          where: after ? { productId: MoreThan(after) } : {},
+          order: { productId: 'ASC' },
+          take: limit + 1
+        })
         return toPage(found, limit, (product) => product.productId)
       }
     )
@@ -120,15 +183,30 @@ export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
         schema: {
           tags,
           summary: 'Add units',
-          description: 'With an `Idempotency-Key` a repeated request adds nothing more; it is answered with the product as it is now.',
+          description:
+            'With an `Idempotency-Key` a repeated request adds nothing more; it is answered with the product as it is now.',
           params: ById,
           headers: IdempotencyHeaders,
-          body: Type.Object({ quantity: Type.Integer({ minimum: 1, maximum: 1_000_000 }) }, { additionalProperties: false }),
+          body: Type.Object(
+            { quantity: Type.Integer({ minimum: 1, maximum: 1_000_000 }) },
+            { additionalProperties: false }
+          ),
           response: { 200: { ...ProductView, headers: { ...idempotentReplayed, ...etagHeader } } }
         }
       },
-      async ({ params: { productId }, headers: { 'idempotency-key': idempotencyKey }, body: { quantity } }, reply) => {
-        const { product, replayed } = await restock(dataSource, { productId, quantity, idempotencyKey })
+      async (
+        {
+          params: { productId },
+          headers: { 'idempotency-key': idempotencyKey },
+          body: { quantity }
+        },
+        reply
+      ) => {
+        const { product, replayed } = await restock(dataSource, {
+          productId,
+          quantity,
+          idempotencyKey
+        })
         if (replayed) reply.header('idempotent-replayed', 'true')
         return reply.header('etag', etagOf(product)).send(product)
       }
@@ -136,9 +214,19 @@ export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
 
     app.get(
       '/reservations/:orderId',
-      { schema: { tags, summary: 'What is held for an order', params: Type.Object({ orderId: Type.String({ format: 'uuid' }) }), response: { 200: ReservationView } } },
+      {
+        schema: {
+          tags,
+          summary: 'What is held for an order',
+          params: Type.Object({ orderId: Type.String({ format: 'uuid' }) }),
+          response: { 200: ReservationView }
+        }
+      },
       async ({ params: { orderId } }) => {
-        const reservation = await reservations().findOne({ where: { orderId }, relations: { lines: true } })
+        const reservation = await reservations().findOne({
+          where: { orderId },
+          relations: { lines: true }
+        })
         if (!reservation) throw notFound(`reservation for order ${orderId}`)
         return toView(reservation)
       }
@@ -147,5 +235,10 @@ export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
 }
 
 function toView({ createdAt, updatedAt, lines, ...reservation }: Reservation) {
-  return { ...reservation, lines: lines.map(({ productId, quantity, unitPrice }) => ({ productId, quantity, unitPrice })), createdAt: createdAt.toISOString(), updatedAt: updatedAt.toISOString() }
+  return {
+    ...reservation,
+    lines: lines.map(({ productId, quantity, unitPrice }) => ({ productId, quantity, unitPrice })),
+    createdAt: createdAt.toISOString(),
+    updatedAt: updatedAt.toISOString()
+  }
 }

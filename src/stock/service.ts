@@ -1,6 +1,10 @@
 import { fileURLToPath } from 'node:url'
 import { defineService } from 'sagabox'
-import { StockNotReservedEvent, StockReleasedEvent, StockReservedEvent } from '../contracts/stock.ts'
+import {
+  StockNotReservedEvent,
+  StockReleasedEvent,
+  StockReservedEvent
+} from '../contracts/stock.ts'
 import { stockHandler } from './handler.ts'
 import { stockRoutes } from './routes.ts'
 import { ProductEntity, ReservationEntity, ReservationLineEntity } from './entities.ts'

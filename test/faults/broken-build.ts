@@ -7,7 +7,8 @@ import type { Scope } from '../support/program.ts'
 
 /**
  * Builds the product with something broken in it. Returns its folder.
- * @throws when a text is not there exactly once: it has been changed in the product, and the edit must be written anew
+ * @throws when a text is not there exactly once: it has been changed in the product, and the edit
+ * must be written anew
  */
 export async function brokenBuild(scope: Scope, edits: readonly Edit[]): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'sagabox-broken-'))

@@ -47,19 +47,33 @@ export const databaseFaults: Fault[] = [
     transports: BOTH,
     site: { pooled: true },
     inject: ({ shop }) => shop.answered(60).then(() => 60),
-    rules: { 'nothing is made in public': `select tablename from pg_tables where schemaname = 'public'` }
+    rules: {
+      'nothing is made in public': `select tablename from pg_tables where schemaname = 'public'`
+    }
   },
   {
     name: 'somebody locks a product for 20 s',
     transports: BOTH,
     async inject({ site, shop, broken }) {
       await shop.answered(20)
-      await whileLocked(site.databaseUrl, `select from stock_service.products where product_id = 'keyboard' for update`, async () => {
-        const [{ began }] = await tell<[{ began: string }]>(site.databaseUrl, 'select now()::text as began')
-        await sleep(LOCKED_MS)
-        const [{ completed }] = await tell<[{ completed: number }]>(site.databaseUrl, COMPLETED_SINCE, [began])
-        if (completed === 0) broken.push('orders for other products go on: not so for all of them')
-      })
+      await whileLocked(
+        site.databaseUrl,
+        `select from stock_service.products where product_id = 'keyboard' for update`,
+        async () => {
+          const [{ began }] = await tell<[{ began: string }]>(
+            site.databaseUrl,
+            'select now()::text as began'
+          )
+          await sleep(LOCKED_MS)
+          const [{ completed }] = await tell<[{ completed: number }]>(
+            site.databaseUrl,
+            COMPLETED_SINCE,
+            [began]
+          )
+          if (completed === 0)
+            broken.push('orders for other products go on: not so for all of them')
+        }
+      )
       return 1
     }
   }
@@ -68,8 +82,15 @@ export const databaseFaults: Fault[] = [
 const COMPLETED_SINCE = `select count(*)::integer as completed from order_service.orders where status = 'Completed' and created_at > $1::timestamptz`
 
 /** Says something to the server, which then reads its settings again. It may take no writes. */
-async function tell<Rows extends unknown[]>(databaseUrl: string, sql: string, values: unknown[] = []): Promise<Rows> {
-  const client = new pg.Client({ connectionString: databaseUrl, options: '-c default_transaction_read_only=off' })
+async function tell<Rows extends unknown[]>(
+  databaseUrl: string,
+  sql: string,
+  values: unknown[] = []
+): Promise<Rows> {
+  const client = new pg.Client({
+    connectionString: databaseUrl,
+    options: '-c default_transaction_read_only=off'
+  })
   await client.connect()
   try {
     const { rows } = await client.query(sql, values)

@@ -1,19 +1,23 @@
-// Preloaded into the product's process: ends it by SIGKILL, or stops it, at a named point, and brings messages late or twice.
-// It wraps what the product is made of (transports, transactions, the database client) and the product knows nothing of it.
-// Plain Node, like the product it runs in.
-//   FAILPOINT=commit-ack:5        the fifth time
-//   FAILPOINT=order-commit:1:STOP SIGSTOP instead of SIGKILL
-//   LATE=order:StockReleasedEvent:StockReservedEvent,PaymentCompletedEvent
+// Preloaded into the product's process: ends it by SIGKILL, or stops it, at a named point, and
+// brings messages late or twice. It wraps what the product is made of (transports, transactions,
+// the database client) and the product knows nothing of it. Plain Node, like the product it runs
+// in. FAILPOINT=commit-ack:5        the fifth time FAILPOINT=order-commit:1:STOP SIGSTOP instead of
+// SIGKILL LATE=order:StockReleasedEvent:StockReservedEvent,PaymentCompletedEvent
 //                                 brings these to the endpoint only when it has handled the first for the same order
-//   TWICE=1                       hands every message out twice
+// TWICE=1                       hands every message out twice
 import pg from 'pg'
 
 // Of the build that is run.
 const { MemoryTransport } = await import(`${process.env.LIBRARY}/messaging/transport/memory.js`)
 const { RabbitTransport } = await import(`${process.env.LIBRARY}/messaging/rabbitmq/transport.js`)
-const { OpenTransaction } = await import(`${process.env.LIBRARY}/messaging/postgres/open-transaction.js`)
+const { OpenTransaction } = await import(
+  `${process.env.LIBRARY}/messaging/postgres/open-transaction.js`
+)
 
-/** What is on its way gets there, ms, and what should not be is: a relay tells its table after 200 ms what it has sent. Nothing more is done meanwhile. */
+/**
+ * What is on its way gets there, ms, and what should not be is: a relay tells its table after 200
+ * ms what it has sent. Nothing more is done meanwhile.
+ */
 const UNDER_WAY_MS = 400
 
 const [point, nth = '1', action = 'KILL'] = (process.env.FAILPOINT ?? '').split(':')
@@ -76,7 +80,8 @@ for (const { prototype } of [MemoryTransport, RabbitTransport]) {
           if (endpoint === lateAt) bringLate(delivery)
         }
       }
-      if (endpoint === lateAt && isTooEarly(delivery)) held.push({ order: orderOf(delivery), deliver: () => receive(observed) })
+      if (endpoint === lateAt && isTooEarly(delivery))
+        held.push({ order: orderOf(delivery), deliver: () => receive(observed) })
       else receive(observed)
       if (process.env.TWICE) receive({ ...delivery, ack() {}, requeue() {} })
     })
@@ -89,7 +94,9 @@ let held = []
 const handled = new Set()
 
 function isTooEarly(delivery) {
-  return lateTypes.split(',').some((type) => isOf(type, delivery)) && !handled.has(orderOf(delivery))
+  return (
+    lateTypes.split(',').some((type) => isOf(type, delivery)) && !handled.has(orderOf(delivery))
+  )
 }
 
 function bringLate(delivery) {
@@ -121,7 +128,11 @@ OpenTransaction.prototype.send = function (statement, ...rest) {
   sent.set(this, before)
   if (/update payments set status = outcome/.test(statement.text) && reached('charge-record')) die()
   // Its inbox row has been written, the first of its effects is sent, and nothing more will be.
-  if (/insert into inbox/.test(before.at(-1) ?? '') && statement.text !== 'commit' && reached('mid-batch')) {
+  if (
+    /insert into inbox/.test(before.at(-1) ?? '') &&
+    statement.text !== 'commit' &&
+    reached('mid-batch')
+  ) {
     send.call(this, statement, ...rest)
     dying.add(this)
     return dieSoon()
@@ -133,7 +144,11 @@ OpenTransaction.prototype.send = function (statement, ...rest) {
 OpenTransaction.prototype.commit = async function () {
   if (dying.has(this)) return never
   const holds = (pattern) => sent.get(this)?.some((text) => pattern.test(text)) ?? false
-  const of = holds(/insert into orders/) ? 'order' : holds(/next_timer_at <= now\(\)/) && holds(/update saga set state/) ? 'timer' : 'other'
+  const of = holds(/insert into orders/)
+    ? 'order'
+    : holds(/next_timer_at <= now\(\)/) && holds(/update saga set state/)
+      ? 'timer'
+      : 'other'
   if (reached(`${of}-commit`)) {
     // COMMIT would be in one message with what was sent in this turn.
     await this.alongside(async () => {})

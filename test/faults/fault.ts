@@ -8,7 +8,13 @@ import { poison } from './poison.ts'
 import { Site, type SiteOptions, type TransportName } from './site.ts'
 
 const PRODUCTS = ['keyboard', 'monitor', 'mouse']
-const METHODS = ['pm_card_visa', 'pm_card_visa', 'pm_card_visa', 'pm_card_chargeDeclined', 'pm_lost_response']
+const METHODS = [
+  'pm_card_visa',
+  'pm_card_visa',
+  'pm_card_visa',
+  'pm_card_chargeDeclined',
+  'pm_lost_response'
+]
 /** Fewest orders while a fault lasts. */
 const ORDERS = 100
 const SHORT_ORDERS = 40
@@ -67,17 +73,47 @@ export interface PlayOptions {
   random(): number
   /** How long all that is under way may take to end, ms. */
   patience: number
-  /** Quickly: all services in one process whatever the transport, killed at the first of its failpoints, and fewer orders. */
+  /**
+   * Quickly: all services in one process whatever the transport, killed at the first of its
+   * failpoints, and fewer orders.
+   */
   short?: boolean
 }
 
-/** Opens a shop, injects the fault while customers order, heals it, has 20 more orders end, and judges. */
-export async function play(scope: Scope, fault: Fault, { bank, transport, edits, random, patience, short = false }: PlayOptions): Promise<Outcome> {
+/**
+ * Opens a shop, injects the fault while customers order, heals it, has 20 more orders end, and
+ * judges.
+ */
+export async function play(
+  scope: Scope,
+  fault: Fault,
+  { bank, transport, edits, random, patience, short = false }: PlayOptions
+): Promise<Outcome> {
   const began = Date.now()
   const { environment, ledger } = await bank.open(scope)
-  const site = await Site.open(scope, { ...fault.site, ...(await fault.servers?.(scope)), transport, edits, ...(short && !fault.apart && { parts: ['all'] }), env: { ...environment, ...fault.site?.env } })
-  const failpoints = Object.fromEntries(site.names.map((name) => [name, (fault.failpoints?.[name] ?? []).slice(0, short ? 1 : undefined)]))
-  const shop = new Shop({ api: () => site.api(), products: PRODUCTS, putIn: 100_000, methods: METHODS, lines: 2, customers: 10, ...fault.shop })
+  const site = await Site.open(scope, {
+    ...fault.site,
+    ...(await fault.servers?.(scope)),
+    transport,
+    edits,
+    ...(short && !fault.apart && { parts: ['all'] }),
+    env: { ...environment, ...fault.site?.env }
+  })
+  const failpoints = Object.fromEntries(
+    site.names.map((name) => [
+      name,
+      (fault.failpoints?.[name] ?? []).slice(0, short ? 1 : undefined)
+    ])
+  )
+  const shop = new Shop({
+    api: () => site.api(),
+    products: PRODUCTS,
+    putIn: 100_000,
+    methods: METHODS,
+    lines: 2,
+    customers: 10,
+    ...fault.shop
+  })
 
   await (fault.start?.(site) ?? site.start(failpoints))
   await shop.open()
@@ -89,20 +125,43 @@ export async function play(scope: Scope, fault: Fault, { bank, transport, edits,
   const placing = shop.placeOrders(fault.orders ?? (short ? SHORT_ORDERS : ORDERS), () => over)
   placing.catch(() => {})
   const expected = Object.values(failpoints).flat().length
-  const inject = fault.inject ?? (async () => {
-    await until(`${fault.name}: it happened ${expected} times`, async () => site.killed === expected, { limitMs: FAILPOINTS_MS, progress: () => `${site.killed} times` })
-    return expected
-  })
-  const times = await Promise.race([inject({ scope, site, shop, broken, poisoned, forged, random }), placing.then(() => new Promise<never>(() => {}))]).finally(() => (over = true))
+  const inject =
+    fault.inject ??
+    (async () => {
+      await until(
+        `${fault.name}: it happened ${expected} times`,
+        async () => site.killed === expected,
+        { limitMs: FAILPOINTS_MS, progress: () => `${site.killed} times` }
+      )
+      return expected
+    })
+  const times = await Promise.race([
+    inject({ scope, site, shop, broken, poisoned, forged, random }),
+    placing.then(() => new Promise<never>(() => {}))
+  ]).finally(() => (over = true))
   await placing
   for (const name of site.names) await site.ready(name)
 
   const api = await site.api()
   const late = await Promise.all(Array.from({ length: AFTERMATH }, () => shop.placeOne()))
   const { databaseUrl, queues } = site
-  const verdict = await judge({ databaseUrl, api, queues, ledger, late, poison: poisoned, forged, ...shop.evidence(), patience, rules: fault.rules })
+  const verdict = await judge({
+    databaseUrl,
+    api,
+    queues,
+    ledger,
+    late,
+    poison: poisoned,
+    forged,
+    ...shop.evidence(),
+    patience,
+    rules: fault.rules
+  })
   broken.push(...verdict.broken)
-  if (site.accidents.length > 0) broken.push(`no process ends by itself: not so for ${site.accidents.length}, e.g. ${site.accidents[0]}`)
+  if (site.accidents.length > 0)
+    broken.push(
+      `no process ends by itself: not so for ${site.accidents.length}, e.g. ${site.accidents[0]}`
+    )
   return { ...verdict, broken, times, seconds: (Date.now() - began) / 1000 }
 }
 

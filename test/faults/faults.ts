@@ -12,7 +12,20 @@ import { serverFaults } from './servers.ts'
 import { switchoverFaults } from './switchover.ts'
 
 /** Everything that is done to the product. */
-export const faults: Fault[] = [...crashPoints, ...serverFaults, ...networkFaults, ...processFaults, ...messageFaults, ...letterFaults, ...moneyFaults, ...databaseFaults, ...switchoverFaults, ...queueFaults, ...endpointFaults, allCrashPoints]
+export const faults: Fault[] = [
+  ...crashPoints,
+  ...serverFaults,
+  ...networkFaults,
+  ...processFaults,
+  ...messageFaults,
+  ...letterFaults,
+  ...moneyFaults,
+  ...databaseFaults,
+  ...switchoverFaults,
+  ...queueFaults,
+  ...endpointFaults,
+  allCrashPoints
+]
 
 export function faultNamed(name: string): Fault {
   const found = faults.find((fault) => fault.name === name)

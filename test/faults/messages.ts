@@ -25,7 +25,8 @@ export const messageFaults: Fault[] = [
     site: { parts: ['all'], env: { TWICE: '1' } },
     inject: ({ shop }) => shop.answered(60).then(() => 60)
   },
-  // Of a message that two queues take, one queue is enough for the broker: only stock takes OrderCreatedEvent alone.
+  // Of a message that two queues take, one queue is enough for the broker: only stock takes
+  // OrderCreatedEvent alone.
   {
     name: 'a queue that gets nothing for 1 s',
     transports: ['rabbitmq'],
@@ -55,7 +56,8 @@ export const messageFaults: Fault[] = [
       const program = await site.program('all 2')
       await untilFound('an order is stopped before its commit', site.databaseUrl, STANDS_STILL)
       const others = new Api((await site.program('all')).url)
-      for (let index = 1; index <= 5; index++) shop.accepted.add(await others.placeOrder({ customerId: `other-${index}` }))
+      for (let index = 1; index <= 5; index++)
+        shop.accepted.add(await others.placeOrder({ customerId: `other-${index}` }))
       // Meanwhile the leader reads on from there.
       await sleep(2500)
       program.send('SIGCONT')
@@ -65,7 +67,13 @@ export const messageFaults: Fault[] = [
   {
     name: 'events that come after the deadline',
     transports: ['memory', 'rabbitmq'],
-    site: { parts: ['all'], env: { ORDER_DEADLINE_SECONDS: '1', LATE: 'order:StockReleasedEvent:StockReservedEvent,PaymentCompletedEvent' } },
+    site: {
+      parts: ['all'],
+      env: {
+        ORDER_DEADLINE_SECONDS: '1',
+        LATE: 'order:StockReleasedEvent:StockReservedEvent,PaymentCompletedEvent'
+      }
+    },
     shop: { methods: ['pm_card_visa'] },
     orders: 30,
     inject: ({ shop }) => shop.answered(30).then(() => 30)
@@ -73,12 +81,16 @@ export const messageFaults: Fault[] = [
   {
     name: 'a release that overtakes its order',
     transports: ['memory', 'rabbitmq'],
-    site: { parts: ['all'], env: { ORDER_DEADLINE_SECONDS: '1', LATE: 'stock:ReleaseStock:OrderCreatedEvent' } },
+    site: {
+      parts: ['all'],
+      env: { ORDER_DEADLINE_SECONDS: '1', LATE: 'stock:ReleaseStock:OrderCreatedEvent' }
+    },
     shop: { methods: ['pm_card_visa'] },
     orders: 30,
     inject: ({ shop }) => shop.answered(30).then(() => 30),
     rules: {
-      'what was released first is never reserved': 'select order_id from stock_service.reservation_lines',
+      'what was released first is never reserved':
+        'select order_id from stock_service.reservation_lines',
       'and never charged': 'select order_id from payment_service.payments'
     }
   },
@@ -86,14 +98,27 @@ export const messageFaults: Fault[] = [
     name: 'few products, many buyers, two copies',
     transports: ['rabbitmq'],
     site: { parts: ['all'], copies: 2 },
-    shop: { products: Array.from({ length: 60 }, (_, index) => `product-${index}`), lines: 60, putIn: 150, customers: 20, methods: ['pm_card_visa'] },
+    shop: {
+      products: Array.from({ length: 60 }, (_, index) => `product-${index}`),
+      lines: 60,
+      putIn: 150,
+      customers: 20,
+      methods: ['pm_card_visa']
+    },
     orders: 150,
     async inject({ site, shop, random }) {
-      // Whoever has locked the products before this one keeps them locked for a moment. Two that come from opposite sides wait
-      // for each other then, and each time the two copies may happen to come from the same.
+      // Whoever has locked the products before this one keeps them locked for a moment. Two that
+      // come from opposite sides wait for each other then, and each time the two copies may happen
+      // to come from the same.
       for (let time = 1; time <= 12; time++) {
         await shop.answered(12 * time)
-        await whileLocked(site.databaseUrl, `select from stock_service.products where product_id = 'product-${Math.floor(60 * random())}' for update`, () => sleep(200))
+        await whileLocked(
+          site.databaseUrl,
+          `
+            select from stock_service.products
+              where product_id = 'product-${Math.floor(60 * random())}' for update`,
+          () => sleep(200)
+        )
       }
       return 12
     }
@@ -103,12 +128,14 @@ export const messageFaults: Fault[] = [
 /** Somebody leads the outbox of the order service. */
 const LEADS = `
   select from pg_locks join pg_stat_activity using (pid)
-  where locktype = 'advisory' and granted and application_name = 'sagabox relay order_service' and datname = current_database()`
+  where locktype = 'advisory' and granted and application_name = 'sagabox relay order_service'
+    and datname = current_database()`
 
 /** A transaction of the order service has begun and goes no further. */
 const STANDS_STILL = `
   select from pg_stat_activity
-  where application_name = 'sagabox order_service' and datname = current_database() and state = 'idle in transaction' and state_change < now() - interval '0.3 seconds'`
+  where application_name = 'sagabox order_service' and datname = current_database()
+    and state = 'idle in transaction' and state_change < now() - interval '0.3 seconds'`
 
 async function untilFound(what: string, databaseUrl: string, sql: string): Promise<void> {
   const client = new pg.Client({ connectionString: databaseUrl })

@@ -21,13 +21,19 @@ export const moneyFaults: Fault[] = [
       await shop.answered(10)
       return withClient(site.databaseUrl, async (client) => {
         await client.query(FORGE)
-        const reached = async (state: string) => Number((await client.query(REACHED, [state])).rows[0].count)
-        const enough = (state: string) => until(`forged payments reach ${state}`, async () => (await reached(state)) >= FORGED)
+        const reached = async (state: string) =>
+          Number((await client.query(REACHED, [state])).rows[0].count)
+        const enough = (state: string) =>
+          until(`forged payments reach ${state}`, async () => (await reached(state)) >= FORGED)
         // Stock cannot price meanwhile.
-        await whileLocked(site.databaseUrl, 'select from stock_service.products for update', () => enough('Suspend.reservingStock'))
+        await whileLocked(site.databaseUrl, 'select from stock_service.products for update', () =>
+          enough('Suspend.reservingStock')
+        )
         await enough('Suspend.takingPayment')
         for (const stop of STOP_FORGING) await client.query(stop)
-        const { rows } = await client.query<{ id: string }>('select message_id as id from forged.payments')
+        const { rows } = await client.query<{ id: string }>(
+          'select message_id as id from forged.payments'
+        )
         for (const { id } of rows) forged.add(id)
         return rows.length
       })
@@ -38,7 +44,8 @@ export const moneyFaults: Fault[] = [
         where from_state <> 'Completed' and to_state = 'Completed'`,
       'every forged payment is heard': `
         select message_id from forged.payments
-        where message_id not in (select message_id from order_service.saga_history where message_id is not null)`
+        where message_id not in (select message_id from order_service.saga_history
+          where message_id is not null)`
     }
   },
   {
@@ -68,18 +75,25 @@ export const moneyFaults: Fault[] = [
     },
     rules: {
       'the order hears what a person settled': `
-        select order_id from payment_service.payments p where settled_why is not null and not exists (
-          select from order_service.saga_history where saga_id = p.order_id and event = 'PaymentRefundedEvent'
-            and (body ->> 'amount')::bigint = p.refunded_amount and body ->> 'reason' = p.settled_why)`
+        select order_id from payment_service.payments p where settled_why is not null
+          and not exists (
+          select from order_service.saga_history where saga_id = p.order_id
+            and event = 'PaymentRefundedEvent'
+            and (body ->> 'amount')::bigint = p.refunded_amount
+              and body ->> 'reason' = p.settled_why)`
     }
   }
 ]
 
-/** With the order one that overtakes its price, and with the payment one of another amount or currency. */
+/**
+ * With the order one that overtakes its price, and with the payment one of another amount or
+ * currency.
+ */
 const FORGE = `
   create schema forged;
   create table forged.payments (message_id uuid primary key, order_id uuid not null);
-  create function forged.payload(id uuid, order_id uuid, amount bigint, currency text) returns text language sql as $$
+  create function forged.payload(id uuid, order_id uuid, amount bigint,
+    currency text) returns text language sql as $$
     insert into forged.payments values (id, order_id);
     select json_build_object('messageId', id, 'correlationId', order_id,
       'messageType', json_build_array('urn:message:Contracts:PaymentCompletedEvent'),
@@ -115,36 +129,50 @@ const STOP_FORGING = [
 ]
 
 const REACHED = `
-  select count(distinct message_id) from order_service.saga_history join forged.payments using (message_id)
+  select count(distinct message_id) from order_service.saga_history
+    join forged.payments using (message_id)
   where from_state = $1`
 
 /** Orders whose refund the gateway refuses, and whether they wait for a person. */
 const ANSWERED = `
   select p.status = 'RefundRefused' and s.state = 'Failed.refunding' as waits
   from payment_service.payments p join order_service.saga s on s.saga_id = p.order_id
-  where p.payment_method = 'pm_refund_refused' and p.status not in ('Pending', 'Completed', 'Refunding')`
+  where p.payment_method = 'pm_refund_refused' and p.status not in ('Pending', 'Completed',
+    'Refunding')`
 
-/** A person looks every now and then, until the run is over: by turns the money went back, all or a part was kept. */
+/**
+ * A person looks every now and then, until the run is over: by turns the money went back, all or a
+ * part was kept.
+ */
 function settleByHand(scope: Scope, databaseUrl: string, api: Api): void {
   let settled = 0
   const look = () =>
     withClient(databaseUrl, async (client) => {
       const { rows } = await client.query<{ id: string; amount: number }>(
-        `select order_id as id, amount::integer from payment_service.payments where status = 'RefundRefused'`
+        `
+          select order_id as id, amount::integer from payment_service.payments
+            where status = 'RefundRefused'`
       )
       for (const { id, amount } of rows) {
         const kept = [0, amount, 1][settled % 3]!
         const end = kept > 0 ? { outcome: 'kept', amount: kept } : { outcome: 'refunded', amount }
-        const { status } = await api.call('POST', `/payments/${id}/settle`, { ...end, reason: 'Disputed' })
+        const { status } = await api.call('POST', `/payments/${id}/settle`, {
+          ...end,
+          reason: 'Disputed'
+        })
         if (status === 200) settled++
       }
     })
-  // What cannot be settled now is looked at again; what never can shows as an order that never ends.
+  // What cannot be settled now is looked at again; what never can shows as an order that never
+  // ends.
   const timer = setInterval(() => void look().catch(() => {}), PERSON_MS)
   scope.teardown(() => clearInterval(timer))
 }
 
-async function withClient<R>(databaseUrl: string, work: (client: pg.Client) => Promise<R>): Promise<R> {
+async function withClient<R>(
+  databaseUrl: string,
+  work: (client: pg.Client) => Promise<R>
+): Promise<R> {
   const client = new pg.Client({ connectionString: databaseUrl })
   await client.connect()
   try {

@@ -4,7 +4,11 @@ import type { Fault, Scene } from './fault.ts'
 import type { Proxy } from './proxy.ts'
 
 /** What a network does: to the database's line, and to the broker's. */
-function onTheNetwork(what: string, times: number, disturb: (proxy: Proxy, scene: Scene) => Promise<void>): Fault[] {
+function onTheNetwork(
+  what: string,
+  times: number,
+  disturb: (proxy: Proxy, scene: Scene) => Promise<void>
+): Fault[] {
   return (['database', 'broker'] as const).map((to) => ({
     name: `${what} between services and ${to}`,
     transports: to === 'database' ? (['memory', 'rabbitmq'] as const) : (['rabbitmq'] as const),

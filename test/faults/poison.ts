@@ -16,7 +16,8 @@ export async function poison(databaseUrl: string, seconds: number): Promise<Read
       if (!hasOutbox) continue
       const { rows } = await client.query<{ id: string }>(
         `insert into ${service}_service.outbox (message_id, destination, required, payload, due_at)
-         select gen_random_uuid(), $1, true, 'poison ' || gen_random_uuid(), now() + nth * interval '1 second' * $2 / $3 from generate_series(0, $3 - 1) as nth
+         select gen_random_uuid(), $1, true, 'poison ' || gen_random_uuid(),
+           now() + nth * interval '1 second' * $2 / $3 from generate_series(0, $3 - 1) as nth
          returning message_id as id`,
         [service, seconds, OF_EACH_SERVICE]
       )

@@ -50,14 +50,19 @@ export const processFaults: Fault[] = [
       const name = site.names.find((one) => one === 'stock' || one === 'all')!
       await shop.answered(20)
       let ended!: Promise<void>
-      await whileLocked(site.databaseUrl, 'select from stock_service.products for update', async () => {
-        // The first of these are in a batch that waits for the products.
-        await shop.answered(60)
-        ended = site.end(name, 'SIGTERM')
-        await sleep(500)
-      })
+      await whileLocked(
+        site.databaseUrl,
+        'select from stock_service.products for update',
+        async () => {
+          // The first of these are in a batch that waits for the products.
+          await shop.answered(60)
+          ended = site.end(name, 'SIGTERM')
+          await sleep(500)
+        }
+      )
       await ended
-      if (site.brokerUrl) broken.push(...(await handledAndWaiting(site.brokerUrl, site.databaseUrl)))
+      if (site.brokerUrl)
+        broken.push(...(await handledAndWaiting(site.brokerUrl, site.databaseUrl)))
       site.run(name)
       await site.ready(name)
       return 1
@@ -68,7 +73,10 @@ export const processFaults: Fault[] = [
 /** A consumer has at most 200 messages in hand; given back, they stand before all others. */
 const MOST_HANDED_OUT = 250
 
-/** Messages in stock's queue that stock has handled already: they would be delivered again for nothing. */
+/**
+ * Messages in stock's queue that stock has handled already: they would be delivered again for
+ * nothing.
+ */
 async function handledAndWaiting(brokerUrl: string, databaseUrl: string): Promise<string[]> {
   const connection = await connect(brokerUrl)
   const client = new pg.Client({ connectionString: databaseUrl })
@@ -81,8 +89,13 @@ async function handledAndWaiting(brokerUrl: string, databaseUrl: string): Promis
       if (!got) break
       waiting.push(got.properties.messageId as string)
     }
-    const { rowCount } = await client.query(`select from stock_service.inbox where endpoint = 'stock' and message_id = any($1::uuid[])`, [waiting])
-    return rowCount ? [`nothing that was handled is delivered again after a clean stop: not so for ${rowCount}`] : []
+    const { rowCount } = await client.query(
+      `select from stock_service.inbox where endpoint = 'stock' and message_id = any($1::uuid[])`,
+      [waiting]
+    )
+    return rowCount
+      ? [`nothing that was handled is delivered again after a clean stop: not so for ${rowCount}`]
+      : []
   } finally {
     await client.end()
     await connection.close()

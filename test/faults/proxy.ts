@@ -51,13 +51,20 @@ export class Proxy {
     return proxy
   }
 
-  /** A black hole: nothing arrives any more, and nobody is told. What was sent arrives late, or, after cut(), never. */
+  /**
+   * A black hole: nothing arrives any more, and nobody is told. What was sent arrives late, or,
+   * after cut(), never.
+   */
   stall(): void {
     this.#stalled = true
-    for (const { client, upstream } of this.#lines) for (const socket of [client, upstream]) socket.pause()
+    for (const { client, upstream } of this.#lines)
+      for (const socket of [client, upstream]) socket.pause()
   }
 
-  /** The connections of now fall silent, for ever; new ones work. The server's keepalive notices, the service's is too slow. */
+  /**
+   * The connections of now fall silent, for ever; new ones work. The server's keepalive notices,
+   * the service's is too slow.
+   */
   async abandon(): Promise<void> {
     const lines = [...this.#lines]
     this.stall()
@@ -91,7 +98,8 @@ export class Proxy {
   /** Resets every connection; returns how many there were. */
   cut(): number {
     const open = this.#lines.size
-    for (const { client, upstream } of this.#lines) for (const socket of [client, upstream]) socket.resetAndDestroy()
+    for (const { client, upstream } of this.#lines)
+      for (const socket of [client, upstream]) socket.resetAndDestroy()
     return open
   }
 
@@ -107,19 +115,25 @@ export class Proxy {
     this.#deaf = false
     this.#swallow = undefined
     this.#delay = () => 0
-    for (const { client, upstream } of this.#lines) for (const socket of [client, upstream]) socket.resume()
+    for (const { client, upstream } of this.#lines)
+      for (const socket of [client, upstream]) socket.resume()
   }
 
   #accept(client: Socket): void {
     const upstream = connect(Number(this.#target.port), this.#target.hostname)
     const line: Line = { client, upstream, deaf: false }
     this.#lines.add(line)
-    for (const [from, to] of [[client, upstream], [upstream, client]] as const) {
+    for (const [from, to] of [
+      [client, upstream],
+      [upstream, client]
+    ] as const) {
       from.setNoDelay(true)
-      from.on('error', () => {}).on('close', () => {
-        this.#lines.delete(line)
-        if (!this.#abandoned.has(line)) to.destroy()
-      })
+      from
+        .on('error', () => {})
+        .on('close', () => {
+          this.#lines.delete(line)
+          if (!this.#abandoned.has(line)) to.destroy()
+        })
       from.on('data', (data) => this.#carry(line, from, to, data))
       // Also what has been delayed arrives before the end.
       from.on('end', () => this.#later(to, () => to.end()))
@@ -130,7 +144,12 @@ export class Proxy {
 
   #carry(line: Line, from: Socket, to: Socket, data: Buffer): void {
     if (from === line.upstream && (this.#deaf || line.deaf)) return
-    if (from === line.client && this.#swallow && this.#swallow.times > 0 && data.includes(this.#swallow.after)) {
+    if (
+      from === line.client &&
+      this.#swallow &&
+      this.#swallow.times > 0 &&
+      data.includes(this.#swallow.after)
+    ) {
       this.#swallow.times--
       line.deaf = true
       setTimeout(() => {
@@ -155,6 +174,7 @@ export class Proxy {
   #close(): void {
     this.#server.close()
     this.cut()
-    for (const { client, upstream } of this.#abandoned) for (const socket of [client, upstream]) socket.destroy()
+    for (const { client, upstream } of this.#abandoned)
+      for (const socket of [client, upstream]) socket.destroy()
   }
 }

@@ -18,7 +18,10 @@ export const queueFaults: Fault[] = [
       await shop.answered(60)
       await sleep(5000)
       const [{ priced }] = await ask<[{ priced: number }]>(site.databaseUrl, PRICED)
-      if (priced < 20) broken.push(`messages to other queues go on: not so, stock's answer reached ${priced} orders`)
+      if (priced < 20)
+        broken.push(
+          `messages to other queues go on: not so, stock's answer reached ${priced} orders`
+        )
       // It is still too small for what waits.
       site.run('payment')
       await site.ready('payment')
@@ -48,7 +51,8 @@ const INSERT_ORPHANS = `
     'messageId', id, 'correlationId', nobody, 'messageType', json_build_array('urn:message:Contracts:StockReservedEvent'),
     'message', json_build_object('orderId', nobody, 'customerId', 'nobody', 'items', json_build_array(json_build_object('productId', 'keyboard', 'quantity', 1)),
       'total', 1000, 'currency', 'EUR', 'paymentMethod', 'pm_card_visa'))::text
-  from (select gen_random_uuid() as id, gen_random_uuid() as nobody from generate_series(1, $1)) as orphans
+  from (select gen_random_uuid() as id, gen_random_uuid() as nobody
+    from generate_series(1, $1)) as orphans
   returning message_id as id`
 
 /** The queue holds one message, and refuses more. Returns what lifts that. */
@@ -58,16 +62,30 @@ async function limit(brokerUrl: string, queue: string): Promise<() => Promise<vo
   const policy = async (method: string, body?: object) => {
     const response = await fetch(new URL(`/api/policies${pathname}/full`, managementUrl), {
       method,
-      headers: { authorization: `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`, 'content-type': 'application/json' },
+      headers: {
+        authorization: `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`,
+        'content-type': 'application/json'
+      },
       ...(body && { body: JSON.stringify(body) })
     })
-    if (!response.ok) throw new Error(`RabbitMQ management: ${method} a policy -> ${response.status} ${await response.text()}`)
+    if (!response.ok)
+      throw new Error(
+        `RabbitMQ management: ${method} a policy -> ${response.status} ${await response.text()}`
+      )
   }
-  await policy('PUT', { pattern: `^${queue}$`, definition: { 'max-length': 1, overflow: 'reject-publish' }, 'apply-to': 'queues' })
+  await policy('PUT', {
+    pattern: `^${queue}$`,
+    definition: { 'max-length': 1, overflow: 'reject-publish' },
+    'apply-to': 'queues'
+  })
   return () => policy('DELETE')
 }
 
-async function ask<Rows extends unknown[]>(databaseUrl: string, sql: string, values: unknown[] = []): Promise<Rows> {
+async function ask<Rows extends unknown[]>(
+  databaseUrl: string,
+  sql: string,
+  values: unknown[] = []
+): Promise<Rows> {
   const client = new pg.Client({ connectionString: databaseUrl })
   await client.connect()
   try {

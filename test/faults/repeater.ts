@@ -6,7 +6,10 @@ const ENDPOINTS = ['order', 'stock', 'payment']
 /** How much later a late copy comes, ms. */
 const LATE_MS = 700
 
-/** Brings every message of a virtual host to its endpoint several times: at once and later, to whoever consumes it. */
+/**
+ * Brings every message of a virtual host to its endpoint several times: at once and later, to
+ * whoever consumes it.
+ */
 export class Repeater {
   /** Copies sent. */
   sent = 0
@@ -28,21 +31,33 @@ export class Repeater {
     for (const endpoint of ENDPOINTS) {
       const { queue } = await channel.assertQueue('', { exclusive: true })
       await channel.bindQueue(queue, endpoint, '')
-      const { consumerTag } = await channel.consume(queue, (message) => {
-        if (!message) return
-        const { content, properties: { headers, contentType, messageId } } = message
-        // To the queue and not to its exchange: this queue must not get it again.
-        const repeat = () => {
-          repeater.sent++
-          channel.sendToQueue(endpoint, content, { headers, contentType, messageId, persistent: true })
-        }
-        repeat()
-        const timer = setTimeout(() => {
-          repeater.#late.delete(timer)
+      const { consumerTag } = await channel.consume(
+        queue,
+        (message) => {
+          if (!message) return
+          const {
+            content,
+            properties: { headers, contentType, messageId }
+          } = message
+          // To the queue and not to its exchange: this queue must not get it again.
+          const repeat = () => {
+            repeater.sent++
+            channel.sendToQueue(endpoint, content, {
+              headers,
+              contentType,
+              messageId,
+              persistent: true
+            })
+          }
           repeat()
-        }, LATE_MS)
-        repeater.#late.add(timer)
-      }, { noAck: true })
+          const timer = setTimeout(() => {
+            repeater.#late.delete(timer)
+            repeat()
+          }, LATE_MS)
+          repeater.#late.add(timer)
+        },
+        { noAck: true }
+      )
       repeater.#consumers.push(consumerTag)
     }
     scope.teardown(async () => {

@@ -15,7 +15,10 @@ export const serverFaults: Fault[] = [
     },
     async inject({ site, shop }) {
       const broker = site.options.broker as PrivateBroker
-      await broker.registered(site.brokerUrl!, shopTopology().queues.map(({ name }) => name))
+      await broker.registered(
+        site.brokerUrl!,
+        shopTopology().queues.map(({ name }) => name)
+      )
       for (let time = 1; time <= 2; time++) {
         await shop.answered(20 * time)
         await broker.restart()

@@ -41,7 +41,10 @@ interface Running {
   failpoints: string[]
 }
 
-/** Not in the watchdog's thread, which would load the product once more: a second of CPU for each process. */
+/**
+ * Not in the watchdog's thread, which would load the product once more: a second of CPU for each
+ * process.
+ */
 const FAILPOINTS = `data:text/javascript,${encodeURIComponent(`import { isMainThread } from 'node:worker_threads'; if (isMainThread) await import('${pathToFileURL(`${ROOT}test/faults/failpoints.mjs`).href}')`)}`
 
 /** Address of what has never been started. */
@@ -68,7 +71,16 @@ export class Site {
   readonly #pooledUrl: string | undefined
   #turn = 0
 
-  private constructor(scope: Scope, options: SiteOptions, product: string, databaseUrl: string, broker: Broker | undefined, brokerUrl: string | undefined, proxies: { database: Proxy | undefined; broker: Proxy | undefined }, pooledUrl: string | undefined) {
+  private constructor(
+    scope: Scope,
+    options: SiteOptions,
+    product: string,
+    databaseUrl: string,
+    broker: Broker | undefined,
+    brokerUrl: string | undefined,
+    proxies: { database: Proxy | undefined; broker: Proxy | undefined },
+    pooledUrl: string | undefined
+  ) {
     this.#pooledUrl = pooledUrl
     this.#scope = scope
     this.options = options
@@ -78,7 +90,8 @@ export class Site {
     this.#broker = broker
     this.brokerUrl = brokerUrl
     this.brokerProxy = proxies.broker
-    this.parts = options.parts ?? (options.transport === 'memory' ? ['all'] : ['order', 'stock', 'payment'])
+    this.parts =
+      options.parts ?? (options.transport === 'memory' ? ['all'] : ['order', 'stock', 'payment'])
   }
 
   /** A database and a virtual host of its own; nothing runs yet. */
@@ -86,11 +99,24 @@ export class Site {
     const { edits, database = await postgresForTests(), proxied } = options
     const product = edits ? await brokenBuild(scope, edits) : ROOT
     const databaseUrl = await database.createDatabase('faults')
-    const broker = options.transport === 'rabbitmq' ? (options.broker ?? (await rabbitmqForTests())) : undefined
+    const broker =
+      options.transport === 'rabbitmq' ? (options.broker ?? (await rabbitmqForTests())) : undefined
     const brokerUrl = await broker?.createVhost()
-    const pooler = options.pooled ? await Pooler.open(scope, databaseUrl, { mode: 'session', options: 'dropped' }) : undefined
-    const proxyTo = (url: string | undefined) => (url && proxied ? Proxy.open(scope, url) : undefined)
-    return new Site(scope, options, product, databaseUrl, broker, brokerUrl, { database: await proxyTo(databaseUrl), broker: await proxyTo(brokerUrl) }, pooler?.url)
+    const pooler = options.pooled
+      ? await Pooler.open(scope, databaseUrl, { mode: 'session', options: 'dropped' })
+      : undefined
+    const proxyTo = (url: string | undefined) =>
+      url && proxied ? Proxy.open(scope, url) : undefined
+    return new Site(
+      scope,
+      options,
+      product,
+      databaseUrl,
+      broker,
+      brokerUrl,
+      { database: await proxyTo(databaseUrl), broker: await proxyTo(brokerUrl) },
+      pooler?.url
+    )
   }
 
   /** The database is at another server now, and new connections lead there. */
@@ -102,7 +128,9 @@ export class Site {
   /** Names of the processes: parts, with a number when there are copies. */
   get names(): string[] {
     const { copies = 1 } = this.options
-    return this.parts.flatMap((part) => Array.from({ length: copies }, (_, index) => (index === 0 ? part : `${part} ${index + 1}`)))
+    return this.parts.flatMap((part) =>
+      Array.from({ length: copies }, (_, index) => (index === 0 ? part : `${part} ${index + 1}`))
+    )
   }
 
   /** Starts every process, and waits until all work. */
@@ -111,9 +139,15 @@ export class Site {
     await Promise.all(this.names.map((name) => this.ready(name)))
   }
 
-  /** Starts a process. Each time it kills itself at a failpoint it is started again, with the next. */
+  /**
+   * Starts a process. Each time it kills itself at a failpoint it is started again, with the next.
+   */
   run(name: string, failpoints: readonly string[] = []): void {
-    const running: Running = { program: Promise.reject(new Error('not started')), ending: false, failpoints: [...failpoints] }
+    const running: Running = {
+      program: Promise.reject(new Error('not started')),
+      ending: false,
+      failpoints: [...failpoints]
+    }
     running.program.catch(() => {})
     this.#running.set(name, running)
     this.#spawn(name, running)
@@ -129,7 +163,12 @@ export class Site {
           return kill()
         })
     }
-    const program = new Program(scope, { ...this.#env(), ...(failpoint && { FAILPOINT: failpoint }) }, this.#argsOf(name), this.#product)
+    const program = new Program(
+      scope,
+      { ...this.#env(), ...(failpoint && { FAILPOINT: failpoint }) },
+      this.#argsOf(name),
+      this.#product
+    )
     running.program = program.listening().then(() => program)
     running.program.catch(() => {})
     void program.exited.then(({ code, signal }) => {
@@ -177,12 +216,19 @@ export class Site {
 
   async ready(name: string): Promise<void> {
     let said = ''
-    await until(`${name} is ready`, async () => {
-      if (this.accidents.length > 0) throw new Error(this.accidents[0])
-      const program = await this.program(name)
-      said = program.lastWords
-      return fetch(`${program.url}/health/ready`).then(({ status }) => status === 200, () => false)
-    }, { tell: () => said })
+    await until(
+      `${name} is ready`,
+      async () => {
+        if (this.accidents.length > 0) throw new Error(this.accidents[0])
+        const program = await this.program(name)
+        said = program.lastWords
+        return fetch(`${program.url}/health/ready`).then(
+          ({ status }) => status === 200,
+          () => false
+        )
+      },
+      { tell: () => said }
+    )
   }
 
   /** Ends a process. */
@@ -191,7 +237,8 @@ export class Site {
     running.ending = true
     const program = await running.program
     const { code } = await program.stop(signal)
-    if (signal === 'SIGTERM' && code !== 0) this.accidents.push(`${name} ended with ${code} after SIGTERM: ${program.lastWords}`)
+    if (signal === 'SIGTERM' && code !== 0)
+      this.accidents.push(`${name} ended with ${code} after SIGTERM: ${program.lastWords}`)
   }
 
   /** Ends a process and starts it again. */
@@ -211,7 +258,11 @@ export class Site {
       const name = index === 0 ? of : `${of} ${index + 1}`
       return this.#running.has(name) ? (await this.program(name)).url : NOWHERE
     }
-    return new Api({ order: await urlOf('order'), stock: await urlOf('stock'), payment: await urlOf('payment') })
+    return new Api({
+      order: await urlOf('order'),
+      stock: await urlOf('stock'),
+      payment: await urlOf('payment')
+    })
   }
 
   /** What is in the broker's queues; undefined without a broker. */

@@ -1,7 +1,13 @@
 import fc from 'fast-check'
 import type { ServiceName } from '../../src/shop.ts'
 
-export const METHODS = ['pm_card_visa', 'pm_card_chargeDeclined', 'pm_sim_lost_response', 'pm_sim_fails_twice', 'pm_sim_answers_twice'] as const
+export const METHODS = [
+  'pm_card_visa',
+  'pm_card_chargeDeclined',
+  'pm_sim_lost_response',
+  'pm_sim_fails_twice',
+  'pm_sim_answers_twice'
+] as const
 
 export interface ModelOrder {
   product: 'known' | 'unknown'
@@ -30,15 +36,24 @@ export type Route = (typeof ROUTES)[number]
 /** What happens to the system, in its order; orders go by their place in the case. */
 export type ModelEvent =
   | { do: 'place'; order: number }
-  /** The order's messages on a route are kept from their endpoint until they are let go, the last first. It need not be placed yet. */
+  /**
+   * The order's messages on a route are kept from their endpoint until they are let go, the last
+   * first. It need not be placed yet.
+   */
   | { do: 'hold' | 'release'; order: number; route: Route }
   /** The next such message is handled, and its acknowledgement lost: it comes again. */
   | { do: 'loseAck'; order: number; route: Route }
-  /** One of the messages sent so far for the order comes once more: as a redelivery, or as another message. */
+  /**
+   * One of the messages sent so far for the order comes once more: as a redelivery, or as another
+   * message.
+   */
   | { do: 'repeat'; order: number; nth: number; ids: 'same' | 'new' }
   /** The next transaction of the service is rolled back at its commit. */
   | { do: 'rollBack'; service: ServiceName }
-  /** The next transaction of the service is the last thing that happens: the process dies right before its commit, or right after. */
+  /**
+   * The next transaction of the service is the last thing that happens: the process dies right
+   * before its commit, or right after.
+   */
   | { do: 'die'; service: ServiceName; commit: 'before' | 'after' }
   /** The process dies in the middle of whatever it does, and starts again. */
   | { do: 'restart' }
@@ -56,7 +71,10 @@ export interface ModelCase {
 }
 
 const MOST_ORDERS = 3
-/** A message that meets more deaths than these rightly becomes a dead letter: see messaging/unfinished.ts. */
+/**
+ * A message that meets more deaths than these rightly becomes a dead letter: see
+ * messaging/unfinished.ts.
+ */
 const MOST_DEATHS = 3
 
 // Few orders to which much happens.
@@ -70,9 +88,20 @@ const place = fc.record({ do: fc.constant('place'), order })
 const decision = fc.record({ do: fc.constantFrom('deadline', 'cancel', 'retry'), order })
 
 /** An order is held up somewhere, and meanwhile it is decided. */
-const heldUp = fc.tuple(hold, fc.constantFrom('deadline', 'cancel')).map(([held, decided]): ModelEvent[] => [held, { do: 'place', order: held.order }, { do: 'rest' }, { do: decided, order: held.order }, { do: 'rest' }])
+const heldUp = fc
+  .tuple(hold, fc.constantFrom('deadline', 'cancel'))
+  .map(([held, decided]): ModelEvent[] => [
+    held,
+    { do: 'place', order: held.order },
+    { do: 'rest' },
+    { do: decided, order: held.order },
+    { do: 'rest' }
+  ])
 
-/** What happens one after the other; more often than chance would have it, what one has to wait for to see anything. */
+/**
+ * What happens one after the other; more often than chance would have it, what one has to wait for
+ * to see anything.
+ */
 const happenings: fc.Arbitrary<ModelEvent[]> = fc.oneof(
   { weight: 4, arbitrary: fc.tuple(place) },
   { weight: 3, arbitrary: heldUp },
@@ -81,10 +110,28 @@ const happenings: fc.Arbitrary<ModelEvent[]> = fc.oneof(
   { weight: 2, arbitrary: fc.tuple(hold) },
   { weight: 2, arbitrary: fc.tuple(fc.record({ do: fc.constant('release'), order, route })) },
   { weight: 2, arbitrary: fc.tuple(fc.record({ do: fc.constant('loseAck'), order, route })) },
-  { weight: 3, arbitrary: fc.tuple(fc.record({ do: fc.constant('repeat'), order, nth: fc.nat(9), ids: fc.constantFrom('same', 'new') })) },
+  {
+    weight: 3,
+    arbitrary: fc.tuple(
+      fc.record({
+        do: fc.constant('repeat'),
+        order,
+        nth: fc.nat(9),
+        ids: fc.constantFrom('same', 'new')
+      })
+    )
+  },
   { weight: 1, arbitrary: fc.tuple(fc.record({ do: fc.constant('rollBack'), service })) },
-  { weight: 1, arbitrary: fc.tuple(fc.record({ do: fc.constant('die'), service, commit: fc.constantFrom('before', 'after') })) },
-  { weight: 1, arbitrary: fc.tuple(fc.record({ do: fc.constant('gateway'), works: fc.boolean() })) },
+  {
+    weight: 1,
+    arbitrary: fc.tuple(
+      fc.record({ do: fc.constant('die'), service, commit: fc.constantFrom('before', 'after') })
+    )
+  },
+  {
+    weight: 1,
+    arbitrary: fc.tuple(fc.record({ do: fc.constant('gateway'), works: fc.boolean() }))
+  },
   { weight: 2, arbitrary: fc.tuple(rest) },
   { weight: 1, arbitrary: fc.constant<ModelEvent[]>([{ do: 'restart' }]) }
 )
@@ -92,20 +139,31 @@ const happenings: fc.Arbitrary<ModelEvent[]> = fc.oneof(
 export const modelCase: fc.Arbitrary<ModelCase> = fc.record({
   stock: fc.integer({ min: 0, max: 6 }),
   orders: fc.array(
-    fc.record({ product: fc.constantFrom('known', 'known', 'known', 'known', 'unknown'), quantity: fc.integer({ min: 1, max: 3 }), method: fc.constantFrom('pm_card_visa', ...METHODS) }) as fc.Arbitrary<ModelOrder>,
+    fc.record({
+      product: fc.constantFrom('known', 'known', 'known', 'known', 'unknown'),
+      quantity: fc.integer({ min: 1, max: 3 }),
+      method: fc.constantFrom('pm_card_visa', ...METHODS)
+    }) as fc.Arbitrary<ModelOrder>,
     { minLength: MOST_ORDERS, maxLength: MOST_ORDERS }
   ),
-  events: fc.array(happenings, { minLength: 1, maxLength: 16, size: 'max' }).map((all) => withFewDeaths(all.flat()))
+  events: fc
+    .array(happenings, { minLength: 1, maxLength: 16, size: 'max' })
+    .map((all) => withFewDeaths(all.flat()))
 })
 
 function withFewDeaths(events: ModelEvent[]): ModelEvent[] {
   let deaths = 0
-  return events.filter((event) => (event.do !== 'die' && event.do !== 'restart') || ++deaths <= MOST_DEATHS)
+  return events.filter(
+    (event) => (event.do !== 'die' && event.do !== 'restart') || ++deaths <= MOST_DEATHS
+  )
 }
 
 /** A case as people read it. */
 export function sentences({ stock, orders, events }: ModelCase): string[] {
-  return [`${stock} ${stock === 1 ? 'unit' : 'units'} on the shelf`, ...events.map((event, index) => `${index + 1}. ${sentence(event, orders)}`)]
+  return [
+    `${stock} ${stock === 1 ? 'unit' : 'units'} on the shelf`,
+    ...events.map((event, index) => `${index + 1}. ${sentence(event, orders)}`)
+  ]
 }
 
 function sentence(event: ModelEvent, orders: readonly ModelOrder[]): string {

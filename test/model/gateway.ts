@@ -15,7 +15,10 @@ export interface Account {
   net: number
 }
 
-/** A payment gateway that outlives the processes that call it, as real ones do; one key moves money once. */
+/**
+ * A payment gateway that outlives the processes that call it, as real ones do; one key moves money
+ * once.
+ */
 export class ModelGateway implements PaymentGateway {
   works = true
   /** Whether a key, however it is made, is that of an order here. */
@@ -31,7 +34,11 @@ export class ModelGateway implements PaymentGateway {
     all.push(this)
   }
 
-  async charge({ key, amount, method }: GatewayRequest, _signal: AbortSignal, again: (answer: ChargeResult) => void): Promise<ChargeResult> {
+  async charge(
+    { key, amount, method }: GatewayRequest,
+    _signal: AbortSignal,
+    again: (answer: ChargeResult) => void
+  ): Promise<ChargeResult> {
     this.#reach()
     if (this.#cancelled.has(key)) return { outcome: 'declined', reason: 'Cancelled' }
     if (method === 'pm_card_chargeDeclined') return { outcome: 'declined', reason: 'CardDeclined' }
@@ -53,7 +60,8 @@ export class ModelGateway implements PaymentGateway {
 
   /** All that happened for an order, under whatever keys. */
   accountOf(orderId: string): Account {
-    const of = (moved: Map<string, number>) => [...moved].filter(([key]) => key.includes(orderId)).map(([, amount]) => amount)
+    const of = (moved: Map<string, number>) =>
+      [...moved].filter(([key]) => key.includes(orderId)).map(([, amount]) => amount)
     const [charges, refunds] = [of(this.#charged), of(this.#refunded)]
     return { charges: charges.length, refunds: refunds.length, net: sum(charges) - sum(refunds) }
   }
@@ -73,7 +81,10 @@ function sum(amounts: readonly number[]): number {
   return amounts.reduce((total, amount) => total + amount, 0)
 }
 
-/** The product builds its own gateway, deep inside; what that is asked goes to the gateway of the world that knows the order. */
+/**
+ * The product builds its own gateway, deep inside; what that is asked goes to the gateway of the
+ * world that knows the order.
+ */
 const all: ModelGateway[] = []
 function inCharge(key: string): ModelGateway {
   const found = all.find((gateway) => gateway.knows(key))
@@ -81,5 +92,6 @@ function inCharge(key: string): ModelGateway {
   return found
 }
 
-SimulatedGateway.prototype.charge = async (request, signal, again) => inCharge(request.key).charge(request, signal, again)
+SimulatedGateway.prototype.charge = async (request, signal, again) =>
+  inCharge(request.key).charge(request, signal, again)
 SimulatedGateway.prototype.refund = async (request) => inCharge(request.key).refund(request)

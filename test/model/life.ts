@@ -21,7 +21,12 @@ export class Life {
   readonly #died: () => void
   #dead = false
 
-  private constructor(system: System, transport: ModelTransport, mishaps: Mishaps, died: () => void) {
+  private constructor(
+    system: System,
+    transport: ModelTransport,
+    mishaps: Mishaps,
+    died: () => void
+  ) {
     this.#system = system
     this.transport = transport
     this.#mishaps = mishaps
@@ -31,10 +36,17 @@ export class Life {
   }
 
   /** @param died called when it dies */
-  static async start(databaseUrl: string, traffic: Traffic, mishaps: Mishaps, died: () => void): Promise<Life> {
+  static async start(
+    databaseUrl: string,
+    traffic: Traffic,
+    mishaps: Mishaps,
+    died: () => void
+  ): Promise<Life> {
     const transport = new ModelTransport(shopTopology(), traffic)
     const system = await System.start({
-      services: Object.values(shop({ deadlineSeconds: DEADLINE_SECONDS, paymentGateway: 'simulated' })),
+      services: Object.values(
+        shop({ deadlineSeconds: DEADLINE_SECONDS, paymentGateway: 'simulated' })
+      ),
       databaseUrls: { order: databaseUrl, stock: databaseUrl, payment: databaseUrl },
       transport,
       settings: { redeliverySeconds: [1, 1, 1], inboxDays: 7 },
@@ -69,14 +81,21 @@ export class Life {
     await this.fireTimers()
   }
 
-  /** Fires the timers that are due; the loop itself looks once a second, and again after what fails. */
+  /**
+   * Fires the timers that are due; the loop itself looks once a second, and again after what fails.
+   */
   async fireTimers(): Promise<void> {
-    for (const worker of this.#system.service('order').workers) if (worker instanceof TimerLoop) await worker.runOnce().catch(() => {})
+    for (const worker of this.#system.service('order').workers)
+      if (worker instanceof TimerLoop) await worker.runOnce().catch(() => {})
   }
 
-  /** Asks the gateway for what is due; the loop itself looks once a second, and again after what fails. */
+  /**
+   * Asks the gateway for what is due; the loop itself looks once a second, and again after what
+   * fails.
+   */
   async askGateway(): Promise<void> {
-    for (const worker of this.#system.service('payment').workers) if (worker instanceof Cashier) await worker.runOnce().catch(() => {})
+    for (const worker of this.#system.service('payment').workers)
+      if (worker instanceof Cashier) await worker.runOnce().catch(() => {})
   }
 
   #meetMishaps(name: ServiceName): void {
@@ -87,7 +106,8 @@ export class Life {
         const made = await work(tx)
         if (this.#mishaps.dies(name, 'before')) this.die()
         this.#live()
-        if (this.#mishaps.rollsBack(name)) throw Object.assign(new Error('The model rolls this transaction back'), { code: '40001' })
+        if (this.#mishaps.rollsBack(name))
+          throw Object.assign(new Error('The model rolls this transaction back'), { code: '40001' })
         return made
       })
       if (this.#mishaps.dies(name, 'after')) this.die()

@@ -5,7 +5,13 @@ import type { Account } from './gateway.ts'
 export const UNIT_PRICE = 1000
 
 /** How an order may end: completed, or failed for a reason. */
-type End = 'Completed' | 'UnknownProduct' | 'OutOfStock' | 'CardDeclined' | 'DeadlineExceeded' | 'Cancelled'
+type End =
+  | 'Completed'
+  | 'UnknownProduct'
+  | 'OutOfStock'
+  | 'CardDeclined'
+  | 'DeadlineExceeded'
+  | 'Cancelled'
 
 /** What was seen of an order after everything had come to rest. */
 export interface Rest {
@@ -21,15 +27,22 @@ export interface Rest {
   appliedAgain: readonly string[]
 }
 
-/** What anybody would expect of a shop, without knowing how it is built: for each order, the ends that are allowed. */
+/**
+ * What anybody would expect of a shop, without knowing how it is built: for each order, the ends
+ * that are allowed.
+ */
 export class Reference {
   readonly #case: ModelCase
   readonly #ends: Set<End>[]
 
   constructor(played: ModelCase) {
     this.#case = played
-    const placed = new Set(played.events.flatMap((event) => (event.do === 'place' ? [event.order] : [])))
-    const wanted = played.orders.filter(({ product }, index) => product === 'known' && placed.has(index)).reduce((sum, { quantity }) => sum + quantity, 0)
+    const placed = new Set(
+      played.events.flatMap((event) => (event.do === 'place' ? [event.order] : []))
+    )
+    const wanted = played.orders
+      .filter(({ product }, index) => product === 'known' && placed.has(index))
+      .reduce((sum, { quantity }) => sum + quantity, 0)
     this.#ends = played.orders.map((order) => new Set(endsOf(order, played.stock, wanted)))
   }
 
@@ -44,7 +57,10 @@ export class Reference {
   }
 
   /** What is wrong with an order that was placed. */
-  order(index: number, { saga, status, reason, reservation, payment, account, replays, appliedAgain }: Rest): string[] {
+  order(
+    index: number,
+    { saga, status, reason, reservation, payment, account, replays, appliedAgain }: Rest
+  ): string[] {
     const allowed = this.#ends[index]!
     const end = status === 'Completed' ? status : reason
     const price = this.#case.orders[index]!.quantity * UNIT_PRICE
@@ -53,12 +69,31 @@ export class Reference {
     const rules: [boolean, string][] = [
       [hasEnded(saga), `ends; nothing moves any more, and it is ${saga}`],
       [allowed.has(end as End), `ends as one of ${[...allowed].join(', ')}, and ended as ${end}`],
-      [saga.split('.')[0] === status, `is the same everywhere, and is ${status} with a saga that is ${saga}`],
-      [completed ? reservation === 'Reserved' : reservation !== 'Reserved', `has its stock when and only when it is completed; it is ${status}, and the reservation is ${reservation}`],
-      [!completed || (payment?.status === 'Completed' && payment.amount === price && payment.refunded === 0), `is completed when paid, ${price}; ${money}`],
-      [!completed || (account.charges === 1 && account.refunds === 0 && account.net === price), `is completed and charged once; ${money}`],
-      [completed || !payment || !['Pending', 'Completed', 'Refunding'].includes(payment.status), `has failed and keeps no money; ${money}`],
-      [completed || (account.net === 0 && account.charges <= 1 && account.refunds <= 1), `has failed and was given back all that was charged; ${money}`],
+      [
+        saga.split('.')[0] === status,
+        `is the same everywhere, and is ${status} with a saga that is ${saga}`
+      ],
+      [
+        completed ? reservation === 'Reserved' : reservation !== 'Reserved',
+        `has its stock when and only when it is completed; it is ${status}, and the reservation is ${reservation}`
+      ],
+      [
+        !completed ||
+          (payment?.status === 'Completed' && payment.amount === price && payment.refunded === 0),
+        `is completed when paid, ${price}; ${money}`
+      ],
+      [
+        !completed || (account.charges === 1 && account.refunds === 0 && account.net === price),
+        `is completed and charged once; ${money}`
+      ],
+      [
+        completed || !payment || !['Pending', 'Completed', 'Refunding'].includes(payment.status),
+        `has failed and keeps no money; ${money}`
+      ],
+      [
+        completed || (account.net === 0 && account.charges <= 1 && account.refunds <= 1),
+        `has failed and was given back all that was charged; ${money}`
+      ],
       [appliedAgain.length === 0, `applies a message once, and not ${appliedAgain.join(', ')}`],
       [replays, 'has a history that leads to where it is']
     ]
@@ -69,7 +104,9 @@ export class Reference {
   stock(onHand: number, reserved: number, sold: readonly number[]): string[] {
     const taken = sold.reduce((sum, index) => sum + this.#case.orders[index]!.quantity, 0)
     const { stock } = this.#case
-    return onHand + reserved === stock && reserved === taken ? [] : [`of ${stock} units ${taken} were sold, and ${onHand} are on hand and ${reserved} reserved`]
+    return onHand + reserved === stock && reserved === taken
+      ? []
+      : [`of ${stock} units ${taken} were sold, and ${onHand} are on hand and ${reserved} reserved`]
   }
 }
 

@@ -6,10 +6,16 @@ import { World } from './world.ts'
 
 /** Worlds at the same time: most of a run is waiting. */
 const LANES = 4
-/** How long fast-check may make a failing case simpler, and then how long single events are left out, ms. */
+/**
+ * How long fast-check may make a failing case simpler, and then how long single events are left
+ * out, ms.
+ */
 const SHRINK_MS = 10_000
 const LEAVE_OUT_MS = 40_000
-/** A smaller case counts as sound when it goes well this often: what a race breaks does not break each time. */
+/**
+ * A smaller case counts as sound when it goes well this often: what a race breaks does not break
+ * each time.
+ */
 const TRIES = 2
 
 export interface Search {
@@ -32,10 +38,17 @@ export interface Found {
 }
 
 /**
- * Plays random cases. Each lane is a world of its own, where one case follows the other, with a seed of its own, counted from `seed`.
+ * Plays random cases. Each lane is a world of its own, where one case follows the other, with a
+ * seed of its own, counted from `seed`.
  * @returns the smallest case that went wrong, saved
  */
-export async function search({ runs, seed, createDatabase, progress, failed }: Search): Promise<Found | undefined> {
+export async function search({
+  runs,
+  seed,
+  createDatabase,
+  progress,
+  failed
+}: Search): Promise<Found | undefined> {
   let done = 0
   let failing: { lane: number; run: number; until: number } | undefined
   let found: Found | undefined
@@ -68,11 +81,22 @@ export async function search({ runs, seed, createDatabase, progress, failed }: S
       throw new Error(faults.join('\n'))
     })
     const numRuns = Math.floor(runs / LANES) + (lane < runs % LANES ? 1 : 0)
-    const { counterexample, errorInstance } = await fc.check(property, { seed: seed + lane, numRuns })
+    const { counterexample, errorInstance } = await fc.check(property, {
+      seed: seed + lane,
+      numRuns
+    })
     if (counterexample) {
-      const simpler = { played: counterexample[0], faults: (errorInstance as Error).message.split('\n') }
+      const simpler = {
+        played: counterexample[0],
+        faults: (errorInstance as Error).message.split('\n')
+      }
       const smallest = await leaveOut(simpler, playAgain)
-      found = { seed, run: failing!.run, ...smallest, file: save(seed, smallest.played, smallest.faults) }
+      found = {
+        seed,
+        run: failing!.run,
+        ...smallest,
+        file: save(seed, smallest.played, smallest.faults)
+      }
     }
     await world?.close()
   })
@@ -85,8 +109,14 @@ interface Failing {
   faults: string[]
 }
 
-/** Leaves out every event without which a case goes wrong as well. fast-check leaves out many at once, and seldom one in the middle. */
-async function leaveOut(failing: Failing, play: (played: ModelCase) => Promise<string[]>): Promise<Failing> {
+/**
+ * Leaves out every event without which a case goes wrong as well. fast-check leaves out many at
+ * once, and seldom one in the middle.
+ */
+async function leaveOut(
+  failing: Failing,
+  play: (played: ModelCase) => Promise<string[]>
+): Promise<Failing> {
   const until = Date.now() + LEAVE_OUT_MS
   let smallest = failing
   for (let index = failing.played.events.length - 1; index >= 0 && Date.now() < until; index--) {
@@ -102,12 +132,21 @@ function save(seed: number, { stock, orders, events }: ModelCase, faults: string
   mkdirSync(folder, { recursive: true })
   const file = `${folder}${seed}.json`
   const placed = Math.max(...events.map((event) => ('order' in event ? event.order : 0)))
-  const list = (items: readonly unknown[]) => `[\n${items.map((item) => `    ${JSON.stringify(item)}`).join(',\n')}\n  ]`
-  writeFileSync(file, `{\n  "faults": ${list(faults)},\n  "stock": ${stock},\n  "orders": ${list(orders.slice(0, placed + 1))},\n  "events": ${list(events)}\n}\n`)
+  const list = (items: readonly unknown[]) =>
+    `[\n${items.map((item) => `    ${JSON.stringify(item)}`).join(',\n')}\n  ]`
+  writeFileSync(
+    file,
+    `{\n  "faults": ${list(faults)},\n  "stock": ${stock},\n  "orders": ${list(orders.slice(0, placed + 1))},\n  "events": ${list(events)}\n}\n`
+  )
   return file
 }
 
 /** A finding as people read it. */
 export function describe({ seed, run, file, faults, played }: Found): string {
-  return [`Run ${run} of seed ${seed} went wrong; the smallest case that still does:`, ...sentences(played).map((line) => `  ${line}`), ...faults, `Play it again: npm run test:model -- --replay ${file}`].join('\n')
+  return [
+    `Run ${run} of seed ${seed} went wrong; the smallest case that still does:`,
+    ...sentences(played).map((line) => `  ${line}`),
+    ...faults,
+    `Play it again: npm run test:model -- --replay ${file}`
+  ].join('\n')
 }

@@ -35,7 +35,8 @@ export class Traffic {
   note(parcel: Parcel): void {
     const { type, orderId, customerId } = look(parcel.payload)
     if (orderId === undefined) return
-    if (type === 'OrderCreatedEvent') this.#orders.set(orderId, Number(customerId!.split('-').at(-1)))
+    if (type === 'OrderCreatedEvent')
+      this.#orders.set(orderId, Number(customerId!.split('-').at(-1)))
     const order = this.#orders.get(orderId)
     if (order === undefined) return
     const ofOrder = this.#sent.get(order) ?? new Map<string, Parcel>()
@@ -80,8 +81,15 @@ export class Traffic {
 }
 
 function look(payload: string | Buffer): Seen {
-  const { messageType, message } = JSON.parse(payload.toString()) as { messageType: string[]; message: { orderId?: string; customerId?: string } }
-  return { type: messageType[0]!.split(':').at(-1)!, orderId: message.orderId, customerId: message.customerId }
+  const { messageType, message } = JSON.parse(payload.toString()) as {
+    messageType: string[]
+    message: { orderId?: string; customerId?: string }
+  }
+  return {
+    type: messageType[0]!.split(':').at(-1)!,
+    orderId: message.orderId,
+    customerId: message.customerId
+  }
 }
 
 function keyOf(order: number | undefined, [endpoint, type]: readonly [string, string]): string {

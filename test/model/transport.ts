@@ -1,6 +1,11 @@
 import { MemoryTransport } from '../../packages/sagabox/src/messaging/transport/memory.ts'
 import type { Topology } from '../../packages/sagabox/src/messaging/transport/topology.ts'
-import type { Delivery, Parcel, PublishOutcome, Subscription } from '../../packages/sagabox/src/messaging/transport/transport.ts'
+import type {
+  Delivery,
+  Parcel,
+  PublishOutcome,
+  Subscription
+} from '../../packages/sagabox/src/messaging/transport/transport.ts'
 import { WatchedTransport } from '../../packages/sagabox/src/testing/watched-transport.ts'
 import type { Traffic } from './traffic.ts'
 
@@ -10,7 +15,9 @@ interface Held {
   deliver(): void
 }
 
-/** What one process has of the bus. When it dies, all that it had in hand comes again to the next. */
+/**
+ * What one process has of the bus. When it dies, all that it had in hand comes again to the next.
+ */
 export class ModelTransport extends WatchedTransport {
   readonly #traffic: Traffic
   readonly #died: Promise<never>
@@ -38,17 +45,24 @@ export class ModelTransport extends WatchedTransport {
     const deliver = (delivery: Delivery): void => {
       if (this.#dead) return
       if (!this.#traffic.losesAck(endpoint, delivery.payload)) receive(delivery)
-      else receive({ ...delivery, ack: () => deliver({ ...delivery, redeliveries: delivery.redeliveries + 1 }) })
+      else
+        receive({
+          ...delivery,
+          ack: () => deliver({ ...delivery, redeliveries: delivery.redeliveries + 1 })
+        })
     }
     return super.subscribe(endpoint, (delivery) => {
-      if (this.#traffic.holds(endpoint, delivery.payload)) this.#held.push({ endpoint, delivery, deliver: () => deliver(delivery) })
+      if (this.#traffic.holds(endpoint, delivery.payload))
+        this.#held.push({ endpoint, delivery, deliver: () => deliver(delivery) })
       else deliver(delivery)
     })
   }
 
   /** Lets messages go that are no longer to be held, the last first: they overtake each other. */
   letGo(): void {
-    const free = this.#held.filter(({ endpoint, delivery }) => !this.#traffic.holds(endpoint, delivery.payload))
+    const free = this.#held.filter(
+      ({ endpoint, delivery }) => !this.#traffic.holds(endpoint, delivery.payload)
+    )
     this.#held = this.#held.filter((one) => !free.includes(one))
     for (const { deliver } of free.toReversed()) deliver()
   }

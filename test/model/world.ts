@@ -9,7 +9,10 @@ import { customerOf, Traffic } from './traffic.ts'
 
 /** How often the tables are looked at, ms. */
 const LOOK_MS = 5
-/** How long nothing may change while something is under way: for a broken system, never a measure of speed, ms. */
+/**
+ * How long nothing may change while something is under way: for a broken system, never a measure of
+ * speed, ms.
+ */
 const STANDSTILL_MS = 15_000
 
 // What waits in an outbox and is not held; timers that are due; payments that wait for the gateway.
@@ -20,25 +23,33 @@ const MOVING = `
     (select count(*) from order_service.saga where next_timer_at <= now())::integer as due,
     (select string_agg(order_id || ' ' || attempts || ' ' || next_attempt_at, ', ' order by order_id) from payment_service.payments where next_attempt_at is not null) as asking`
 
-// The pause after an attempt that failed passes; a claim, which lasts 15 s from when it is made, does not.
+// The pause after an attempt that failed passes; a claim, which lasts 15 s from when it is made,
+// does not.
 const PASS_PAUSES = `
   update payment_service.payments set next_attempt_at = now()
-  where next_attempt_at > now() and last_error is not null and next_attempt_at < updated_at + interval '15 seconds'`
+  where next_attempt_at > now() and last_error is not null
+    and next_attempt_at < updated_at + interval '15 seconds'`
 
 // Nobody is left who could have claimed anything: time passes until the next start.
 const PASS_CLAIMS = `update payment_service.payments set next_attempt_at = now() where next_attempt_at > now()`
 
 const REST = `
-  select saga.saga_id as id, saga.state as saga, orders.status, orders.failure_reason as reason, reservations.status as reservation,
+  select saga.saga_id as id, saga.state as saga, orders.status, orders.failure_reason as reason,
+    reservations.status as reservation,
     payments.status as payment, payments.amount::float8 as amount, payments.refunded_amount::float8 as refunded
   from order_service.saga join order_service.orders on order_id = saga_id
-    left join stock_service.reservations using (order_id) left join payment_service.payments using (order_id)
+    left join stock_service.reservations using (order_id) left
+      join payment_service.payments using (order_id)
   where saga_id = any($1::uuid[])`
 
 const LETTERS = `
-  select endpoint, reason from (select * from order_service.dead_letter union all select * from stock_service.dead_letter union all select * from payment_service.dead_letter) as letters`
+  select endpoint, reason from (select * from order_service.dead_letter union all select *
+    from stock_service.dead_letter union all select * from payment_service.dead_letter) as letters`
 
-/** A database, a payment gateway and what the network does outlive the processes of the system, which die now and then. One case at a time. */
+/**
+ * A database, a payment gateway and what the network does outlive the processes of the system,
+ * which die now and then. One case at a time.
+ */
 export class World {
   readonly #traffic = new Traffic()
   readonly #mishaps = new Mishaps()
@@ -78,7 +89,12 @@ export class World {
   /** Plays a case and holds what is left to the reference. Returns what is wrong. */
   async play(played: ModelCase): Promise<string[]> {
     this.#sound = false
-    const run: Run = { played, reference: new Reference(played), product: `p${randomUUID()}`, placed: new Map() }
+    const run: Run = {
+      played,
+      reference: new Reference(played),
+      product: `p${randomUUID()}`,
+      placed: new Map()
+    }
     this.#traffic.clear()
     await this.#ask(({ api }) => api.putProduct(run.product, played.stock, UNIT_PRICE))
     for (const event of played.events) await this.#do(event, run)
@@ -129,11 +145,15 @@ export class World {
     const body = { customerId: customerOf(order), items, paymentMethod: method }
     const headers = { 'idempotency-key': randomUUID() }
     const answer = await this.#ask(({ api }) => api.call('POST', '/orders', body, headers))
-    if (answer.status !== 202) throw new Error(`POST /orders answered ${answer.status}: ${answer.text}`)
+    if (answer.status !== 202)
+      throw new Error(`POST /orders answered ${answer.status}: ${answer.text}`)
     placed.set(order, (answer.body as { orderId: string }).orderId)
   }
 
-  async #decide(event: { do: 'deadline' | 'cancel' | 'retry'; order: number }, { placed, reference }: Run): Promise<void> {
+  async #decide(
+    event: { do: 'deadline' | 'cancel' | 'retry'; order: number },
+    { placed, reference }: Run
+  ): Promise<void> {
     const orderId = placed.get(event.order)
     if (orderId === undefined) return
     if (event.do === 'deadline') {
@@ -142,20 +162,38 @@ export class World {
     }
     const path = event.do === 'cancel' ? `/orders/${orderId}/cancel` : `/sagas/${orderId}/retry`
     const { status, text } = await this.#ask(({ api }) => api.call('POST', path))
-    if (![200, 202, 409].includes(status)) throw new Error(`POST ${path} answered ${status}: ${text}`)
+    if (![200, 202, 409].includes(status))
+      throw new Error(`POST ${path} answered ${status}: ${text}`)
     if (event.do === 'cancel' && status === 202) reference.cancelled(event.order)
   }
 
-  async #repeat({ order, nth, ids }: { order: number; nth: number; ids: 'same' | 'new' }): Promise<void> {
+  async #repeat({
+    order,
+    nth,
+    ids
+  }: {
+    order: number
+    nth: number
+    ids: 'same' | 'new'
+  }): Promise<void> {
     const sent = this.#traffic.sentFor(order)
     const parcel = sent[nth % (sent.length || 1)]
     if (!parcel) return
     const messageId = ids === 'same' ? parcel.messageId : randomUUID()
-    const payload = JSON.stringify({ ...(JSON.parse(parcel.payload.toString()) as object), messageId })
-    await this.#ask(async ({ transport }) => void transport.send({ ...parcel, messageId, payload }).catch(() => {}))
+    const payload = JSON.stringify({
+      ...(JSON.parse(parcel.payload.toString()) as object),
+      messageId
+    })
+    await this.#ask(
+      async ({ transport }) =>
+        void transport.send({ ...parcel, messageId, payload }).catch(() => {})
+    )
   }
 
-  /** Waits until nothing moves any more but what is held, or waits for a gateway that is away. Returns what moves for ever. */
+  /**
+   * Waits until nothing moves any more but what is held, or waits for a gateway that is away.
+   * Returns what moves for ever.
+   */
   async #rest(): Promise<string | undefined> {
     let before = ''
     let since = Date.now()
@@ -163,10 +201,21 @@ export class World {
       const { transport } = await this.#alive()
       const sent = transport.published.length
       const { moving } = transport
-      const { rows } = await this.#look.query<{ sending: number; due: number; asking: string | null }>(MOVING, [transport.heldIds])
+      const { rows } = await this.#look.query<{
+        sending: number
+        due: number
+        asking: string | null
+      }>(MOVING, [transport.heldIds])
       const { sending, due, asking } = rows[0]!
       const waits = asking !== null && this.#gateway.works
-      if (moving + sending + due === 0 && !waits && transport.moving === 0 && transport.published.length === sent && !this.#life.dead) return undefined
+      if (
+        moving + sending + due === 0 &&
+        !waits &&
+        transport.moving === 0 &&
+        transport.published.length === sent &&
+        !this.#life.dead
+      )
+        return undefined
       const state = JSON.stringify({ moving, sending, due, asking })
       if (state !== before) since = Date.now()
       else if (Date.now() > since + STANDSTILL_MS) return `something moves for ever: ${state}`
@@ -183,7 +232,12 @@ export class World {
   }
 
   async #faults({ placed, product, reference }: Run): Promise<string[]> {
-    const { rows } = await this.#look.query<Record<'id' | 'saga' | 'status' | 'reason' | 'reservation' | 'payment', string> & { amount: number; refunded: number }>(REST, [[...placed.values()]])
+    const { rows } = await this.#look.query<
+      Record<'id' | 'saga' | 'status' | 'reason' | 'reservation' | 'payment', string> & {
+        amount: number
+        refunded: number
+      }
+    >(REST, [[...placed.values()]])
     const { rows: letters } = await this.#look.query<{ endpoint: string; reason: string }>(LETTERS)
     const faults = letters.map(({ endpoint, reason }) => `${endpoint} has a dead letter: ${reason}`)
     this.#sound = letters.length === 0 && rows.every(({ saga }) => hasEnded(saga))
@@ -195,16 +249,36 @@ export class World {
         continue
       }
       const { saga, status, reason, reservation, payment, amount, refunded } = row
-      const { consistent } = (await this.#ask(({ api }) => api.get(`/sagas/${orderId}/replay`))) as { consistent: boolean }
-      const { history } = (await this.#ask(({ api }) => api.get(`/sagas/${orderId}`))) as { history: { event: string; messageId: string | null; note: string | null }[] }
+      const { consistent } = (await this.#ask(({ api }) =>
+        api.get(`/sagas/${orderId}/replay`)
+      )) as { consistent: boolean }
+      const { history } = (await this.#ask(({ api }) => api.get(`/sagas/${orderId}`))) as {
+        history: { event: string; messageId: string | null; note: string | null }[]
+      }
       // What was deferred is recorded as it comes, and once more as it is taken.
       const taken = history.filter(({ note }) => note !== 'deferred')
-      const appliedAgain = taken.filter(({ messageId }, index) => messageId !== null && taken.findIndex((step) => step.messageId === messageId) < index).map(({ event }) => event)
-      const rest: Rest = { saga, status, reason, reservation, payment: payment ? { status: payment, amount, refunded } : undefined, account: this.#gateway.accountOf(orderId), replays: consistent, appliedAgain }
+      const appliedAgain = taken
+        .filter(
+          ({ messageId }, index) =>
+            messageId !== null && taken.findIndex((step) => step.messageId === messageId) < index
+        )
+        .map(({ event }) => event)
+      const rest: Rest = {
+        saga,
+        status,
+        reason,
+        reservation,
+        payment: payment ? { status: payment, amount, refunded } : undefined,
+        account: this.#gateway.accountOf(orderId),
+        replays: consistent,
+        appliedAgain
+      }
       faults.push(...reference.order(order, rest))
       if (status === 'Completed') sold.push(order)
     }
-    const { onHand, reserved } = (await this.#ask(({ api }) => api.get(`/products/${product}`))) as { onHand: number; reserved: number }
+    const { onHand, reserved } = (await this.#ask(({ api }) =>
+      api.get(`/products/${product}`)
+    )) as { onHand: number; reserved: number }
     return [...faults, ...reference.stock(onHand, reserved, sold)]
   }
 

@@ -20,12 +20,21 @@ const ORDERS = 500
 const PRODUCTS = ['keyboard', 'monitor', 'mouse']
 /** Of each product: enough for most, not for all. */
 const PUT_IN = 250
-const METHODS = ['pm_card_visa', 'pm_card_visa', 'pm_card_visa', 'pm_card_chargeDeclined', 'pm_sim_lost_response']
+const METHODS = [
+  'pm_card_visa',
+  'pm_card_visa',
+  'pm_card_visa',
+  'pm_card_chargeDeclined',
+  'pm_sim_lost_response'
+]
 /** What a stop may take, ms: far below the 20 s after which a process gives up. */
 const QUICK = 10_000
 
 // What `npm start` does before it starts; nothing when the build is current.
-const prepared = spawnSync(process.execPath, ['scripts/prepare.mjs', 'build'], { cwd: ROOT, stdio: 'inherit' })
+const prepared = spawnSync(process.execPath, ['scripts/prepare.mjs', 'build'], {
+  cwd: ROOT,
+  stdio: 'inherit'
+})
 if (prepared.status !== 0) throw new Error('The product could not be built')
 
 t.setTimeout(600_000)
@@ -45,7 +54,9 @@ t.test('all in one process, killed again and again', async (t) => {
     await program
   }
   await orders
-  await isConsistent(t, new Api((await program).url), shop, { databaseUrl: await embeddedDatabase(dataDir) })
+  await isConsistent(t, new Api((await program).url), shop, {
+    databaseUrl: await embeddedDatabase(dataDir)
+  })
   t.match(await (await program).stop('SIGTERM'), { code: 0, signal: null })
 })
 
@@ -53,45 +64,77 @@ t.test('three processes, each killed in turn', async (t) => {
   const env = await places()
   const run = (service: string) => Program.start(t, env, service)
   const programs = { order: run('order'), stock: run('stock'), payment: run('payment') }
-  const apiOf = async () => new Api({ order: (await programs.order).url, stock: (await programs.stock).url, payment: (await programs.payment).url })
+  const apiOf = async () =>
+    new Api({
+      order: (await programs.order).url,
+      stock: (await programs.stock).url,
+      payment: (await programs.payment).url
+    })
   const shop = shopAt(apiOf)
   await shop.open()
   const orders = shop.placeOrders(ORDERS)
-  for (const [answered, service] of [[60, 'order'], [150, 'stock'], [240, 'payment'], [330, 'stock'], [420, 'order']] as const) {
+  for (const [answered, service] of [
+    [60, 'order'],
+    [150, 'stock'],
+    [240, 'payment'],
+    [330, 'stock'],
+    [420, 'order']
+  ] as const) {
     await shop.answered(answered)
     programs[service] = restarted(await programs[service], () => run(service))
     await programs[service]
   }
   await orders
   const broker = await rabbitmqForTests()
-  await isConsistent(t, await apiOf(), shop, { databaseUrl: env.DATABASE_URL, queues: () => broker.queues(env.RABBITMQ_URL) })
+  await isConsistent(t, await apiOf(), shop, {
+    databaseUrl: env.DATABASE_URL,
+    queues: () => broker.queues(env.RABBITMQ_URL)
+  })
 })
 
 t.test('the broker goes away while orders come in', async (t) => {
   const broker = await startRabbitMQ()
   t.teardown(() => broker.stop())
-  const program = await Program.start(t, { DATABASE_URL: await newDatabase(), RABBITMQ_URL: broker.url, ORDER_DEADLINE_SECONDS: '600' })
+  const program = await Program.start(t, {
+    DATABASE_URL: await newDatabase(),
+    RABBITMQ_URL: broker.url,
+    ORDER_DEADLINE_SECONDS: '600'
+  })
   const api = new Api(program.url)
   await program.ready()
   await api.putProduct('keyboard', 1000)
   const orderIds = await Promise.all(Array.from({ length: 20 }, () => api.placeOrder()))
-  await broker.registered('/', shopTopology().queues.map(({ name }) => name))
+  await broker.registered(
+    '/',
+    shopTopology().queues.map(({ name }) => name)
+  )
   await broker.kill()
-  for (let index = 0; index < 5; index++) orderIds.push(...(await Promise.all(Array.from({ length: 20 }, () => api.placeOrder()))))
+  for (let index = 0; index < 5; index++)
+    orderIds.push(...(await Promise.all(Array.from({ length: 20 }, () => api.placeOrder()))))
   const notReady = await until('the broker is missed', async () => {
     const { status, body } = await api.call('GET', '/health/ready')
     return status === 503 && body
   })
-  for (const service of ['order', 'stock', 'payment']) t.match(notReady.services[service], { database: 'ok', broker: /RabbitMQ|ECONNREFUSED/ }, service)
+  for (const service of ['order', 'stock', 'payment'])
+    t.match(
+      notReady.services[service],
+      { database: 'ok', broker: /RabbitMQ|ECONNREFUSED/ },
+      service
+    )
   t.match(await api.get('/health/live'), { status: 'live' })
   t.ok((await api.get('/ops/order/outbox')).pending > 0, 'what cannot leave waits')
   await broker.restart()
   for (const orderId of orderIds) t.match(await api.settled(orderId), { status: 'Completed' })
-  t.match(await api.get('/products/keyboard'), { onHand: 1000 - orderIds.length, reserved: orderIds.length })
+  t.match(await api.get('/products/keyboard'), {
+    onHand: 1000 - orderIds.length,
+    reserved: orderIds.length
+  })
   await program.ready()
   await broker.kill()
   // Clients that keep their connections open, too, must not hold the stop up.
-  const asking = Promise.allSettled(orderIds.slice(0, 20).map((orderId) => api.get(`/sagas/${orderId}/replay`)))
+  const asking = Promise.allSettled(
+    orderIds.slice(0, 20).map((orderId) => api.get(`/sagas/${orderId}/replay`))
+  )
   t.match(await program.stop('SIGTERM'), { code: 0 }, 'a clean stop needs no broker')
   await asking
 })
@@ -104,18 +147,31 @@ t.test('a start before its database and its broker', async (t) => {
   const api = new Api(program.url)
   const notReady = await until('both are missed', async () => {
     const { status, body } = await api.call('GET', '/health/ready')
-    return status === 503 && /ECONNREFUSED/.test(body.services.order.database) && /ECONNREFUSED/.test(body.services.order.broker) && body
+    return (
+      status === 503 &&
+      /ECONNREFUSED/.test(body.services.order.database) &&
+      /ECONNREFUSED/.test(body.services.order.broker) &&
+      body
+    )
   })
   t.equal(notReady.status, 'unavailable')
   t.match(await api.get('/health/live'), { status: 'live' })
-  const refused = await api.call('POST', '/orders', { customerId: 'ada', items: [{ productId: 'keyboard', quantity: 1 }], paymentMethod: 'pm_card_visa' })
+  const refused = await api.call('POST', '/orders', {
+    customerId: 'ada',
+    items: [{ productId: 'keyboard', quantity: 1 }],
+    paymentMethod: 'pm_card_visa'
+  })
   t.match(refused, { status: 503, body: { title: 'Service Unavailable', detail: /database/ } })
   t.ok(refused.headers.get('retry-after'))
 
   await database.appear()
   const halfReady = await until('the database is used', async () => {
     const { body } = await api.call('GET', '/health/ready')
-    return Object.values<Record<string, string>>(body.services).every((parts) => parts.database === 'ok' && parts.relay === 'ok') && body
+    return (
+      Object.values<Record<string, string>>(body.services).every(
+        (parts) => parts.database === 'ok' && parts.relay === 'ok'
+      ) && body
+    )
   })
   t.equal(halfReady.status, 'unavailable', 'a broker is still missing')
   await api.putProduct('keyboard', 10)
@@ -123,7 +179,14 @@ t.test('a start before its database and its broker', async (t) => {
   await broker.appear()
   t.match(await api.settled(orderId), { status: 'Completed' })
   await program.ready()
-  for (const schema of ['order', 'stock', 'payment']) t.equal(program.logged(({ msg, schema: of }) => /Cannot use the database/.test(msg) && of === `${schema}_service`).length, 1, `one line for ${schema}`)
+  for (const schema of ['order', 'stock', 'payment'])
+    t.equal(
+      program.logged(
+        ({ msg, schema: of }) => /Cannot use the database/.test(msg) && of === `${schema}_service`
+      ).length,
+      1,
+      `one line for ${schema}`
+    )
   const [complaint, ...more] = program.logged(({ msg }) => /Cannot reach RabbitMQ/.test(msg))
   t.match(complaint, { level: 40, reason: /ECONNREFUSED/ })
   t.same(more, [], 'said once')
@@ -138,47 +201,77 @@ t.test('a clean stop', async (t) => {
       const program = await Program.start(t, { DATA_DIR: dataDir })
       const api = new Api(program.url)
       await program.ready()
-      for (const orderId of orderIds) t.match(await api.get(`/orders/${orderId}`), { status: 'Completed' })
-      t.match(await api.get('/products/keyboard'), { onHand: 100 - orderIds.length, reserved: orderIds.length }, 'samples are put on the shelf once')
+      for (const orderId of orderIds)
+        t.match(await api.get(`/orders/${orderId}`), { status: 'Completed' })
+      t.match(
+        await api.get('/products/keyboard'),
+        { onHand: 100 - orderIds.length, reserved: orderIds.length },
+        'samples are put on the shelf once'
+      )
       for (let index = 0; index < 3; index++) orderIds.push(await api.placeOrder())
       for (const orderId of orderIds) await api.settled(orderId)
       const { code, ms } = await program.stop(signal)
       t.equal(code, 0, signal)
       t.ok(ms < QUICK, `${signal} took ${ms} ms`)
-      t.same(program.logged(({ level }) => level >= 50), [], 'no error')
+      t.same(
+        program.logged(({ level }) => level >= 50),
+        [],
+        'no error'
+      )
     }
   })
 
-  await t.test('distributed, in the middle of orders: what was handled is not delivered again', async (t) => {
-    const env = await places()
-    const order = await Program.start(t, env, 'order')
-    const stock = await Program.start(t, env, 'stock')
-    const api = new Api({ order: order.url, stock: stock.url, payment: stock.url })
-    await Promise.all([order.ready(), stock.ready()])
-    await api.putProduct('keyboard', 100_000)
-    const orderIds: string[] = []
-    const placing = Promise.all(
-      Array.from({ length: 10 }, async () => {
-        for (let index = 0; index < 30; index++) orderIds.push(await api.placeOrder())
+  await t.test(
+    'distributed, in the middle of orders: what was handled is not delivered again',
+    async (t) => {
+      const env = await places()
+      const order = await Program.start(t, env, 'order')
+      const stock = await Program.start(t, env, 'stock')
+      const api = new Api({ order: order.url, stock: stock.url, payment: stock.url })
+      await Promise.all([order.ready(), stock.ready()])
+      await api.putProduct('keyboard', 100_000)
+      const orderIds: string[] = []
+      const placing = Promise.all(
+        Array.from({ length: 10 }, async () => {
+          for (let index = 0; index < 30; index++) orderIds.push(await api.placeOrder())
+        })
+      )
+      await until(
+        'stock is at work',
+        async () => (await api.get('/products/keyboard')).reserved > 20
+      )
+      t.match(await stock.stop('SIGTERM'), { code: 0 })
+      await placing
+      const database = await connectDatabase(t, env.DATABASE_URL)
+      const broker = await connectBroker(env.RABBITMQ_URL)
+      const channel = await broker.createChannel()
+      const waiting: string[] = []
+      for (let got = await channel.get('stock'); got; got = await channel.get('stock'))
+        waiting.push(JSON.parse(got.content.toString()).messageId)
+      await broker.close()
+      const { rows: handled } = await database.query(
+        'select message_id from stock_service.inbox where message_id = any($1)',
+        [waiting]
+      )
+      t.same(handled, [], 'no message that was handled is still in the queue')
+      const services = {
+        stock: await Program.start(t, env, 'stock'),
+        payment: await Program.start(t, env, 'payment')
+      }
+      const whole = new Api({
+        order: order.url,
+        stock: services.stock.url,
+        payment: services.payment.url
       })
-    )
-    await until('stock is at work', async () => (await api.get('/products/keyboard')).reserved > 20)
-    t.match(await stock.stop('SIGTERM'), { code: 0 })
-    await placing
-    const database = await connectDatabase(t, env.DATABASE_URL)
-    const broker = await connectBroker(env.RABBITMQ_URL)
-    const channel = await broker.createChannel()
-    const waiting: string[] = []
-    for (let got = await channel.get('stock'); got; got = await channel.get('stock')) waiting.push(JSON.parse(got.content.toString()).messageId)
-    await broker.close()
-    const { rows: handled } = await database.query('select message_id from stock_service.inbox where message_id = any($1)', [waiting])
-    t.same(handled, [], 'no message that was handled is still in the queue')
-    const services = { stock: await Program.start(t, env, 'stock'), payment: await Program.start(t, env, 'payment') }
-    const whole = new Api({ order: order.url, stock: services.stock.url, payment: services.payment.url })
-    for (const orderId of orderIds) t.match(await whole.settled(orderId), { status: 'Completed' })
-    t.match(await whole.get('/products/keyboard'), { onHand: 100_000 - orderIds.length, reserved: orderIds.length })
-    for (const program of [order, services.stock, services.payment]) t.match(await program.stop('SIGINT'), { code: 0 })
-  })
+      for (const orderId of orderIds) t.match(await whole.settled(orderId), { status: 'Completed' })
+      t.match(await whole.get('/products/keyboard'), {
+        onHand: 100_000 - orderIds.length,
+        reserved: orderIds.length
+      })
+      for (const program of [order, services.stock, services.payment])
+        t.match(await program.stop('SIGINT'), { code: 0 })
+    }
+  )
 })
 
 t.test('a setting that cannot be used', async (t) => {
@@ -191,15 +284,40 @@ t.test('a setting that cannot be used', async (t) => {
     [[], { ORDER_DEADLINE_SECONDS: '-1' }, /ORDER_DEADLINE_SECONDS/, /seconds from 0\.1/],
     [[], { RABBITMQ_URL: 'foo' }, /RABBITMQ_URL/, /amqp:\/\//],
     [[], { DATABASE_URL: 'mysql://localhost/x' }, /DATABASE_URL/, /postgres:\/\//],
-    [[], { DATABASE_URL: 'postgres://u:pk_test/ss@localhost/x' }, /DATABASE_URL/, /user and password percent-encoded/],
-    [[], { DATABASE_URL: 'postgres://u:pk_test%@localhost/x' }, /DATABASE_URL/, /user and password percent-encoded/],
-    [[], { RABBITMQ_URL: 'amqp://u:pk_test/ss@localhost/x' }, /RABBITMQ_URL/, /user and password percent-encoded/],
+    [
+      [],
+      { DATABASE_URL: 'postgres://u:pk_test/ss@localhost/x' },
+      /DATABASE_URL/,
+      /user and password percent-encoded/
+    ],
+    [
+      [],
+      { DATABASE_URL: 'postgres://u:pk_test%@localhost/x' },
+      /DATABASE_URL/,
+      /user and password percent-encoded/
+    ],
+    [
+      [],
+      { RABBITMQ_URL: 'amqp://u:pk_test/ss@localhost/x' },
+      /RABBITMQ_URL/,
+      /user and password percent-encoded/
+    ],
     [[], { LOG_LEVEL: 'loud' }, /LOG_LEVEL/, /fatal, error, warn/],
     [[], { PAYMENT_GATEWAY: 'paypal' }, /PAYMENT_GATEWAY/, /simulated or stripe/],
-    [[], { PAYMENT_GATEWAY: 'stripe' }, /STRIPE_SECRET_KEY/, /secret key of Stripe, because PAYMENT_GATEWAY is stripe/],
+    [
+      [],
+      { PAYMENT_GATEWAY: 'stripe' },
+      /STRIPE_SECRET_KEY/,
+      /secret key of Stripe, because PAYMENT_GATEWAY is stripe/
+    ],
     [[], { STRIPE_SECRET_KEY: 'pk_test_public' }, /STRIPE_SECRET_KEY/, /sk_test_/],
     [[], { STRIPE_API_URL: 'stripe.com' }, /STRIPE_API_URL/, /https:\/\//],
-    [['order'], { DATABASE_URL: url }, /RABBITMQ_URL/, /order alone can reach the other services only through a broker/],
+    [
+      ['order'],
+      { DATABASE_URL: url },
+      /RABBITMQ_URL/,
+      /order alone can reach the other services only through a broker/
+    ],
     [['shop'], {}, /shop/, /order, stock, payment/],
     [[], { ORDER_DATABASE_URL: url }, /DATABASE_URL/, /stock and payment/]
   ]
@@ -220,12 +338,29 @@ t.test('a setting that cannot be used', async (t) => {
 })
 
 function shopAt(api: () => Promise<Api>): Shop {
-  return new Shop({ api, products: PRODUCTS, putIn: PUT_IN, lines: 2, methods: METHODS, customers: 20 })
+  return new Shop({
+    api,
+    products: PRODUCTS,
+    putIn: PUT_IN,
+    lines: 2,
+    methods: METHODS,
+    customers: 20
+  })
 }
 
 /** Every order has ended, and order, stock and payment tell the same story of each. */
-async function isConsistent(t: Test, api: Api, shop: Shop, at: Pick<Evidence, 'databaseUrl' | 'queues'>): Promise<void> {
-  const { orders, completed, broken } = await judge({ ...at, api, ...shop.evidence(), patience: 120_000 })
+async function isConsistent(
+  t: Test,
+  api: Api,
+  shop: Shop,
+  at: Pick<Evidence, 'databaseUrl' | 'queues'>
+): Promise<void> {
+  const { orders, completed, broken } = await judge({
+    ...at,
+    api,
+    ...shop.evidence(),
+    patience: 120_000
+  })
   t.same(broken, [], 'order, stock and payment agree')
   t.ok(orders >= ORDERS * 0.9 && orders <= ORDERS)
   t.ok(completed > 50, 'enough of them went well')
@@ -233,7 +368,9 @@ async function isConsistent(t: Test, api: Api, shop: Shop, at: Pick<Evidence, 'd
 
 /** Where the embedded server of this folder listens now. */
 async function embeddedDatabase(dataDir: string): Promise<string> {
-  const [, , , port] = (await readFile(join(dataDir, 'postgres', 'postmaster.pid'), 'utf8')).split('\n')
+  const [, , , port] = (await readFile(join(dataDir, 'postgres', 'postmaster.pid'), 'utf8')).split(
+    '\n'
+  )
   const password = await readFile(join(dataDir, 'postgres', 'sagabox-password'), 'utf8')
   return `postgres://sagabox:${password.trim()}@127.0.0.1:${port}/sagabox`
 }
@@ -250,15 +387,25 @@ async function newDatabase(): Promise<string> {
 
 /** A database and a virtual host of its own. */
 async function places() {
-  return { DATABASE_URL: await newDatabase(), RABBITMQ_URL: await (await rabbitmqForTests()).createVhost(), ORDER_DEADLINE_SECONDS: '60' }
+  return {
+    DATABASE_URL: await newDatabase(),
+    RABBITMQ_URL: await (await rabbitmqForTests()).createVhost(),
+    ORDER_DEADLINE_SECONDS: '60'
+  }
 }
 
-/** A folder that goes with the test, and with it the database server that a killed program has left there. */
+/**
+ * A folder that goes with the test, and with it the database server that a killed program has left
+ * there.
+ */
 async function temporaryFolder(t: Test): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'sagabox-crash-'))
   await chmod(folder, 0o711)
   t.teardown(async () => {
-    const pid = Number.parseInt(await readFile(join(folder, 'postgres', 'postmaster.pid'), 'utf8').catch(() => ''), 10)
+    const pid = Number.parseInt(
+      await readFile(join(folder, 'postgres', 'postmaster.pid'), 'utf8').catch(() => ''),
+      10
+    )
     if (pid > 0) process.kill(pid, 'SIGQUIT')
     await rm(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 })
   })
@@ -271,7 +418,10 @@ async function laterServer(t: Test, url: string) {
   const open = new Set<{ destroy(): void }>()
   const server = createServer((socket) => {
     const upstream = connect(Number(target.port), target.hostname)
-    for (const [from, to] of [[socket, upstream], [upstream, socket]] as const) {
+    for (const [from, to] of [
+      [socket, upstream],
+      [upstream, socket]
+    ] as const) {
       open.add(from)
       from.on('error', () => {}).on('close', () => to.destroy())
       from.pipe(to)

@@ -1,4 +1,5 @@
-// The short version of `npm run test:faults`: every crash point on both transports, and every mutant that is caught soon.
+// The short version of `npm run test:faults`: every crash point on both transports, and every
+// mutant that is caught soon.
 import t, { type Test } from 'tap'
 import { Bank } from '../faults/bank.ts'
 import { allCrashPoints } from '../faults/crash-points.ts'
@@ -15,7 +16,12 @@ const bank = new Bank(t)
 
 for (const transport of allCrashPoints.transports) {
   t.test(`${allCrashPoints.name}: ${transport}`, async (t: Test) => {
-    const { broken, completed } = await play(t, allCrashPoints, { bank, transport, random: randomBy(SEED), patience: 120_000 })
+    const { broken, completed } = await play(t, allCrashPoints, {
+      bank,
+      transport,
+      random: randomBy(SEED),
+      patience: 120_000
+    })
     t.same(broken, [])
     t.ok(completed > 20, 'enough of the orders went well')
   })

@@ -1,4 +1,5 @@
-// The library and one journey of an order, on the versions of Node that the image and most users have.
+// The library and one journey of an order, on the versions of Node that the image and most users
+// have.
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
@@ -12,8 +13,14 @@ const PARTS = ['packages/sagabox/test/unit', 'test/unit', 'test/system/journey.t
 for (const major of [22, 24]) {
   t.test(`Node ${major}`, async (t) => {
     const node = await install(major)
-    const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TAP')))
-    const run = spawn(node, ['--conditions=source', '--import=tsx', 'scripts/test.ts', ...PARTS], { cwd: ROOT, env: environment, stdio: ['ignore', 'pipe', 'pipe'] })
+    const environment = Object.fromEntries(
+      Object.entries(process.env).filter(([name]) => !name.startsWith('TAP'))
+    )
+    const run = spawn(node, ['--conditions=source', '--import=tsx', 'scripts/test.ts', ...PARTS], {
+      cwd: ROOT,
+      env: environment,
+      stdio: ['ignore', 'pipe', 'pipe']
+    })
     let said = ''
     for (const stream of [run.stdout, run.stderr]) stream.on('data', (data) => (said += data))
     const [code] = await once(run, 'close')
@@ -30,7 +37,15 @@ async function install(major: number): Promise<string> {
   const name = `node-${process.platform}-${process.arch}`
   const program = join(folder, 'node_modules', name, 'bin/node')
   if (!existsSync(program)) {
-    const npm = ['install', '--no-save', '--no-audit', '--no-fund', '--prefix', folder, `${name}@${major}`]
+    const npm = [
+      'install',
+      '--no-save',
+      '--no-audit',
+      '--no-fund',
+      '--prefix',
+      folder,
+      `${name}@${major}`
+    ]
     await promisify(execFile)('npm', npm, { cwd: ROOT })
   }
   return program

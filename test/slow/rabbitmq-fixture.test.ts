@@ -28,7 +28,9 @@ t.test('a virtual host of its own carries a message', async (t) => {
     const [queue] = await broker.queues(url)
     return queue?.messages === 0 && queue.consumers === 1
   })
-  t.match(await broker.queues(url), [{ name: 'letters', type: 'quorum', ready: 0, unacknowledged: 0 }])
+  t.match(await broker.queues(url), [
+    { name: 'letters', type: 'quorum', ready: 0, unacknowledged: 0 }
+  ])
 })
 
 t.test('closing every connection reaches the clients', async (t) => {

@@ -16,53 +16,68 @@ const MESSAGES = 20
 /** As JSON close to 1 MiB, and as objects 20 MB. */
 const NOTHINGS = Array.from({ length: 330_000 }, () => '{}').join()
 
-const prepared = spawnSync(process.execPath, ['scripts/prepare.mjs', 'build'], { cwd: ROOT, stdio: 'inherit' })
+const prepared = spawnSync(process.execPath, ['scripts/prepare.mjs', 'build'], {
+  cwd: ROOT,
+  stdio: 'inherit'
+})
 if (prepared.status !== 0) throw new Error('The product could not be built')
 
-t.test('a heap of 256 MB drains a backlog of the largest messages, and answers meanwhile', async (t) => {
-  const databaseUrl = await (await postgresForTests()).createDatabase()
-  const rabbitmqUrl = await (await rabbitmqForTests()).createVhost()
-  const env = { DATABASE_URL: databaseUrl, RABBITMQ_URL: rabbitmqUrl, NODE_OPTIONS: '--max-old-space-size=256' }
-  const first = await Program.start(t, env, 'stock')
-  await first.ready()
-  await first.stop('SIGTERM')
+t.test(
+  'a heap of 256 MB drains a backlog of the largest messages, and answers meanwhile',
+  async (t) => {
+    const databaseUrl = await (await postgresForTests()).createDatabase()
+    const rabbitmqUrl = await (await rabbitmqForTests()).createVhost()
+    const env = {
+      DATABASE_URL: databaseUrl,
+      RABBITMQ_URL: rabbitmqUrl,
+      NODE_OPTIONS: '--max-old-space-size=256'
+    }
+    const first = await Program.start(t, env, 'stock')
+    await first.ready()
+    await first.stop('SIGTERM')
 
-  const connection = await connect(rabbitmqUrl)
-  const channel = await connection.createConfirmChannel()
-  const envelope = ({ urn }: Contract, orderId: string, more: string) =>
-    Buffer.from(`{"messageId":"${uuidv7()}","messageType":["${urn}"],"message":{"orderId":"${orderId}",${more}}}`)
-  for (let index = 0; index < MESSAGES; index++) {
-    channel.sendToQueue('stock', envelope(ReleaseStock, uuidv7(), `"padding":[${NOTHINGS}]`))
-    channel.sendToQueue('stock', envelope(OrderCreatedEvent, uuidv7(), `"items":[${NOTHINGS}]`))
-  }
-  await channel.waitForConfirms()
-  await connection.close()
+    const connection = await connect(rabbitmqUrl)
+    const channel = await connection.createConfirmChannel()
+    const envelope = ({ urn }: Contract, orderId: string, more: string) =>
+      Buffer.from(
+        `{"messageId":"${uuidv7()}","messageType":["${urn}"],"message":{"orderId":"${orderId}",${more}}}`
+      )
+    for (let index = 0; index < MESSAGES; index++) {
+      channel.sendToQueue('stock', envelope(ReleaseStock, uuidv7(), `"padding":[${NOTHINGS}]`))
+      channel.sendToQueue('stock', envelope(OrderCreatedEvent, uuidv7(), `"items":[${NOTHINGS}]`))
+    }
+    await channel.waitForConfirms()
+    await connection.close()
 
-  const database = new pg.Client({ connectionString: databaseUrl })
-  await database.connect()
-  t.teardown(() => database.end())
-  // Nothing can be handled yet: whatever is read stays in memory.
-  await database.query('begin; lock table stock_service.inbox in access exclusive mode')
-  const program = await Program.start(t, env, 'stock')
-  let isGone = false
-  void program.exited.then(() => (isGone = true))
-  const isLive = async () => {
-    if (isGone) throw new Error(`The process ended:\n${program.lastWords}`)
-    if ((await fetch(`${program.url}/health/live`)).status !== 200) throw new Error('not live')
-  }
-  await until('it has begun to take them', async () => program.logged(({ msg }) => /Consuming/.test(msg)).length >= 3)
-  // Each answer is another turn of the event loop, in which a message can be read.
-  for (let turns = 0; turns < 5 * MESSAGES; turns++) await isLive()
-  await database.query('rollback')
-  const counted = await until('all are handled or dead letters', async () => {
-    await isLive()
-    const { rows } = await database.query(`select
+    const database = new pg.Client({ connectionString: databaseUrl })
+    await database.connect()
+    t.teardown(() => database.end())
+    // Nothing can be handled yet: whatever is read stays in memory.
+    await database.query('begin; lock table stock_service.inbox in access exclusive mode')
+    const program = await Program.start(t, env, 'stock')
+    let isGone = false
+    void program.exited.then(() => (isGone = true))
+    const isLive = async () => {
+      if (isGone) throw new Error(`The process ended:\n${program.lastWords}`)
+      if ((await fetch(`${program.url}/health/live`)).status !== 200) throw new Error('not live')
+    }
+    await until(
+      'it has begun to take them',
+      async () => program.logged(({ msg }) => /Consuming/.test(msg)).length >= 3
+    )
+    // Each answer is another turn of the event loop, in which a message can be read.
+    for (let turns = 0; turns < 5 * MESSAGES; turns++) await isLive()
+    await database.query('rollback')
+    const counted = await until('all are handled or dead letters', async () => {
+      await isLive()
+      const { rows } = await database.query(`select
       (select count(*)::int from stock_service.inbox) as handled,
       (select count(*)::int from stock_service.dead_letter) as letters,
       (select min(reason) from stock_service.dead_letter) as reason`)
-    return rows[0].handled + rows[0].letters >= 2 * MESSAGES && rows[0]
-  })
-  t.match(counted, { handled: MESSAGES, letters: MESSAGES, reason: /^message/ })
-  t.notOk(isGone)
-  t.equal(program.errors, '')
-})
+      return rows[0].handled + rows[0].letters >= 2 * MESSAGES && rows[0]
+    })
+    t.match(counted, { handled: MESSAGES, letters: MESSAGES, reason: /^message/ })
+    t.notOk(isGone)
+    t.equal(program.errors, '')
+  }
+)

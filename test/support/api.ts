@@ -24,15 +24,25 @@ export class Api {
   }
 
   /** @param body sent as JSON, a string as it is */
-  async call(method: string, path: string, body?: unknown, headers: Record<string, string> = {}): Promise<Answer> {
+  async call(
+    method: string,
+    path: string,
+    body?: unknown,
+    headers: Record<string, string> = {}
+  ): Promise<Answer> {
     const response = await fetch(this.#baseOf(path) + path, {
       method,
       headers: { ...(body !== undefined && { 'content-type': 'application/json' }), ...headers },
-      body: body === undefined || typeof body === 'string' ? (body) : JSON.stringify(body)
+      body: body === undefined || typeof body === 'string' ? body : JSON.stringify(body)
     })
     const text = await response.text()
     const isJson = /[/+]json\b/.test(response.headers.get('content-type') ?? '')
-    return { status: response.status, headers: response.headers, text, body: isJson ? JSON.parse(text) : text }
+    return {
+      status: response.status,
+      headers: response.headers,
+      text,
+      body: isJson ? JSON.parse(text) : text
+    }
   }
 
   async get(path: string): Promise<Answer['body']> {
@@ -42,19 +52,40 @@ export class Api {
   }
 
   /** Puts the product on the shelf as it is given, whatever has become of it since. */
-  async putProduct(productId: string, onHand: number, unitPrice = 1000, currency = 'EUR'): Promise<void> {
+  async putProduct(
+    productId: string,
+    onHand: number,
+    unitPrice = 1000,
+    currency = 'EUR'
+  ): Promise<void> {
     const path = `/products/${productId}`
-    for (let headers = {}; ; ) {
-      const { status, body } = await this.call('PUT', path, { name: productId, unitPrice, currency, onHand }, headers)
+    for (let headers = {}; ;) {
+      const { status, body } = await this.call(
+        'PUT',
+        path,
+        { name: productId, unitPrice, currency, onHand },
+        headers
+      )
       if (status === 200 || status === 201) return
-      if (status !== 428 && status !== 412) throw new Error(`PUT ${path} answered ${status}: ${JSON.stringify(body)}`)
+      if (status !== 428 && status !== 412)
+        throw new Error(`PUT ${path} answered ${status}: ${JSON.stringify(body)}`)
       headers = { 'if-match': (await this.call('GET', path)).headers.get('etag')! }
     }
   }
 
   /** Places an order and returns its id. */
-  async placeOrder({ customerId = 'ada', items = [{ productId: 'keyboard', quantity: 1 }], paymentMethod = 'pm_card_visa', ...rest }: OrderRequest = {}): Promise<string> {
-    const { status, body } = await this.call('POST', '/orders', { customerId, items, paymentMethod, ...rest })
+  async placeOrder({
+    customerId = 'ada',
+    items = [{ productId: 'keyboard', quantity: 1 }],
+    paymentMethod = 'pm_card_visa',
+    ...rest
+  }: OrderRequest = {}): Promise<string> {
+    const { status, body } = await this.call('POST', '/orders', {
+      customerId,
+      items,
+      paymentMethod,
+      ...rest
+    })
     if (status !== 202) throw new Error(`POST /orders answered ${status}: ${JSON.stringify(body)}`)
     return body.orderId
   }
@@ -66,7 +97,10 @@ export class Api {
       last = await this.get(`/sagas/${orderId}`)
       return (last.state === 'Completed' || last.state === 'Failed.settled') && last
     }
-    return until(`order ${orderId} has settled`, look, { progress: () => `${last?.state}, after ${last?.history?.length} steps`, tell: () => JSON.stringify(last?.waitingFor) ?? '' })
+    return until(`order ${orderId} has settled`, look, {
+      progress: () => `${last?.state}, after ${last?.history?.length} steps`,
+      tell: () => JSON.stringify(last?.waitingFor) ?? ''
+    })
   }
 
   #baseOf(path: string): string {

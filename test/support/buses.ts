@@ -10,7 +10,10 @@ import { rabbitmqForTests } from './rabbitmq.ts'
 export interface Bus {
   /** A started transport, as one process has it. Stopped with the test. */
   connect(topology: Topology): Transport
-  /** Messages kept in the queue, those handed out included. Undefined: the bus keeps none, the outbox does. */
+  /**
+   * Messages kept in the queue, those handed out included. Undefined: the bus keeps none, the
+   * outbox does.
+   */
   kept(queue: string): Promise<number> | undefined
   /** Where other processes find it; undefined: nowhere. */
   readonly url: string | undefined

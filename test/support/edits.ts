@@ -12,7 +12,8 @@ export interface Edit {
 
 /**
  * Breaks a copy of the product.
- * @throws when a text is not there exactly once: it has been changed in the product, and the edit must be written anew
+ * @throws when a text is not there exactly once: it has been changed in the product, and the edit
+ * must be written anew
  */
 export async function applyEdits(folder: string, edits: readonly Edit[]): Promise<void> {
   for (const { file, from, to } of edits) {
@@ -20,7 +21,10 @@ export async function applyEdits(folder: string, edits: readonly Edit[]): Promis
     const code = await readFile(path, 'utf8')
     const found = [...code.matchAll(loosely(from))].length
     if (found !== 1) throw new Error(`${path} holds this ${found} times, expected once: ${from}`)
-    await writeFile(path, code.replace(loosely(from), () => to))
+    await writeFile(
+      path,
+      code.replace(loosely(from), () => to)
+    )
   }
 }
 

@@ -1,4 +1,7 @@
-import type { Delivery, Subscription } from '../../packages/sagabox/src/messaging/transport/transport.ts'
+import type {
+  Delivery,
+  Subscription
+} from '../../packages/sagabox/src/messaging/transport/transport.ts'
 import { WatchedTransport } from '../../packages/sagabox/src/testing/watched-transport.ts'
 
 interface Hold {
@@ -19,7 +22,9 @@ export class GatedTransport extends WatchedTransport {
   override subscribe(endpoint: string, receive: (delivery: Delivery) => void): Subscription {
     return super.subscribe(endpoint, (delivery) => {
       const type = typeOf(delivery.payload.toString())
-      const hold = this.#holds.find((candidate) => candidate.endpoint === endpoint && candidate.type === type)
+      const hold = this.#holds.find(
+        (candidate) => candidate.endpoint === endpoint && candidate.type === type
+      )
       if (hold) hold.held.push(() => receive(delivery))
       else receive(delivery)
     })

@@ -1,5 +1,5 @@
-// The harbour in a process of its own, which can be told to die by SIGKILL while it handles a message.
-// Tells its parent 'acknowledged'; stops when the parent disconnects.
+// The harbour in a process of its own, which can be told to die by SIGKILL while it handles a
+// message. Tells its parent 'acknowledged'; stops when the parent disconnects.
 import { MemoryTransport } from '../../packages/sagabox/src/messaging/transport/memory.ts'
 import { RabbitTransport } from '../../packages/sagabox/src/messaging/rabbitmq/transport.ts'
 import type { Transport } from '../../packages/sagabox/src/messaging/transport/transport.ts'
@@ -18,11 +18,16 @@ const { databaseUrl, rabbitmqUrl, dies, deadly } = JSON.parse(process.argv[2]!) 
 
 const die = () => process.kill(process.pid, 'SIGKILL')
 
-// First of all, as in the product: a message may come before it otherwise. As it is built: a thread of Node 20 loads no TypeScript.
-const { startWatchdog } = (await import(new URL('../../packages/sagabox/dist/service/watchdog.js', import.meta.url).href)) as typeof import('../../packages/sagabox/src/service/watchdog.ts')
+// First of all, as in the product: a message may come before it otherwise. As it is built: a thread
+// of Node 20 loads no TypeScript.
+const { startWatchdog } = (await import(
+  new URL('../../packages/sagabox/dist/service/watchdog.js', import.meta.url).href
+)) as typeof import('../../packages/sagabox/src/service/watchdog.ts')
 startWatchdog(1)
 
-const transport: Transport = rabbitmqUrl ? new RabbitTransport({ url: rabbitmqUrl, topology, clientName: 'harbour', log }) : new MemoryTransport(topology)
+const transport: Transport = rabbitmqUrl
+  ? new RabbitTransport({ url: rabbitmqUrl, topology, clientName: 'harbour', log })
+  : new MemoryTransport(topology)
 
 const subscribe = transport.subscribe.bind(transport)
 transport.subscribe = (endpoint, receive) =>

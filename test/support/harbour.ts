@@ -1,33 +1,68 @@
-// A small system for the messaging tests: contracts of its own, and a process's worth of database, outbox, relay and endpoints.
+// A small system for the messaging tests: contracts of its own, and a process's worth of database,
+// outbox, relay and endpoints.
 import { fileURLToPath } from 'node:url'
 import { pino } from 'pino'
 import Type from 'typebox'
 import type { DataSource } from 'typeorm'
 import { v7 as uuidv7 } from 'uuid'
-import { connectDatabase, createDataSource } from '../../packages/sagabox/src/messaging/postgres/database.ts'
+import {
+  connectDatabase,
+  createDataSource
+} from '../../packages/sagabox/src/messaging/postgres/database.ts'
 import { Endpoint } from '../../packages/sagabox/src/messaging/endpoint/endpoint.ts'
 import { handle, type Handler } from '../../packages/sagabox/src/messaging/endpoint/handler.ts'
-import { command, event, message, type Contract, type Message } from '../../packages/sagabox/src/messaging/message/message.ts'
+import {
+  command,
+  event,
+  message,
+  type Contract,
+  type Message
+} from '../../packages/sagabox/src/messaging/message/message.ts'
 import { describing, type Log } from '../../packages/sagabox/src/messaging/async/log.ts'
 import { Outage } from '../../packages/sagabox/src/messaging/outbox/outage.ts'
 import { Outbox } from '../../packages/sagabox/src/messaging/outbox/outbox.ts'
 import { Relay } from '../../packages/sagabox/src/messaging/outbox/relay.ts'
 import { run, statement, type Tx } from '../../packages/sagabox/src/messaging/postgres/sql.ts'
-import { topologyOf, type EndpointTopology } from '../../packages/sagabox/src/messaging/transport/topology.ts'
+import {
+  topologyOf,
+  type EndpointTopology
+} from '../../packages/sagabox/src/messaging/transport/topology.ts'
 import type { Transport } from '../../packages/sagabox/src/messaging/transport/transport.ts'
 
 const schema = Type.Object({ voyageId: Type.String({ format: 'uuid' }) })
 
 /** Two endpoints take it. */
-export const ShipSailedEvent = event('ShipSailedEvent', { owner: 'port', correlateBy: 'voyageId', schema })
+export const ShipSailedEvent = event('ShipSailedEvent', {
+  owner: 'port',
+  correlateBy: 'voyageId',
+  schema
+})
 export const DockShip = command('DockShip', { owner: 'harbour', correlateBy: 'voyageId', schema })
-export const ShipDockedEvent = event('ShipDockedEvent', { owner: 'harbour', correlateBy: 'voyageId', schema })
+export const ShipDockedEvent = event('ShipDockedEvent', {
+  owner: 'harbour',
+  correlateBy: 'voyageId',
+  schema
+})
 /** Must reach somebody, and only the lighthouse takes it. */
-export const ShipLostEvent = event('ShipLostEvent', { owner: 'port', correlateBy: 'voyageId', schema })
+export const ShipLostEvent = event('ShipLostEvent', {
+  owner: 'port',
+  correlateBy: 'voyageId',
+  schema
+})
 /** Nobody takes it. */
-export const ShipSightedEvent = event('ShipSightedEvent', { owner: 'port', correlateBy: 'voyageId', optional: true, schema })
+export const ShipSightedEvent = event('ShipSightedEvent', {
+  owner: 'port',
+  correlateBy: 'voyageId',
+  optional: true,
+  schema
+})
 
-type ShipContract = typeof ShipSailedEvent | typeof DockShip | typeof ShipDockedEvent | typeof ShipLostEvent | typeof ShipSightedEvent
+type ShipContract =
+  | typeof ShipSailedEvent
+  | typeof DockShip
+  | typeof ShipDockedEvent
+  | typeof ShipLostEvent
+  | typeof ShipSightedEvent
 
 const SENT = [ShipSailedEvent, DockShip, ShipDockedEvent, ShipLostEvent, ShipSightedEvent]
 
@@ -47,7 +82,9 @@ export const SCHEMA = 'port'
 
 export const log = pino({ level: process.env.TEST_LOG_LEVEL ?? 'silent' })
 
-const MIGRATIONS = fileURLToPath(new URL('../../packages/sagabox/migrations/messaging', import.meta.url))
+const MIGRATIONS = fileURLToPath(
+  new URL('../../packages/sagabox/migrations/messaging', import.meta.url)
+)
 
 const EFFECTS = `
   create table if not exists effects (
@@ -56,7 +93,8 @@ const EFFECTS = `
 
 const WRITE = statement(`
   insert into effects (endpoint, contract, voyage_id, instance)
-  select $1, contract, voyage_id, $2 from unnest($3::text[], $4::uuid[]) as written (contract, voyage_id)`)
+  select $1, contract, voyage_id, $2 from unnest($3::text[], $4::uuid[]) as written (contract,
+    voyage_id)`)
 
 export interface Effect {
   endpoint: string
@@ -75,9 +113,18 @@ export interface HandlerOptions {
 }
 
 /** A handler whose effect is one row a message. */
-export function writes(endpoint: string, contract: ShipContract, { instance = '', then }: HandlerOptions = {}): Handler {
+export function writes(
+  endpoint: string,
+  contract: ShipContract,
+  { instance = '', then }: HandlerOptions = {}
+): Handler {
   return handle(contract as Contract, async (messages, tx) => {
-    await run(tx, WRITE, [endpoint, instance, messages.map((taken) => taken.contract.name), messages.map(({ body }) => (body as { voyageId: string }).voyageId)])
+    await run(tx, WRITE, [
+      endpoint,
+      instance,
+      messages.map((taken) => taken.contract.name),
+      messages.map(({ body }) => (body as { voyageId: string }).voyageId)
+    ])
     return (await then?.(messages, tx)) ?? []
   })
 }
@@ -109,13 +156,25 @@ export class Port {
   readonly #endpoints: Endpoint[] = []
   readonly #log: Log
 
-  private constructor(url: string, dataSource: DataSource, transport: Transport, { longOutageMs, log: given = log }: PortOptions) {
+  private constructor(
+    url: string,
+    dataSource: DataSource,
+    transport: Transport,
+    { longOutageMs, log: given = log }: PortOptions
+  ) {
     const told = describing(given)
     this.#log = told
     this.dataSource = dataSource
     this.transport = transport
     this.relay = new Relay({ url, schema: SCHEMA, transport, log: told })
-    this.outbox = new Outbox({ dataSource, outage: new Outage(SCHEMA, told, longOutageMs), address: transport.address, source: 'port', knows: (destination) => transport.knows(destination), committed: (rows) => this.relay.offer(rows) })
+    this.outbox = new Outbox({
+      dataSource,
+      outage: new Outage(SCHEMA, told, longOutageMs),
+      address: transport.address,
+      source: 'port',
+      knows: (destination) => transport.knows(destination),
+      committed: (rows) => this.relay.offer(rows)
+    })
   }
 
   /** Connects database and transport; the relay is the caller's to start. */
@@ -131,7 +190,12 @@ export class Port {
 
   /** Starts an endpoint; `transport` when it stands for another process than this port's. */
   listen(name: string, handlers: Handler[], transport = this.transport): Endpoint {
-    const endpoint = new Endpoint({ definition: { name, handlers }, outbox: this.outbox, transport, log: this.#log })
+    const endpoint = new Endpoint({
+      definition: { name, handlers },
+      outbox: this.outbox,
+      transport,
+      log: this.#log
+    })
     this.#endpoints.push(endpoint)
     endpoint.start()
     return endpoint
@@ -144,13 +208,20 @@ export class Port {
 
   /** Puts a text into the outbox as it is, addressed to an endpoint. */
   async sendText(endpoint: string, payload: string, messageId = uuidv7()): Promise<void> {
-    await this.dataSource.query('insert into outbox (message_id, destination, required, payload) values ($1, $2, true, $3)', [messageId, endpoint, payload])
+    await this.dataSource.query(
+      'insert into outbox (message_id, destination, required, payload) values ($1, $2, true, $3)',
+      [messageId, endpoint, payload]
+    )
     this.relay.wake()
   }
 
   /** In the order in which they were written. */
   effects(): Promise<Effect[]> {
-    return this.dataSource.query(`select endpoint, contract, voyage_id as "voyageId", instance, transaction::text from effects order by sequence`)
+    return this.dataSource.query(
+      `
+        select endpoint, contract, voyage_id as "voyageId", instance, transaction::text from effects
+          order by sequence`
+    )
   }
 
   async count(table: 'outbox' | 'effects' | 'inbox' | 'dead_letter'): Promise<number> {

@@ -11,9 +11,18 @@ export async function foreignChannel(t: Test, url: string): Promise<ConfirmChann
   return channel
 }
 
-/** Declares an endpoint as MassTransit does: exchanges, their bindings, the queue, and its binding last. */
-export async function declareEndpoint(channel: ConfirmChannel, endpoint: string, queueArguments: object, exchanges: readonly string[] = []): Promise<void> {
-  for (const exchange of [endpoint, ...exchanges]) await channel.assertExchange(exchange, 'fanout', { durable: true })
+/**
+ * Declares an endpoint as MassTransit does: exchanges, their bindings, the queue, and its binding
+ * last.
+ */
+export async function declareEndpoint(
+  channel: ConfirmChannel,
+  endpoint: string,
+  queueArguments: object,
+  exchanges: readonly string[] = []
+): Promise<void> {
+  for (const exchange of [endpoint, ...exchanges])
+    await channel.assertExchange(exchange, 'fanout', { durable: true })
   for (const exchange of exchanges) await channel.bindExchange(endpoint, exchange, '')
   await channel.assertQueue(endpoint, { durable: true, arguments: queueArguments })
   await channel.bindQueue(endpoint, endpoint, '')

@@ -1,6 +1,9 @@
 import { availableParallelism, loadavg } from 'node:os'
 
-/** Processes that want a core, for each there is, with which everything still goes at its usual speed: our own make some. */
+/**
+ * Processes that want a core, for each there is, with which everything still goes at its usual
+ * speed: our own make some.
+ */
 const USUAL_LOAD = 2
 const SLOWEST = 8
 
@@ -10,8 +13,8 @@ export function slowness(load = loadavg()[0]!, cores = availableParallelism()): 
 }
 
 /**
- * How long to wait for what may never come. Not by the clock alone: time counts less while the machine is busy, and
- * anew when something has moved.
+ * How long to wait for what may never come. Not by the clock alone: time counts less while the
+ * machine is busy, and anew when something has moved.
  */
 export class Patience {
   readonly #limitMs: number
@@ -23,7 +26,11 @@ export class Patience {
   #mark: unknown
 
   /** @param limitMs without progress, on a machine that has little else to do */
-  constructor(limitMs: number, slow: () => number = slowness, now: () => number = () => performance.now()) {
+  constructor(
+    limitMs: number,
+    slow: () => number = slowness,
+    now: () => number = () => performance.now()
+  ) {
     this.#limitMs = limitMs
     this.#slowness = slow
     this.#now = now

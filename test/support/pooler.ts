@@ -66,21 +66,29 @@ export class Pooler {
         socket.write(message)
         if (type !== 'Z') return
         unanswered--
-        if (this.#options.mode === 'transaction' && unanswered === 0 && message.at(-1) === 'I'.charCodeAt(0)) leave()
+        if (
+          this.#options.mode === 'transaction' &&
+          unanswered === 0 &&
+          message.at(-1) === 'I'.charCodeAt(0)
+        )
+          leave()
       })
       void session.then((client) => client.connection.stream.write(messages))
     }
-    socket.on('error', () => {}).on('close', () => {
-      this.#clients.delete(socket)
-      leave()
-    })
+    socket
+      .on('error', () => {})
+      .on('close', () => {
+        this.#clients.delete(socket)
+        leave()
+      })
     socket.on('data', (data) => {
       rest = Buffer.concat([rest, data])
       if (!known) {
         if (rest.length < 4 || rest.length < rest.readInt32BE(0)) return
         const hello = rest.subarray(0, rest.readInt32BE(0))
         rest = rest.subarray(hello.length)
-        if (this.#options.options === 'refused' && hello.includes('\0options\0')) return void socket.end(refusal('unsupported startup parameter: options'))
+        if (this.#options.options === 'refused' && hello.includes('\0options\0'))
+          return void socket.end(refusal('unsupported startup parameter: options'))
         known = true
         socket.write(welcome())
       }
@@ -143,7 +151,11 @@ function framed(type: string, body: Buffer): Buffer {
 function welcome(): Buffer {
   const key = Buffer.alloc(8)
   key.writeInt32BE(1_999_999_999)
-  return Buffer.concat([framed('R', Buffer.alloc(4)), framed('K', key), framed('Z', Buffer.from('I'))])
+  return Buffer.concat([
+    framed('R', Buffer.alloc(4)),
+    framed('K', key),
+    framed('Z', Buffer.from('I'))
+  ])
 }
 
 function refusal(text: string): Buffer {

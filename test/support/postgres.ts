@@ -14,7 +14,10 @@ export interface TestServer {
 
 /** The server of a test run. */
 export interface SharedServer extends TestServer {
-  /** Creates a database that holds the tables of all services: a copy, see template.ts; an empty one where there is none. */
+  /**
+   * Creates a database that holds the tables of all services: a copy, see template.ts; an empty one
+   * where there is none.
+   */
   createShop(): Promise<string>
 }
 
@@ -38,13 +41,21 @@ export async function startPostgres(): Promise<PrivatePostgres> {
     let server = await startEmbeddedPostgres({ dataDir, log })
     const { url } = server
     // Survives kill -9 of any process, and no test can pull the plug.
-    await query(url, 'alter system set fsync = off', 'alter system set full_page_writes = off', 'select pg_reload_conf()')
+    await query(
+      url,
+      'alter system set fsync = off',
+      'alter system set full_page_writes = off',
+      'select pg_reload_conf()'
+    )
     let killed = false
     async function kill() {
       if (killed) return
       killed = true
       log.error = () => {}
-      process.kill(Number.parseInt(await readFile(join(dataDir, 'postgres', 'postmaster.pid'), 'utf8'), 10), 'SIGKILL')
+      process.kill(
+        Number.parseInt(await readFile(join(dataDir, 'postgres', 'postmaster.pid'), 'utf8'), 10),
+        'SIGKILL'
+      )
       await server.endedByItself
       log.error = console.error
       // Of a server that has ended, only its folder is left to be released.
@@ -56,7 +67,11 @@ export async function startPostgres(): Promise<PrivatePostgres> {
       kill,
       async restart() {
         await kill()
-        server = await startEmbeddedPostgres({ dataDir, log, choosePort: async () => Number(new URL(url).port) })
+        server = await startEmbeddedPostgres({
+          dataDir,
+          log,
+          choosePort: async () => Number(new URL(url).port)
+        })
         killed = false
       },
       async stop() {
@@ -72,7 +87,10 @@ export async function startPostgres(): Promise<PrivatePostgres> {
 
 let ours: Promise<string> | undefined
 
-/** The server at `TEST_DATABASE_URL`, which the test run has started; else one that stops when this process has no more to do. */
+/**
+ * The server at `TEST_DATABASE_URL`, which the test run has started; else one that stops when this
+ * process has no more to do.
+ */
 export async function postgresForTests(): Promise<SharedServer> {
   const url = process.env['TEST_DATABASE_URL'] ?? (await (ours ??= startForProcess()))
   return {
@@ -83,7 +101,11 @@ export async function postgresForTests(): Promise<SharedServer> {
 }
 
 /** Creates a database at the server of another: empty, or a copy. */
-export async function createDatabase(url: string, name = 'test', template = 'template1'): Promise<string> {
+export async function createDatabase(
+  url: string,
+  name = 'test',
+  template = 'template1'
+): Promise<string> {
   const unique = `${name.toLowerCase().replace(/\W+/g, '_').slice(0, 40)}_${randomBytes(6).toString('hex')}`
   await query(url, `create database ${unique} template ${template}`)
   const database = new URL(url)

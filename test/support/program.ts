@@ -39,8 +39,18 @@ export class Program {
   /** @param product its folder */
   constructor(scope: Scope, env: Record<string, string>, args: readonly string[], product = ROOT) {
     const { PATH, HOME, TMPDIR } = process.env
-    const inherited = Object.fromEntries(Object.entries({ PATH, HOME, TMPDIR }).filter(([, value]) => value !== undefined))
-    this.#child = spawn(process.execPath, ['--enable-source-maps', join(product, 'dist/main.js'), ...args], { cwd: ROOT, env: { ...inherited, PORT: '0', LOG_LEVEL: 'info', ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
+    const inherited = Object.fromEntries(
+      Object.entries({ PATH, HOME, TMPDIR }).filter(([, value]) => value !== undefined)
+    )
+    this.#child = spawn(
+      process.execPath,
+      ['--enable-source-maps', join(product, 'dist/main.js'), ...args],
+      {
+        cwd: ROOT,
+        env: { ...inherited, PORT: '0', LOG_LEVEL: 'info', ...env },
+        stdio: ['ignore', 'pipe', 'pipe']
+      }
+    )
     this.exited = once(this.#child, 'close').then(([code, signal]) => ({ code, signal }))
     this.#child.stderr!.on('data', (data) => (this.errors += data))
     this.#listening = new Promise((resolve, reject) => {
@@ -49,14 +59,20 @@ export class Program {
         const [, url] = /Server listening at (http:[^"]+)/.exec(line) ?? []
         if (url) resolve(url)
       })
-      void this.exited.then(({ code, signal }) => reject(new Error(`Ended with ${code ?? signal} before it listened:\n${this.lastWords}`)))
+      void this.exited.then(({ code, signal }) =>
+        reject(new Error(`Ended with ${code ?? signal} before it listened:\n${this.lastWords}`))
+      )
     })
     this.#listening.catch(() => {})
     scope.teardown(() => this.kill())
   }
 
   /** Starts it and waits until it listens. */
-  static async start(scope: Scope, env: Record<string, string>, ...args: string[]): Promise<Program> {
+  static async start(
+    scope: Scope,
+    env: Record<string, string>,
+    ...args: string[]
+  ): Promise<Program> {
     const program = new Program(scope, env, args)
     await program.listening()
     return program
@@ -68,11 +84,18 @@ export class Program {
   }
 
   ready(): Promise<unknown> {
-    return until('the program is ready', async () => (await fetch(`${this.url}/health/ready`)).status === 200, { tell: () => this.lastWords })
+    return until(
+      'the program is ready',
+      async () => (await fetch(`${this.url}/health/ready`)).status === 200,
+      { tell: () => this.lastWords }
+    )
   }
 
   logged(which: (line: LogLine) => boolean): LogLine[] {
-    return this.#lines.filter((line) => line.startsWith('{')).map((line) => JSON.parse(line) as LogLine).filter(which)
+    return this.#lines
+      .filter((line) => line.startsWith('{'))
+      .map((line) => JSON.parse(line) as LogLine)
+      .filter(which)
   }
 
   get lastWords(): string {

@@ -32,18 +32,23 @@ export interface Broker {
   createVhost(name?: string): Promise<string>
   deleteVhost(vhost: Vhost): Promise<void>
   /**
-   * `ready` and `consumers` are exact. `unacknowledged` is up to 0.2 s old on a broker started here, 5 s on another:
-   * messages handed out a moment ago may be in neither. Wait for their effects before asking whether a queue is empty.
+   * `ready` and `consumers` are exact. `unacknowledged` is up to 0.2 s old on a broker started
+   * here, 5 s on another: messages handed out a moment ago may be in neither. Wait for their
+   * effects before asking whether a queue is empty.
    */
   queues(vhost: Vhost): Promise<QueueState[]>
-  /** Closes connections as an operator would, and returns how many. Always name the vhost where other tests share the broker. */
+  /**
+   * Closes connections as an operator would, and returns how many. Always name the vhost where
+   * other tests share the broker.
+   */
   closeAllConnections(vhost?: Vhost): Promise<number>
 }
 
 export interface PrivateBroker extends Broker {
   /**
-   * SIGKILL. RabbitMQ 3.10 writes the name of a new quorum queue to disk half a second after the last
-   * declaration: a queue younger than about a second is not recovered (fixed in RabbitMQ 4, rabbitmq/ra#443).
+   * SIGKILL. RabbitMQ 3.10 writes the name of a new quorum queue to disk half a second after the
+   * last declaration: a queue younger than about a second is not recovered (fixed in RabbitMQ 4,
+   * rabbitmq/ra#443).
    */
   kill(): Promise<void>
   /** Resolves when the names of these quorum queues are on disk. */
@@ -56,7 +61,10 @@ export interface PrivateBroker extends Broker {
 
 const startDeadlineMs = 90_000
 
-/** The broker that the test runner shares (TEST_RABBITMQ_URL), else a private one that lives as long as this process. */
+/**
+ * The broker that the test runner shares (TEST_RABBITMQ_URL), else a private one that lives as long
+ * as this process.
+ */
 export function rabbitmqForTests(): Promise<Broker> {
   brokerForTests ??= findBrokerForTests()
   return brokerForTests
@@ -68,7 +76,8 @@ async function findBrokerForTests(): Promise<Broker> {
   const url = process.env['TEST_RABBITMQ_URL']
   const managementUrl = process.env['TEST_RABBITMQ_MANAGEMENT_URL']
   if (!url && !managementUrl) return startRabbitMQ()
-  if (!url || !managementUrl) throw new Error('Set both TEST_RABBITMQ_URL and TEST_RABBITMQ_MANAGEMENT_URL, or neither.')
+  if (!url || !managementUrl)
+    throw new Error('Set both TEST_RABBITMQ_URL and TEST_RABBITMQ_MANAGEMENT_URL, or neither.')
   return brokerAt(url, managementUrl)
 }
 
@@ -83,7 +92,8 @@ export async function startRabbitMQ({ schedulers = 1 } = {}): Promise<PrivateBro
       return await startOnFreePorts(server, schedulers)
     } catch (error) {
       // Another process may have taken a port since it was found free.
-      const portTaken = error instanceof Error && /eaddrinuse|already in use|in use by another/i.test(error.message)
+      const portTaken =
+        error instanceof Error && /eaddrinuse|already in use|in use by another/i.test(error.message)
       if (!portTaken || attempt === 3) throw error
     }
   }
@@ -96,13 +106,16 @@ async function startOnFreePorts(server: string, schedulers: number): Promise<Pri
   const [amqpPort, managementPort, distributionPort, epmdPort] = await freePorts(4)
   const url = `amqp://guest:guest@127.0.0.1:${amqpPort}`
   const managementUrl = `http://127.0.0.1:${managementPort}`
-  // With its statistics database the management API answers from a picture up to 5 s old; without it
-  // connections are exact and queue counts 0.2 s old (measured on 3.10).
-  await writeFile(join(home, 'advanced.config'), `[
+  // With its statistics database the management API answers from a picture up to 5 s old; without
+  // it connections are exact and queue counts 0.2 s old (measured on 3.10).
+  await writeFile(
+    join(home, 'advanced.config'),
+    `[
     {rabbit, [{tcp_listeners, [{"127.0.0.1", ${amqpPort}}]}, {max_message_size, 16777216}, {collect_statistics_interval, 200}, {quorum_tick_interval, 200}]},
     {rabbitmq_management_agent, [{disable_metrics_collector, true}]},
     {rabbitmq_management, [{disable_management_stats, true}, {enable_queue_totals, true}, {tcp_config, [{ip, "127.0.0.1"}, {port, ${managementPort}}]}]}
-  ].`)
+  ].`
+  )
   await writeFile(join(home, 'enabled_plugins'), '[rabbitmq_management].')
   await writeFile(join(home, 'rabbitmq-env.conf'), '') // or the machine's own in /etc/rabbitmq would be read
   const env = {
@@ -122,18 +135,26 @@ async function startOnFreePorts(server: string, schedulers: number): Promise<Pri
     RABBITMQ_ADVANCED_CONFIG_FILE: join(home, 'advanced.config'),
     RABBITMQ_ENABLED_PLUGINS_FILE: join(home, 'enabled_plugins'),
     RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: `+S ${schedulers}:${schedulers} +SDio 1 -kernel inet_dist_use_interface {127,0,0,1}`,
-    RUNNING_UNDER_SYSTEMD: 'true', // makes the start script become the broker instead of waiting for it
+    // makes the start script become the broker instead of waiting for it
+    RUNNING_UNDER_SYSTEMD: 'true'
   }
 
   const management = managementClient(url, managementUrl)
   let broker: ChildProcess | undefined
   // A killed broker has no guard any more.
-  const removeIfKilled = () => { if (!broker) rmSync(home, { recursive: true, force: true }) }
+  const removeIfKilled = () => {
+    if (!broker) rmSync(home, { recursive: true, force: true })
+  }
   process.once('exit', removeIfKilled)
 
   async function start(): Promise<void> {
     const output = openSync(join(home, 'output'), 'w')
-    const child = spawn('sh', ['-c', script, server], { env, cwd: home, detached: true, stdio: ['ignore', output, output, 'pipe'] })
+    const child = spawn('sh', ['-c', script, server], {
+      env,
+      cwd: home,
+      detached: true,
+      stdio: ['ignore', output, output, 'pipe']
+    })
     closeSync(output)
     broker = child
     child.once('exit', () => signalGroup(child)) // the port mapper and the guard
@@ -148,8 +169,12 @@ async function startOnFreePorts(server: string, schedulers: number): Promise<Pri
     for (let lastError: unknown; ; await sleep(25)) {
       if (child.exitCode !== null || child.signalCode !== null || patience.isOver()) {
         const output = await readFile(join(home, 'output'), 'utf8')
-        const what = patience.isOver() ? `did not answer within ${String(patience)}` : 'ended while starting'
-        throw new Error(`RabbitMQ (${server}) ${what}. Its last words:\n${output.slice(-3000)}`, { cause: lastError })
+        const what = patience.isOver()
+          ? `did not answer within ${String(patience)}`
+          : 'ended while starting'
+        throw new Error(`RabbitMQ (${server}) ${what}. Its last words:\n${output.slice(-3000)}`, {
+          cause: lastError
+        })
       }
       try {
         // AMQP accepts connections a moment before the virtual hosts have been recovered.
@@ -194,13 +219,22 @@ async function startOnFreePorts(server: string, schedulers: number): Promise<Pri
     })
   }
 
-  return { ...brokerAt(url, managementUrl), kill, registered, stop, restart: async () => { await kill(); await start() } }
+  return {
+    ...brokerAt(url, managementUrl),
+    kill,
+    registered,
+    stop,
+    restart: async () => {
+      await kill()
+      await start()
+    }
+  }
 }
 
 // The shell becomes the broker (exec), so the child's pid and exit are the broker's own. Beside it
 // run a port mapper, because the one that Erlang would start by itself outlives everybody, and a
-// guard that reads from this process: end of file means that we are gone, even by SIGKILL. The dying
-// broker may still write while its data is deleted, so that is repeated until it is done.
+// guard that reads from this process: end of file means that we are gone, even by SIGKILL. The
+// dying broker may still write while its data is deleted, so that is repeated until it is done.
 const script = `
   epmd -port "$ERL_EPMD_PORT" 3<&- & mapper=$!
   { read -r _ <&3; kill -KILL $$ $mapper; until rm -rf "$HOME"; do sleep 1; done; } &
@@ -234,19 +268,28 @@ function managementClient(url: string, managementUrl: string) {
       // A kept-alive connection would fail on its first use after the broker was killed.
       headers: { authorization, connection: 'close', 'content-type': 'application/json' },
       ...(body && { body: JSON.stringify(body) }),
-      signal: AbortSignal.timeout(30_000),
+      signal: AbortSignal.timeout(30_000)
     })
     const text = await response.text()
     const goneAlready = method === 'DELETE' && response.status === 404
-    if (!response.ok && !goneAlready) throw new Error(`RabbitMQ management: ${method} ${path} -> ${response.status} ${text}`)
+    if (!response.ok && !goneAlready)
+      throw new Error(`RabbitMQ management: ${method} ${path} -> ${response.status} ${text}`)
     return text === '' || goneAlready ? undefined : JSON.parse(text)
   }
 }
 
-/** Lends a connection. When the broker closes it, the loan fails: amqplib alone would let close() wait for ever. */
-async function withConnection<T>(url: string, work: (connection: ChannelModel) => Promise<T>): Promise<T> {
+/**
+ * Lends a connection. When the broker closes it, the loan fails: amqplib alone would let close()
+ * wait for ever.
+ */
+async function withConnection<T>(
+  url: string,
+  work: (connection: ChannelModel) => Promise<T>
+): Promise<T> {
   const connection = await connect(url, { timeout: 10_000 })
-  const failure = once(connection, 'error').then(([error]) => { throw error })
+  const failure = once(connection, 'error').then(([error]) => {
+    throw error
+  })
   const use = async () => {
     try {
       return await work(connection)
@@ -267,7 +310,11 @@ function brokerAt(url: string, managementUrl: string): Broker {
     async createVhost(name = `test-${randomUUID()}`) {
       const vhost = encodeURIComponent(name)
       await management('PUT', `vhosts/${vhost}`, {})
-      await management('PUT', `permissions/${vhost}/${username}`, { configure: '.*', write: '.*', read: '.*' })
+      await management('PUT', `permissions/${vhost}/${username}`, {
+        configure: '.*',
+        write: '.*',
+        read: '.*'
+      })
       return new URL(`/${vhost}`, url).href
     },
     async deleteVhost(vhost) {
@@ -276,21 +323,35 @@ function brokerAt(url: string, managementUrl: string): Broker {
     async queues(vhost) {
       const rows = (await management('GET', `queues/${pathOf(vhost)}`)) as QueueRow[]
       if (rows.length === 0) return []
-      // The management API answers from what the queue last reported; AMQP asks the queue, but does not count what is handed out.
+      // The management API answers from what the queue last reported; AMQP asks the queue, but does
+      // not count what is handed out.
       return withConnection(new URL(`/${pathOf(vhost)}`, url).href, async (connection) => {
         const channel = await connection.createChannel()
-        return Promise.all(rows.map(async ({ name, type, messages_unacknowledged: unacknowledged = 0 }) => {
-          const { messageCount: ready, consumerCount: consumers } = await channel.checkQueue(name)
-          return { name, type, messages: ready + unacknowledged, ready, unacknowledged, consumers }
-        }))
+        return Promise.all(
+          rows.map(async ({ name, type, messages_unacknowledged: unacknowledged = 0 }) => {
+            const { messageCount: ready, consumerCount: consumers } = await channel.checkQueue(name)
+            return {
+              name,
+              type,
+              messages: ready + unacknowledged,
+              ready,
+              unacknowledged,
+              consumers
+            }
+          })
+        )
       })
     },
     async closeAllConnections(vhost) {
       const all = (await management('GET', 'connections')) as { name: string; vhost: string }[]
-      const rows = all.filter((row) => vhost === undefined || encodeURIComponent(row.vhost) === pathOf(vhost))
-      await Promise.all(rows.map(({ name }) => management('DELETE', `connections/${encodeURIComponent(name)}`)))
+      const rows = all.filter(
+        (row) => vhost === undefined || encodeURIComponent(row.vhost) === pathOf(vhost)
+      )
+      await Promise.all(
+        rows.map(({ name }) => management('DELETE', `connections/${encodeURIComponent(name)}`))
+      )
       return rows.length
-    },
+    }
   }
 }
 

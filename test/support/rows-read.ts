@@ -21,8 +21,10 @@ export function rowsRead(t: Test, databaseUrl: string, tables: RegExp) {
     const statements: { text: string; values: unknown[]; options: string }[] = []
     pg.Client.prototype.query = function (this: pg.Client, ...args: unknown[]) {
       const [text, values] = args
-      const { options = '' } = (this as unknown as { connectionParameters: { options?: string } }).connectionParameters
-      if (typeof text === 'string' && tables.test(text)) statements.push({ text, values: values as unknown[], options })
+      const { options = '' } = (this as unknown as { connectionParameters: { options?: string } })
+        .connectionParameters
+      if (typeof text === 'string' && tables.test(text))
+        statements.push({ text, values: values as unknown[], options })
       return Reflect.apply(original, this, args)
     } as typeof original
     const answer = await request()
@@ -32,7 +34,10 @@ export function rowsRead(t: Test, databaseUrl: string, tables: RegExp) {
       const client = new pg.Client({ connectionString: databaseUrl, options })
       await client.connect()
       try {
-        const explained = await client.query<{ 'QUERY PLAN': { Plan: Plan }[] }>(`explain (analyze, format json) ${text}`, values)
+        const explained = await client.query<{ 'QUERY PLAN': { Plan: Plan }[] }>(
+          `explain (analyze, format json) ${text}`,
+          values
+        )
         rows += readBy(explained.rows[0]!['QUERY PLAN'][0]!.Plan)
       } finally {
         await client.end()
@@ -44,6 +49,8 @@ export function rowsRead(t: Test, databaseUrl: string, tables: RegExp) {
 }
 
 function readBy(plan: Plan): number {
-  const own = plan['Relation Name'] ? (plan['Actual Rows'] + (plan['Rows Removed by Filter'] ?? 0)) * plan['Actual Loops'] : 0
+  const own = plan['Relation Name']
+    ? (plan['Actual Rows'] + (plan['Rows Removed by Filter'] ?? 0)) * plan['Actual Loops']
+    : 0
   return (plan.Plans ?? []).reduce((sum, inner) => sum + readBy(inner), own)
 }

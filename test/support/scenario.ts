@@ -9,18 +9,26 @@ export type ScenarioStep =
   /** Keeps messages of a type from an endpoint; `release` lets them go. */
   | { hold: string; at: string }
   | { release: string; at: string }
-  /** Waits until the order's saga is in a state or keeps an event for later, or its payment or reservation a status. */
+  /**
+   * Waits until the order's saga is in a state or keeps an event for later, or its payment or
+   * reservation a status.
+   */
   | { await: string; state: string }
   | { await: string; deferred: string }
   | { await: string; payment: string }
   | { await: string; reservation: string }
   /** Makes the order's deadline pass now. */
   | { deadline: string }
-  /** Asks to cancel the order, that many times at once (once when not given); every answer has the status. */
+  /**
+   * Asks to cancel the order, that many times at once (once when not given); every answer has the
+   * status.
+   */
   | { cancel: string; times?: number; status: number }
   /** Sends a message that no service sent; `body` is what it says beside the order's id. */
   | { send: string; to: string; order: string; body?: Record<string, unknown> }
-  /** Sends every message so far again, as a redelivery (same ids) or as another message (new ids). */
+  /**
+   * Sends every message so far again, as a redelivery (same ids) or as another message (new ids).
+   */
   | { repeat: 'everything'; times: number; ids: 'same' | 'new' }
 
 export interface ExpectedStep {

@@ -1,4 +1,7 @@
-import type { Delivery, Transport } from '../../packages/sagabox/src/messaging/transport/transport.ts'
+import type {
+  Delivery,
+  Transport
+} from '../../packages/sagabox/src/messaging/transport/transport.ts'
 
 export interface Spy {
   deliver?(endpoint: string, delivery: Delivery): void

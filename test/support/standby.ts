@@ -25,7 +25,9 @@ export interface Standby {
   stop(): Promise<void>
 }
 
-/** A server that takes no writes until it is promoted. It listens on a socket too, and speaks TLS. */
+/**
+ * A server that takes no writes until it is promoted. It listens on a socket too, and speaks TLS.
+ */
 export async function startStandby(): Promise<Standby> {
   const dataDir = await newFolder('standby')
   const first = await startEmbeddedPostgres({ dataDir, log })
@@ -126,11 +128,29 @@ async function standbyIn(
   const url = new URL(firstUrl)
   url.port = String(await freePort())
   const { file, args, options } = programs.command('postgres', [
-    '-D', data, '-p', url.port, '-c', 'listen_addresses=127.0.0.1', '-c', `unix_socket_directories=${socket}`,
-    '-c', 'ssl=on', '-c', 'ssl_cert_file=server.pem', '-c', 'ssl_key_file=server.key', ...settings
+    '-D',
+    data,
+    '-p',
+    url.port,
+    '-c',
+    'listen_addresses=127.0.0.1',
+    '-c',
+    `unix_socket_directories=${socket}`,
+    '-c',
+    'ssl=on',
+    '-c',
+    'ssl_cert_file=server.pem',
+    '-c',
+    'ssl_key_file=server.key',
+    ...settings
   ])
   const server = spawn(file, args, { ...options, stdio: 'ignore' })
-  await until('the standby answers', () => query(url.href, 'select 1').then(() => true, () => false))
+  await until('the standby answers', () =>
+    query(url.href, 'select 1').then(
+      () => true,
+      () => false
+    )
+  )
   return {
     url: url.href,
     socket,

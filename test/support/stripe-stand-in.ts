@@ -7,7 +7,9 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { TYPESCRIPT } from './program.ts'
 
-/** How a charge goes; of a refund `lost response`, `500 before`, `500 after` and those that name it. */
+/**
+ * How a charge goes; of a refund `lost response`, `500 before`, `500 after` and those that name it.
+ */
 export type Behaviour =
   | 'ok'
   | 'declined'
@@ -38,7 +40,9 @@ export interface StandInControl {
   outage?: boolean
   /** Whether a search finds anything. */
   indexing?: boolean
-  /** How the next charges and refunds go, in this order; then payment methods' names decide again. */
+  /**
+   * How the next charges and refunds go, in this order; then payment methods' names decide again.
+   */
   script?: Behaviour[]
   /** As after 24 hours. */
   forgetKeys?: boolean
@@ -75,8 +79,9 @@ export interface Balance {
 }
 
 /**
- * A part of Stripe's API in a process of its own: it survives whatever dies beside it. Every charge and refund is one line
- * of a ledger file, written before anybody is told: the oracle of "charged once".
+ * A part of Stripe's API in a process of its own: it survives whatever dies beside it. Every charge
+ * and refund is one line of a ledger file, written before anybody is told: the oracle of "charged
+ * once".
  */
 export class StripeStandIn {
   static readonly KEY = 'sk_test_standIn'
@@ -93,18 +98,35 @@ export class StripeStandIn {
     const folder = await mkdtemp(join(tmpdir(), 'sagabox-stripe-'))
     const ledger = join(folder, 'ledger.ndjson')
     writeFileSync(ledger, '')
-    const child = fork(fileURLToPath(new URL('stripe-stand-in-process.ts', import.meta.url)), [JSON.stringify({ ledger, port: 0, key: StripeStandIn.KEY })], { execArgv: [TYPESCRIPT] })
+    const child = fork(
+      fileURLToPath(new URL('stripe-stand-in-process.ts', import.meta.url)),
+      [JSON.stringify({ ledger, port: 0, key: StripeStandIn.KEY })],
+      { execArgv: [TYPESCRIPT] }
+    )
     t.teardown(() => {
       child.kill('SIGKILL')
       rmSync(folder, { recursive: true, force: true })
     })
-    const [port] = (await Promise.race([once(child, 'message'), once(child, 'exit').then(([code]) => Promise.reject(new Error(`The Stripe stand-in ended with ${code} before it listened`)))])) as [number]
+    const [port] = (await Promise.race([
+      once(child, 'message'),
+      once(child, 'exit').then(([code]) =>
+        Promise.reject(new Error(`The Stripe stand-in ended with ${code} before it listened`))
+      )
+    ])) as [number]
     return new StripeStandIn(port, ledger)
   }
 
   /** What a program is started with to be its client. */
-  get environment(): { PAYMENT_GATEWAY: string; STRIPE_SECRET_KEY: string; STRIPE_API_URL: string } {
-    return { PAYMENT_GATEWAY: 'stripe', STRIPE_SECRET_KEY: StripeStandIn.KEY, STRIPE_API_URL: this.url }
+  get environment(): {
+    PAYMENT_GATEWAY: string
+    STRIPE_SECRET_KEY: string
+    STRIPE_API_URL: string
+  } {
+    return {
+      PAYMENT_GATEWAY: 'stripe',
+      STRIPE_SECRET_KEY: StripeStandIn.KEY,
+      STRIPE_API_URL: this.url
+    }
   }
 
   async tell(control: StandInControl): Promise<void> {
@@ -121,7 +143,10 @@ export class StripeStandIn {
   }
 
   async #control(control: StandInControl): Promise<{ received: ReceivedRequest[] }> {
-    const response = await fetch(`${this.url}/stand-in`, { method: 'POST', body: JSON.stringify(control) })
+    const response = await fetch(`${this.url}/stand-in`, {
+      method: 'POST',
+      body: JSON.stringify(control)
+    })
     return (await response.json()) as { received: ReceivedRequest[] }
   }
 }
@@ -147,11 +172,17 @@ export function balances(ledger: readonly LedgerEntry[]): Map<string, Balance> {
 }
 
 /**
- * Holds the ledger to what was promised: nobody charged twice or given back twice, a completed order charged once for its
- * total and not refunded, of a failed one nothing kept, and no charge for an order that does not exist. Returns what is wrong.
- * @param settled what was to be paid for orders that were settled by hand: of these the gateway gives nothing back
+ * Holds the ledger to what was promised: nobody charged twice or given back twice, a completed
+ * order charged once for its total and not refunded, of a failed one nothing kept, and no charge
+ * for an order that does not exist. Returns what is wrong.
+ * @param settled what was to be paid for orders that were settled by hand: of these the gateway
+ * gives nothing back
  */
-export function ledgerFaults(ledger: readonly LedgerEntry[], orders: readonly { orderId: string; status: string; total: number | null }[], settled: ReadonlyMap<string, number> = new Map()): string[] {
+export function ledgerFaults(
+  ledger: readonly LedgerEntry[],
+  orders: readonly { orderId: string; status: string; total: number | null }[],
+  settled: ReadonlyMap<string, number> = new Map()
+): string[] {
   const byOrder = balances(ledger)
   const known = new Set(orders.map(({ orderId }) => orderId))
   return [
@@ -162,9 +193,17 @@ export function ledgerFaults(ledger: readonly LedgerEntry[], orders: readonly { 
     ]),
     ...orders.flatMap(({ orderId, status, total }) => {
       const { refunds, net } = byOrder.get(orderId) ?? { refunds: 0, net: 0 }
-      if (status === 'Completed') return net === total && refunds === 0 ? [] : [`${orderId}: Completed for ${total}, and ${net} were taken with ${refunds} refunds`]
+      if (status === 'Completed')
+        return net === total && refunds === 0
+          ? []
+          : [`${orderId}: Completed for ${total}, and ${net} were taken with ${refunds} refunds`]
       const toBePaid = settled.get(orderId)
-      if (toBePaid !== undefined) return net === toBePaid && refunds === 0 ? [] : [`${orderId}: settled by hand, and ${net} of ${toBePaid} are kept with ${refunds} refunds`]
+      if (toBePaid !== undefined)
+        return net === toBePaid && refunds === 0
+          ? []
+          : [
+              `${orderId}: settled by hand, and ${net} of ${toBePaid} are kept with ${refunds} refunds`
+            ]
       return net === 0 ? [] : [`${orderId}: ${status}, and ${net} are kept`]
     })
   ]

@@ -5,7 +5,13 @@ import { RabbitTransport } from '../../packages/sagabox/src/messaging/rabbitmq/t
 import type { AppOptions } from '../../packages/sagabox/src/http/app.ts'
 import type { Transport } from '../../packages/sagabox/src/messaging/transport/transport.ts'
 import type { ServiceSettings } from '../../packages/sagabox/src/service/service.ts'
-import { SERVICE_NAMES, shop, shopTopology, type ServiceName, type ShopSettings } from '../../src/shop.ts'
+import {
+  SERVICE_NAMES,
+  shop,
+  shopTopology,
+  type ServiceName,
+  type ShopSettings
+} from '../../src/shop.ts'
 import { System } from '../../packages/sagabox/src/service/system.ts'
 import type { StoredSaga, Watched } from '../../packages/sagabox/src/testing/settled.ts'
 import type { WatchedTransport } from '../../packages/sagabox/src/testing/watched-transport.ts'
@@ -17,7 +23,12 @@ export type TransportName = 'memory' | 'rabbitmq'
 
 type Settings = ShopSettings & ServiceSettings
 
-const TEST_SETTINGS: Settings = { deadlineSeconds: 30, redeliverySeconds: [5, 30, 300], inboxDays: 7, paymentGateway: 'simulated' }
+const TEST_SETTINGS: Settings = {
+  deadlineSeconds: 30,
+  redeliverySeconds: [5, 30, 300],
+  inboxDays: 7,
+  paymentGateway: 'simulated'
+}
 
 export interface TestSystem {
   system: System
@@ -40,8 +51,15 @@ export interface TestSystemOptions {
   app?: AppOptions
 }
 
-/** The whole system in this process, with a database (and a virtual host) of its own; torn down with the test. */
-export async function startSystem(t: Test, transportName: TransportName, options: TestSystemOptions = {}): Promise<TestSystem> {
+/**
+ * The whole system in this process, with a database (and a virtual host) of its own; torn down with
+ * the test.
+ */
+export async function startSystem(
+  t: Test,
+  transportName: TransportName,
+  options: TestSystemOptions = {}
+): Promise<TestSystem> {
   const databaseUrl = options.databaseUrl ?? (await (await postgresForTests()).createShop())
   const transport = await openTransport(transportName, options)
   const settings = { ...TEST_SETTINGS, ...options.settings }
@@ -68,10 +86,17 @@ export function orderSagas(system: System): StoredSaga {
 
 /** All that has to be quiet before a system has settled. */
 export function watched(system: System, transport: WatchedTransport): Watched {
-  return { transport, outboxes: system.services.map(({ dataSource }) => dataSource), sagas: [orderSagas(system)] }
+  return {
+    transport,
+    outboxes: system.services.map(({ dataSource }) => dataSource),
+    sagas: [orderSagas(system)]
+  }
 }
 
-async function openTransport(name: TransportName, { services, rabbitmqUrl }: TestSystemOptions): Promise<Transport> {
+async function openTransport(
+  name: TransportName,
+  { services, rabbitmqUrl }: TestSystemOptions
+): Promise<Transport> {
   const topology = shopTopology(services)
   if (name === 'memory') return new MemoryTransport(topology)
   const url = rabbitmqUrl ?? (await (await rabbitmqForTests()).createVhost())

@@ -1,7 +1,10 @@
 import type { Transport } from '../../packages/sagabox/src/messaging/transport/transport.ts'
 import { spied } from './spied-transport.ts'
 
-/** The same transport, but the first so many messages of an endpoint are handed out in one turn: they are one batch. */
+/**
+ * The same transport, but the first so many messages of an endpoint are handed out in one turn:
+ * they are one batch.
+ */
 export function together(transport: Transport, endpoint: string, count: number): Transport {
   const held: (() => void)[] = []
   return {

@@ -3,7 +3,10 @@ import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import { RefundPayment } from '../../src/contracts/payment.ts'
 import { StockReservedEvent } from '../../src/contracts/stock.ts'
-import { connectDatabase, createDataSource } from '../../packages/sagabox/src/messaging/postgres/database.ts'
+import {
+  connectDatabase,
+  createDataSource
+} from '../../packages/sagabox/src/messaging/postgres/database.ts'
 import { message } from '../../packages/sagabox/src/messaging/message/message.ts'
 import { Outbox } from '../../packages/sagabox/src/messaging/outbox/outbox.ts'
 import { Cashier } from '../../src/payment/cashier.ts'
@@ -28,7 +31,11 @@ class LedgerGateway implements PaymentGateway {
   answerAgain: (() => void) | undefined
   answersAgainAtRefund = false
 
-  async charge({ amount }: { amount: number }, _signal: AbortSignal, again: (answer: ChargeResult) => void): Promise<ChargeResult> {
+  async charge(
+    { amount }: { amount: number },
+    _signal: AbortSignal,
+    again: (answer: ChargeResult) => void
+  ): Promise<ChargeResult> {
     this.answerAgain = () => again({ outcome: 'charged', reference: 'ref' })
     if (this.holds) await new Promise<void>((resolve) => (this.arrive = resolve))
     this.charges++
@@ -47,21 +54,64 @@ class LedgerGateway implements PaymentGateway {
 
 async function openPayment(t: Test) {
   const url = await (await postgresForTests()).createDatabase(t.name)
-  const options = { url, schema: 'payment_service', migrations: ['messaging', 'payment'].map((name) => fileURLToPath(new URL(`../migrations/${name}`, import.meta.url))), entities: [PaymentEntity], poolSize: 4, log: testLog }
+  const options = {
+    url,
+    schema: 'payment_service',
+    migrations: ['messaging', 'payment'].map((name) =>
+      fileURLToPath(new URL(`../migrations/${name}`, import.meta.url))
+    ),
+    entities: [PaymentEntity],
+    poolSize: 4,
+    log: testLog
+  }
   const dataSource = createDataSource(options)
   await connectDatabase(dataSource, options)
   t.teardown(() => dataSource.destroy())
-  const outbox = new Outbox({ dataSource, address: 'loopback://localhost/', source: 'payment', committed() {} })
-  const payment = () => dataSource.getRepository(PaymentEntity).findOneByOrFail({ orderId: ORDER_ID })
+  const outbox = new Outbox({
+    dataSource,
+    address: 'loopback://localhost/',
+    source: 'payment',
+    committed() {}
+  })
+  const payment = () =>
+    dataSource.getRepository(PaymentEntity).findOneByOrFail({ orderId: ORDER_ID })
   return {
     outbox,
     payment,
-    statusIs: (status: string) => until(`the payment is ${status}`, async () => (await payment()).status === status),
+    statusIs: (status: string) =>
+      until(`the payment is ${status}`, async () => (await payment()).status === status),
     expireClaim: () => dataSource.query('update payments set next_attempt_at = now()'),
-    sent: async () => (await dataSource.query<{ payload: string }[]>('select payload from outbox order by id')).map(({ payload }) => (JSON.parse(payload) as { messageType: string[] }).messageType[0]!.split(':').at(-1)),
+    sent: async () =>
+      (await dataSource.query<{ payload: string }[]>('select payload from outbox order by id')).map(
+        ({ payload }) =>
+          (JSON.parse(payload) as { messageType: string[] }).messageType[0]!.split(':').at(-1)
+      ),
     take: () =>
-      outbox.transaction(async (tx) => outbox.add(tx, (await takePayments([message(StockReservedEvent, { orderId: ORDER_ID, customerId: 'ada', items: [{ productId: 'keyboard', quantity: 1 }], total: 500, currency: 'EUR', paymentMethod: 'pm_card_visa' })], tx, false)).answers)),
-    refund: () => outbox.transaction(async (tx) => outbox.add(tx, await refundPayments([message(RefundPayment, { orderId: ORDER_ID })], tx)))
+      outbox.transaction(async (tx) =>
+        outbox.add(
+          tx,
+          (
+            await takePayments(
+              [
+                message(StockReservedEvent, {
+                  orderId: ORDER_ID,
+                  customerId: 'ada',
+                  items: [{ productId: 'keyboard', quantity: 1 }],
+                  total: 500,
+                  currency: 'EUR',
+                  paymentMethod: 'pm_card_visa'
+                })
+              ],
+              tx,
+              false
+            )
+          ).answers
+        )
+      ),
+    refund: () =>
+      outbox.transaction(async (tx) =>
+        outbox.add(tx, await refundPayments([message(RefundPayment, { orderId: ORDER_ID })], tx))
+      )
   }
 }
 
@@ -76,25 +126,31 @@ async function openPaid(t: Test) {
   return { ...opened, gateway, cashier }
 }
 
-t.test('a charge that lands after its claim was lost and the refund found nothing is given back', async (t) => {
-  const { outbox, payment, statusIs, expireClaim, take, refund, sent } = await openPayment(t)
-  const gateway = new LedgerGateway()
-  const [slow, quick] = [new Cashier(outbox, gateway, testLog), new Cashier(outbox, gateway, testLog)]
-  gateway.holds = true
-  await take()
-  t.equal(await slow.runOnce(), 1)
-  await refund()
-  await expireClaim()
-  t.equal(await quick.runOnce(), 1)
-  await statusIs('Cancelled')
-  gateway.arrive!()
-  await statusIs('Refunding')
-  t.equal(await quick.runOnce(), 1)
-  await statusIs('Refunded')
-  t.match(await payment(), { refundedAmount: 500 })
-  t.equal(gateway.money, 0, 'the gateway keeps nothing')
-  t.same(await sent(), ['PaymentRefundedEvent', 'PaymentCompletedEvent', 'PaymentRefundedEvent'])
-})
+t.test(
+  'a charge that lands after its claim was lost and the refund found nothing is given back',
+  async (t) => {
+    const { outbox, payment, statusIs, expireClaim, take, refund, sent } = await openPayment(t)
+    const gateway = new LedgerGateway()
+    const [slow, quick] = [
+      new Cashier(outbox, gateway, testLog),
+      new Cashier(outbox, gateway, testLog)
+    ]
+    gateway.holds = true
+    await take()
+    t.equal(await slow.runOnce(), 1)
+    await refund()
+    await expireClaim()
+    t.equal(await quick.runOnce(), 1)
+    await statusIs('Cancelled')
+    gateway.arrive!()
+    await statusIs('Refunding')
+    t.equal(await quick.runOnce(), 1)
+    await statusIs('Refunded')
+    t.match(await payment(), { refundedAmount: 500 })
+    t.equal(gateway.money, 0, 'the gateway keeps nothing')
+    t.same(await sent(), ['PaymentRefundedEvent', 'PaymentCompletedEvent', 'PaymentRefundedEvent'])
+  }
+)
 
 t.test('a refund that comes while the gateway is asked follows the charge', async (t) => {
   const { outbox, statusIs, take, refund, sent } = await openPayment(t)
@@ -127,7 +183,10 @@ t.test('a payment whose refund comes before the gateway was asked is never charg
 t.test('a claim that was lost is asked again under the same key, and counts once', async (t) => {
   const { outbox, payment, statusIs, expireClaim, take, sent } = await openPayment(t)
   const gateway = new LedgerGateway()
-  const [dead, living] = [new Cashier(outbox, gateway, testLog), new Cashier(outbox, gateway, testLog)]
+  const [dead, living] = [
+    new Cashier(outbox, gateway, testLog),
+    new Cashier(outbox, gateway, testLog)
+  ]
   gateway.holds = true
   await take()
   await dead.runOnce()
@@ -172,15 +231,18 @@ t.test('an answer that comes again after the refund moves nothing', async (t) =>
   t.same(await sent(), ['PaymentCompletedEvent', 'PaymentRefundedEvent'])
 })
 
-t.test('an answer that comes again together with that of the refund does not stand in its way', async (t) => {
-  const { cashier, gateway, payment, refund, sent } = await openPaid(t)
-  gateway.answersAgainAtRefund = true
-  await refund()
-  t.equal(await cashier.runOnce(), 1)
-  await cashier.stop()
-  t.match(await payment(), { status: 'Refunded', refundedAmount: 500 })
-  t.same(await sent(), ['PaymentCompletedEvent', 'PaymentRefundedEvent'])
-})
+t.test(
+  'an answer that comes again together with that of the refund does not stand in its way',
+  async (t) => {
+    const { cashier, gateway, payment, refund, sent } = await openPaid(t)
+    gateway.answersAgainAtRefund = true
+    await refund()
+    t.equal(await cashier.runOnce(), 1)
+    await cashier.stop()
+    t.match(await payment(), { status: 'Refunded', refundedAmount: 500 })
+    t.same(await sent(), ['PaymentCompletedEvent', 'PaymentRefundedEvent'])
+  }
+)
 
 t.test('what went wrong before a payment ended can still be read', async (t) => {
   const { outbox, payment, statusIs, expireClaim, take } = await openPayment(t)
@@ -210,7 +272,15 @@ t.test('an answer for a payment whose row is gone is said, and holds up no other
   await outbox.transaction((tx) => tx.query('delete from payments'))
   gateway.arrive!()
   await until('it is said', async () => said.length > 0)
-  t.match(said, [{ level: 50, orderId: ORDER_ID, amount: 500, answer: { outcome: 'charged' }, msg: /whose row is gone: nobody asks again/ }])
+  t.match(said, [
+    {
+      level: 50,
+      orderId: ORDER_ID,
+      amount: 500,
+      answer: { outcome: 'charged' },
+      msg: /whose row is gone: nobody asks again/
+    }
+  ])
   gateway.holds = false
   await take()
   await cashier.runOnce()
@@ -221,24 +291,39 @@ t.test('an answer for a payment whose row is gone is said, and holds up no other
   t.same(await sent(), ['PaymentCompletedEvent'])
 })
 
-t.test('an answer under way when a person settles the payment moves nothing, unless money was taken after all', async (t) => {
-  const { outbox, payment, statusIs, expireClaim, take, refund } = await openPayment(t)
-  const gateway = new LedgerGateway()
-  const cashier = new Cashier(outbox, gateway, testLog)
-  gateway.holds = true
-  await take()
-  await cashier.runOnce()
-  await refund()
-  const slow = gateway.arrive!
-  const gone = new Cashier(outbox, { charge: () => Promise.reject(new Error('gone')), refund: () => Promise.reject(new Error('gone')) }, testLog)
-  await expireClaim()
-  await gone.runOnce()
-  await until('the gateway does not answer', async () => (await payment()).lastError === 'gone')
-  await settlePayment(outbox, ORDER_ID, { outcome: 'refunded', amount: 0, reason: 'Nothing was charged', by: 'ada' })
-  t.match(await payment(), { status: 'Cancelled', nextAttemptAt: null })
-  slow()
-  await statusIs('Refunding')
-  await cashier.runOnce()
-  await statusIs('Refunded')
-  t.equal(gateway.money, 0, 'the gateway keeps nothing')
-})
+t.test(
+  'an answer under way when a person settles the payment moves nothing, unless money was taken after all',
+  async (t) => {
+    const { outbox, payment, statusIs, expireClaim, take, refund } = await openPayment(t)
+    const gateway = new LedgerGateway()
+    const cashier = new Cashier(outbox, gateway, testLog)
+    gateway.holds = true
+    await take()
+    await cashier.runOnce()
+    await refund()
+    const slow = gateway.arrive!
+    const gone = new Cashier(
+      outbox,
+      {
+        charge: () => Promise.reject(new Error('gone')),
+        refund: () => Promise.reject(new Error('gone'))
+      },
+      testLog
+    )
+    await expireClaim()
+    await gone.runOnce()
+    await until('the gateway does not answer', async () => (await payment()).lastError === 'gone')
+    await settlePayment(outbox, ORDER_ID, {
+      outcome: 'refunded',
+      amount: 0,
+      reason: 'Nothing was charged',
+      by: 'ada'
+    })
+    t.match(await payment(), { status: 'Cancelled', nextAttemptAt: null })
+    slow()
+    await statusIs('Refunding')
+    await cashier.runOnce()
+    await statusIs('Refunded')
+    t.equal(gateway.money, 0, 'the gateway keeps nothing')
+  }
+)

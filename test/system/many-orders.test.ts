@@ -8,13 +8,32 @@ const ENDED = 100_500
 const CHUNK = 20_100
 
 t.test('what few orders have in common is found among many', async (t) => {
-  const { api, system, databaseUrl } = await startSystem(t, 'memory', { services: ['order'], settings: { deadlineSeconds: 36_000 } })
+  const { api, system, databaseUrl } = await startSystem(t, 'memory', {
+    services: ['order'],
+    settings: { deadlineSeconds: 36_000 }
+  })
   const { dataSource } = system.service('order')
   const orderIds: string[] = []
   for (let index = 0; index < 5; index++) orderIds.push(await api.placeOrder())
-  const [refundedFirst, refunded, stuck, settled, suspended] = orderIds as [string, string, string, string, string]
-  const fail = async (orderId: string, state: string, nextTimerAt: string | null, stuckSince: string | null = null) => {
-    await dataSource.query(`update saga set state = $2, next_timer_at = $3::timestamptz, stuck_since = $4::timestamptz where saga_id = $1`, [orderId, state, nextTimerAt, stuckSince])
+  const [refundedFirst, refunded, stuck, settled, suspended] = orderIds as [
+    string,
+    string,
+    string,
+    string,
+    string
+  ]
+  const fail = async (
+    orderId: string,
+    state: string,
+    nextTimerAt: string | null,
+    stuckSince: string | null = null
+  ) => {
+    await dataSource.query(
+      `
+        update saga set state = $2, next_timer_at = $3::timestamptz, stuck_since = $4::timestamptz
+          where saga_id = $1`,
+      [orderId, state, nextTimerAt, stuckSince]
+    )
     await dataSource.query(`update orders set status = 'Failed' where order_id = $1`, [orderId])
   }
   await fail(refundedFirst, 'Failed.refunding', '2999-01-01T00:00:00Z')
@@ -25,8 +44,16 @@ t.test('what few orders have in common is found among many', async (t) => {
   const id = `('7fffffff-0000-7000-8000-' || lpad(i::text, 12, '0'))::uuid`
   for (let first = 1; first <= ENDED; first += CHUNK) {
     const numbers = `generate_series(${first}, ${first + CHUNK - 1}) as i where i <= ${ENDED}`
-    await dataSource.query(`insert into orders (order_id, customer_id, status, payment_method) select ${id}, 'ada', 'Completed', 'pm_card_visa' from ${numbers}`)
-    await dataSource.query(`insert into saga (saga, saga_id, state, value, context, version, timers) select 'order', ${id}, 'Completed', '"Completed"', '{}', 3, '[]' from ${numbers}`)
+    await dataSource.query(
+      `
+        insert into orders (order_id, customer_id, status, payment_method) select ${id}, 'ada',
+          'Completed', 'pm_card_visa' from ${numbers}`
+    )
+    await dataSource.query(
+      `
+        insert into saga (saga, saga_id, state, value, context, version, timers) select 'order',
+          ${id}, 'Completed', '"Completed"', '{}', 3, '[]' from ${numbers}`
+    )
   }
   const read = rowsRead(t, databaseUrl, /from (orders|saga)\s/)
 
@@ -68,13 +95,23 @@ t.test('what few orders have in common is found among many', async (t) => {
 
   await t.test('all that wait are counted, of the ended the newest', async (t) => {
     const { answer, rows } = await read(() => api.get('/sagas/summary'))
-    t.match(answer, { Suspend: 1, Failed: 3, Completed: 100_000, stuck: 1, byState: { 'Suspend.reservingStock': 1, 'Failed.refunding': 3, Completed: 100_000 } })
+    t.match(answer, {
+      Suspend: 1,
+      Failed: 3,
+      Completed: 100_000,
+      stuck: 1,
+      byState: { 'Suspend.reservingStock': 1, 'Failed.refunding': 3, Completed: 100_000 }
+    })
     t.ok(Date.parse(answer.endedSince) <= Date.now())
     t.ok(rows <= 200_050, `${rows} rows were read`)
   })
 
   await t.test('an export finds them', async (t) => {
-    const exported = async (query: string) => (await api.call('GET', `/sagas/export?${query}`)).text.split('\n').filter(Boolean).map((line): string => JSON.parse(line).sagaId)
+    const exported = async (query: string) =>
+      (await api.call('GET', `/sagas/export?${query}`)).text
+        .split('\n')
+        .filter(Boolean)
+        .map((line): string => JSON.parse(line).sagaId)
     t.same(await exported('state=Failed'), [settled, stuck, refunded, refundedFirst])
     t.same(await exported('state=Failed&limit=1'), [settled])
     const newest = await exported('state=Completed&limit=10150')
@@ -83,6 +120,10 @@ t.test('what few orders have in common is found among many', async (t) => {
   })
 })
 
-function idsOf({ items }: { items: { orderId?: string; sagaId?: string }[] }): (string | undefined)[] {
+function idsOf({
+  items
+}: {
+  items: { orderId?: string; sagaId?: string }[]
+}): (string | undefined)[] {
   return items.map(({ orderId, sagaId }) => orderId ?? sagaId)
 }

@@ -12,10 +12,30 @@ import { until } from '../support/until.ts'
 
 const GUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
-const EVENTS = ['OrderCreatedEvent', 'StockReservedEvent', 'StockNotReservedEvent', 'StockReleasedEvent', 'PaymentCompletedEvent', 'PaymentFailedEvent', 'OrderCompletedEvent', 'OrderFailedEvent']
+const EVENTS = [
+  'OrderCreatedEvent',
+  'StockReservedEvent',
+  'StockNotReservedEvent',
+  'StockReleasedEvent',
+  'PaymentCompletedEvent',
+  'PaymentFailedEvent',
+  'OrderCompletedEvent',
+  'OrderFailedEvent'
+]
 
 /** MassTransit's, in every envelope; what was caused by another message has an initiatorId too. */
-const FIELDS = ['messageId', 'conversationId', 'correlationId', 'sourceAddress', 'destinationAddress', 'messageType', 'message', 'sentTime', 'headers', 'host']
+const FIELDS = [
+  'messageId',
+  'conversationId',
+  'correlationId',
+  'sourceAddress',
+  'destinationAddress',
+  'messageType',
+  'message',
+  'sentTime',
+  'headers',
+  'host'
+]
 
 interface Foreigner extends TestSystem {
   channel: ConfirmChannel
@@ -50,16 +70,35 @@ async function startBesideForeigner(t: Test): Promise<Foreigner> {
     await channel.bindQueue(queue, `Contracts:${event}`, '')
   }
   const seen: ConsumeMessage[] = []
-  await channel.consume(queue, (received) => void (received && seen.push(received)), { noAck: true })
+  await channel.consume(queue, (received) => void (received && seen.push(received)), {
+    noAck: true
+  })
   const system = await startSystem(t, 'rabbitmq', { rabbitmqUrl })
-  const envelopesOf = (orderId: string) => seen.map(({ content }): Envelope => JSON.parse(content.toString())).filter(({ message }) => message.orderId === orderId)
-  return { ...system, channel, seen, envelopesOf, vhost: decodeURIComponent(new URL(rabbitmqUrl).pathname.slice(1)) }
+  const envelopesOf = (orderId: string) =>
+    seen
+      .map(({ content }): Envelope => JSON.parse(content.toString()))
+      .filter(({ message }) => message.orderId === orderId)
+  return {
+    ...system,
+    channel,
+    seen,
+    envelopesOf,
+    vhost: decodeURIComponent(new URL(rabbitmqUrl).pathname.slice(1))
+  }
 }
 
-async function arrived({ envelopesOf }: Foreigner, orderId: string, ...events: string[]): Promise<Envelope[]> {
+async function arrived(
+  { envelopesOf }: Foreigner,
+  orderId: string,
+  ...events: string[]
+): Promise<Envelope[]> {
   return until(`${events.join(', ')} arrived`, async () => {
     const envelopes = envelopesOf(orderId)
-    return events.every((event) => envelopes.some(({ messageType }) => messageType[0] === `urn:message:Contracts:${event}`)) && envelopes
+    return (
+      events.every((event) =>
+        envelopes.some(({ messageType }) => messageType[0] === `urn:message:Contracts:${event}`)
+      ) && envelopes
+    )
   })
 }
 
@@ -67,48 +106,95 @@ t.test('a foreign consumer sees the messages of an order as MassTransit writes t
   const foreigner = await startBesideForeigner(t)
   const { api, seen, vhost } = foreigner
   await api.putProduct('keyboard', 10, 8900)
-  const orders = [await api.placeOrder(), await api.placeOrder({ paymentMethod: 'pm_card_chargeDeclined' }), await api.placeOrder({ items: [{ productId: 'keyboard', quantity: 999 }] })]
+  const orders = [
+    await api.placeOrder(),
+    await api.placeOrder({ paymentMethod: 'pm_card_chargeDeclined' }),
+    await api.placeOrder({ items: [{ productId: 'keyboard', quantity: 999 }] })
+  ]
   const journeys = [
     ['OrderCreatedEvent', 'StockReservedEvent', 'PaymentCompletedEvent', 'OrderCompletedEvent'],
-    ['OrderCreatedEvent', 'StockReservedEvent', 'PaymentFailedEvent', 'OrderFailedEvent', 'StockReleasedEvent'],
+    [
+      'OrderCreatedEvent',
+      'StockReservedEvent',
+      'PaymentFailedEvent',
+      'OrderFailedEvent',
+      'StockReleasedEvent'
+    ],
     ['OrderCreatedEvent', 'StockNotReservedEvent', 'OrderFailedEvent']
   ]
   for (const [i, orderId] of orders.entries()) {
     const envelopes = await arrived(foreigner, orderId, ...journeys[i]!)
-    const conversationId = envelopes.find(({ messageType }) => messageType[0] === 'urn:message:Contracts:OrderCreatedEvent')!.conversationId
+    const conversationId = envelopes.find(
+      ({ messageType }) => messageType[0] === 'urn:message:Contracts:OrderCreatedEvent'
+    )!.conversationId
     t.match(conversationId, GUID)
-    for (const envelope of envelopes) t.match(envelope, { conversationId, correlationId: orderId }, `${envelope.messageType[0]}: one conversation, one correlation`)
+    for (const envelope of envelopes)
+      t.match(
+        envelope,
+        { conversationId, correlationId: orderId },
+        `${envelope.messageType[0]}: one conversation, one correlation`
+      )
     for (const envelope of envelopes) {
       if (envelope.messageType[0] === 'urn:message:Contracts:OrderCreatedEvent') continue
-      t.equal(envelope.initiatorId, orderId, `${envelope.messageType[0]}: caused by a message of this order`)
+      t.equal(
+        envelope.initiatorId,
+        orderId,
+        `${envelope.messageType[0]}: caused by a message of this order`
+      )
     }
-    t.same(new Set(envelopes.map(({ messageType }) => messageType[0])), new Set(journeys[i]!.map((event) => `urn:message:Contracts:${event}`)))
+    t.same(
+      new Set(envelopes.map(({ messageType }) => messageType[0])),
+      new Set(journeys[i]!.map((event) => `urn:message:Contracts:${event}`))
+    )
   }
 
   for (const { content, properties, fields } of seen) {
     const envelope = JSON.parse(content.toString())
     const [urn] = envelope.messageType
     const event = fields.exchange.replace('Contracts:', '')
-    t.match(properties, { contentType: 'application/vnd.masstransit+json', deliveryMode: 2, messageId: envelope.messageId }, `${event}: properties`)
+    t.match(
+      properties,
+      {
+        contentType: 'application/vnd.masstransit+json',
+        deliveryMode: 2,
+        messageId: envelope.messageId
+      },
+      `${event}: properties`
+    )
     t.equal(urn, `urn:message:Contracts:${event}`, 'the exchange and the type have one name')
     t.same(
       new Set(Object.keys(envelope)),
-      new Set([
-        ...FIELDS,
-        ...(event === 'OrderCreatedEvent' ? [] : ['initiatorId'])
-      ]),
+      new Set([...FIELDS, ...(event === 'OrderCreatedEvent' ? [] : ['initiatorId'])]),
       `${event}: fields`
     )
     t.match(envelope, {
       messageId: GUID,
       sourceAddress: /^rabbitmq:\/\/127\.0\.0\.1(:\d+)?\//,
       sentTime: /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z$/,
-      host: { machineName: String, processName: String, processId: Number, massTransitVersion: String }
+      host: {
+        machineName: String,
+        processName: String,
+        processId: Number,
+        massTransitVersion: String
+      }
     })
     t.ok(envelope.sourceAddress.endsWith(`/${vhost}/${ownerOf(event)}`), envelope.sourceAddress)
-    t.ok(envelope.destinationAddress.endsWith(`/${vhost}/Contracts:${event}`), envelope.destinationAddress)
+    t.ok(
+      envelope.destinationAddress.endsWith(`/${vhost}/Contracts:${event}`),
+      envelope.destinationAddress
+    )
   }
-  t.match(foreigner.envelopesOf(orders[0]!).find(({ messageType }) => /StockReserved/.test(messageType[0]!))!.message, { orderId: orders[0], total: 8900, currency: 'EUR', items: [{ productId: 'keyboard', quantity: 1 }] })
+  t.match(
+    foreigner
+      .envelopesOf(orders[0]!)
+      .find(({ messageType }) => /StockReserved/.test(messageType[0]!))!.message,
+    {
+      orderId: orders[0],
+      total: 8900,
+      currency: 'EUR',
+      items: [{ productId: 'keyboard', quantity: 1 }]
+    }
+  )
 })
 
 t.test('an envelope that MassTransit published is taken', async (t) => {
@@ -119,11 +205,18 @@ t.test('an envelope that MassTransit published is taken', async (t) => {
   // Payment is away: the order waits, and the foreigner answers in its place.
   const orderId = await api.placeOrder({ paymentMethod: 'pm_sim_unavailable' })
   const [created] = await arrived(foreigner, orderId, 'StockReservedEvent')
-  publishAsMassTransit(channel, 'PaymentCompletedEvent', created!.conversationId, { orderId: orderId.toUpperCase(), amount: 1000, currency: 'EUR', paidBy: 'a field of their own' })
+  publishAsMassTransit(channel, 'PaymentCompletedEvent', created!.conversationId, {
+    orderId: orderId.toUpperCase(),
+    amount: 1000,
+    currency: 'EUR',
+    paidBy: 'a field of their own'
+  })
   const saga = await api.settled(orderId)
   t.match(saga, { status: 'Completed' })
   const envelopes = await arrived(foreigner, orderId, 'OrderCompletedEvent')
-  const completed = envelopes.find(({ messageType }) => messageType[0] === 'urn:message:Contracts:OrderCompletedEvent')!
+  const completed = envelopes.find(
+    ({ messageType }) => messageType[0] === 'urn:message:Contracts:OrderCompletedEvent'
+  )!
   t.match(completed, { conversationId: created!.conversationId, message: { orderId, total: 1000 } })
   t.equal(completed.headers['MT-Activity-Id'], undefined)
   t.equal(completed.headers.traceparent, TRACE, 'the trace goes on')
@@ -131,34 +224,86 @@ t.test('an envelope that MassTransit published is taken', async (t) => {
   // One order of theirs, from the start: stock and payment act on it.
   const theirs = randomUUID()
   const theirConversation = randomUUID()
-  publishAsMassTransit(channel, 'OrderCreatedEvent', theirConversation, { orderId: theirs, customerId: 'ada', items: [{ productId: 'keyboard', quantity: 2 }], paymentMethod: 'pm_card_visa', expectedTotal: null })
+  publishAsMassTransit(channel, 'OrderCreatedEvent', theirConversation, {
+    orderId: theirs,
+    customerId: 'ada',
+    items: [{ productId: 'keyboard', quantity: 2 }],
+    paymentMethod: 'pm_card_visa',
+    expectedTotal: null
+  })
   await arrived(foreigner, theirs, 'StockReservedEvent', 'PaymentCompletedEvent')
-  t.match(envelopesOf(theirs).filter(({ messageType }) => !/OrderCreated/.test(messageType[0]!)), [{ conversationId: theirConversation }, { conversationId: theirConversation }])
+  t.match(
+    envelopesOf(theirs).filter(({ messageType }) => !/OrderCreated/.test(messageType[0]!)),
+    [{ conversationId: theirConversation }, { conversationId: theirConversation }]
+  )
 })
 
-t.test('what MassTransit 8.5.12 wrote is read: three recorded messages, and every contract with null for what is absent', async (t) => {
-  const { consumes } = sagaboxContracts()
-  const reader = new EnvelopeReader([...new Set([...consumes, ...consumes.map(faultOf)])])
-  const recorded = JSON.parse(readFileSync(new URL('../support/masstransit-8.5.12.json', import.meta.url), 'utf8')) as Recorded[]
-  const [created, refused, fault] = recorded.map((envelope) => reader.read(JSON.stringify(envelope)))
-  t.strictSame(created!.body, without(recorded[0]!.message, 'expectedTotal'))
-  t.strictSame(refused!.body, without(recorded[1]!.message, 'productId'))
-  const { message: faulted, exceptions } = fault!.body as unknown as { message: object; exceptions: unknown }
-  t.match(exceptions, [{ exceptionType: 'System.InvalidOperationException', message: 'boom', innerException: { message: 'inner' } }])
-  t.strictSame(faulted, without(recorded[2]!.message.message as Recorded['message'], 'expectedTotal'))
+t.test(
+  'what MassTransit 8.5.12 wrote is read: three recorded messages, and every contract with null for what is absent',
+  async (t) => {
+    const { consumes } = sagaboxContracts()
+    const reader = new EnvelopeReader([...new Set([...consumes, ...consumes.map(faultOf)])])
+    const recorded = JSON.parse(
+      readFileSync(new URL('../support/masstransit-8.5.12.json', import.meta.url), 'utf8')
+    ) as Recorded[]
+    const [created, refused, fault] = recorded.map((envelope) =>
+      reader.read(JSON.stringify(envelope))
+    )
+    t.strictSame(created!.body, without(recorded[0]!.message, 'expectedTotal'))
+    t.strictSame(refused!.body, without(recorded[1]!.message, 'productId'))
+    const { message: faulted, exceptions } = fault!.body as unknown as {
+      message: object
+      exceptions: unknown
+    }
+    t.match(exceptions, [
+      {
+        exceptionType: 'System.InvalidOperationException',
+        message: 'boom',
+        innerException: { message: 'inner' }
+      }
+    ])
+    t.strictSame(
+      faulted,
+      without(recorded[2]!.message.message as Recorded['message'], 'expectedTotal')
+    )
 
-  for (const contract of consumes) {
-    const { properties, required = [] } = contract.schema as unknown as { properties: Record<string, unknown>; required?: string[] }
-    const body = Object.fromEntries(Object.keys(properties).map((name) => [name, required.includes(name) ? SAMPLES[name] : null]))
-    const envelope = { ...recorded[0]!, messageType: [contract.urn], message: body }
-    t.strictSame(reader.read(JSON.stringify(envelope)).body, Object.fromEntries(required.map((name) => [name, SAMPLES[name]])), contract.name)
-    const inFault = { ...recorded[2]!, messageType: [faultOf(contract).urn], message: { ...recorded[2]!.message, faultedMessageId: null, message: body } }
-    t.strictSame((reader.read(JSON.stringify(inFault)).body as unknown as { message: object }).message, Object.fromEntries(required.map((name) => [name, SAMPLES[name]])), `a fault of ${contract.name}`)
-    for (const name of required) {
-      t.throws(() => reader.read(JSON.stringify({ ...envelope, message: { ...body, [name]: null } })), { message: `message.${name}: is required, got null` }, `${contract.name} without ${name}`)
+    for (const contract of consumes) {
+      const { properties, required = [] } = contract.schema as unknown as {
+        properties: Record<string, unknown>
+        required?: string[]
+      }
+      const body = Object.fromEntries(
+        Object.keys(properties).map((name) => [
+          name,
+          required.includes(name) ? SAMPLES[name] : null
+        ])
+      )
+      const envelope = { ...recorded[0]!, messageType: [contract.urn], message: body }
+      t.strictSame(
+        reader.read(JSON.stringify(envelope)).body,
+        Object.fromEntries(required.map((name) => [name, SAMPLES[name]])),
+        contract.name
+      )
+      const inFault = {
+        ...recorded[2]!,
+        messageType: [faultOf(contract).urn],
+        message: { ...recorded[2]!.message, faultedMessageId: null, message: body }
+      }
+      t.strictSame(
+        (reader.read(JSON.stringify(inFault)).body as unknown as { message: object }).message,
+        Object.fromEntries(required.map((name) => [name, SAMPLES[name]])),
+        `a fault of ${contract.name}`
+      )
+      for (const name of required) {
+        t.throws(
+          () => reader.read(JSON.stringify({ ...envelope, message: { ...body, [name]: null } })),
+          { message: `message.${name}: is required, got null` },
+          `${contract.name} without ${name}`
+        )
+      }
     }
   }
-})
+)
 
 interface Recorded {
   message: Record<string, unknown>
@@ -190,8 +335,16 @@ function without(body: Record<string, unknown>, name: string): Record<string, un
 
 const TRACE = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
 
-/** As MassTransit 8 serializes: nulls for what it has not, fields that we do not know, more than one type. */
-function publishAsMassTransit(channel: ConfirmChannel, event: string, conversationId: string, message: object): void {
+/**
+ * As MassTransit 8 serializes: nulls for what it has not, fields that we do not know, more than one
+ * type.
+ */
+function publishAsMassTransit(
+  channel: ConfirmChannel,
+  event: string,
+  conversationId: string,
+  message: object
+): void {
   const messageId = randomUUID()
   const envelope = {
     messageId,
@@ -208,7 +361,16 @@ function publishAsMassTransit(channel: ConfirmChannel, event: string, conversati
     expirationTime: null,
     sentTime: '2026-01-31T12:00:00.1234567Z',
     headers: { traceparent: TRACE, 'MT-Activity-Id': '00-1-2-00' },
-    host: { machineName: 'dotnet', processName: 'Payment.Api', processId: 1, assembly: 'Payment.Api', assemblyVersion: '1.0.0.0', frameworkVersion: '8.0.0', massTransitVersion: '8.2.5.0', operatingSystemVersion: 'Unix 6.1.0.18' }
+    host: {
+      machineName: 'dotnet',
+      processName: 'Payment.Api',
+      processId: 1,
+      assembly: 'Payment.Api',
+      assemblyVersion: '1.0.0.0',
+      frameworkVersion: '8.0.0',
+      massTransitVersion: '8.2.5.0',
+      operatingSystemVersion: 'Unix 6.1.0.18'
+    }
   }
   channel.publish(`Contracts:${event}`, '', Buffer.from(JSON.stringify(envelope, undefined, 2)), {
     contentType: 'application/vnd.masstransit+json',

@@ -1,5 +1,8 @@
 import t from 'tap'
-import type { PublishOutcome, Transport } from '../../packages/sagabox/src/messaging/transport/transport.ts'
+import type {
+  PublishOutcome,
+  Transport
+} from '../../packages/sagabox/src/messaging/transport/transport.ts'
 import { startSystem } from '../support/system.ts'
 import { until } from '../support/until.ts'
 
@@ -45,15 +48,13 @@ t.test('what no queue takes is listed by destination, and given up with a reason
   })
   t.match(
     first.items,
-    orderIds
-      .slice(0, 2)
-      .map((orderId) => ({
-        destination: CREATED,
-        putOff: 'refused',
-        payload: new RegExp(orderId),
-        payloadEncoding: 'utf8',
-        required: true
-      }))
+    orderIds.slice(0, 2).map((orderId) => ({
+      destination: CREATED,
+      putOff: 'refused',
+      payload: new RegExp(orderId),
+      payloadEncoding: 'utf8',
+      required: true
+    }))
   )
   const rest = await api.get(`${rows}?limit=2&cursor=${first.nextCursor}`)
   t.match(rest, { items: [{ payload: new RegExp(orderIds[2]!) }], nextCursor: null })
@@ -99,11 +100,12 @@ t.test('what no queue takes is listed by destination, and given up with a reason
   t.equal((await api.call('GET', '/ops/order/outbox/discarded/1')).status, 404)
 
   // A row that only waits for its time, or is on its way, is nobody's to discard.
-  const [later] = await system
-    .service('order')
-    .dataSource.query(
-      `insert into outbox (message_id, destination, required, payload, due_at) values (gen_random_uuid(), 'order', false, '{}', now() + interval '1 hour') returning id`
-    )
+  const [later] = await system.service('order').dataSource.query(
+    `
+        insert into outbox (message_id, destination, required, payload,
+          due_at) values (gen_random_uuid(), 'order', false, '{}', now() + interval '1 hour')
+          returning id`
+  )
   t.match(await api.call('POST', `${rows}/${later.id}/discard`, { reason: 'why' }), {
     status: 409,
     body: { detail: /not put off/ }

@@ -14,32 +14,53 @@ interface Plan {
 /** Partial indexes that hold only what waits: read from their beginning. */
 const QUEUES = new Set(['saga_next_timer', 'outbox_due', 'outbox_put_off', 'payments_waiting'])
 
-// A prepared statement keeps the plan of its first runs, when tables may be small. The plan must fit a table of millions.
-t.test('no statement of the hot paths reads a whole table, whatever size it was planned for', async (t) => {
-  const statements = collectStatements()
-  t.teardown(statements.restore)
-  const { api, databaseUrl } = await startSystem(t, 'memory')
-  await api.putProduct('keyboard', 10)
-  for (const paymentMethod of ['pm_card_visa', 'pm_card_chargeDeclined', 'pm_sim_lost_response']) await api.settled(await api.placeOrder({ paymentMethod }))
-  await api.call('POST', '/orders', { customerId: 'ada', items: [{ productId: 'keyboard', quantity: 1 }], paymentMethod: 'pm_card_visa' }, { 'idempotency-key': 'a' })
-  t.ok(statements.found.size >= 25, `${statements.found.size} statements were seen`)
-  for (const { text, options } of statements.found.values()) {
-    const client = new pg.Client({ connectionString: databaseUrl, options })
-    await client.connect()
-    const explained = client.query<{ 'QUERY PLAN': { Plan: Plan }[] }>(`explain (generic_plan, format json) ${text}`)
-    await Promise.allSettled([explained])
-    // Left open after an error it would keep this process from ending.
-    await client.end()
-    const reads = scansOf((await explained).rows[0]!['QUERY PLAN'][0]!.Plan).filter((scan) => !isNarrow(scan))
-    t.same(reads, [], text.trim().replaceAll(/\s+/g, ' ').slice(0, 100))
+// A prepared statement keeps the plan of its first runs, when tables may be small. The plan must
+// fit a table of millions.
+t.test(
+  'no statement of the hot paths reads a whole table, whatever size it was planned for',
+  async (t) => {
+    const statements = collectStatements()
+    t.teardown(statements.restore)
+    const { api, databaseUrl } = await startSystem(t, 'memory')
+    await api.putProduct('keyboard', 10)
+    for (const paymentMethod of ['pm_card_visa', 'pm_card_chargeDeclined', 'pm_sim_lost_response'])
+      await api.settled(await api.placeOrder({ paymentMethod }))
+    await api.call(
+      'POST',
+      '/orders',
+      {
+        customerId: 'ada',
+        items: [{ productId: 'keyboard', quantity: 1 }],
+        paymentMethod: 'pm_card_visa'
+      },
+      { 'idempotency-key': 'a' }
+    )
+    t.ok(statements.found.size >= 25, `${statements.found.size} statements were seen`)
+    for (const { text, options } of statements.found.values()) {
+      const client = new pg.Client({ connectionString: databaseUrl, options })
+      await client.connect()
+      const explained = client.query<{ 'QUERY PLAN': { Plan: Plan }[] }>(
+        `explain (generic_plan, format json) ${text}`
+      )
+      await Promise.allSettled([explained])
+      // Left open after an error it would keep this process from ending.
+      await client.end()
+      const reads = scansOf((await explained).rows[0]!['QUERY PLAN'][0]!.Plan).filter(
+        (scan) => !isNarrow(scan)
+      )
+      t.same(reads, [], text.trim().replaceAll(/\s+/g, ' ').slice(0, 100))
+    }
   }
-})
+)
 
 function isNarrow(scan: Plan): boolean {
   if (scan['Node Type'] === 'Tid Scan') return true
   // From its newest version, or all that a held transaction keeps are walked over.
   if (scan['Relation Name'] === 'products' && scan['Scan Direction'] !== 'Backward') return false
-  return /^Index (Only )?Scan$/.test(scan['Node Type']) && (scan['Index Cond'] !== undefined || QUEUES.has(scan['Index Name']!))
+  return (
+    /^Index (Only )?Scan$/.test(scan['Node Type']) &&
+    (scan['Index Cond'] !== undefined || QUEUES.has(scan['Index Name']!))
+  )
 }
 
 function scansOf(plan: Plan): Plan[] {
@@ -47,14 +68,18 @@ function scansOf(plan: Plan): Plan[] {
   return plan['Node Type'].endsWith('Scan') && plan['Relation Name'] ? [plan, ...below] : below
 }
 
-/** Every named statement that any connection of this process runs, with the options of its session. */
+/**
+ * Every named statement that any connection of this process runs, with the options of its session.
+ */
 function collectStatements() {
   const found = new Map<string, { text: string; options: string }>()
   const original = pg.Client.prototype.query
   pg.Client.prototype.query = function (this: pg.Client, ...args: unknown[]) {
     const [config] = args as [{ name?: string; text: string }]
-    const { options = '' } = (this as unknown as { connectionParameters: { options?: string } }).connectionParameters
-    if (config?.name && !/^(begin|commit|rollback)$/.test(config.text)) found.set(config.text, { text: config.text, options })
+    const { options = '' } = (this as unknown as { connectionParameters: { options?: string } })
+      .connectionParameters
+    if (config?.name && !/^(begin|commit|rollback)$/.test(config.text))
+      found.set(config.text, { text: config.text, options })
     return Reflect.apply(original, this, args)
   } as typeof original
   return { found, restore: () => void (pg.Client.prototype.query = original) }

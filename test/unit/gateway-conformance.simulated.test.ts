@@ -20,7 +20,11 @@ gatewayConformance(t, async () => ({
 t.test('pm_sim_answers_twice gives its answer once more', async (t) => {
   let second!: (answer: ChargeResult) => void
   const again = new Promise<ChargeResult>((resolve) => (second = resolve))
-  const first = await new SimulatedGateway().charge({ key: 'order', amount: 500, currency: 'EUR', method: 'pm_sim_answers_twice', ageMs: 0 }, AbortSignal.timeout(60_000), second)
+  const first = await new SimulatedGateway().charge(
+    { key: 'order', amount: 500, currency: 'EUR', method: 'pm_sim_answers_twice', ageMs: 0 },
+    AbortSignal.timeout(60_000),
+    second
+  )
   // The gateway's timer keeps no process alive.
   const alive = setInterval(() => {}, 1000)
   t.same(await again, first)

@@ -7,8 +7,11 @@ import { scenarios } from '../support/scenario.ts'
 
 const FOLDER = new URL('../histories/', import.meta.url)
 
-// Orders as they happened, from every scenario: what is changed in the machine must move these still.
-const files = readdirSync(FOLDER).filter((file) => file.endsWith('.ndjson')).toSorted()
+// Orders as they happened, from every scenario: what is changed in the machine must move these
+// still.
+const files = readdirSync(FOLDER)
+  .filter((file) => file.endsWith('.ndjson'))
+  .toSorted()
 
 for (const file of files) {
   t.test(file, (t) => {
@@ -16,12 +19,21 @@ for (const file of files) {
     const check = new RecordingsCheck(orderSaga(30))
     for (const line of lines) check.add(readRecording(line))
     const { instances, consistent, diverged, stranded } = check.report()
-    t.same({ instances, consistent, diverged, stranded }, { instances: lines.length, consistent: lines.length, diverged: [], stranded: [] })
+    t.same(
+      { instances, consistent, diverged, stranded },
+      { instances: lines.length, consistent: lines.length, diverged: [], stranded: [] }
+    )
     t.end()
   })
 }
 
-t.test('every scenario is recorded: RECORD_HISTORIES=1 npm test -- test/scenarios.memory.test.ts', (t) => {
-  t.same(files.map((file) => file.replace('.ndjson', '.json')), scenarios().map(([file]) => file))
-  t.end()
-})
+t.test(
+  'every scenario is recorded: RECORD_HISTORIES=1 npm test -- test/scenarios.memory.test.ts',
+  (t) => {
+    t.same(
+      files.map((file) => file.replace('.ndjson', '.json')),
+      scenarios().map(([file]) => file)
+    )
+    t.end()
+  }
+)

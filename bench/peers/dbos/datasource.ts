@@ -1,12 +1,20 @@
-// A node-postgres datasource for DBOS 5: the registry had none (@dbos-inc/node-pg-datasource: 404), and those of DBOS 4 import
-// names that the SDK no longer exports. It follows docs.dbos.dev/typescript/reference/plugins and the comments in the SDK's
-// datasource.d.ts: the step's checkpoint commits with the rows, the owner is asserted inside the transaction, and a finished
-// workflow's checkpoints are deleted.
+// A node-postgres datasource for DBOS 5: the registry had none (@dbos-inc/node-pg-datasource: 404),
+// and those of DBOS 4 import names that the SDK no longer exports. It follows
+// docs.dbos.dev/typescript/reference/plugins and the comments in the SDK's datasource.d.ts: the
+// step's checkpoint commits with the rows, the owner is asserted inside the transaction, and a
+// finished workflow's checkpoints are deleted.
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { DBOS } from '@dbos-inc/dbos-sdk'
 import {
-  assertStillOwnsWorkflow, DBOSStepAlreadyRecordedError, DBOSWorkflowConflictError, isPGRetriableTransactionError, migrateDataSourcePG,
-  registerDataSource, replayRecordedStep, runTransaction, type DataSourceTransactionHandler
+  assertStillOwnsWorkflow,
+  DBOSStepAlreadyRecordedError,
+  DBOSWorkflowConflictError,
+  isPGRetriableTransactionError,
+  migrateDataSourcePG,
+  registerDataSource,
+  replayRecordedStep,
+  runTransaction,
+  type DataSourceTransactionHandler
 } from '@dbos-inc/dbos-sdk/datasource'
 import pg from 'pg'
 import { SuperJSON } from 'superjson'
@@ -35,14 +43,20 @@ class Handler implements DataSourceTransactionHandler {
   async initialize(): Promise<void> {
     this.#pool = new pg.Pool(this.#config)
     this.#pool.on('error', (error) => DBOS.logger.warn(`Idle connection lost: ${error.message}`))
-    await inTransaction(this.#pool, (client) => migrateDataSourcePG(async (sql) => (await client.query<Record<string, unknown>>(sql)).rows))
+    await inTransaction(this.#pool, (client) =>
+      migrateDataSourcePG(async (sql) => (await client.query<Record<string, unknown>>(sql)).rows)
+    )
   }
 
   async destroy(): Promise<void> {
     await this.#pool?.end()
   }
 
-  async deleteCheckpoints(workflowId: string, startStep: number, beforeCommit?: () => Promise<void>): Promise<void> {
+  async deleteCheckpoints(
+    workflowId: string,
+    startStep: number,
+    beforeCommit?: () => Promise<void>
+  ): Promise<void> {
     await inTransaction(this.#pool!, async (client) => {
       await client.query({ name: 'forget', text: FORGET, values: [workflowId, startStep] })
       await beforeCommit?.()
@@ -50,7 +64,10 @@ class Handler implements DataSourceTransactionHandler {
   }
 
   async invokeTransactionFunction<This, Args extends unknown[], Return>(
-    _config: unknown, target: This, work: (this: This, ...args: Args) => Promise<Return>, ...args: Args
+    _config: unknown,
+    target: This,
+    work: (this: This, ...args: Args) => Promise<Return>,
+    ...args: Args
   ): Promise<Return> {
     const workflowId = DBOS.workflowID!
     const stepId = DBOS.stepID!
@@ -77,18 +94,37 @@ class Handler implements DataSourceTransactionHandler {
   }
 
   async #recorded(workflowId: string, stepId: number): Promise<Recorded | undefined> {
-    const { rows: [row] } = await this.#pool!.query<Recorded>({ name: 'read', text: READ, values: [workflowId, stepId] })
+    const {
+      rows: [row]
+    } = await this.#pool!.query<Recorded>({
+      name: 'read',
+      text: READ,
+      values: [workflowId, stepId]
+    })
     return row
   }
 }
 
-async function record(client: pg.Pool | pg.PoolClient, workflowId: string, stepId: number, output: string | null, error: string | null): Promise<void> {
-  const { rowCount } = await client.query({ name: 'record', text: RECORD, values: [workflowId, stepId, output, error] })
+async function record(
+  client: pg.Pool | pg.PoolClient,
+  workflowId: string,
+  stepId: number,
+  output: string | null,
+  error: string | null
+): Promise<void> {
+  const { rowCount } = await client.query({
+    name: 'record',
+    text: RECORD,
+    values: [workflowId, stepId, output, error]
+  })
   if (rowCount === 0) throw new DBOSStepAlreadyRecordedError(workflowId, stepId)
 }
 
 /** Runs work in a transaction of its own. */
-export async function inTransaction<T>(pool: pg.Pool, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+export async function inTransaction<T>(
+  pool: pg.Pool,
+  work: (client: pg.PoolClient) => Promise<T>
+): Promise<T> {
   const client = await pool.connect()
   let broken: Error | undefined
   try {
@@ -104,7 +140,10 @@ export async function inTransaction<T>(pool: pg.Pool, work: (client: pg.PoolClie
   }
 }
 
-/** Used as the package would be: `dataSource.runTransaction(work, { name })` in a workflow, `dataSource.client` in the work. */
+/**
+ * Used as the package would be: `dataSource.runTransaction(work, { name })` in a workflow,
+ * `dataSource.client` in the work.
+ */
 export class NodePostgresDataSource {
   readonly name: string
 

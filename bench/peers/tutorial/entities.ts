@@ -66,9 +66,19 @@ export interface InboxMessage {
   messageId: string
 }
 
-const money = { type: 'bigint', transformer: { from: (value: string | null) => (value === null ? null : Number(value)), to: (value: unknown) => value } } as const
+const money = {
+  type: 'bigint',
+  transformer: {
+    from: (value: string | null) => (value === null ? null : Number(value)),
+    to: (value: unknown) => value
+  }
+} as const
 const orderId: EntitySchemaColumnOptions = { name: 'order_id', type: 'uuid', primary: true }
-const updatedAt: EntitySchemaColumnOptions = { name: 'updated_at', type: 'timestamptz', updateDate: true }
+const updatedAt: EntitySchemaColumnOptions = {
+  name: 'updated_at',
+  type: 'timestamptz',
+  updateDate: true
+}
 
 export const OrderEntity = new EntitySchema<Order>({
   name: 'Order',
@@ -88,7 +98,12 @@ export const OrderEntity = new EntitySchema<Order>({
 export const OrderLineEntity = new EntitySchema<OrderLine>({
   name: 'OrderLine',
   tableName: 'order_lines',
-  columns: { orderId, line: { type: 'integer', primary: true }, productId: { name: 'product_id', type: 'text' }, quantity: { type: 'integer' } }
+  columns: {
+    orderId,
+    line: { type: 'integer', primary: true },
+    productId: { name: 'product_id', type: 'text' },
+    quantity: { type: 'integer' }
+  }
 })
 
 export const ProductEntity = new EntitySchema<Product>({
@@ -120,7 +135,12 @@ export const ReservationEntity = new EntitySchema<Reservation>({
 export const ReservationLineEntity = new EntitySchema<ReservationLine>({
   name: 'ReservationLine',
   tableName: 'reservation_lines',
-  columns: { orderId, productId: { name: 'product_id', type: 'text', primary: true }, quantity: { type: 'integer' }, unitPrice: { name: 'unit_price', ...money } }
+  columns: {
+    orderId,
+    productId: { name: 'product_id', type: 'text', primary: true },
+    quantity: { type: 'integer' },
+    unitPrice: { name: 'unit_price', ...money }
+  }
 })
 
 export const PaymentEntity = new EntitySchema<Payment>({
@@ -166,4 +186,5 @@ export const OUTBOX_AND_INBOX = `
     published_at timestamptz
   );
   create index if not exists outbox_unpublished on outbox (id) where published_at is null;
-  create table if not exists inbox (message_id uuid primary key, processed_at timestamptz not null default now());`
+  create table if not exists inbox (message_id uuid primary key,
+    processed_at timestamptz not null default now());`

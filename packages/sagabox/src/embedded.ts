@@ -1,2 +1,6 @@
 // `sagabox/embedded`: a PostgreSQL of one's own, for development and tests.
-export { startEmbeddedPostgres, type EmbeddedPostgres, type EmbeddedPostgresOptions } from './embedded/postgres.ts'
+export {
+  startEmbeddedPostgres,
+  type EmbeddedPostgres,
+  type EmbeddedPostgresOptions
+} from './embedded/postgres.ts'

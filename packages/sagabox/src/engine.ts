@@ -9,6 +9,14 @@ export { problemsOf } from './messaging/message/validation.ts'
 export { bigintAsNumber } from './messaging/postgres/database.ts'
 export { retryConflicts } from './messaging/postgres/retry-conflicts.ts'
 export {
-  Conflict, isConflict, isUnavailable, joinJson, jsonTexts, run, statement, transaction, write
+  Conflict,
+  isConflict,
+  isUnavailable,
+  joinJson,
+  jsonTexts,
+  run,
+  statement,
+  transaction,
+  write
 } from './messaging/postgres/sql.ts'
 export { parseDatabaseUrl } from './messaging/postgres/url.ts'

@@ -4,7 +4,14 @@ export type { Log } from './messaging/async/log.ts'
 export type { Worker } from './messaging/async/worker.ts'
 export { each, handle, type Handler } from './messaging/endpoint/handler.ts'
 export { NotRetryable, Refused, type RetryPolicy } from './messaging/inbox/retry.ts'
-export { command, event, message, type BodyOf, type Contract, type Message } from './messaging/message/message.ts'
+export {
+  command,
+  event,
+  message,
+  type BodyOf,
+  type Contract,
+  type Message
+} from './messaging/message/message.ts'
 export type { Outbox } from './messaging/outbox/outbox.ts'
 export type { Tx } from './messaging/postgres/sql.ts'
 export { RabbitTransport, type RabbitTransportOptions } from './messaging/rabbitmq/transport.ts'
@@ -12,13 +19,26 @@ export { MemoryTransport } from './messaging/transport/memory.ts'
 export type { Topology } from './messaging/transport/topology.ts'
 export type { Transport } from './messaging/transport/transport.ts'
 export {
-  defer, defineSaga, END, ignore, sagaActions, send, type Effect, type SagaChange, type SagaDefinition
+  defer,
+  defineSaga,
+  END,
+  ignore,
+  sagaActions,
+  send,
+  type Effect,
+  type SagaChange,
+  type SagaDefinition
 } from './saga/define.ts'
 export { pathOf, statusOf } from './saga/machine/state.ts'
 export type { SagaHost } from './saga/run/host.ts'
 export type { ServiceContext } from './service/context.ts'
 export {
-  defineService, InvalidService, systemTopology, type ServiceDefinition, type ServiceOptions, type ServiceParts
+  defineService,
+  InvalidService,
+  systemTopology,
+  type ServiceDefinition,
+  type ServiceOptions,
+  type ServiceParts
 } from './service/define.ts'
 export { becameReady } from './service/ready.ts'
 export type { ServiceSettings } from './service/service.ts'

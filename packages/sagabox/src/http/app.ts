@@ -62,7 +62,11 @@ export async function buildApp(
     openapi: {
       openapi: '3.1.0',
       ...(publicUrl !== undefined && { servers: [{ url: publicUrl.replace(/\/$/, '') }] }),
-      info: { title: 'Sagabox', version: '0.1.0', description: 'Orders that always end: completed, or failed with everything undone.' },
+      info: {
+        title: 'Sagabox',
+        version: '0.1.0',
+        description: 'Orders that always end: completed, or failed with everything undone.'
+      },
       tags: [
         { name: 'order', description: 'Place orders and see how they end' },
         { name: 'saga', description: 'What happened to each order, step by step' },

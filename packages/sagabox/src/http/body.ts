@@ -95,7 +95,10 @@ function refusalOf(
   }
   if (encoding.toLowerCase() !== 'identity') {
     const found = encoding.slice(0, 100)
-    return new HttpProblem(415, `The body is encoded as ${found}; expected one that is not compressed`)
+    return new HttpProblem(
+      415,
+      `The body is encoded as ${found}; expected one that is not compressed`
+    )
   }
   return undefined
 }
@@ -106,6 +109,12 @@ function tooMuch(): HttpProblem {
 }
 
 function tooLarge(request: FastifyRequest, limit: number, bytes: string): HttpProblem {
-  const { method, routeOptions: { url = '' } } = request
-  return new HttpProblem(413, `The body has ${bytes} bytes; ${method} ${url} takes at most ${limit}`)
+  const {
+    method,
+    routeOptions: { url = '' }
+  } = request
+  return new HttpProblem(
+    413,
+    `The body has ${bytes} bytes; ${method} ${url} takes at most ${limit}`
+  )
 }

@@ -13,12 +13,19 @@ const LOOK_MS = 1000
  * Limits how many clients are connected at once. Who comes later is refused by a closed connection;
  * the log says so once when it begins and once when it is over.
  */
-export function limitConnections(server: Server, log: FastifyBaseLogger, wanted = MAX_CONNECTIONS): void {
+export function limitConnections(
+  server: Server,
+  log: FastifyBaseLogger,
+  wanted = MAX_CONNECTIONS
+): void {
   const descriptors = openFilesLimit()
   const limit = Math.max(1, Math.min(wanted, descriptors - KEPT_DESCRIPTORS))
   if (limit < wanted) {
     const found = `MAX_CONNECTIONS: expected room for ${wanted} connections, and the limit of open files is ${descriptors}`
-    log.warn({ wanted, descriptors, limit }, `${found}; ${limit} are let in. Raise it (ulimit -n), or lower the setting`)
+    log.warn(
+      { wanted, descriptors, limit },
+      `${found}; ${limit} are let in. Raise it (ulimit -n), or lower the setting`
+    )
   }
   server.maxConnections = limit
   let refused = 0
@@ -30,7 +37,10 @@ export function limitConnections(server: Server, log: FastifyBaseLogger, wanted 
       server.getConnections((_error, count) => {
         if (count >= limit) return
         clearInterval(timer)
-        log.info({ limit, refused }, `Clients are let in again; ${refused} connections were refused`)
+        log.info(
+          { limit, refused },
+          `Clients are let in again; ${refused} connections were refused`
+        )
         refused = 0
       })
     }, LOOK_MS).unref()

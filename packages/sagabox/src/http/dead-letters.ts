@@ -3,7 +3,15 @@ import { isUtf8 } from 'node:buffer'
 import Type from 'typebox'
 import type { DataSource } from 'typeorm'
 import { DELETED_DAYS } from '../messaging/dead-letters/deleted.ts'
-import { groupDeadLetters, listDeadLetters, listDeletedLetters, LOST_AFTER_MINUTES, readDeadLetter, readDeletedLetter, type DeadLetterDetail } from '../messaging/dead-letters/list.ts'
+import {
+  groupDeadLetters,
+  listDeadLetters,
+  listDeletedLetters,
+  LOST_AFTER_MINUTES,
+  readDeadLetter,
+  readDeletedLetter,
+  type DeadLetterDetail
+} from '../messaging/dead-letters/list.ts'
 import { NotAllowed, type DeadLetterOffice } from '../messaging/dead-letters/office.ts'
 import { linkTo } from './links.ts'
 import { nullable } from '../messaging/message/nullable.ts'
@@ -21,8 +29,14 @@ const Text = text(300)
 const Time = Type.String({ format: 'date-time' })
 
 const Filter = {
-  kind: Type.Optional(Type.Enum(['error', 'skipped'], { description: 'error: could not be handled; skipped: no handler takes its type' })),
-  type: Type.Optional(text(300, 'Contract name, such as OrderCreatedEvent; its URN finds the same')),
+  kind: Type.Optional(
+    Type.Enum(['error', 'skipped'], {
+      description: 'error: could not be handled; skipped: no handler takes its type'
+    })
+  ),
+  type: Type.Optional(
+    text(300, 'Contract name, such as OrderCreatedEvent; its URN finds the same')
+  ),
   exception: Type.Optional(Text),
   reason: Type.Optional(text(300, 'A part of the reason, in any case')),
   messageId: Type.Optional(Text),
@@ -31,7 +45,8 @@ const Filter = {
   to: Type.Optional({ ...Time, description: 'Last seen before this time' })
 }
 const Status = Type.Enum(['waiting', 'retrying', 'handled', 'undone'], {
-  description: 'waiting: for an operator; retrying: sent back, no outcome yet; handled: after all; undone: what it belongs to was undone'
+  description:
+    'waiting: for an operator; retrying: sent back, no outcome yet; handled: after all; undone: what it belongs to was undone'
 })
 const Why = Type.String({ maxLength: 500, pattern: PRINTABLE })
 const ListFilter = { ...Filter, status: Type.Optional(Status) }
@@ -49,18 +64,26 @@ const Summary = Type.Object({
   seen: Type.Integer({ description: 'How often it became a dead letter' }),
   firstSeenAt: Type.String(),
   lastSeenAt: Type.String(),
-  retryingSince: nullable(Type.String({ description: `When it was sent back, while it is retrying. If nothing is heard of it for ${LOST_AFTER_MINUTES} minutes, it may be sent back again, or deleted` })),
+  retryingSince: nullable(
+    Type.String({
+      description: `When it was sent back, while it is retrying. If nothing is heard of it for ${LOST_AFTER_MINUTES} minutes, it may be sent back again, or deleted`
+    })
+  ),
   bytes: Type.Integer()
 })
 
 const Detail = Type.Object({
   ...Summary.properties,
   stack: nullable(Type.String()),
-  attempts: Type.Array(Type.Object({ at: Type.String(), error: Type.String() }), { description: 'The first and the last tries to handle it' }),
+  attempts: Type.Array(Type.Object({ at: Type.String(), error: Type.String() }), {
+    description: 'The first and the last tries to handle it'
+  }),
   attemptsLeftOut: Type.Integer({ description: 'Tries in between that were not kept' }),
   headers: Type.Record(Type.String(), Type.Unknown()),
   contentType: nullable(Type.String()),
-  payload: Type.String({ description: `At most ${SHOWN_BYTES} bytes; the route …/payload gives all of them` }),
+  payload: Type.String({
+    description: `At most ${SHOWN_BYTES} bytes; the route …/payload gives all of them`
+  }),
   payloadEncoding: Type.Enum(['utf8', 'base64'])
 })
 
@@ -83,24 +106,35 @@ const Retry = Type.Object({
   perSecond: Type.Integer(),
   state: Type.Enum(['running', 'done', 'stopped']),
   reason: nullable(Type.String({ description: 'Why it was stopped' })),
-  left: Type.Integer({ description: 'Letters that fit and were not sent; of one that was stopped, when it was' }),
+  left: Type.Integer({
+    description: 'Letters that fit and were not sent; of one that was stopped, when it was'
+  }),
   atLeast: Type.Boolean({ description: 'There may be more left: not all letters were looked at' }),
   sent: Type.Integer(),
   handled: Type.Integer(),
   failedAgain: Type.Integer(),
   underWay: Type.Integer({ description: 'Sent, no outcome yet' }),
-  lost: Type.Integer({ description: `Sent, and for ${LOST_AFTER_MINUTES} minutes nothing was heard of them` }),
+  lost: Type.Integer({
+    description: `Sent, and for ${LOST_AFTER_MINUTES} minutes nothing was heard of them`
+  }),
   startedAt: Type.String(),
   endedAt: nullable(Type.String())
 })
 
-const Retried = Type.Object({ id: Type.Integer(), messageId: nullable(Type.String()), status: Type.Literal('retrying'), warning: Type.Optional(Type.String()) })
+const Retried = Type.Object({
+  id: Type.Integer(),
+  messageId: nullable(Type.String()),
+  status: Type.Literal('retrying'),
+  warning: Type.Optional(Type.String())
+})
 
 const Undone = Type.Object({
   id: Type.Integer(),
   status: Type.Literal('undone'),
   sent: Type.Array(Type.Object({ type: Type.String(), messageId: Type.String() })),
-  others: Type.Array(Type.Integer(), { description: 'Ids of other letters that are undone with it' })
+  others: Type.Array(Type.Integer(), {
+    description: 'Ids of other letters that are undone with it'
+  })
 })
 
 const ById = Type.Object({ id: Type.String({ pattern: '^[0-9]{1,15}$' }) })
@@ -116,10 +150,16 @@ export interface DeadLetterRouteOptions {
 }
 
 /** The dead letters of one service: to look at, to send back, to delete. */
-export function deadLetterRoutes({ name, dataSource, office, inboxDays }: DeadLetterRouteOptions): FastifyPluginAsyncTypebox {
+export function deadLetterRoutes({
+  name,
+  dataSource,
+  office,
+  inboxDays
+}: DeadLetterRouteOptions): FastifyPluginAsyncTypebox {
   const path = `/ops/${name}/dead-letters`
   const missing = (id: string) => notFound(`dead letter ${id} in ${name}`)
-  const missingDeleted = (id: string) => notFound(`deleted dead letter ${id} in ${name}: they are kept for ${DELETED_DAYS} days`)
+  const missingDeleted = (id: string) =>
+    notFound(`deleted dead letter ${id} in ${name}: they are kept for ${DELETED_DAYS} days`)
 
   return async (app) => {
     app.get(
@@ -128,14 +168,29 @@ export function deadLetterRoutes({ name, dataSource, office, inboxDays }: DeadLe
         schema: {
           tags,
           summary: `Messages that ${name} could not handle, newest first`,
-          description: 'A page may have fewer than `limit`, or none, and a `nextCursor`: what fits is looked for among 50,000 at a time.',
-          querystring: Type.Object({ ...ListFilter, ...PageQuery }, { additionalProperties: false }), response: { 200: Page(Summary) }
+          description:
+            'A page may have fewer than `limit`, or none, and a `nextCursor`: what fits is looked for among 50,000 at a time.',
+          querystring: Type.Object(
+            { ...ListFilter, ...PageQuery },
+            { additionalProperties: false }
+          ),
+          response: { 200: Page(Summary) }
         }
       },
       async ({ query: { cursor, limit = DEFAULT_LIMIT, ...filter } }) => {
         const before = decodeCursor(cursor, /^[0-9]{1,15}$/)
-        const { items, readOn } = await listDeadLetters(dataSource, withTimes(filter), limit + 1, before === undefined ? undefined : Number(before))
-        return toPage(items, limit, ({ id }) => String(id), readOn === undefined ? undefined : String(readOn))
+        const { items, readOn } = await listDeadLetters(
+          dataSource,
+          withTimes(filter),
+          limit + 1,
+          before === undefined ? undefined : Number(before)
+        )
+        return toPage(
+          items,
+          limit,
+          ({ id }) => String(id),
+          readOn === undefined ? undefined : String(readOn)
+        )
       }
     )
 
@@ -149,7 +204,10 @@ export function deadLetterRoutes({ name, dataSource, office, inboxDays }: DeadLe
           response: {
             200: Type.Object({
               total: Type.Integer(),
-              atLeast: Type.Boolean({ description: 'There are older letters that were not looked at: the newest 50,000 are' }),
+              atLeast: Type.Boolean({
+                description:
+                  'There are older letters that were not looked at: the newest 50,000 are'
+              }),
               groups: Type.Array(Group)
             })
           }
@@ -161,11 +219,22 @@ export function deadLetterRoutes({ name, dataSource, office, inboxDays }: DeadLe
       }
     )
 
-    app.get(`${path}/:id`, { schema: { tags, summary: 'One letter: payload, headers, cause, every attempt', params: ById, response: { 200: Detail } } }, async ({ params: { id } }) => {
-      const letter = await readDeadLetter(dataSource, Number(id))
-      if (!letter) throw missing(id)
-      return withText(letter)
-    })
+    app.get(
+      `${path}/:id`,
+      {
+        schema: {
+          tags,
+          summary: 'One letter: payload, headers, cause, every attempt',
+          params: ById,
+          response: { 200: Detail }
+        }
+      },
+      async ({ params: { id } }) => {
+        const letter = await readDeadLetter(dataSource, Number(id))
+        if (!letter) throw missing(id)
+        return withText(letter)
+      }
+    )
 
     app.get(
       `${path}/deleted`,
@@ -179,14 +248,25 @@ export function deadLetterRoutes({ name, dataSource, office, inboxDays }: DeadLe
       },
       async ({ query: { cursor, limit = DEFAULT_LIMIT } }) => {
         const before = decodeCursor(cursor, /^[0-9]{1,15}$/)
-        const letters = await listDeletedLetters(dataSource, limit + 1, before === undefined ? undefined : Number(before))
+        const letters = await listDeletedLetters(
+          dataSource,
+          limit + 1,
+          before === undefined ? undefined : Number(before)
+        )
         return toPage(letters, limit, ({ id }) => String(id))
       }
     )
 
     app.get(
       `${path}/deleted/:id`,
-      { schema: { tags, summary: 'One deleted letter, whole', params: ById, response: { 200: Type.Object({ ...Detail.properties, ...Deleted }) } } },
+      {
+        schema: {
+          tags,
+          summary: 'One deleted letter, whole',
+          params: ById,
+          response: { 200: Type.Object({ ...Detail.properties, ...Deleted }) }
+        }
+      },
       async ({ params: { id } }) => {
         const letter = await readDeletedLetter(dataSource, Number(id))
         if (!letter) throw missingDeleted(id)
@@ -213,11 +293,30 @@ export function deadLetterRoutes({ name, dataSource, office, inboxDays }: DeadLe
       }
     )
 
-    app.get(`${path}/:id/payload`, { schema: { tags, summary: 'The payload, byte for byte', params: ById, response: { 200: { description: 'The bytes', content: { 'application/octet-stream': { schema: Type.Any() } } } } } }, async ({ params: { id } }, reply) => {
-      const letter = await readDeadLetter(dataSource, Number(id))
-      if (!letter) throw missing(id)
-      return reply.type('application/octet-stream').header('content-disposition', `attachment; filename="dead-letter-${id}"`).send(letter.payload)
-    })
+    app.get(
+      `${path}/:id/payload`,
+      {
+        schema: {
+          tags,
+          summary: 'The payload, byte for byte',
+          params: ById,
+          response: {
+            200: {
+              description: 'The bytes',
+              content: { 'application/octet-stream': { schema: Type.Any() } }
+            }
+          }
+        }
+      },
+      async ({ params: { id } }, reply) => {
+        const letter = await readDeadLetter(dataSource, Number(id))
+        if (!letter) throw missing(id)
+        return reply
+          .type('application/octet-stream')
+          .header('content-disposition', `attachment; filename="dead-letter-${id}"`)
+          .send(letter.payload)
+      }
+    )
 
     app.post(
       `${path}/:id/retry`,
@@ -234,17 +333,35 @@ export function deadLetterRoutes({ name, dataSource, office, inboxDays }: DeadLe
         const sent = await allowed(office.retry(Number(id)))
         if (!sent) throw missing(id)
         const warnings = [
-          ...(sent.lostSince === undefined ? [] : [`It was sent back before, at ${sent.lostSince}, and nothing was heard of it: if that copy comes after all, the inbox lets one of the two be handled`]),
-          ...(olderThanInbox(sent.firstSeenAt, inboxDays) ? [`The message is older than the ${inboxDays} days that the inbox remembers: if it was handled before, it is handled again`] : [])
+          ...(sent.lostSince === undefined
+            ? []
+            : [
+                `It was sent back before, at ${sent.lostSince}, and nothing was heard of it: if that copy comes after all, the inbox lets one of the two be handled`
+              ]),
+          ...(olderThanInbox(sent.firstSeenAt, inboxDays)
+            ? [
+                `The message is older than the ${inboxDays} days that the inbox remembers: if it was handled before, it is handled again`
+              ]
+            : [])
         ]
         const warning = warnings.length > 0 ? { warning: warnings.join('. ') } : {}
-        return reply.code(202).send({ id: Number(id), messageId: sent.messageId, status: 'retrying', ...warning })
+        return reply
+          .code(202)
+          .send({ id: Number(id), messageId: sent.messageId, status: 'retrying', ...warning })
       }
     )
 
     app.delete(
       `${path}/:id`,
-      { schema: { tags, summary: `Delete it; it is kept for ${DELETED_DAYS} days under …/deleted, and an audit row stays`, params: ById, querystring: Type.Object({ why: Type.Optional(Why) }, { additionalProperties: false }), response: { 204: Type.Null() } } },
+      {
+        schema: {
+          tags,
+          summary: `Delete it; it is kept for ${DELETED_DAYS} days under …/deleted, and an audit row stays`,
+          params: ById,
+          querystring: Type.Object({ why: Type.Optional(Why) }, { additionalProperties: false }),
+          response: { 204: Type.Null() }
+        }
+      },
       async ({ params: { id }, query: { why } }, reply) => {
         if (!(await allowed(office.delete(Number(id), why)))) throw missing(id)
         return reply.code(204).send(null)
@@ -261,15 +378,26 @@ export function deadLetterRoutes({ name, dataSource, office, inboxDays }: DeadLe
             'For letters like “no order saga …”, after a database has forgotten: the command that undoes each effect of the saga is sent for that id. ' +
             'Other letters of the same id, and those that the answers become, are `undone` with it. 409 when the saga is there, or has no effects.',
           params: ById,
-          body: Type.Object({ reason: text(500) }, { additionalProperties: false, examples: [{ reason: 'the order was lost with the old primary' }] }),
+          body: Type.Object(
+            { reason: text(500) },
+            {
+              additionalProperties: false,
+              examples: [{ reason: 'the order was lost with the old primary' }]
+            }
+          ),
           response: { 202: Undone }
         }
       },
       async ({ params: { id }, body: { reason } }, reply) => {
         const undone = await allowed(office.undo(Number(id), reason))
         if (!undone) throw missing(id)
-        const sent = undone.sent.map(({ contract, messageId }) => ({ type: contract.name, messageId }))
-        return reply.code(202).send({ id: Number(id), status: 'undone', sent, others: undone.others })
+        const sent = undone.sent.map(({ contract, messageId }) => ({
+          type: contract.name,
+          messageId
+        }))
+        return reply
+          .code(202)
+          .send({ id: Number(id), status: 'undone', sent, others: undone.others })
       }
     )
 
@@ -279,47 +407,111 @@ export function deadLetterRoutes({ name, dataSource, office, inboxDays }: DeadLe
         schema: {
           tags,
           summary: 'Send back all that wait and fit',
-          description: 'The first five go alone; when three letters have failed again, and more than were handled, it stops. Follow it under `Location`.',
-          body: Type.Object({ ...Filter, perSecond: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000, description: `Letters a second, ${PER_SECOND} when not given` })) }, { additionalProperties: false, examples: [{ type: 'StockReservedEvent', perSecond: 20 }] }),
-          response: { 202: { ...Type.Object({ ...Retry.properties, warning: Type.Optional(Type.String()) }), headers: { location: { type: 'string' } } } }
+          description:
+            'The first five go alone; when three letters have failed again, and more than were handled, it stops. Follow it under `Location`.',
+          body: Type.Object(
+            {
+              ...Filter,
+              perSecond: Type.Optional(
+                Type.Integer({
+                  minimum: 1,
+                  maximum: 1000,
+                  description: `Letters a second, ${PER_SECOND} when not given`
+                })
+              )
+            },
+            {
+              additionalProperties: false,
+              examples: [{ type: 'StockReservedEvent', perSecond: 20 }]
+            }
+          ),
+          response: {
+            202: {
+              ...Type.Object({ ...Retry.properties, warning: Type.Optional(Type.String()) }),
+              headers: { location: { type: 'string' } }
+            }
+          }
         }
       },
       async ({ body: { perSecond = PER_SECOND, ...given } }, reply) => {
         const filter = withTimes(given)
         const oldest = await office.oldest(filter)
         const id = await office.retryGroup(filter, perSecond)
-        const warning = oldest !== undefined && olderThanInbox(oldest, inboxDays) ? { warning: `The oldest is older than the ${inboxDays} days that the inbox remembers: what was handled before is handled again` } : {}
-        return reply.code(202).header('location', linkTo(app, `${path}/retries/${id}`)).send({ ...(await office.groupRetry(id))!, ...warning })
+        const warning =
+          oldest !== undefined && olderThanInbox(oldest, inboxDays)
+            ? {
+                warning: `The oldest is older than the ${inboxDays} days that the inbox remembers: what was handled before is handled again`
+              }
+            : {}
+        return reply
+          .code(202)
+          .header('location', linkTo(app, `${path}/retries/${id}`))
+          .send({ ...(await office.groupRetry(id))!, ...warning })
       }
     )
 
-    app.get(`${path}/retries`, { schema: { tags, summary: 'Group retries, newest first', response: { 200: Type.Object({ items: Type.Array(Retry) }) } } }, async () => ({ items: await office.groupRetries(DEFAULT_LIMIT) }))
+    app.get(
+      `${path}/retries`,
+      {
+        schema: {
+          tags,
+          summary: 'Group retries, newest first',
+          response: { 200: Type.Object({ items: Type.Array(Retry) }) }
+        }
+      },
+      async () => ({ items: await office.groupRetries(DEFAULT_LIMIT) })
+    )
 
-    app.get(`${path}/retries/:id`, { schema: { tags, summary: 'How a group retry goes', params: ById, response: { 200: Retry } } }, async ({ params: { id } }) => {
-      const retry = await office.groupRetry(Number(id))
-      if (!retry) throw notFound(`group retry ${id} in ${name}`)
-      return retry
-    })
+    app.get(
+      `${path}/retries/:id`,
+      {
+        schema: { tags, summary: 'How a group retry goes', params: ById, response: { 200: Retry } }
+      },
+      async ({ params: { id } }) => {
+        const retry = await office.groupRetry(Number(id))
+        if (!retry) throw notFound(`group retry ${id} in ${name}`)
+        return retry
+      }
+    )
 
-    app.post(`${path}/retries/:id/stop`, { schema: { tags, summary: 'Stop a group retry; what is under way goes on', params: ById, response: { 200: Retry } } }, async ({ params: { id } }) => {
-      const stopped = await office.stopGroup(Number(id))
-      const retry = await office.groupRetry(Number(id))
-      if (!retry) throw notFound(`group retry ${id} in ${name}`)
-      if (!stopped) throw new HttpProblem(409, `Group retry ${id} is ${retry.state} already`)
-      return retry
-    })
+    app.post(
+      `${path}/retries/:id/stop`,
+      {
+        schema: {
+          tags,
+          summary: 'Stop a group retry; what is under way goes on',
+          params: ById,
+          response: { 200: Retry }
+        }
+      },
+      async ({ params: { id } }) => {
+        const stopped = await office.stopGroup(Number(id))
+        const retry = await office.groupRetry(Number(id))
+        if (!retry) throw notFound(`group retry ${id} in ${name}`)
+        if (!stopped) throw new HttpProblem(409, `Group retry ${id} is ${retry.state} already`)
+        return retry
+      }
+    )
   }
 }
 
 function withText<L extends DeadLetterDetail>(letter: L) {
   const shown = letter.payload.subarray(0, SHOWN_BYTES)
   const isText = isUtf8(letter.payload)
-  return { ...letter, payload: isText ? shown.toString() : shown.toString('base64'), payloadEncoding: isText ? ('utf8' as const) : ('base64' as const) }
+  return {
+    ...letter,
+    payload: isText ? shown.toString() : shown.toString('base64'),
+    payloadEncoding: isText ? ('utf8' as const) : ('base64' as const)
+  }
 }
 
 function withTimes<F extends { from?: string; to?: string }>(filter: F): F {
   const { from, to } = filter
-  return { ...filter, ...(from && { from: timeOf('from', from) }), ...(to && { to: timeOf('to', to) }) }
+  return {
+    ...filter,
+    ...(from && { from: timeOf('from', from) }),
+    ...(to && { to: timeOf('to', to) })
+  }
 }
 
 /** @throws HttpProblem 409 when the letter's state does not allow it */

@@ -26,7 +26,10 @@ export class ExportDesk {
    */
   async open(begin: () => AsyncGenerator<string>, client: Socket): Promise<Readable> {
     if (this.#open >= this.#most) {
-      throw new HttpProblem(503, `${this.#most} exports are running, and no more run at once; try again when one has ended`)
+      throw new HttpProblem(
+        503,
+        `${this.#most} exports are running, and no more run at once; try again when one has ended`
+      )
     }
     this.#open++
     const pages = begin()
@@ -44,7 +47,11 @@ export class ExportDesk {
     return lines
   }
 
-  async *#paced(first: IteratorResult<string>, more: AsyncGenerator<string>, client: Socket): AsyncGenerator<string> {
+  async *#paced(
+    first: IteratorResult<string>,
+    more: AsyncGenerator<string>,
+    client: Socket
+  ): AsyncGenerator<string> {
     try {
       for (let page = first; !page.done; page = await more.next()) {
         const stalled = setTimeout(() => client.destroy(), this.#stalledMs)

@@ -14,7 +14,9 @@ export function useOperationIds(app: FastifyInstance): void {
 /** `POST /orders/:orderId/cancel` -> `postOrdersByOrderIdCancel` */
 function operationId(method: string, url: string): string {
   const parts = url.split(/[/-]/).filter(Boolean)
-  const words = parts.map((part) => capital(part.replace(/^:(.)/, (_, first: string) => `by${capital(first)}`)))
+  const words = parts.map((part) =>
+    capital(part.replace(/^:(.)/, (_, first: string) => `by${capital(first)}`))
+  )
   return `${method.toLowerCase()}${words.join('')}`
 }
 

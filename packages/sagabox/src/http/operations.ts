@@ -15,7 +15,10 @@ export interface Operated {
 
 const Readiness = Type.Object({
   status: Type.Enum(['ready', 'unavailable']),
-  services: Type.Record(Type.String(), Type.Record(Type.String(), Type.String()), { description: '`ok`, or what is wrong, for each part of each service; `endpoints`: which endpoints of other processes have never been started' })
+  services: Type.Record(Type.String(), Type.Record(Type.String(), Type.String()), {
+    description:
+      '`ok`, or what is wrong, for each part of each service; `endpoints`: which endpoints of other processes have never been started'
+  })
 })
 
 const tags = ['operations']
@@ -23,21 +26,47 @@ const tags = ['operations']
 /** Health of the process and the outboxes of its services. */
 export function operationRoutes(services: readonly Operated[]): FastifyPluginAsyncTypebox {
   return async (app) => {
-    app.get('/health/live', { schema: { tags, summary: 'The process runs', response: { 200: Type.Object({ status: Type.Literal('live') }) } } }, async () => ({ status: 'live' as const }))
+    app.get(
+      '/health/live',
+      {
+        schema: {
+          tags,
+          summary: 'The process runs',
+          response: { 200: Type.Object({ status: Type.Literal('live') }) }
+        }
+      },
+      async () => ({ status: 'live' as const })
+    )
 
-    app.get('/health/ready', { schema: { tags, summary: 'Every part of every service works, or why not', response: { 200: Readiness, 503: Readiness } } }, async (_request, reply) => {
-      const checks = await Promise.all(services.map(async (service) => [service.name, await service.check(), service.notes()] as const))
-      const ready = checks.every(([, parts]) => Object.values(parts).every((problem) => problem === undefined))
-      return reply.code(ready ? 200 : 503).send({
-        status: ready ? 'ready' : 'unavailable',
-        services: Object.fromEntries(
-          checks.map(([name, parts, notes]) => {
-            const told = Object.entries(parts).map(([part, problem]) => [part, problem ?? 'ok'])
-            return [name, { ...Object.fromEntries(told), ...notes }]
-          })
+    app.get(
+      '/health/ready',
+      {
+        schema: {
+          tags,
+          summary: 'Every part of every service works, or why not',
+          response: { 200: Readiness, 503: Readiness }
+        }
+      },
+      async (_request, reply) => {
+        const checks = await Promise.all(
+          services.map(
+            async (service) => [service.name, await service.check(), service.notes()] as const
+          )
         )
-      })
-    })
+        const ready = checks.every(([, parts]) =>
+          Object.values(parts).every((problem) => problem === undefined)
+        )
+        return reply.code(ready ? 200 : 503).send({
+          status: ready ? 'ready' : 'unavailable',
+          services: Object.fromEntries(
+            checks.map(([name, parts, notes]) => {
+              const told = Object.entries(parts).map(([part, problem]) => [part, problem ?? 'ok'])
+              return [name, { ...Object.fromEntries(told), ...notes }]
+            })
+          )
+        })
+      }
+    )
 
     for (const { name, outboxStatus } of services) {
       app.get(
@@ -52,7 +81,16 @@ export function operationRoutes(services: readonly Operated[]): FastifyPluginAsy
                 atLeast: Type.Boolean({ description: 'There are more than `pending` says' }),
                 postponed: Type.Integer({ description: 'Of these, not due yet' }),
                 oldestAgeSeconds: Type.Number(),
-                leader: nullable(Type.Object({ application: Type.String(), address: nullable(Type.String()), since: Type.String() }, { description: 'The database connection of the process that sends' })),
+                leader: nullable(
+                  Type.Object(
+                    {
+                      application: Type.String(),
+                      address: nullable(Type.String()),
+                      since: Type.String()
+                    },
+                    { description: 'The database connection of the process that sends' }
+                  )
+                ),
                 lastError: nullable(Type.String()),
                 putOff: Type.Array(
                   Type.Object({

@@ -4,8 +4,15 @@ import { HttpProblem } from './problem.ts'
 
 /** Query of a list: how many, and where the last page ended. */
 export const PageQuery = {
-  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 100, description: 'Page size, 20 when not given' })),
-  cursor: Type.Optional(Type.String({ pattern: '^[A-Za-z0-9_-]{1,200}$', description: '`nextCursor` of the page before' }))
+  limit: Type.Optional(
+    Type.Integer({ minimum: 1, maximum: 100, description: 'Page size, 20 when not given' })
+  ),
+  cursor: Type.Optional(
+    Type.String({
+      pattern: '^[A-Za-z0-9_-]{1,200}$',
+      description: '`nextCursor` of the page before'
+    })
+  )
 }
 
 export const DEFAULT_LIMIT = 20
@@ -24,15 +31,24 @@ function encodeCursor(key: string): string {
 export function decodeCursor(cursor: string | undefined, pattern: RegExp): string | undefined {
   if (cursor === undefined) return undefined
   const key = Buffer.from(cursor, 'base64url').toString()
-  if (!pattern.test(key)) throw new HttpProblem(400, "The request's query is not valid", [{ field: 'cursor', expected: 'must be a nextCursor that this list answered' }])
+  if (!pattern.test(key))
+    throw new HttpProblem(400, "The request's query is not valid", [
+      { field: 'cursor', expected: 'must be a nextCursor that this list answered' }
+    ])
   return key
 }
 
 /**
  * @param items one more than the page holds when there is a next page
- * @param readOn the key after which there may be more, although these are fewer: not everything was looked at
+ * @param readOn the key after which there may be more, although these are fewer: not everything was
+ * looked at
  */
-export function toPage<T>(items: T[], limit: number, keyOf: (item: T) => string, readOn?: string): { items: T[]; nextCursor: string | null } {
+export function toPage<T>(
+  items: T[],
+  limit: number,
+  keyOf: (item: T) => string,
+  readOn?: string
+): { items: T[]; nextCursor: string | null } {
   const page = items.slice(0, limit)
   const last = items.length > limit ? keyOf(page.at(-1)!) : readOn
   return { items: page, nextCursor: last === undefined ? null : encodeCursor(last) }

@@ -12,12 +12,17 @@ const Problem = Type.Object(
     title: Type.String(),
     status: Type.Integer(),
     detail: Type.Optional(Type.String()),
-    errors: Type.Optional(Type.Array(Type.Object({ field: Type.String(), expected: Type.String() })))
+    errors: Type.Optional(
+      Type.Array(Type.Object({ field: Type.String(), expected: Type.String() }))
+    )
   },
   { description: 'RFC 9457 problem document' }
 )
 
-const response = { description: 'What was wrong, and what was expected', content: { 'application/problem+json': { schema: Problem } } }
+const response = {
+  description: 'What was wrong, and what was expected',
+  content: { 'application/problem+json': { schema: Problem } }
+}
 
 export interface FieldError {
   field: string
@@ -39,14 +44,20 @@ export function notFound(what: string): HttpProblem {
   return new HttpProblem(404, `There is no ${what}`)
 }
 
-/** Turns everything that goes wrong in a route into a problem document, and says so in each route's documentation. */
+/**
+ * Turns everything that goes wrong in a route into a problem document, and says so in each route's
+ * documentation.
+ */
 export function useProblems(app: FastifyInstance): void {
   app.addHook('onRoute', ({ schema }) => {
-    if (schema && !schema.hide) schema.response = { ...(schema.response as object), '4xx': response, '5xx': response }
+    if (schema && !schema.hide)
+      schema.response = { ...(schema.response as object), '4xx': response, '5xx': response }
   })
   const refusals = new Refusals(app.log)
   app.addHook('onClose', async () => refusals.stop())
-  app.setErrorHandler((error: FastifyError, request, reply) => sendProblem(error, request, reply, refusals))
+  app.setErrorHandler((error: FastifyError, request, reply) =>
+    sendProblem(error, request, reply, refusals)
+  )
   // Node answers these by itself, with nothing in the answer.
   app.addHook('onRequest', (request, _reply, next) => next(hostProblem(request)))
   app.server.on('checkExpectation', (_request: IncomingMessage, answer: ServerResponse) => {
@@ -58,7 +69,13 @@ export function useProblems(app: FastifyInstance): void {
     })
     answer.end(body)
   })
-  app.setNotFoundHandler((request: FastifyRequest, reply) => send(reply, 404, `There is no ${request.method} ${request.url.split('?', 1)[0]}; GET /docs lists what there is`))
+  app.setNotFoundHandler((request: FastifyRequest, reply) =>
+    send(
+      reply,
+      404,
+      `There is no ${request.method} ${request.url.split('?', 1)[0]}; GET /docs lists what there is`
+    )
+  )
 }
 
 function hostProblem({ headers: { host }, raw: { httpVersion } }: FastifyRequest) {
@@ -76,27 +93,47 @@ export function sendProblem(
   if (error instanceof HttpProblem) return send(reply, error.status, error.message, error.errors)
   if (isBusy(error)) {
     refusals?.refused('No database connection became free in time', { reqId: request.id })
-    return send(reply, 503, 'No database connection became free in time; nothing was done, try again')
+    return send(
+      reply,
+      503,
+      'No database connection became free in time; nothing was done, try again'
+    )
   }
   if (isUnavailable(error)) {
     refusals?.refused('Database unavailable', { err: error, reqId: request.id })
-    const what = isAmbiguous(error) ? 'The database did not answer in time' : 'The database is not available'
+    const what = isAmbiguous(error)
+      ? 'The database did not answer in time'
+      : 'The database is not available'
     // A commit whose answer was lost may have happened.
-    const advice = request.method === 'GET' ? 'try again' : 'this may have been done or not: look before you repeat it, unless it has an Idempotency-Key'
+    const advice =
+      request.method === 'GET'
+        ? 'try again'
+        : 'this may have been done or not: look before you repeat it, unless it has an Idempotency-Key'
     return send(reply, 503, `${what}; ${advice}`)
   }
   if (isConflict(error)) {
-    refusals?.refused('Other transactions were in the way each time', { err: error, reqId: request.id })
+    refusals?.refused('Other transactions were in the way each time', {
+      err: error,
+      reqId: request.id
+    })
     return send(reply, 503, 'Others are changing the same thing; try again')
   }
   if (isBadData(error)) {
     const found = 'The request holds a value that cannot be stored or looked up'
-    return send(reply, 400, `${found}; expected text without control characters, numbers within limits`)
+    return send(
+      reply,
+      400,
+      `${found}; expected text without control characters, numbers within limits`
+    )
   }
   const status = error.statusCode ?? 500
   if (status < 500) return send(reply, status, error.message)
   request.log.error({ err: error, reqId: request.id }, 'Request failed')
-  return send(reply, 500, 'Something went wrong here; the log has the cause under this request id: ' + request.id)
+  return send(
+    reply,
+    500,
+    'Something went wrong here; the log has the cause under this request id: ' + request.id
+  )
 }
 
 /**
@@ -110,7 +147,11 @@ function isBusy(error: Error): boolean {
 /** A request that does not fit its route's schema. */
 export class InvalidRequest extends HttpProblem {
   constructor(part: string, errors: FieldError[]) {
-    super(400, `Not valid in the request's ${part}: ${errors.map(({ field, expected }) => `${field} ${expected}`).join('; ')}`, errors)
+    super(
+      400,
+      `Not valid in the request's ${part}: ${errors.map(({ field, expected }) => `${field} ${expected}`).join('; ')}`,
+      errors
+    )
   }
 }
 
@@ -124,13 +165,24 @@ export function refuse(error: NodeJS.ErrnoException, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
   const [status, detail] = REFUSALS[error.code ?? ''] ?? [400, 'This is not an HTTP request']
   const body = JSON.stringify(problem(status, detail))
-  socket.write(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\ncontent-type: application/problem+json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`)
+  socket.write(
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\ncontent-type: application/problem+json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`
+  )
   socket.destroySoon()
 }
 
-function send(reply: FastifyReply, status: number, detail: string, errors?: FieldError[]): FastifyReply {
+function send(
+  reply: FastifyReply,
+  status: number,
+  detail: string,
+  errors?: FieldError[]
+): FastifyReply {
   if (status === 503) reply.header('retry-after', '1')
-  return reply.code(status).type('application/problem+json').serializer(JSON.stringify).send(problem(status, detail, errors))
+  return reply
+    .code(status)
+    .type('application/problem+json')
+    .serializer(JSON.stringify)
+    .send(problem(status, detail, errors))
 }
 
 function problem(status: number, detail: string, errors?: FieldError[]) {

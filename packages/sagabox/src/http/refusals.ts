@@ -44,7 +44,10 @@ export class Refusals {
     const lasting = this.#lasting.get(cause)!
     const { more, refused, timer } = lasting
     if (more > 0) {
-      this.#log.warn({ more, refused }, `${cause}; ${more} more requests were refused in ${this.#periodMs / 1000} s`)
+      this.#log.warn(
+        { more, refused },
+        `${cause}; ${more} more requests were refused in ${this.#periodMs / 1000} s`
+      )
       lasting.more = 0
       return
     }

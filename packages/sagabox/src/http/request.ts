@@ -9,10 +9,13 @@ import { Stranded } from '../saga/run/versions.ts'
 /**
  * Moves an instance for a request, in one transaction with what it sends.
  * @param move returns undefined when there is no such instance
- * @throws HttpProblem 503 when no machine of this process can move it; a copy of another version may;
- * 400 or 409 for what a person asked of it and cannot be done
+ * @throws HttpProblem 503 when no machine of this process can move it; a copy of another version
+ * may; 400 or 409 for what a person asked of it and cannot be done
  */
-export async function moveForRequest<M extends SagaMove>(outbox: Outbox, move: (tx: Tx) => Promise<M | undefined>): Promise<M | undefined> {
+export async function moveForRequest<M extends SagaMove>(
+  outbox: Outbox,
+  move: (tx: Tx) => Promise<M | undefined>
+): Promise<M | undefined> {
   try {
     return await retryConflicts(() =>
       outbox.transaction(async (tx) => {

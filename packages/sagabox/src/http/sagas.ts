@@ -24,16 +24,22 @@ const Summary = Type.Object({
   machineVersion: Type.Integer({ description: 'Version of the machine that moves it' }),
   createdAt: Type.String(),
   updatedAt: Type.String(),
-  stuckSince: nullable(Type.String({ description: 'When a deadline passed without bringing another state' }))
+  stuckSince: nullable(
+    Type.String({ description: 'When a deadline passed without bringing another state' })
+  )
 })
 
 const Waiting = Type.Object(
   {
     events: Type.Array(Type.String(), { description: 'Messages that would move it' }),
-    commands: Type.Array(Type.String(), { description: 'Commands whose answers these are; a retry sends them again' }),
+    commands: Type.Array(Type.String(), {
+      description: 'Commands whose answers these are; a retry sends them again'
+    }),
     since: Type.String(),
     attempts: Type.Integer({ description: 'How often the commands were sent since then' }),
-    lastError: nullable(Type.Object({ at: Type.String(), message: Type.String(), type: nullable(Type.String()) }))
+    lastError: nullable(
+      Type.Object({ at: Type.String(), message: Type.String(), type: nullable(Type.String()) })
+    )
   },
   { description: 'null at an end' }
 )
@@ -70,7 +76,12 @@ const Detail = Type.Object({
       to: Type.String(),
       sent: Sent,
       machineVersion: Type.Integer({ description: 'Version of the machine that made the step' }),
-      note: nullable(Type.String({ description: 'What became of an event that was not handled at once, e.g. `ignored: already completed`' })),
+      note: nullable(
+        Type.String({
+          description:
+            'What became of an event that was not handled at once, e.g. `ignored: already completed`'
+        })
+      ),
       at: Type.String()
     })
   )
@@ -79,9 +90,18 @@ const Detail = Type.Object({
 const ReplayResult = Type.Object({
   consistent: Type.Boolean({ description: 'Today’s machine arrives where the instance is stored' }),
   steps: Type.Integer(),
-  unknownVersions: Type.Integer({ description: 'Steps made by versions of the machine that are not here, and taken as recorded' }),
+  unknownVersions: Type.Integer({
+    description: 'Steps made by versions of the machine that are not here, and taken as recorded'
+  }),
   state: Type.String(),
-  firstDifference: nullable(Type.Object({ sequence: Type.Integer(), what: Type.String(), recorded: Type.Unknown(), replayed: Type.Unknown() }))
+  firstDifference: nullable(
+    Type.Object({
+      sequence: Type.Integer(),
+      what: Type.String(),
+      recorded: Type.Unknown(),
+      replayed: Type.Unknown()
+    })
+  )
 })
 
 const Definition = Type.Object({
@@ -89,7 +109,9 @@ const Definition = Type.Object({
   version: Type.Integer({ description: 'Of the machine; that of a new instance' }),
   states: Type.Array(Type.String()),
   events: Type.Array(Type.String()),
-  transitions: Type.Array(Type.Object({ from: Type.String(), event: Type.String(), to: Type.String() })),
+  transitions: Type.Array(
+    Type.Object({ from: Type.String(), event: Type.String(), to: Type.String() })
+  ),
   mermaid: Type.String()
 })
 
@@ -97,7 +119,12 @@ const Counts = Type.Object(
   {
     stuck: Type.Integer(),
     byState: Type.Record(Type.String(), Type.Integer()),
-    endedSince: nullable(Type.String({ description: 'Instances that were created before, and have ended, are not counted; null: all are' }))
+    endedSince: nullable(
+      Type.String({
+        description:
+          'Instances that were created before, and have ended, are not counted; null: all are'
+      })
+    )
   },
   { additionalProperties: Type.Integer({ description: 'For each top-level state' }) }
 )
@@ -121,13 +148,25 @@ const tags = ['saga']
 const STUCK_CURSOR = /^\d{1,13}_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
 /** The inspection API of one saga, and what an operator may do to an instance. */
-export function sagaRoutes(inspector: SagaInspector, host: SagaHost, outbox: Outbox): FastifyPluginAsyncTypebox {
+export function sagaRoutes(
+  inspector: SagaInspector,
+  host: SagaHost,
+  outbox: Outbox
+): FastifyPluginAsyncTypebox {
   const { definition } = inspector
-  const description = { name: definition.name, version: versionOf(definition), ...describe(definition) }
-  const states = [...new Set(allVersions(definition).flatMap((version) => describe(version).states))]
+  const description = {
+    name: definition.name,
+    version: versionOf(definition),
+    ...describe(definition)
+  }
+  const states = [
+    ...new Set(allVersions(definition).flatMap((version) => describe(version).states))
+  ]
   const statuses = [...new Set(states.map(statusOf))]
   // A state without others inside it is its own top-level state.
-  const StateFilter = Type.Enum([...new Set([...statuses, ...states])], { description: 'A state, or a top-level state for all inside it' })
+  const StateFilter = Type.Enum([...new Set([...statuses, ...states])], {
+    description: 'A state, or a top-level state for all inside it'
+  })
   const desk = new ExportDesk()
 
   return async (app) => {
@@ -139,11 +178,17 @@ export function sagaRoutes(inspector: SagaInspector, host: SagaHost, outbox: Out
         schema: {
           tags,
           summary: 'Saga instances, newest first',
-          description: 'With a `state`, a page may have fewer than `limit`, or none, and a `nextCursor`: what has ended is looked for among 100,000 at a time.',
+          description:
+            'With a `state`, a page may have fewer than `limit`, or none, and a `nextCursor`: what has ended is looked for among 100,000 at a time.',
           querystring: Type.Object(
             {
               state: Type.Optional(StateFilter),
-              stuck: Type.Optional(Type.Literal('true', { description: 'Only those that have waited longer than their deadline, stalest first' })),
+              stuck: Type.Optional(
+                Type.Literal('true', {
+                  description:
+                    'Only those that have waited longer than their deadline, stalest first'
+                })
+              ),
               ...PageQuery
             },
             { additionalProperties: false }
@@ -154,27 +199,53 @@ export function sagaRoutes(inspector: SagaInspector, host: SagaHost, outbox: Out
       async ({ query: { state, stuck, cursor, limit = DEFAULT_LIMIT } }) => {
         if (stuck) {
           const [stuckSince, sagaId] = decodeCursor(cursor, STUCK_CURSOR)?.split('_') ?? []
-          const after = stuckSince && sagaId ? { stuckSince: new Date(Number(stuckSince)).toISOString(), sagaId } : undefined
+          const after =
+            stuckSince && sagaId
+              ? { stuckSince: new Date(Number(stuckSince)).toISOString(), sagaId }
+              : undefined
           const found = await inspector.listStuck({ state, after, limit: limit + 1 })
           return toPage(found, limit, (row) => `${Date.parse(row.stuckSince!)}_${row.sagaId}`)
         }
-        const { items, readOn } = await inspector.list({ state, before: decodeCursor(cursor, UUID), limit: limit + 1 })
+        const { items, readOn } = await inspector.list({
+          state,
+          before: decodeCursor(cursor, UUID),
+          limit: limit + 1
+        })
         return toPage(items, limit, (row) => row.sagaId, readOn)
       }
     )
 
     app.get(
       '/sagas/summary',
-      { schema: { tags, summary: 'How many instances rest in each state, and how many are stuck', description: 'All that wait are counted; those that have ended, among the newest 100,000.', response: { 200: Counts } } },
+      {
+        schema: {
+          tags,
+          summary: 'How many instances rest in each state, and how many are stuck',
+          description:
+            'All that wait are counted; those that have ended, among the newest 100,000.',
+          response: { 200: Counts }
+        }
+      },
       async () => {
         const { byState, stuck, endedSince } = await inspector.count()
         const counts = Object.fromEntries(statuses.map((status) => [status, 0]))
-        for (const [state, count] of Object.entries(byState)) counts[statusOf(state)] = (counts[statusOf(state)] ?? 0) + count
+        for (const [state, count] of Object.entries(byState))
+          counts[statusOf(state)] = (counts[statusOf(state)] ?? 0) + count
         return { ...counts, stuck, byState, endedSince }
       }
     )
 
-    app.get(`/sagas/definitions/${definition.name}`, { schema: { tags, summary: 'The machine: states, events and a Mermaid diagram', response: { 200: Definition } } }, async () => description)
+    app.get(
+      `/sagas/definitions/${definition.name}`,
+      {
+        schema: {
+          tags,
+          summary: 'The machine: states, events and a Mermaid diagram',
+          response: { 200: Definition }
+        }
+      },
+      async () => description
+    )
 
     app.get(
       '/sagas/export',
@@ -185,13 +256,26 @@ export function sagaRoutes(inspector: SagaInspector, host: SagaHost, outbox: Out
           querystring: Type.Object(
             {
               state: Type.Optional(StateFilter),
-              since: Type.Optional(Type.String({ format: 'date-time', description: 'Only those that moved at this time or later' })),
-              limit: Type.Optional(Type.Integer({ minimum: 1, description: 'How many at most; all when not given' }))
+              since: Type.Optional(
+                Type.String({
+                  format: 'date-time',
+                  description: 'Only those that moved at this time or later'
+                })
+              ),
+              limit: Type.Optional(
+                Type.Integer({ minimum: 1, description: 'How many at most; all when not given' })
+              )
             },
             { additionalProperties: false }
           ),
-          description: 'Two at a time; others get 503. A client that reads less than a page of 256 KiB in 30 s is cut off.',
-          response: { 200: { description: 'Streamed: it takes the memory of a page, here and there', content: { 'application/x-ndjson': { schema: Recording } } } }
+          description:
+            'Two at a time; others get 503. A client that reads less than a page of 256 KiB in 30 s is cut off.',
+          response: {
+            200: {
+              description: 'Streamed: it takes the memory of a page, here and there',
+              content: { 'application/x-ndjson': { schema: Recording } }
+            }
+          }
         }
       },
       async (request, reply) => {
@@ -224,7 +308,14 @@ export function sagaRoutes(inspector: SagaInspector, host: SagaHost, outbox: Out
 
     app.get(
       '/sagas/:sagaId/replay',
-      { schema: { tags, summary: 'Folds the recorded events through today’s machine', ...ById, response: { 200: ReplayResult } } },
+      {
+        schema: {
+          tags,
+          summary: 'Folds the recorded events through today’s machine',
+          ...ById,
+          response: { 200: ReplayResult }
+        }
+      },
       async ({ params: { sagaId } }) => {
         const result = await inspector.replay(sagaId)
         if (!result) throw notFound(`saga ${sagaId}`)
@@ -238,17 +329,28 @@ export function sagaRoutes(inspector: SagaInspector, host: SagaHost, outbox: Out
         schema: {
           tags,
           summary: 'Send again what an instance waits for',
-          description: 'The commands of its state leave once more, under new ids; the history has it as a step `retry`. 409 when it waits for no command’s answer.',
+          description:
+            'The commands of its state leave once more, under new ids; the history has it as a step `retry`. 409 when it waits for no command’s answer.',
           ...ById,
-          response: { 202: Type.Object({ sagaId: Type.String(), state: Type.String(), sent: Sent }) }
+          response: {
+            202: Type.Object({ sagaId: Type.String(), state: Type.String(), sent: Sent })
+          }
         }
       },
       async ({ params: { sagaId } }, reply) => {
         const retried = await moveForRequest(outbox, (tx) => host.retry(tx, sagaId))
         if (!retried) throw notFound(`saga ${sagaId}`)
         const { state, messages } = retried
-        if (messages.length === 0) throw new HttpProblem(409, `Saga ${sagaId} is in ${state} and waits for the answer to no command: there is nothing to send again`)
-        return reply.code(202).send({ sagaId, state, sent: messages.map(({ contract, messageId }) => ({ type: contract.name, messageId })) })
+        if (messages.length === 0)
+          throw new HttpProblem(
+            409,
+            `Saga ${sagaId} is in ${state} and waits for the answer to no command: there is nothing to send again`
+          )
+        return reply.code(202).send({
+          sagaId,
+          state,
+          sent: messages.map(({ contract, messageId }) => ({ type: contract.name, messageId }))
+        })
       }
     )
   }

@@ -8,5 +8,10 @@ export const PRINTABLE = '^[^\\x00-\\x1f\\x7f\\ud800-\\udfff]*$'
 
 /** A text of a request, from one character on. */
 export function text(maxLength: number, description?: string) {
-  return Type.String({ minLength: 1, maxLength, pattern: PRINTABLE, ...(description !== undefined && { description }) })
+  return Type.String({
+    minLength: 1,
+    maxLength,
+    pattern: PRINTABLE,
+    ...(description !== undefined && { description })
+  })
 }

@@ -24,13 +24,19 @@ export interface Effect {
   readonly clearedBy?: readonly Contract[]
 }
 
-/** Tag of a state in which an instance waits for nothing: late events still reach it, which XState's `final` would end. */
+/**
+ * Tag of a state in which an instance waits for nothing: late events still reach it, which XState's
+ * `final` would end.
+ */
 export const END = 'end'
 
 /** The event under which a history records that an operator had a state's commands sent again. */
 export const RETRY = 'retry'
 
-/** The event under which a history records that `migrate` has brought an instance to another version of its machine. */
+/**
+ * The event under which a history records that `migrate` has brought an instance to another version
+ * of its machine.
+ */
 export const MIGRATE = 'migrate'
 
 /** The event under which a history records that a person has dropped an event that was deferred. */
@@ -61,40 +67,56 @@ export interface SagaDefinition {
   /** Names the saga in its tables and URLs. */
   readonly name: string
   /**
-   * A pure XState machine: it sends with `send()`, waits with `after`, and never invokes or spawns. A wildcard, `'*'` or `'x.*'`, stands
-   * for those of `handles` and `asks` that it matches; never for a timer.
+   * A pure XState machine: it sends with `send()`, waits with `after`, and never invokes or spawns.
+   * A wildcard, `'*'` or `'x.*'`, stands for those of `handles` and `asks` that it matches; never
+   * for a timer.
    */
   readonly machine: AnyStateMachine
   /** Raised by one with every change that instances under way would notice; 1 when not given. */
   readonly version?: number
-  /** Machines of other versions: each moves the instances that are on it, until these have ended. */
+  /**
+   * Machines of other versions: each moves the instances that are on it, until these have ended.
+   */
   readonly previous?: Readonly<Record<number, AnyStateMachine>>
   /**
-   * Brings an instance to today's version the next time that it is to move. A timer of the new state goes on when the snapshot has one
-   * of the same delay, and starts otherwise.
+   * Brings an instance to today's version the next time that it is to move. A timer of the new
+   * state goes on when the snapshot has one of the same delay, and starts otherwise.
    * @param from the version that the instance is on
    * @returns undefined to leave it on its version
    */
-  migrate?(snapshot: SagaSnapshot, from: number): (Pick<SagaSnapshot, 'value' | 'context'> & Partial<Pick<SagaSnapshot, 'timers'>>) | undefined
+  migrate?(
+    snapshot: SagaSnapshot,
+    from: number
+  ): (Pick<SagaSnapshot, 'value' | 'context'> & Partial<Pick<SagaSnapshot, 'timers'>>) | undefined
   /** The message whose body becomes the machine's input; its correlation id names the instance. */
   readonly startedBy: Contract
   /** The events that reach the machine, as `{ type: contract.name, ...body }`. */
   readonly handles: readonly Contract[]
   /** Types of the events that come without a message: see SagaHost.ask. */
   readonly asks?: readonly string[]
-  /** What is done elsewhere while an instance runs, and how it is undone; checkSaga holds the machine to it. */
+  /**
+   * What is done elsewhere while an instance runs, and how it is undone; checkSaga holds the
+   * machine to it.
+   */
   readonly effects?: readonly Effect[]
-  /** A state, or a top-level state for all inside it, in and after which no effect is undone any more. */
+  /**
+   * A state, or a top-level state for all inside it, in and after which no effect is undone any
+   * more.
+   */
   readonly pointOfNoReturn?: string
-  /** Brings the service's own tables up to date, in the transaction that moves the instances; ids come sorted. */
+  /**
+   * Brings the service's own tables up to date, in the transaction that moves the instances; ids
+   * come sorted.
+   */
   project?(tx: Tx, changes: readonly SagaChange[]): Promise<void>
 }
 
 /**
  * Declares a saga.
  * @returns the definition with machines whose wildcards take no timers
- * @throws Error when a machine has parallel states or starts actors, neither of which survives a restart, waits for what is no time, or
- * has a wildcard that stands for nothing, or the versions make no sense
+ * @throws Error when a machine has parallel states or starts actors, neither of which survives a
+ * restart, waits for what is no time, or has a wildcard that stands for nothing, or the versions
+ * make no sense
  */
 export function defineSaga(definition: SagaDefinition): SagaDefinition {
   const { name, machine, version = 1, previous = {}, handles, asks = [] } = definition
@@ -107,13 +129,21 @@ export function defineSaga(definition: SagaDefinition): SagaDefinition {
       refuse(`${word} is what histories call a ${meaning}; name the event otherwise`)
     }
   }
-  for (const number of [version, ...Object.keys(previous).map(Number)]) if (!Number.isSafeInteger(number) || number < 1) refuse(`a version must be a whole number from 1, not ${number}`)
-  if (Object.hasOwn(previous, version)) refuse(`version ${version} is machine itself; previous holds the others`)
-  for (const { state, descriptor } of idleWildcards(machine, events)) refuse(`${state || 'the machine'} decides ${descriptor}, which stands for none of the events that the saga takes (${events.join(', ') || 'none'})${descriptor.startsWith('xstate.') ? '; a wildcard takes no timer' : ''}`)
+  for (const number of [version, ...Object.keys(previous).map(Number)])
+    if (!Number.isSafeInteger(number) || number < 1)
+      refuse(`a version must be a whole number from 1, not ${number}`)
+  if (Object.hasOwn(previous, version))
+    refuse(`version ${version} is machine itself; previous holds the others`)
+  for (const { state, descriptor } of idleWildcards(machine, events))
+    refuse(
+      `${state || 'the machine'} decides ${descriptor}, which stands for none of the events that the saga takes (${events.join(', ') || 'none'})${descriptor.startsWith('xstate.') ? '; a wildcard takes no timer' : ''}`
+    )
   for (const node of [machine, ...Object.values(previous)].flatMap(({ root }) => statesOf(root))) {
     for (const problem of delayProblemsOf(node.machine, node)) refuse(problem)
-    if (node.type === 'parallel') refuse(`state ${node.id} is parallel; a saga is in one state at a time`)
-    if (node.invoke.length > 0) refuse(`state ${node.id} invokes an actor; send a command and wait for its event instead`)
+    if (node.type === 'parallel')
+      refuse(`state ${node.id} is parallel; a saga is in one state at a time`)
+    if (node.invoke.length > 0)
+      refuse(`state ${node.id} invokes an actor; send a command and wait for its event instead`)
   }
   const expanded = expandWildcards(machine, events)
   const others = Object.entries(previous).map(
@@ -136,10 +166,15 @@ export interface Send {
   body: unknown
 }
 
-/** The implementation of the `send` action: nothing. The host reads its params and fills the outbox. */
+/**
+ * The implementation of the `send` action: nothing. The host reads its params and fills the outbox.
+ */
 export function sendAction(_: unknown, _params: Send): void {}
 
-/** The actions that a machine's setup needs to `send`, `ignore` and `defer`: data for the host, like sendAction. */
+/**
+ * The actions that a machine's setup needs to `send`, `ignore` and `defer`: data for the host, like
+ * sendAction.
+ */
 export const sagaActions = {
   send: sendAction,
   ignore(_: unknown, _params: { reason: string }): void {},
@@ -150,13 +185,18 @@ export const sagaActions = {
  * An action of a machine that sends a message.
  * @param body composes the message's body from the machine's context
  */
-export function send<C extends Contract, Context>(contract: C, body: (context: Context) => BodyOf<C>) {
+export function send<C extends Contract, Context>(
+  contract: C,
+  body: (context: Context) => BodyOf<C>
+) {
   const params = ({ context }: { context: Context }): Send => ({ contract, body: body(context) })
   CONTRACTS.set(params, contract)
   return { type: 'send' as const, params }
 }
 
-/** What each `send` of a machine sends: its params are a function, and would tell only when called. */
+/**
+ * What each `send` of a machine sends: its params are a function, and would tell only when called.
+ */
 const CONTRACTS = new WeakMap<object, Contract>()
 
 /** The contract of an action that `send` made; of another action nothing. */
@@ -165,16 +205,19 @@ export function contractSentBy(action: unknown): Contract | undefined {
   return typeof params === 'function' ? CONTRACTS.get(params) : undefined
 }
 
-
 /**
  * A transition of an event that changes nothing here, on purpose.
- * @param reason for people: the history shows it, and so does the answer to a request that comes to this
+ * @param reason for people: the history shows it, and so does the answer to a request that comes to
+ * this
  */
 export function ignore(reason: string) {
   return { actions: { type: 'ignore' as const, params: { reason } } }
 }
 
-/** A transition of an event that came too early: it is kept, and comes again whenever the state has changed. */
+/**
+ * A transition of an event that came too early: it is kept, and comes again whenever the state has
+ * changed.
+ */
 export function defer() {
   return { actions: { type: 'defer' as const } }
 }

@@ -1,18 +1,24 @@
 import type { AnyStateMachine, AnyStateNode } from 'xstate'
 
-/** Longest delay, ms: 100 years. The times that it leads to have four digits for the year, which PostgreSQL reads as they are. */
+/**
+ * Longest delay, ms: 100 years. The times that it leads to have four digits for the year, which
+ * PostgreSQL reads as they are.
+ */
 const LONGEST_DELAY_MS = 100 * 365.25 * 24 * 3600 * 1000
 
 export const EXPECTED_DELAY = 'milliseconds, at most 100 years of them'
 
-/** Whether a timer can be set by it. One that is computed may be negative: what is past is due at once. */
+/**
+ * Whether a timer can be set by it. One that is computed may be negative: what is past is due at
+ * once.
+ */
 export function isDelay(ms: unknown): ms is number {
   return typeof ms === 'number' && ms <= LONGEST_DELAY_MS && ms >= -LONGEST_DELAY_MS
 }
 
 /**
- * What is wrong with the delays that a state waits for, as far as they are written down.
- * XState takes a name that it does not know for no delay at all: the deadline would pass as it is set.
+ * What is wrong with the delays that a state waits for, as far as they are written down. XState
+ * takes a name that it does not know for no delay at all: the deadline would pass as it is set.
  */
 export function delayProblemsOf(
   { implementations }: AnyStateMachine,

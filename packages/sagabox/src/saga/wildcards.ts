@@ -16,8 +16,9 @@ export interface Wildcard {
 }
 
 /**
- * A machine in which each wildcard stands for the events that it matches among the given ones, and for nothing else: neither
- * a timer nor an event that the machine raises itself. The same machine when it has no wildcards.
+ * A machine in which each wildcard stands for the events that it matches among the given ones, and
+ * for nothing else: neither a timer nor an event that the machine raises itself. The same machine
+ * when it has no wildcards.
  */
 export function expandWildcards(
   machine: AnyStateMachine,
@@ -74,7 +75,8 @@ function expandedEvents(
   ])
   return Object.fromEntries(
     [...all].map((event) => {
-      // What is named and no event of the saga's, such as one that the machine raises, is left as it was written.
+      // What is named and no event of the saga's, such as one that the machine raises, is left as
+      // it was written.
       const taking = events.includes(event)
         ? wildcards.filter((wildcard) => matches(wildcard, event))
         : []

@@ -31,7 +31,9 @@ export interface ServiceOptions extends ServiceParts {
   /** Folders of SQL files, run in the order of their names after the library's own. */
   readonly migrations?: readonly string[]
   readonly entities?: readonly EntitySchema[]
-  /** Makes the parts that need the service's connections; called once, before the database is there. */
+  /**
+   * Makes the parts that need the service's connections; called once, before the database is there.
+   */
   build?(context: ServiceContext): ServiceParts
 }
 
@@ -44,7 +46,9 @@ export interface ServiceDefinition {
   readonly migrations: readonly string[]
   readonly entities: readonly EntitySchema[]
   /** @throws InvalidService when the handlers are not those that were declared */
-  build(context: ServiceContext): Required<Omit<ServiceParts, 'intake'>> & Pick<ServiceParts, 'intake'>
+  build(
+    context: ServiceContext
+  ): Required<Omit<ServiceParts, 'intake'>> & Pick<ServiceParts, 'intake'>
 }
 
 /** A service that cannot be run as it was written. */
@@ -55,8 +59,8 @@ export class InvalidService extends Error {
 const NAME = /^[a-z][a-z0-9-]{0,40}$/
 
 /**
- * Declares a service: an endpoint and its queue, a schema in the database, an outbox with its relay.
- * What it consumes and sends is read from its handlers and sagas.
+ * Declares a service: an endpoint and its queue, a schema in the database, an outbox with its
+ * relay. What it consumes and sends is read from its handlers and sagas.
  * @param name of the endpoint and its queue; the schema is `<name>_service`
  * @throws InvalidService when the name is none, or two handlers take one contract
  */
@@ -65,7 +69,9 @@ export function defineService(name: string, options: ServiceOptions): ServiceDef
     throw new InvalidService(`Service ${name}: ${what}`)
   }
   if (!NAME.test(name)) {
-    refuse('expected a name of lower case letters, digits and hyphens, with a letter first, at most 41')
+    refuse(
+      'expected a name of lower case letters, digits and hyphens, with a letter first, at most 41'
+    )
   }
   const { sagas = [], handles = [], sends = [], migrations = [], entities = [] } = options
   const consumes = [
@@ -88,8 +94,14 @@ export function defineService(name: string, options: ServiceOptions): ServiceDef
       const idle = handles.find((contract) => !taken.includes(contract))
       if (idle) refuse(`it handles ${idle.name}, and build() returned no handler of it`)
       const unsaid = taken.find((contract) => !handles.includes(contract))
-      if (unsaid) refuse(`build() returned a handler of ${unsaid.name}; expected it among handles, from which the queue's bindings are made`)
-      const all = <K extends 'handlers' | 'routes' | 'workers'>(part: K) => [...(options[part] ?? []), ...(built[part] ?? [])]
+      if (unsaid)
+        refuse(
+          `build() returned a handler of ${unsaid.name}; expected it among handles, from which the queue's bindings are made`
+        )
+      const all = <K extends 'handlers' | 'routes' | 'workers'>(part: K) => [
+        ...(options[part] ?? []),
+        ...(built[part] ?? [])
+      ]
       return {
         handlers: all('handlers'),
         routes: all('routes'),
@@ -103,9 +115,17 @@ export function defineService(name: string, options: ServiceOptions): ServiceDef
 /**
  * What services exchange with each other and with the rest of their system.
  * @param own those of this process: their endpoints are declared
- * @param system all services; the others' endpoints are theirs to declare, with arguments of their own (they may be .NET's)
+ * @param system all services; the others' endpoints are theirs to declare, with arguments of their
+ * own (they may be .NET's)
  */
-export function systemTopology(own: readonly ServiceDefinition[], system: readonly ServiceDefinition[] = own): Topology {
+export function systemTopology(
+  own: readonly ServiceDefinition[],
+  system: readonly ServiceDefinition[] = own
+): Topology {
   const others = system.filter(({ name }) => own.every((one) => one.name !== name))
-  return topologyOf(own, own.flatMap(({ sends }) => sends), others)
+  return topologyOf(
+    own,
+    own.flatMap(({ sends }) => sends),
+    others
+  )
 }

@@ -7,7 +7,12 @@ import { outboxRoutes } from '../http/outbox.ts'
 import { backoff, pause } from '../messaging/async/batcher.ts'
 import { reasonFor } from '../messaging/transport/awaited-endpoints.ts'
 import { databaseProblem } from '../messaging/postgres/problem.ts'
-import { connectDatabase, createDataSource, type DatabaseOptions, type Patience } from '../messaging/postgres/database.ts'
+import {
+  connectDatabase,
+  createDataSource,
+  type DatabaseOptions,
+  type Patience
+} from '../messaging/postgres/database.ts'
 import { DeadLetterOffice } from '../messaging/dead-letters/office.ts'
 import { Endpoint } from '../messaging/endpoint/endpoint.ts'
 import { OLD_DELETED_LETTERS } from '../messaging/dead-letters/deleted.ts'
@@ -31,7 +36,10 @@ import { undoOf } from '../saga/run/undo.ts'
 
 /** How a service treats its messages. */
 export interface ServiceSettings {
-  /** When a message that keeps failing comes again, seconds; after the last of them it is a dead letter. */
+  /**
+   * When a message that keeps failing comes again, seconds; after the last of them it is a dead
+   * letter.
+   */
   redeliverySeconds: readonly number[]
   /** How long an inbox remembers what was handled. */
   inboxDays: number
@@ -86,8 +94,19 @@ export class Service {
     this.#transport = transport
     const knows = (destination: string) => transport.knows(destination)
     for (const contract of definition.sends) mustBeReachable(contract, knows)
-    const migrations = [OWN_MIGRATIONS.messaging, ...(sagas.length > 0 ? [OWN_MIGRATIONS.saga] : []), ...definition.migrations]
-    this.#database = { url: databaseUrl, schema, migrations, entities: definition.entities, poolSize: POOL_SIZE, log }
+    const migrations = [
+      OWN_MIGRATIONS.messaging,
+      ...(sagas.length > 0 ? [OWN_MIGRATIONS.saga] : []),
+      ...definition.migrations
+    ]
+    this.#database = {
+      url: databaseUrl,
+      schema,
+      migrations,
+      entities: definition.entities,
+      poolSize: POOL_SIZE,
+      log
+    }
     this.dataSource = createDataSource(this.#database)
     this.relay = new Relay({ url: databaseUrl, schema, transport, log })
     const outboxOn = (dataSource: DataSource, outage?: Outage) =>
@@ -114,11 +133,16 @@ export class Service {
     })
     const answered = { endpoints: [name], undo: sagas.length > 0 ? undoOf(sagas) : undefined }
     const office = new DeadLetterOffice(this.dataSource, this.outbox, log, answered)
-    const counter = new DeadLetterOffice(asked, this.requests.outbox, log, { ...answered, began: () => office.wake() })
+    const counter = new DeadLetterOffice(asked, this.requests.outbox, log, {
+      ...answered,
+      began: () => office.wake()
+    })
     const { redeliverySeconds, inboxDays } = settings
     this.routes = [
       ...this.parts.routes,
-      ...this.#hosts.map((host) => sagaRoutes(new SagaInspector(asked, host.definition), host, this.requests.outbox)),
+      ...this.#hosts.map((host) =>
+        sagaRoutes(new SagaInspector(asked, host.definition), host, this.requests.outbox)
+      ),
       deadLetterRoutes({ name, dataSource: asked, office: counter, inboxDays }),
       outboxRoutes({ name, dataSource: asked, log })
     ]
@@ -126,9 +150,16 @@ export class Service {
       ...this.parts.workers,
       ...this.#hosts.map((host) => new TimerLoop(host, this.outbox, log)),
       office,
-      new OldRowsCleaner(this.dataSource, [...oldInboxRows(inboxDays), OLD_DELETED_LETTERS, OLD_DISCARDED_ROWS], log)
+      new OldRowsCleaner(
+        this.dataSource,
+        [...oldInboxRows(inboxDays), OLD_DELETED_LETTERS, OLD_DISCARDED_ROWS],
+        log
+      )
     ]
-    const handlers = [...this.parts.handlers, ...this.#hosts.flatMap((host) => [host.handler(), faultHandler(host)])]
+    const handlers = [
+      ...this.parts.handlers,
+      ...this.#hosts.flatMap((host) => [host.handler(), faultHandler(host)])
+    ]
     this.#endpoint = new Endpoint({
       definition: { name, handlers, retry: { redeliverySeconds } },
       outbox: this.outbox,
@@ -152,7 +183,10 @@ export class Service {
     this.#starting ??= this.#start()
   }
 
-  /** Resolves when the database is there, migrated, and the loops run; or when the service was stopped before that. */
+  /**
+   * Resolves when the database is there, migrated, and the loops run; or when the service was
+   * stopped before that.
+   */
   async started(): Promise<void> {
     await this.#starting
   }
@@ -182,8 +216,12 @@ export class Service {
         await this.requests.dataSource.initialize()
         break
       } catch (error) {
-        const reason = databaseProblem(error, `DATABASE_URL or ${this.name.toUpperCase()}_DATABASE_URL`)
-        if (reason !== this.#databaseProblem) log.warn({ schema, reason }, 'Cannot use the database; trying again until it answers')
+        const reason = databaseProblem(
+          error,
+          `DATABASE_URL or ${this.name.toUpperCase()}_DATABASE_URL`
+        )
+        if (reason !== this.#databaseProblem)
+          log.warn({ schema, reason }, 'Cannot use the database; trying again until it answers')
         this.#databaseProblem = reason
         await pause(backoff(attempt, 250, 5000), this.#stopping.signal)
         if (this.#stopping.signal.aborted) return
@@ -207,15 +245,20 @@ export class Service {
   async stopReceiving(): Promise<void> {
     await this.#endpoint.stop()
     for (const worker of this.workers) await worker.stop()
-    for (const pool of [this.requests.dataSource, this.dataSource]) if (pool.isInitialized) await pool.destroy()
+    for (const pool of [this.requests.dataSource, this.dataSource])
+      if (pool.isInitialized) await pool.destroy()
   }
 }
 
 /**
- * The one stop order: requests in hand are committed, relays finish what is in flight (in memory that needs endpoints
- * that still work) and give the lead away, endpoints finish their transactions and acknowledge, then everything closes.
+ * The one stop order: requests in hand are committed, relays finish what is in flight (in memory
+ * that needs endpoints that still work) and give the lead away, endpoints finish their transactions
+ * and acknowledge, then everything closes.
  */
-export async function stopServices(services: readonly Service[], transport: Transport): Promise<void> {
+export async function stopServices(
+  services: readonly Service[],
+  transport: Transport
+): Promise<void> {
   await Promise.all(services.map((service) => service.stopSending()))
   await Promise.all(services.map((service) => service.stopReceiving()))
   await transport.stop()

@@ -38,28 +38,61 @@ export class System {
     this.transport = transport
     this.app = app
     const { address, family, port } = app.server.address() as AddressInfo
-    const host = address === '0.0.0.0' || address === '::' ? 'localhost' : family === 'IPv6' ? `[${address}]` : address
+    const host =
+      address === '0.0.0.0' || address === '::'
+        ? 'localhost'
+        : family === 'IPv6'
+          ? `[${address}]`
+          : address
     this.url = `http://${host}:${port}`
   }
 
   /** What it really listens on: `address port`. */
   get addresses(): string[] {
-    return this.app.addresses().map((one) => (typeof one === 'string' ? one : `${one.address} ${one.port}`))
+    return this.app
+      .addresses()
+      .map((one) => (typeof one === 'string' ? one : `${one.address} ${one.port}`))
   }
 
-  /** Listens at once, so that /health/ready can tell what is missing, and begins to start the services. */
-  static async start({ services: definitions, databaseUrls, transport, settings, host, port, app: options, log }: SystemOptions): Promise<System> {
+  /**
+   * Listens at once, so that /health/ready can tell what is missing, and begins to start the
+   * services.
+   */
+  static async start({
+    services: definitions,
+    databaseUrls,
+    transport,
+    settings,
+    host,
+    port,
+    app: options,
+    log
+  }: SystemOptions): Promise<System> {
     const services = definitions.map((definition) => {
       const databaseUrl = databaseUrls[definition.name]
-      if (databaseUrl === undefined) throw new Error(`The service ${definition.name} was given no database: expected it among databaseUrls (${Object.keys(databaseUrls).join(', ') || 'empty'})`)
+      if (databaseUrl === undefined)
+        throw new Error(
+          `The service ${definition.name} was given no database: expected it among databaseUrls (${Object.keys(databaseUrls).join(', ') || 'empty'})`
+        )
       return new Service({ definition, databaseUrl, transport, settings, log })
     })
-    const app = await buildApp(log, (root) => {
-      for (const service of services) mount(root, service)
-      root.register(
-        operationRoutes(services.map((service) => ({ name: service.name, check: () => service.check(), notes: () => service.notes(), outboxStatus: () => outboxStatus(service.requests.dataSource, service.schema) })))
-      )
-    }, options)
+    const app = await buildApp(
+      log,
+      (root) => {
+        for (const service of services) mount(root, service)
+        root.register(
+          operationRoutes(
+            services.map((service) => ({
+              name: service.name,
+              check: () => service.check(),
+              notes: () => service.notes(),
+              outboxStatus: () => outboxStatus(service.requests.dataSource, service.schema)
+            }))
+          )
+        )
+      },
+      options
+    )
     await app.listen({ host, port })
     transport.start(() => {
       for (const service of services) service.relay.wake()
@@ -79,7 +112,10 @@ export class System {
     return found
   }
 
-  /** Answers what has been asked. A connection kept alive, or a request never finished, does not hold the stop up. */
+  /**
+   * Answers what has been asked. A connection kept alive, or a request never finished, does not
+   * hold the stop up.
+   */
   async #closeHttp(): Promise<void> {
     const { server } = this.app
     const idle = setInterval(() => server.closeIdleConnections(), 20)
@@ -99,7 +135,12 @@ function mount(app: FastifyInstance, service: Service): void {
   app.register(async (scope) => {
     scope.addHook('onRequest', (_request, _reply, next) => {
       if (service.databaseProblem === undefined) return next()
-      next(new HttpProblem(503, `The ${service.name} service cannot use its database yet: ${service.databaseProblem}`))
+      next(
+        new HttpProblem(
+          503,
+          `The ${service.name} service cannot use its database yet: ${service.databaseProblem}`
+        )
+      )
     })
     for (const routes of service.routes) scope.register(routes)
   })

@@ -5,7 +5,13 @@ const UNITS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000,
  * @throws Error that says what was expected
  */
 export function milliseconds(duration: string | number): number {
-  const [, amount, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(typeof duration === 'number' ? `${duration}ms` : duration) ?? []
-  if (!amount || !unit) throw new Error(`${JSON.stringify(duration)} is no duration: expected one such as '31s', '500ms', '5m', '2h' or '1d'`)
+  const [, amount, unit] =
+    /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(
+      typeof duration === 'number' ? `${duration}ms` : duration
+    ) ?? []
+  if (!amount || !unit)
+    throw new Error(
+      `${JSON.stringify(duration)} is no duration: expected one such as '31s', '500ms', '5m', '2h' or '1d'`
+    )
   return Number(amount) * UNITS[unit]!
 }

@@ -31,22 +31,37 @@ export async function settled(watched: Watched, limitMs = 60_000): Promise<void>
   for (;;) {
     const before = transport.published.length
     const moving = await whatMoves(watched)
-    // What was sent while the tables were read may have been handled since, and have caused what was not there then.
-    if (moving.length === 0 && transport.onTheWay === 0 && transport.published.length === before) return
-    if (Date.now() > deadline) throw new Error(`Not settled after ${limitMs / 1000} s: ${moving.join('; ') || 'messages come and go'}`)
+    // What was sent while the tables were read may have been handled since, and have caused what
+    // was not there then.
+    if (moving.length === 0 && transport.onTheWay === 0 && transport.published.length === before)
+      return
+    if (Date.now() > deadline)
+      throw new Error(
+        `Not settled after ${limitMs / 1000} s: ${moving.join('; ') || 'messages come and go'}`
+      )
     await new Promise((resolve) => setTimeout(resolve, INTERVAL_MS))
   }
 }
 
 async function whatMoves({ transport, outboxes, sagas = [], busy }: Watched): Promise<string[]> {
-  const found = [transport.onTheWay === 0 ? undefined : `${transport.onTheWay} messages before an endpoint`]
+  const found = [
+    transport.onTheWay === 0 ? undefined : `${transport.onTheWay} messages before an endpoint`
+  ]
   const looks = [
     ...outboxes.map(async (dataSource) => {
-      const [row]: { count: number; schema: string; error: string | null }[] = await dataSource.query('select count(*)::integer, current_schema() as schema, max(last_error) as error from outbox')
-      return row!.count > 0 ? `${row!.count} messages in the outbox of ${row!.schema}${row!.error === null ? '' : ` (${row!.error})`}` : undefined
+      const [row]: { count: number; schema: string; error: string | null }[] =
+        await dataSource.query(
+          'select count(*)::integer, current_schema() as schema, max(last_error) as error from outbox'
+        )
+      return row!.count > 0
+        ? `${row!.count} messages in the outbox of ${row!.schema}${row!.error === null ? '' : ` (${row!.error})`}`
+        : undefined
     }),
     ...sagas.map(async ({ dataSource, name }) => {
-      const [row]: { count: number }[] = await dataSource.query('select count(*)::integer from saga where saga = $1 and next_timer_at <= now()', [name])
+      const [row]: { count: number }[] = await dataSource.query(
+        'select count(*)::integer from saga where saga = $1 and next_timer_at <= now()',
+        [name]
+      )
       return row!.count > 0 ? `${row!.count} ${name} sagas with a timer that is due` : undefined
     }),
     busy?.() ?? Promise.resolve(undefined)

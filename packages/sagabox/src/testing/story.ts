@@ -13,10 +13,16 @@ import { milliseconds } from './duration.ts'
 /** When every story begins. */
 const START = new Date('2026-01-01T00:00:00.000Z')
 
-/** Most timers that one `advance` fires: a machine whose timers start each other without a pause never ends. */
+/**
+ * Most timers that one `advance` fires: a machine whose timers start each other without a pause
+ * never ends.
+ */
 const MOST_TIMERS = 10_000
 
-/** What is expected to be sent: of a contract, whatever it says, or a whole message, whose body counts. */
+/**
+ * What is expected to be sent: of a contract, whatever it says, or a whole message, whose body
+ * counts.
+ */
 export type Expected = Contract | Pick<Message, 'contract' | 'body'>
 
 /** A message, or an event that none carries, as in SagaHost.ask. */
@@ -33,25 +39,39 @@ interface Told {
 }
 
 /**
- * Tells a saga's stories, in memory and in virtual time: `tell(saga).given(…).when(…).then(state, messages)`. What happens to the
- * instance is the host's own code, and between two events it is stored and loaded as a row is.
+ * Tells a saga's stories, in memory and in virtual time: `tell(saga).given(…).when(…).then(state,
+ * messages)`. What happens to the instance is the host's own code, and between two events it is
+ * stored and loaded as a row is.
  */
 export function tell(saga: SagaDefinition) {
   const when = (first: Message): Story => {
-    if (first.contract !== saga.startedBy) throw new Error(`${saga.name} is started by ${saga.startedBy.name}, not by ${first.contract.name}: give that first`)
+    if (first.contract !== saga.startedBy)
+      throw new Error(
+        `${saga.name} is started by ${saga.startedBy.name}, not by ${first.contract.name}: give that first`
+      )
     validate(first)
     const instance = SagaInstance.start(saga, first, START)
-    return new Story(saga, stored(instance, { now: START, history: [], sent: [], handled: new Set([first.messageId]) }))
+    return new Story(
+      saga,
+      stored(instance, { now: START, history: [], sent: [], handled: new Set([first.messageId]) })
+    )
   }
   return {
-    /** An instance after these events; the first starts it. What it has sent until then is taken as it is. */
-    given: (first: Message, ...more: Happening[]): Story => more.reduce((story, happening) => story.when(happening), when(first)).forget(),
+    /**
+     * An instance after these events; the first starts it. What it has sent until then is taken as
+     * it is.
+     */
+    given: (first: Message, ...more: Happening[]): Story =>
+      more.reduce((story, happening) => story.when(happening), when(first)).forget(),
     /** The event that starts an instance. */
     when
   }
 }
 
-/** An instance at one point of its life. Every call answers a new story; the old one can be told on in another way. */
+/**
+ * An instance at one point of its life. Every call answers a new story; the old one can be told on
+ * in another way.
+ */
 export class Story {
   readonly #saga: SagaDefinition
   readonly #told: Told
@@ -72,7 +92,10 @@ export class Story {
 
   /** Pending timers by their short name, with the time from the start of the story. */
   get timers(): { event: string; dueInMs: number }[] {
-    return this.#told.row.timers.map(({ event, dueAt }) => ({ event: eventName(event), dueInMs: Date.parse(dueAt) - this.#told.now.getTime() }))
+    return this.#told.row.timers.map(({ event, dueAt }) => ({
+      event: eventName(event),
+      dueInMs: Date.parse(dueAt) - this.#told.now.getTime()
+    }))
   }
 
   get history(): readonly HistoryRow[] {
@@ -91,13 +114,22 @@ export class Story {
 
   /** One more event. A copy of a message that came before is dropped, as the inbox drops it. */
   when(happening: Happening): Story {
-    if (!isMessage(happening)) return this.#move((instance, now) => void instance.ask(happening, now))
+    if (!isMessage(happening))
+      return this.#move((instance, now) => void instance.ask(happening, now))
     const { contract, messageId, correlationId } = happening
-    if (!this.#saga.handles.includes(contract)) throw new Error(`${contract.name} never reaches ${this.#saga.name}: add it to the saga's handles, or leave it out`)
-    if (correlationId !== this.#told.row.saga_id) throw new Error(`${contract.name} is for ${correlationId}, and this story is of ${this.#told.row.saga_id}: give both the same ${contract.correlateBy}`)
+    if (!this.#saga.handles.includes(contract))
+      throw new Error(
+        `${contract.name} never reaches ${this.#saga.name}: add it to the saga's handles, or leave it out`
+      )
+    if (correlationId !== this.#told.row.saga_id)
+      throw new Error(
+        `${contract.name} is for ${correlationId}, and this story is of ${this.#told.row.saga_id}: give both the same ${contract.correlateBy}`
+      )
     validate(happening)
     if (this.#told.handled.has(messageId)) return this
-    return this.#move((instance, now) => instance.apply(happening, now), { handled: new Set([...this.#told.handled, messageId]) })
+    return this.#move((instance, now) => instance.apply(happening, now), {
+      handled: new Set([...this.#told.handled, messageId])
+    })
   }
 
   /** Lets time pass; timers that fall due on the way fire at their times, in their order. */
@@ -107,7 +139,10 @@ export class Story {
     for (let fired = 0; ; fired++) {
       const next = Math.min(...story.#told.row.timers.map(({ dueAt }) => Date.parse(dueAt)))
       if (next > end) return story.#with({ now: new Date(end) })
-      if (fired === MOST_TIMERS) throw new Error(`${MOST_TIMERS} timers fired within ${duration}: they start each other without a pause\n${story.#tale()}`)
+      if (fired === MOST_TIMERS)
+        throw new Error(
+          `${MOST_TIMERS} timers fired within ${duration}: they start each other without a pause\n${story.#tale()}`
+        )
       story = story.#with({ now: new Date(next) }).#move((instance, now) => instance.fire(now))
     }
   }
@@ -118,12 +153,16 @@ export class Story {
   }
 
   /**
-   * Holds the instance to a state, and to what it has sent since the last `then`: all of it, in order.
+   * Holds the instance to a state, and to what it has sent since the last `then`: all of it, in
+   * order.
    * @throws AssertionError with the whole history
    */
   then(state: string, messages: readonly Expected[] = []): Story {
     // What is returned from an async function or awaited is asked for its `then`.
-    if (typeof state !== 'string') throw new TypeError('A story is no promise: neither await it nor return it from an async function')
+    if (typeof state !== 'string')
+      throw new TypeError(
+        'A story is no promise: neither await it nor return it from an async function'
+      )
     const { row, sent } = this.#told
     if (row.state !== state || !isAsExpected(sent, messages)) {
       throw new AssertionError({
@@ -134,15 +173,28 @@ export class Story {
       })
     }
     const { firstDifference } = replay(this.#saga, this.history, row)
-    if (firstDifference) throw new AssertionError({ message: `The history does not lead to the stored state again: a machine decides by its context and its event alone. First difference: ${JSON.stringify(firstDifference)}\n${this.#tale()}`, operator: 'then' })
+    if (firstDifference)
+      throw new AssertionError({
+        message: `The history does not lead to the stored state again: a machine decides by its context and its event alone. First difference: ${JSON.stringify(firstDifference)}\n${this.#tale()}`,
+        operator: 'then'
+      })
     return this.forget()
   }
 
-  /** Holds the last event to having changed nothing on purpose; `reason` to what the machine says about it. */
+  /**
+   * Holds the last event to having changed nothing on purpose; `reason` to what the machine says
+   * about it.
+   */
   thenIgnored(reason?: string): Story {
     const { step } = this.#told.history.at(-1)!
     const expected = reason === undefined ? 'ignored: ' : `ignored: ${reason}`
-    if (!step.note?.startsWith(expected)) throw new AssertionError({ message: `Expected ${eventName(step.event)} to be ${expected}\n     Got ${step.note ?? `handled: ${step.from_state ?? '-'} -> ${step.to_state}`}\n${this.#tale()}`, expected, actual: step.note, operator: 'thenIgnored' })
+    if (!step.note?.startsWith(expected))
+      throw new AssertionError({
+        message: `Expected ${eventName(step.event)} to be ${expected}\n     Got ${step.note ?? `handled: ${step.from_state ?? '-'} -> ${step.to_state}`}\n${this.#tale()}`,
+        expected,
+        actual: step.note,
+        operator: 'thenIgnored'
+      })
     return this.then(step.from_state!)
   }
 
@@ -159,12 +211,15 @@ export class Story {
     const { row, now } = this.#told
     const instance = SagaInstance.load(this.#saga, row, now)
     move(instance, now)
-    return instance.history.length === 0 ? this.#with(changed) : new Story(this.#saga, stored(instance, { ...this.#told, ...changed }))
+    return instance.history.length === 0
+      ? this.#with(changed)
+      : new Story(this.#saga, stored(instance, { ...this.#told, ...changed }))
   }
 
   #tale(): string {
     const lines = this.#told.history.map(({ step, at }) => {
-      const sent = step.sent.length > 0 ? `  sends ${step.sent.map(({ type }) => type).join(', ')}` : ''
+      const sent =
+        step.sent.length > 0 ? `  sends ${step.sent.map(({ type }) => type).join(', ')}` : ''
       return `  +${(at.getTime() - START.getTime()) / 1000}s  ${eventName(step.event)}  ${step.from_state ?? '-'} -> ${step.to_state}${sent}${step.note ? `  (${step.note})` : ''}`
     })
     const timers = this.timers.map(({ event, dueInMs }) => `  in ${dueInMs / 1000}s  ${event}`)
@@ -174,12 +229,27 @@ export class Story {
 
 /** As a row is written and read: through JSON. */
 function stored(instance: SagaInstance, before: Omit<Told, 'row'>): Told {
-  const { value, context, timers, deferred, last_error: lastError, ...plainColumns } = instance.toRow()
-  const json = JSON.parse(JSON.stringify({ value, context, timers, deferred, last_error: lastError })) as Pick<SagaRow, 'value' | 'context' | 'timers' | 'deferred' | 'last_error'>
+  const {
+    value,
+    context,
+    timers,
+    deferred,
+    last_error: lastError,
+    ...plainColumns
+  } = instance.toRow()
+  const json = JSON.parse(
+    JSON.stringify({ value, context, timers, deferred, last_error: lastError })
+  ) as Pick<SagaRow, 'value' | 'context' | 'timers' | 'deferred' | 'last_error'>
   return {
     ...before,
     row: { ...plainColumns, ...json },
-    history: [...before.history, ...instance.history.map((step) => ({ step: { ...step, body: JSON.parse(JSON.stringify(step.body)) as HistoryRow['body'] }, at: before.now }))],
+    history: [
+      ...before.history,
+      ...instance.history.map((step) => ({
+        step: { ...step, body: JSON.parse(JSON.stringify(step.body)) as HistoryRow['body'] },
+        at: before.now
+      }))
+    ],
     sent: [...before.sent, ...instance.sent]
   }
 }
@@ -195,14 +265,24 @@ function validate({ contract, body }: Pick<Message, 'contract' | 'body'>): void 
   let check = checkers.get(contract)
   if (!check) checkers.set(contract, (check = checker(contract.schema)))
   const problem = check(body)
-  if (problem) throw new Error(`${contract.name} is not valid: body${problem.field} ${problem.expected}`)
+  if (problem)
+    throw new Error(`${contract.name} is not valid: body${problem.field} ${problem.expected}`)
 }
 
 function isAsExpected(sent: readonly Message[], expected: readonly Expected[]): boolean {
-  return sent.length === expected.length && sent.every((message, index) => {
-    const one = expected[index]!
-    return 'body' in one ? one.contract === message.contract && isDeepStrictEqual(JSON.parse(JSON.stringify(one.body)), JSON.parse(JSON.stringify(message.body))) : one === message.contract
-  })
+  return (
+    sent.length === expected.length &&
+    sent.every((message, index) => {
+      const one = expected[index]!
+      return 'body' in one
+        ? one.contract === message.contract &&
+            isDeepStrictEqual(
+              JSON.parse(JSON.stringify(one.body)),
+              JSON.parse(JSON.stringify(message.body))
+            )
+        : one === message.contract
+    })
+  )
 }
 
 function sentence(messages: readonly Expected[]): string {
@@ -210,5 +290,7 @@ function sentence(messages: readonly Expected[]): string {
 }
 
 function plain(expected: Expected): string {
-  return 'body' in expected ? `${expected.contract.name} ${JSON.stringify(expected.body)}` : expected.name
+  return 'body' in expected
+    ? `${expected.contract.name} ${JSON.stringify(expected.body)}`
+    : expected.name
 }

@@ -1,9 +1,15 @@
 import type { Topology } from '../messaging/transport/topology.ts'
-import type { Delivery, Parcel, PublishOutcome, Subscription, Transport } from '../messaging/transport/transport.ts'
+import type {
+  Delivery,
+  Parcel,
+  PublishOutcome,
+  Subscription,
+  Transport
+} from '../messaging/transport/transport.ts'
 
 /**
- * Stands between a system and its transport: remembers every message that was sent, and knows whether any is still on its way.
- * All endpoints of the topology must be behind it.
+ * Stands between a system and its transport: remembers every message that was sent, and knows
+ * whether any is still on its way. All endpoints of the topology must be behind it.
  */
 export class WatchedTransport implements Transport {
   readonly address: string
@@ -75,6 +81,10 @@ export class WatchedTransport implements Transport {
   #reach(exchange: string): number {
     return this.#topology.bindings
       .filter(({ source }) => source === exchange)
-      .reduce((count, { destination, destinationType }) => count + (destinationType === 'queue' ? 1 : this.#reach(destination)), 0)
+      .reduce(
+        (count, { destination, destinationType }) =>
+          count + (destinationType === 'queue' ? 1 : this.#reach(destination)),
+        0
+      )
   }
 }

@@ -14,7 +14,11 @@ t.test('no more messages are handed out than were asked for', async (t) => {
   const { cancel } = transport.subscribe('harbour', (delivery) => void handedOut.push(delivery), 3)
   await until('messages can be sent', async () => transport.canPublish)
   const sent = ships(DockShip, 10).map(({ messageId }) => messageId)
-  await Promise.all(sent.map((messageId) => transport.publish({ messageId, destination: 'harbour', required: true, payload: '{}' })))
+  await Promise.all(
+    sent.map((messageId) =>
+      transport.publish({ messageId, destination: 'harbour', required: true, payload: '{}' })
+    )
+  )
   for (const [index, messageId] of sent.entries()) {
     await until(`${index + 1} have come`, async () => handedOut.length > index)
     t.ok(handedOut.length <= index + 3, 'three at a time')

@@ -2,7 +2,11 @@ import { connect, type Channel } from 'amqplib'
 import t, { type Test } from 'tap'
 import { Blame } from '../../src/messaging/rabbitmq/blame.ts'
 import { newId } from '../../src/messaging/message/id.ts'
-import { PublishInterrupted, PublishRefused, type Parcel } from '../../src/messaging/transport/transport.ts'
+import {
+  PublishInterrupted,
+  PublishRefused,
+  type Parcel
+} from '../../src/messaging/transport/transport.ts'
 import {
   DockShip,
   Port,

@@ -57,28 +57,31 @@ async function outboxIsEmpty({ port }: Peer): Promise<void> {
   await until('the outbox is empty', async () => (await port.count('outbox')) === 0)
 }
 
-t.test('one relay leads; when its connection is terminated one takes over, and nothing is lost', async (t) => {
-  const { leader, standby } = await openPair(t)
-  const first = ship(DockShip)
-  await leader.port.send(first)
-  await outboxIsEmpty(leader)
-  t.same(leader.ledger.messageIds, [first.messageId])
-  t.same(standby.ledger.messageIds, [])
-  t.notOk(standby.port.relay.leading)
+t.test(
+  'one relay leads; when its connection is terminated one takes over, and nothing is lost',
+  async (t) => {
+    const { leader, standby } = await openPair(t)
+    const first = ship(DockShip)
+    await leader.port.send(first)
+    await outboxIsEmpty(leader)
+    t.same(leader.ledger.messageIds, [first.messageId])
+    t.same(standby.ledger.messageIds, [])
+    t.notOk(standby.port.relay.leading)
 
-  // Whoever asks first leads next, and that may be the first again: until the other has it.
-  const other = await standbyPid(leader.port)
-  await until('the other leads', async () => {
-    await terminateLeader(leader.port, other)
-    return standby.port.relay.leading
-  })
-  await until('the first has noticed', async () => !leader.port.relay.leading)
-  const second = ship(DockShip)
-  await standby.port.send(second)
-  await outboxIsEmpty(standby)
-  t.same(standby.ledger.messageIds, [second.messageId])
-  t.same(leader.ledger.messageIds, [first.messageId])
-})
+    // Whoever asks first leads next, and that may be the first again: until the other has it.
+    const other = await standbyPid(leader.port)
+    await until('the other leads', async () => {
+      await terminateLeader(leader.port, other)
+      return standby.port.relay.leading
+    })
+    await until('the first has noticed', async () => !leader.port.relay.leading)
+    const second = ship(DockShip)
+    await standby.port.send(second)
+    await outboxIsEmpty(standby)
+    t.same(standby.ledger.messageIds, [second.messageId])
+    t.same(leader.ledger.messageIds, [first.messageId])
+  }
+)
 
 t.test('a clock that is set back holds nobody up', async (t) => {
   const { leader, standby } = await openPair(t)
@@ -100,7 +103,10 @@ t.test('a leader that lost its connection comes back by itself', async (t) => {
   const lost = await leaderPid(peer.port)
   await terminateLeader(peer.port)
   // By its connection: that it does not lead in between may last only a moment.
-  await until('it leads on another connection', async () => peer.port.relay.leading && ![lost, undefined].includes(await leaderPid(peer.port)))
+  await until(
+    'it leads on another connection',
+    async () => peer.port.relay.leading && ![lost, undefined].includes(await leaderPid(peer.port))
+  )
   const sent = ship(DockShip)
   await peer.port.send(sent)
   await outboxIsEmpty(peer)
@@ -117,7 +123,8 @@ t.test("a stand-by's wake-up reaches the leader as a notification", async (t) =>
   listener.on('notification', () => notifications++)
   await listener.query(`listen sagabox_outbox_${SCHEMA}`)
 
-  // What the leader does, seen at its own wake(): a notification calls it, the back-stop poll does not.
+  // What the leader does, seen at its own wake(): a notification calls it, the back-stop poll does
+  // not.
   let wakeUps = 0
   const wake = leader.port.relay.wake.bind(leader.port.relay)
   leader.port.relay.wake = () => {
@@ -152,40 +159,60 @@ t.test('rows that commit out of the order of their ids are all sent', async (t) 
   t.same(ledger.messageIds, [high!.messageId, low!.messageId])
 })
 
-t.test('messages are not taken inside a nested transaction, which may be undone alone', async (t) => {
-  const peer = await openPeer(t, await (await postgresForTests()).createDatabase(t.name))
-  const { port, ledger } = peer
-  port.relay.start()
-  const [first, last] = ships(DockShip, 2)
-  await port.outbox.transaction(async (tx) => {
-    await t.rejects(tx.transaction(async (nested) => port.outbox.add(nested, [first!])), /add\(\) needs the outer transaction/)
-    port.outbox.add(tx, [last!])
-  })
-  await until('the other is sent', async () => ledger.messageIds.length > 0)
-  await outboxIsEmpty(peer)
-  t.same(ledger.messageIds, [last!.messageId])
-})
+t.test(
+  'messages are not taken inside a nested transaction, which may be undone alone',
+  async (t) => {
+    const peer = await openPeer(t, await (await postgresForTests()).createDatabase(t.name))
+    const { port, ledger } = peer
+    port.relay.start()
+    const [first, last] = ships(DockShip, 2)
+    await port.outbox.transaction(async (tx) => {
+      await t.rejects(
+        tx.transaction(async (nested) => port.outbox.add(nested, [first!])),
+        /add\(\) needs the outer transaction/
+      )
+      port.outbox.add(tx, [last!])
+    })
+    await until('the other is sent', async () => ledger.messageIds.length > 0)
+    await outboxIsEmpty(peer)
+    t.same(ledger.messageIds, [last!.messageId])
+  }
+)
 
-t.test('messages of one transaction are sent in their order, more than one batch of them', async (t) => {
-  const peer = await openPeer(t, await (await postgresForTests()).createDatabase(t.name))
-  const sent = ships(DockShip, 1200)
-  await peer.port.send(...sent)
-  peer.port.relay.start()
-  await outboxIsEmpty(peer)
-  t.same([...new Set(peer.ledger.messageIds)], sent.map(({ messageId }) => messageId))
-})
+t.test(
+  'messages of one transaction are sent in their order, more than one batch of them',
+  async (t) => {
+    const peer = await openPeer(t, await (await postgresForTests()).createDatabase(t.name))
+    const sent = ships(DockShip, 1200)
+    await peer.port.send(...sent)
+    peer.port.relay.start()
+    await outboxIsEmpty(peer)
+    t.same(
+      [...new Set(peer.ledger.messageIds)],
+      sent.map(({ messageId }) => messageId)
+    )
+  }
+)
 
 t.test('a row is not sent before it is due', async (t) => {
   const peer = await openPeer(t, await (await postgresForTests()).createDatabase(t.name))
   const { port, ledger } = peer
   const [later, soon, now] = ships(DockShip, 3)
   await port.send(later!, soon!, now!)
-  const due = (id: string, interval: string) => port.dataSource.query('update outbox set due_at = now() + $2::interval where message_id = $1', [id, interval])
+  const due = (id: string, interval: string) =>
+    port.dataSource.query('update outbox set due_at = now() + $2::interval where message_id = $1', [
+      id,
+      interval
+    ])
   await due(later!.messageId, '1 hour')
   await due(soon!.messageId, '500 milliseconds')
   port.relay.start()
   await until('two are sent', async () => (await port.count('outbox')) === 1)
-  t.same([...new Set(ledger.messageIds)], [now!.messageId, soon!.messageId], 'the one that had to wait came second')
+  t.same(
+    [...new Set(ledger.messageIds)],
+    [now!.messageId, soon!.messageId],
+    'the one that had to wait came second'
+  )
   await due(later!.messageId, '0')
   await outboxIsEmpty(peer)
   t.equal(ledger.messageIds.at(-1), later!.messageId)
@@ -202,7 +229,12 @@ t.test('a row that becomes due is sent although others come all the time', async
   const traffic = setInterval(() => sending.push(port.send(ship(DockShip))), 100)
   t.teardown(() => clearInterval(traffic))
   // As something sent back by another process: nobody says when its time has come.
-  await port.dataSource.query(`insert into outbox (message_id, destination, required, payload, due_at) values ($1, 'harbour', true, '{}', now() + interval '300 milliseconds')`, [late!.messageId])
+  await port.dataSource.query(
+    `
+      insert into outbox (message_id, destination, required, payload, due_at) values ($1, 'harbour',
+        true, '{}', now() + interval '300 milliseconds')`,
+    [late!.messageId]
+  )
   await until('it is sent', async () => ledger.messageIds.includes(late!.messageId))
   clearInterval(traffic)
   await Promise.all(sending)
@@ -224,9 +256,13 @@ t.test('stop() finishes what is in flight and hands over', async (t) => {
   await inFlight
   let ended = false
   const stopped = leader.port.relay.stop().then(() => (ended = true))
-  // The stand-by's second question was certainly asked after stop() was, and answered before its third.
+  // The stand-by's second question was certainly asked after stop() was, and answered before its
+  // third.
   const asked = countQueries(t, /pg_try_advisory_lock/)
-  await until('the stand-by has asked for the lead', async () => asked() >= 3 || standby.port.relay.leading)
+  await until(
+    'the stand-by has asked for the lead',
+    async () => asked() >= 3 || standby.port.relay.leading
+  )
   t.notOk(standby.port.relay.leading || ended, 'not while a message is in flight')
   confirm()
   await stopped
@@ -234,7 +270,10 @@ t.test('stop() finishes what is in flight and hands over', async (t) => {
   await until('the other leads', async () => standby.port.relay.leading)
   await standby.port.send(second!)
   await outboxIsEmpty(standby)
-  t.same([leader.ledger.messageIds, standby.ledger.messageIds], [[first!.messageId], [second!.messageId]])
+  t.same(
+    [leader.ledger.messageIds, standby.ledger.messageIds],
+    [[first!.messageId], [second!.messageId]]
+  )
 })
 
 /** Counts the statements that this process sends from now on. */
@@ -244,19 +283,26 @@ function countQueries(t: Test, pattern: RegExp): () => number {
   t.teardown(() => (pg.Client.prototype.query = query))
   pg.Client.prototype.query = function (this: pg.Client, ...args: unknown[]) {
     const [statement] = args
-    if (pattern.test(typeof statement === 'string' ? statement : (statement as { text: string }).text)) count++
+    if (
+      pattern.test(typeof statement === 'string' ? statement : (statement as { text: string }).text)
+    )
+      count++
     return (query as (...args: unknown[]) => unknown).apply(this, args)
   } as typeof query
   return () => count
 }
 
 const LEADER = `
-  select pid from pg_locks where locktype = 'advisory' and granted and classid = hashtext('sagabox.relay')::oid
+  select pid from pg_locks where locktype = 'advisory' and granted
+    and classid = hashtext('sagabox.relay')::oid
   and database = (select oid from pg_database where datname = current_database())`
 
 /** Ends the connection that holds the leader's lock, as a failing network or an operator would. */
 async function terminateLeader({ dataSource }: Port, spared = 0): Promise<void> {
-  await dataSource.query(`select pg_terminate_backend(pid) from (${LEADER}) as leader where pid <> $1`, [spared])
+  await dataSource.query(
+    `select pg_terminate_backend(pid) from (${LEADER}) as leader where pid <> $1`,
+    [spared]
+  )
 }
 
 async function leaderPid({ dataSource }: Port): Promise<number | undefined> {
@@ -266,7 +312,9 @@ async function leaderPid({ dataSource }: Port): Promise<number | undefined> {
 
 async function standbyPid({ dataSource }: Port): Promise<number> {
   const [row] = await dataSource.query(
-    `select pid from pg_stat_activity where datname = current_database() and application_name like 'sagabox relay %' and pid not in (${LEADER})`
+    `
+      select pid from pg_stat_activity where datname = current_database()
+        and application_name like 'sagabox relay %' and pid not in (${LEADER})`
   )
   return row.pid
 }
@@ -275,7 +323,8 @@ t.test('every row is published once, however the confirms fall', async (t) => {
   const peer = await openPeer(t, await (await postgresForTests()).createDatabase(t.name))
   const sent = ships(DockShip, 2000)
   peer.port.relay.start()
-  for (let from = 0; from < sent.length; from += 50) await peer.port.send(...sent.slice(from, from + 50))
+  for (let from = 0; from < sent.length; from += 50)
+    await peer.port.send(...sent.slice(from, from + 50))
   await outboxIsEmpty(peer)
   t.equal(peer.ledger.messageIds.length, sent.length)
   t.equal(new Set(peer.ledger.messageIds).size, sent.length)
@@ -287,7 +336,8 @@ t.test('rows are read and in flight by what they weigh', async (t) => {
   const [count, each] = [600, 600_000]
   await port.dataSource.query(
     `insert into outbox (message_id, destination, required, payload)
-     select gen_random_uuid(), 'harbour', true, repeat('x', ${each}) from generate_series(1, ${count})`
+     select gen_random_uuid(), 'harbour', true, repeat('x', ${each})
+       from generate_series(1, ${count})`
   )
   let confirms: (() => void)[] = []
   let most = 0
@@ -308,12 +358,21 @@ t.test('rows are read and in flight by what they weigh', async (t) => {
   t.equal(port.relay.bytesInFlight, 0)
 
   // Offered ones, too.
-  const rows = Array.from({ length: 100 }, (_, n) => ({ id: String(1_000_000 + n), message_id: ship(DockShip).messageId, destination: 'harbour', required: true, payload: 'x'.repeat(each) }))
+  const rows = Array.from({ length: 100 }, (_, n) => ({
+    id: String(1_000_000 + n),
+    message_id: ship(DockShip).messageId,
+    destination: 'harbour',
+    required: true,
+    payload: 'x'.repeat(each)
+  }))
   await until('it is idle', async () => {
     port.relay.offer(rows)
     return port.relay.bytesInFlight > 0
   })
-  t.ok(port.relay.bytesInFlight <= 16 * 1024 * 1024 + each, `${port.relay.bytesInFlight} bytes in flight`)
+  t.ok(
+    port.relay.bytesInFlight <= 16 * 1024 * 1024 + each,
+    `${port.relay.bytesInFlight} bytes in flight`
+  )
   for (const confirm of confirms.splice(0)) confirm()
 })
 
@@ -335,28 +394,40 @@ t.test('after a read that failed the next asks for less', async (t) => {
   await peer.port.send(...ships(DockShip, 30))
   peer.port.relay.start()
   await outboxIsEmpty(peer)
-  t.same(asked.slice(0, 5), [[500, 4_194_304], [62, 524_288], [7, 65_536], [1, 8_389], [2, 16_778]].slice(0, 5))
+  t.same(
+    asked.slice(0, 5),
+    [
+      [500, 4_194_304],
+      [62, 524_288],
+      [7, 65_536],
+      [1, 8_389],
+      [2, 16_778]
+    ].slice(0, 5)
+  )
 })
 
-t.test('a lead that cannot be used is one outage: one line, growing pauses, and not ready until it works', async (t) => {
-  const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
-  const said = keptLog()
-  const port = await Port.open(databaseUrl, new Ledger(), { log: said })
-  t.teardown(() => port.stop())
-  const problems = new Set<string | undefined>()
-  await port.dataSource.query('alter table outbox rename to elsewhere')
-  port.relay.start()
-  await until('it has tried three times', async () => {
-    problems.add(port.relay.problem())
-    return said.lines.some(({ fields }) => (fields['failures'] as number) >= 3)
-  })
-  t.notOk(problems.has(undefined), 'never ready in between')
-  t.equal(said.lines.filter(({ level }) => level === 'warn').length, 1)
-  await port.dataSource.query('alter table elsewhere rename to outbox')
-  await until('it works', async () => port.relay.problem() === undefined)
-  t.equal(said.lines.filter(({ message }) => /has its database again/.test(message)).length, 1)
-  t.equal(said.lines.filter(({ level }) => level === 'warn').length, 1)
-})
+t.test(
+  'a lead that cannot be used is one outage: one line, growing pauses, and not ready until it works',
+  async (t) => {
+    const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
+    const said = keptLog()
+    const port = await Port.open(databaseUrl, new Ledger(), { log: said })
+    t.teardown(() => port.stop())
+    const problems = new Set<string | undefined>()
+    await port.dataSource.query('alter table outbox rename to elsewhere')
+    port.relay.start()
+    await until('it has tried three times', async () => {
+      problems.add(port.relay.problem())
+      return said.lines.some(({ fields }) => (fields['failures'] as number) >= 3)
+    })
+    t.notOk(problems.has(undefined), 'never ready in between')
+    t.equal(said.lines.filter(({ level }) => level === 'warn').length, 1)
+    await port.dataSource.query('alter table elsewhere rename to outbox')
+    await until('it works', async () => port.relay.problem() === undefined)
+    t.equal(said.lines.filter(({ message }) => /has its database again/.test(message)).length, 1)
+    t.equal(said.lines.filter(({ level }) => level === 'warn').length, 1)
+  }
+)
 
 t.test('a database that cannot be written to is not led', async (t) => {
   const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
@@ -371,7 +442,10 @@ t.test('a database that cannot be written to is not led', async (t) => {
   await until('it says why it does not', async () => /read-only/.test(port.relay.problem() ?? ''))
   t.notOk(port.relay.leading)
   await port.dataSource.query(`alter database ${name} reset default_transaction_read_only`)
-  await until('it leads again', async () => port.relay.leading && port.relay.problem() === undefined)
+  await until(
+    'it leads again',
+    async () => port.relay.leading && port.relay.problem() === undefined
+  )
   t.equal(said.lines.filter(({ level }) => level === 'warn').length, 1)
 })
 
@@ -389,8 +463,15 @@ t.test('a session whose server takes no writes any more is given up for another'
   t.teardown(() => (pg.Client.prototype.query = query))
   pg.Client.prototype.query = function (this: pg.Client, ...args: unknown[]) {
     const { text } = args[0] as { text?: string }
-    if (/^\s*delete from outbox/.test(text ?? '') && (this as unknown as { processID: number }).processID === before) {
-      return Promise.reject(Object.assign(new Error('cannot execute DELETE in a read-only transaction'), { code: '25006' }))
+    if (
+      /^\s*delete from outbox/.test(text ?? '') &&
+      (this as unknown as { processID: number }).processID === before
+    ) {
+      return Promise.reject(
+        Object.assign(new Error('cannot execute DELETE in a read-only transaction'), {
+          code: '25006'
+        })
+      )
     }
     return (query as (...args: unknown[]) => unknown).apply(this, args)
   } as typeof query
@@ -399,14 +480,17 @@ t.test('a session whose server takes no writes any more is given up for another'
   await until('the rows are gone', async () => (await port.count('outbox')) === 0)
   t.not(await leaderPid(port), before)
   t.equal(ledger.messageIds.length, sent.length, 'nothing was sent twice')
-  await until('it is said once', async () => said.lines.some(({ message }) => /has its database again/.test(message)))
+  await until('it is said once', async () =>
+    said.lines.some(({ message }) => /has its database again/.test(message))
+  )
   t.equal(said.lines.filter(({ level }) => level === 'warn').length, 1)
 })
 
 t.test('schemas of long names pass wake-ups on, too', async (t) => {
   const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
   const said = keptLog()
-  const relay = () => new Relay({ url: databaseUrl, schema: 'p'.repeat(60), transport: new Ledger(), log: said })
+  const relay = () =>
+    new Relay({ url: databaseUrl, schema: 'p'.repeat(60), transport: new Ledger(), log: said })
   const port = await Port.open(databaseUrl, new Ledger())
   t.teardown(() => port.stop())
   await port.dataSource.query(`create schema ${'p'.repeat(60)}`)
@@ -423,5 +507,8 @@ t.test('schemas of long names pass wake-ups on, too', async (t) => {
   const asked = countQueries(t, /pg_try_advisory_lock/)
   await until('it has asked for the lead again', async () => asked() > 0)
   t.equal(standby.problem(), undefined)
-  t.same(said.lines.filter(({ level }) => level === 'warn'), [])
+  t.same(
+    said.lines.filter(({ level }) => level === 'warn'),
+    []
+  )
 })

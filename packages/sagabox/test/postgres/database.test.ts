@@ -18,7 +18,12 @@ function protocol(type: string, body: Buffer): Buffer {
 t.test('a server that stops as it has taken a connection does not end the process', async (t) => {
   const authenticated = protocol('R', Buffer.alloc(4))
   const ready = protocol('Z', Buffer.from('I'))
-  const stopping = protocol('E', Buffer.from('SFATAL\0VFATAL\0C57P01\0Mterminating connection due to unexpected postmaster exit\0\0'))
+  const stopping = protocol(
+    'E',
+    Buffer.from(
+      'SFATAL\0VFATAL\0C57P01\0Mterminating connection due to unexpected postmaster exit\0\0'
+    )
+  )
   const server = createServer((socket) => {
     // All in one packet, as a process that was busy meanwhile reads it.
     socket.once('data', () => socket.end(Buffer.concat([authenticated, ready, stopping])))
@@ -26,22 +31,47 @@ t.test('a server that stops as it has taken a connection does not end the proces
   t.teardown(() => server.close())
   await new Promise((resolve) => server.once('listening', resolve))
   const { port } = server.address() as AddressInfo
-  const dataSource = createDataSource({ url: `postgres://nobody@127.0.0.1:${port}/nothing`, schema: 'public', migrations: [], poolSize: 2, log: testLog })
-  const failure = await dataSource.initialize().then(() => undefined, (error: unknown) => error)
+  const dataSource = createDataSource({
+    url: `postgres://nobody@127.0.0.1:${port}/nothing`,
+    schema: 'public',
+    migrations: [],
+    poolSize: 2,
+    log: testLog
+  })
+  const failure = await dataSource.initialize().then(
+    () => undefined,
+    (error: unknown) => error
+  )
   t.ok(isUnavailable(failure), 'it is a database that is away', { failure })
 })
 
 t.test('a statement that nobody waits for any more ends', async (t) => {
   const url = await (await postgresForTests()).createDatabase(t.name)
-  const dataSource = await createDataSource({ url, schema: 'public', migrations: [], poolSize: 2, log: testLog }).initialize()
+  const dataSource = await createDataSource({
+    url,
+    schema: 'public',
+    migrations: [],
+    poolSize: 2,
+    log: testLog
+  }).initialize()
   t.teardown(() => dataSource.destroy())
   const observer = new pg.Client({ connectionString: url })
   await observer.connect()
   t.teardown(() => observer.end())
-  const running = async () => (await observer.query(`select 1 from pg_stat_activity where state = 'active' and query like 'select pg_sleep%' and datname = current_database()`)).rows
+  const running = async () =>
+    (
+      await observer.query(
+        `select 1 from pg_stat_activity where state = 'active' and query like 'select pg_sleep%' and datname = current_database()`
+      )
+    ).rows
   const runner = dataSource.createQueryRunner()
   const client = (await runner.connect()) as ClientBase
-  const failure = client.query({ text: 'select pg_sleep(3600)', query_timeout: 500 } as QueryConfig).then(() => undefined, (error: unknown) => error)
+  const failure = client
+    .query({ text: 'select pg_sleep(3600)', query_timeout: 500 } as QueryConfig)
+    .then(
+      () => undefined,
+      (error: unknown) => error
+    )
   await until('it runs', async () => (await running()).length > 0)
   t.ok(isUnavailable(await failure), 'it is given up')
   await runner.release()

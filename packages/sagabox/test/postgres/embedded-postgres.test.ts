@@ -1,7 +1,17 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { on, once } from 'node:events'
 import { watch } from 'node:fs'
-import { chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import {
+  chmod,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  writeFile
+} from 'node:fs/promises'
 import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -48,8 +58,16 @@ async function one(t: Test, url: string, statement: string): Promise<unknown> {
   return rows[0]?.[0]
 }
 
-/** A node process of its own group, as a shell starts one, that starts a server, prints its url and runs `then`. */
-function sagabox(t: Test, dataDir: string, then = 'process.stdin.resume()', env: Record<string, string> = {}) {
+/**
+ * A node process of its own group, as a shell starts one, that starts a server, prints its url and
+ * runs `then`.
+ */
+function sagabox(
+  t: Test,
+  dataDir: string,
+  then = 'process.stdin.resume()',
+  env: Record<string, string> = {}
+) {
   const program = `
     import { startEmbeddedPostgres } from ${JSON.stringify(new URL('../../src/embedded/postgres.ts', import.meta.url).href)}
     import pg from 'pg'
@@ -58,7 +76,9 @@ function sagabox(t: Test, dataDir: string, then = 'process.stdin.resume()', env:
     console.log(server.url)
     ${then}`
   const child = spawn(process.execPath, [TYPESCRIPT, '--input-type=module', '-e', program], {
-    detached: true, env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'inherit']
+    detached: true,
+    env: { ...process.env, ...env },
+    stdio: ['pipe', 'pipe', 'inherit']
   })
   t.teardown(async () => {
     if (child.exitCode === null && child.signalCode === null) await kill(child)
@@ -74,7 +94,8 @@ async function kill(child: ChildProcess): Promise<void> {
   await once(child, 'exit')
 }
 
-const postmaster = async (dataDir: string) => Number.parseInt(await readFile(join(dataDir, 'postgres/postmaster.pid'), 'utf8'), 10)
+const postmaster = async (dataDir: string) =>
+  Number.parseInt(await readFile(join(dataDir, 'postgres/postmaster.pid'), 'utf8'), 10)
 
 t.test('data stays from one start to the next', async (t) => {
   const dataDir = join(await temporaryFolder(t), 'a folder', 'to be created')
@@ -88,13 +109,27 @@ t.test('data stays from one start to the next', async (t) => {
   const second = await start(t, dataDir)
   t.equal(await one(t, second.url, 'select answer from kept'), 42)
   for (const [setting, value] of Object.entries({
-    server_encoding: 'UTF8', fsync: 'on', synchronous_commit: 'on', unix_socket_directories: '', listen_addresses: '127.0.0.1'
+    server_encoding: 'UTF8',
+    fsync: 'on',
+    synchronous_commit: 'on',
+    unix_socket_directories: '',
+    listen_addresses: '127.0.0.1'
   })) {
     t.equal(await one(t, second.url, `show ${setting}`), value, setting)
   }
-  t.equal(await one(t, second.url, 'select datlocale from pg_database where datname = current_database()'), 'C.UTF-8')
+  t.equal(
+    await one(
+      t,
+      second.url,
+      'select datlocale from pg_database where datname = current_database()'
+    ),
+    'C.UTF-8'
+  )
   t.equal((await stat(join(dataDir, 'postgres/sagabox-password'))).mode & 0o777, 0o600)
-  await t.rejects(one(t, second.url.replace(/:[\w-]{32}@/, ':wrong@'), 'select 1'), /password authentication failed/)
+  await t.rejects(
+    one(t, second.url.replace(/:[\w-]{32}@/, ':wrong@'), 'select 1'),
+    /password authentication failed/
+  )
 })
 
 t.test('kill -9 leaves a server behind; the next start ends it and has its data', async (t) => {
@@ -113,20 +148,32 @@ t.test('kill -9 leaves a server behind; the next start ends it and has its data'
   const server = await start(t, dataDir, { ...quiet, info: (message) => void said.push(message) })
   t.match(said, [new RegExp(`process ${pid}.* left behind`)])
   t.equal(await processInfo(pid), undefined)
-  t.equal(await one(t, server.url, 'select string_agg(answer::text, \',\') from kept'), '42', 'what was committed, and no more')
+  t.equal(
+    await one(t, server.url, "select string_agg(answer::text, ',') from kept"),
+    '42',
+    'what was committed, and no more'
+  )
 })
 
 t.test('a folder is for one Sagabox at a time', async (t) => {
   const dataDir = await temporaryFolder(t)
   const { child, line } = sagabox(t, dataDir)
   const url = await line()
-  const refused = await startEmbeddedPostgres({ dataDir, log: quiet }).catch((error: unknown) => error)
+  const refused = await startEmbeddedPostgres({ dataDir, log: quiet }).catch(
+    (error: unknown) => error
+  )
   t.type(refused, FolderInUseError)
-  t.match(refused, { message: `data folder ${dataDir} is in use by another Sagabox (process ${child.pid})` })
+  t.match(refused, {
+    message: `data folder ${dataDir} is in use by another Sagabox (process ${child.pid})`
+  })
   t.equal(await one(t, url, 'select 1'), 1, 'the first is not disturbed')
   await kill(child)
   await start(t, dataDir)
-  await t.rejects(startEmbeddedPostgres({ dataDir, log: quiet }), { message: `process ${process.pid}` }, 'also in one process')
+  await t.rejects(
+    startEmbeddedPostgres({ dataDir, log: quiet }),
+    { message: `process ${process.pid}` },
+    'also in one process'
+  )
 })
 
 t.test('a lock is taken over when its process is gone, by one only', async (t) => {
@@ -163,7 +210,10 @@ t.test('an interrupted initdb does not block the next start', async (t) => {
 })
 
 t.test('Ctrl-C leaves the server to us', async (t) => {
-  const { child, line } = sagabox(t, await temporaryFolder(t), `
+  const { child, line } = sagabox(
+    t,
+    await temporaryFolder(t),
+    `
     const client = new pg.Client({ connectionString: server.url })
     await client.connect()
     process.once('SIGINT', async () => {
@@ -175,7 +225,8 @@ t.test('Ctrl-C leaves the server to us', async (t) => {
     })
     console.log('ready')
     process.stdin.resume().unref()
-    setInterval(() => {}, 1e6).unref()`)
+    setInterval(() => {}, 1e6).unref()`
+  )
   await line()
   t.equal(await line(), 'ready')
   process.kill(-child.pid!, 'SIGINT')
@@ -184,41 +235,53 @@ t.test('Ctrl-C leaves the server to us', async (t) => {
 })
 
 t.test('the server ends with a process that exits without stopping it', async (t) => {
-  const { child, line } = sagabox(t, await temporaryFolder(t), 'process.stdin.once("data", () => process.exit())')
+  const { child, line } = sagabox(
+    t,
+    await temporaryFolder(t),
+    'process.stdin.once("data", () => process.exit())'
+  )
   const client = await connect(t, await line())
   const ended = new Promise((resolve) => client.once('end', resolve))
   child.stdin.write('\n')
   await ended
 })
 
-t.test('a server that ends by itself is reported with its last words, and can be started again', async (t) => {
-  const dataDir = await temporaryFolder(t)
-  let reported: (message: string) => void
-  const report = new Promise<string>((resolve) => (reported = resolve))
-  const server = await start(t, dataDir, { ...quiet, error: (message) => reported(message) })
-  // A server does not keep its process alive, so something else has to while we wait.
-  const work = setInterval(() => {}, 60_000)
-  process.kill(await postmaster(dataDir), 'SIGKILL')
-  t.match(await report, /ended by itself \(SIGKILL\).*\n.*database system is ready/s)
-  clearInterval(work)
-  await server.stop()
+t.test(
+  'a server that ends by itself is reported with its last words, and can be started again',
+  async (t) => {
+    const dataDir = await temporaryFolder(t)
+    let reported: (message: string) => void
+    const report = new Promise<string>((resolve) => (reported = resolve))
+    const server = await start(t, dataDir, { ...quiet, error: (message) => reported(message) })
+    // A server does not keep its process alive, so something else has to while we wait.
+    const work = setInterval(() => {}, 60_000)
+    process.kill(await postmaster(dataDir), 'SIGKILL')
+    t.match(await report, /ended by itself \(SIGKILL\).*\n.*database system is ready/s)
+    clearInterval(work)
+    await server.stop()
 
-  // Its pid is another process's by now, which is none of our business.
-  const other = spawn(process.execPath, ['-e', 'process.stdin.resume()'], { stdio: ['pipe', 'ignore', 'ignore'] })
-  t.teardown(() => other.kill())
-  const pidFile = join(dataDir, 'postgres/postmaster.pid')
-  await writeFile(pidFile, (await readFile(pidFile, 'utf8')).replace(/^\d+/, `${other.pid}`))
-  const again = await start(t, dataDir)
-  t.equal(await one(t, again.url, 'select 1'), 1)
-  t.equal(other.exitCode ?? other.signalCode, null)
-})
+    // Its pid is another process's by now, which is none of our business.
+    const other = spawn(process.execPath, ['-e', 'process.stdin.resume()'], {
+      stdio: ['pipe', 'ignore', 'ignore']
+    })
+    t.teardown(() => other.kill())
+    const pidFile = join(dataDir, 'postgres/postmaster.pid')
+    await writeFile(pidFile, (await readFile(pidFile, 'utf8')).replace(/^\d+/, `${other.pid}`))
+    const again = await start(t, dataDir)
+    t.equal(await one(t, again.url, 'select 1'), 1)
+    t.equal(other.exitCode ?? other.signalCode, null)
+  }
+)
 
 t.test('a server that cannot start is reported at once, with its last words', async (t) => {
   const dataDir = await temporaryFolder(t)
   await (await start(t, dataDir)).stop()
   const control = join(dataDir, 'postgres/global/pg_control')
   await rename(control, `${control}.away`)
-  await t.rejects(startEmbeddedPostgres({ dataDir, log: quiet }), /did not start: it ended at once\n.*could not (find|open)/s)
+  await t.rejects(
+    startEmbeddedPostgres({ dataDir, log: quiet }),
+    /did not start: it ended at once\n.*could not (find|open)/s
+  )
   await rename(`${control}.away`, control)
   await start(t, dataDir)
 })
@@ -228,7 +291,10 @@ t.test('a log that has grown large is begun anew, and the server goes on with it
   const { url } = await start(t, dataDir)
   const log = join(dataDir, 'postgres.log')
   const complain = (word: string) => one(t, url, `select ${word}`).catch(() => {})
-  const holds = (file: string, word: string) => until(`${word} is in ${file}`, async () => (await readFile(file, 'utf8').catch(() => '')).includes(word))
+  const holds = (file: string, word: string) =>
+    until(`${word} is in ${file}`, async () =>
+      (await readFile(file, 'utf8').catch(() => '')).includes(word)
+    )
   await complain('large')
   await holds(log, 'large')
   await limitLog(log, 2 ** 20)
@@ -242,8 +308,22 @@ t.test('a log that has grown large is begun anew, and the server goes on with it
 })
 
 t.test('the server and its first client do not listen to the shell', async (t) => {
-  const shell = { PGOPTIONS: '-c default_transaction_read_only=on', PGDATA: '/nowhere', PGPORT: '1', PGTZ: 'Mars/Olympus', PGSSLMODE: 'verify-full', LC_ALL: 'xx_YY.UTF-8', LANG: 'xx_YY', TZ: 'Mars/Olympus' }
-  const { line } = sagabox(t, await temporaryFolder(t), 'await server.stop(); process.exit()', shell)
+  const shell = {
+    PGOPTIONS: '-c default_transaction_read_only=on',
+    PGDATA: '/nowhere',
+    PGPORT: '1',
+    PGTZ: 'Mars/Olympus',
+    PGSSLMODE: 'verify-full',
+    LC_ALL: 'xx_YY.UTF-8',
+    LANG: 'xx_YY',
+    TZ: 'Mars/Olympus'
+  }
+  const { line } = sagabox(
+    t,
+    await temporaryFolder(t),
+    'await server.stop(); process.exit()',
+    shell
+  )
   t.match(await line(), /^postgres:/)
 })
 
@@ -258,7 +338,11 @@ t.test('another port is tried when one is taken', async (t) => {
   await new Promise((resolve) => spare.close(resolve))
 
   const ports = [port, port, free]
-  const server = await startEmbeddedPostgres({ dataDir: await temporaryFolder(t), log: quiet, choosePort: async () => ports.shift()! })
+  const server = await startEmbeddedPostgres({
+    dataDir: await temporaryFolder(t),
+    log: quiet,
+    choosePort: async () => ports.shift()!
+  })
   t.teardown(() => server.stop())
   t.equal(Number(new URL(server.url).port), free)
 })
@@ -274,7 +358,9 @@ const asOthers = async (t: Test) => {
   const folder = await temporaryFolder(t)
   await chmod(folder, 0o500)
   const dataDir = join(folder, 'data')
-  await t.rejects(startEmbeddedPostgres({ dataDir, log: quiet }), { message: `cannot use the data folder ${dataDir}` })
+  await t.rejects(startEmbeddedPostgres({ dataDir, log: quiet }), {
+    message: `cannot use the data folder ${dataDir}`
+  })
 }
 
 // Which of the two can be shown depends on who runs the tests.

@@ -16,7 +16,15 @@ import {
   type PublishOutcome,
   type Transport
 } from '../../src/messaging/transport/transport.ts'
-import { DockShip, log, Port, SCHEMA, ship, ships, ShipSailedEvent } from '../../../../test/support/harbour.ts'
+import {
+  DockShip,
+  log,
+  Port,
+  SCHEMA,
+  ship,
+  ships,
+  ShipSailedEvent
+} from '../../../../test/support/harbour.ts'
 import { postgresForTests } from '../../../../test/support/postgres.ts'
 import { keptLog } from '../../../../test/support/kept-log.ts'
 import { until } from '../../../../test/support/until.ts'
@@ -299,7 +307,9 @@ t.test('a relay that has read a row before it was discarded does not send it', a
     async () =>
       (
         await port.dataSource.query(
-          `select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`
+          `
+            select 1 from pg_stat_activity where wait_event_type = 'Lock'
+              and datname = current_database()`
         )
       ).length > 0
   )
@@ -317,7 +327,10 @@ t.test('the status counts no further than it has to, and goes by the indexes', a
   const { port } = await open(t)
   const fill = (columns: string, values: string, count: number) =>
     port.dataSource.query(
-      `insert into outbox (message_id, destination, required, payload${columns}) select gen_random_uuid(), 'harbour', true, '{}'${values} from generate_series(1, ${count})`
+      `
+        insert into outbox (message_id, destination, required,
+          payload${columns}) select gen_random_uuid(), 'harbour', true, '{}'${values}
+          from generate_series(1, ${count})`
     )
   await fill('', '', 10)
   t.match(await outboxStatus(port.dataSource, SCHEMA), {

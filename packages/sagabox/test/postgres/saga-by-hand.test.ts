@@ -247,7 +247,9 @@ t.test(
     const reason = 'settled with the customer'
     for (const does of Object.keys(THROWN)) {
       await query(
-        `update saga set context = context || jsonb_build_object('does', $2::text) where saga_id = $1`,
+        `
+          update saga set context = context || jsonb_build_object('does', $2::text)
+            where saga_id = $1`,
         [failing, does]
       )
       const answer = await post(`/sagas/${failing}/answer`, {
@@ -378,7 +380,10 @@ t.test('an event that was deferred shows since when, and is dropped by hand', as
 
   const full = await start()
   await query(
-    `update saga set deferred = (select jsonb_agg(jsonb_build_object('event', jsonb_build_object('type', 'LeftEvent'), 'messageId', null, 'headers', '{}'::jsonb)) from generate_series(1, 1000)) where saga_id = $1`,
+    `
+      update saga set deferred = (select jsonb_agg(jsonb_build_object('event',
+        jsonb_build_object('type', 'LeftEvent'), 'messageId', null, 'headers', '{}'::jsonb))
+        from generate_series(1, 1000)) where saga_id = $1`,
     [full]
   )
   await t.rejects(handle([message(Left, { id: full })]), {
@@ -391,14 +396,17 @@ t.test('what one instance’s timer cannot do holds up no other, whatever it thr
   const { start, loop, query, lines, refuse, other } = await open(t)
   const due = () =>
     query(
-      `update saga set next_timer_at = now(), timers = jsonb_set(timers, '{0,dueAt}', to_jsonb(now()::text)) where next_timer_at is not null`
+      `
+        update saga set next_timer_at = now(), timers = jsonb_set(timers, '{0,dueAt}',
+          to_jsonb(now()::text)) where next_timer_at is not null`
     )
   const failing = new Map<string, string>()
   for (const does of [...Object.keys(THROWN), 'Date']) {
     const id = await start()
     failing.set(id, does)
     await query(
-      `update saga set context = context || jsonb_build_object('does', $2::text) where saga_id = $1`,
+      `
+        update saga set context = context || jsonb_build_object('does', $2::text) where saga_id = $1`,
       [id, does]
     )
   }
@@ -444,19 +452,24 @@ t.test('what one instance’s timer cannot do holds up no other, whatever it thr
   t.equal(logged, failing.size + 2, 'a line for each')
 
   await query(
-    `update saga set next_timer_at = now(), stuck_since = now() - interval '5 minutes' where stuck_since is not null`
+    `
+      update saga set next_timer_at = now(), stuck_since = now() - interval '5 minutes'
+        where stuck_since is not null`
   )
   await loop.runOnce()
   t.equal(lines.length, logged, 'the same is not said again')
   const pauses = await query(
-    `select extract(epoch from next_timer_at - now())::integer as pause from saga where stuck_since is not null`
+    `
+      select extract(epoch from next_timer_at - now())::integer as pause from saga
+        where stuck_since is not null`
   )
   t.ok(
     pauses.every(({ pause }) => pause > 290 && pause <= 300),
     'as long again as it has been stuck'
   )
 
-  // The work of one fails as it is stored: by a constraint of the service's own, or because somebody holds its row.
+  // The work of one fails as it is stored: by a constraint of the service's own, or because
+  // somebody holds its row.
   const [refused, locked, next] = [await start(), await start(), await start()]
   await query('update saga set next_timer_at = null where stuck_since is not null')
   await due()
@@ -482,7 +495,8 @@ t.test(
     await booked(id)
     await query(
       `insert into saga_history (saga, saga_id, sequence, event, body, from_state, to_state, sent, note)
-    select 'trip', $1::uuid, n, 'BookedEvent', jsonb_build_object('trip', jsonb_build_object('id', $1::uuid), 'amount', 5), 'Open.Leaving', 'Open.Leaving', '[]', 'ignored: booked before'
+    select 'trip', $1::uuid, n, 'BookedEvent', jsonb_build_object('trip', jsonb_build_object('id',
+      $1::uuid), 'amount', 5), 'Open.Leaving', 'Open.Leaving', '[]', 'ignored: booked before'
     from generate_series(3, 30000) as n`,
       [id]
     )
@@ -506,13 +520,13 @@ t.test(
     t.match(await url(`/sagas/${id}?limit=5000`), { status: 400 })
 
     let turns = 0
-  let turning = setImmediate(function turn() {
-    turns++
-    turning = setImmediate(turn)
-  })
-  t.match(await inspector.replay(id), { consistent: true, steps: 30000 })
-  clearImmediate(turning)
-  t.ok(turns >= 60, `${turns} turns of the event loop: one for each page at least`)
+    let turning = setImmediate(function turn() {
+      turns++
+      turning = setImmediate(turn)
+    })
+    t.match(await inspector.replay(id), { consistent: true, steps: 30000 })
+    clearImmediate(turning)
+    t.ok(turns >= 60, `${turns} turns of the event loop: one for each page at least`)
   }
 )
 

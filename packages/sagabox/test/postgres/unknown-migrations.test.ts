@@ -12,9 +12,15 @@ t.test('older code says once that the database is of a newer build, and starts',
   const url = await (await postgresForTests()).createDatabase(t.name)
   const start = async (build: string, migrations: Record<string, string>) => {
     await mkdir(join(folder, build))
-    for (const [file, sql] of Object.entries(migrations)) await writeFile(join(folder, build, file), sql)
+    for (const [file, sql] of Object.entries(migrations))
+      await writeFile(join(folder, build, file), sql)
     const warnings: unknown[] = []
-    const log = { info() {}, debug() {}, error() {}, warn: (fields: object, message: string) => void warnings.push({ ...fields, message }) } as unknown as Log
+    const log = {
+      info() {},
+      debug() {},
+      error() {},
+      warn: (fields: object, message: string) => void warnings.push({ ...fields, message })
+    } as unknown as Log
     const options = { url, schema: 'harbour', migrations: [join(folder, build)], poolSize: 2, log }
     const dataSource = createDataSource(options)
     await connectDatabase(dataSource, options)
@@ -25,5 +31,11 @@ t.test('older code says once that the database is of a newer build, and starts',
   const newer = { ...older, '202602010000-names.sql': 'alter table ships add name text' }
   t.same(await start('older', older), [])
   t.same(await start('newer', newer), [])
-  t.match(await start('older again', older), [{ schema: 'harbour', migrations: ['names-0202602010000'], message: /^This build is older than the database/ }])
+  t.match(await start('older again', older), [
+    {
+      schema: 'harbour',
+      migrations: ['names-0202602010000'],
+      message: /^This build is older than the database/
+    }
+  ])
 })

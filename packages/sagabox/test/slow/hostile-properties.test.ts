@@ -17,7 +17,13 @@ const DEPTHS = [2000, 3000, 4000, 5000, 6000, 8000, 12_000, 20_000]
 /** A frame of AMQP 0-9-1. */
 function frame(type: 1 | 2 | 3, ...parts: Buffer[]): Buffer {
   const payload = Buffer.concat(parts)
-  return Buffer.concat([Buffer.from([type]), uint(16, 1), uint(32, payload.length), payload, Buffer.from([0xce])])
+  return Buffer.concat([
+    Buffer.from([type]),
+    uint(16, 1),
+    uint(32, payload.length),
+    payload,
+    Buffer.from([0xce])
+  ])
 }
 
 function uint(bits: 16 | 32 | 64, value: number): Buffer {
@@ -42,12 +48,33 @@ function deepTable(levels: number): Buffer {
 }
 
 /** What no client would write, to a queue by its name. */
-function publishRaw(connection: ChannelModel, queue: string, payload: string, flags: number, ...properties: Buffer[]): void {
+function publishRaw(
+  connection: ChannelModel,
+  queue: string,
+  payload: string,
+  flags: number,
+  ...properties: Buffer[]
+): void {
   const { stream } = connection.connection as unknown as { stream: Duplex }
   stream.write(
     Buffer.concat([
-      frame(1, uint(16, 60), uint(16, 40), uint(16, 0), shortString(''), shortString(queue), Buffer.from([0])),
-      frame(2, uint(16, 60), uint(16, 0), uint(64, Buffer.byteLength(payload)), uint(16, flags), ...properties),
+      frame(
+        1,
+        uint(16, 60),
+        uint(16, 40),
+        uint(16, 0),
+        shortString(''),
+        shortString(queue),
+        Buffer.from([0])
+      ),
+      frame(
+        2,
+        uint(16, 60),
+        uint(16, 0),
+        uint(64, Buffer.byteLength(payload)),
+        uint(16, flags),
+        ...properties
+      ),
       frame(3, Buffer.from(payload))
     ])
   )
@@ -55,14 +82,22 @@ function publishRaw(connection: ChannelModel, queue: string, payload: string, fl
 
 t.test('properties that no client can read or write again stop nothing', async (t) => {
   const bus = await rabbitmqBus(t)
-  const port = await Port.open(await (await postgresForTests()).createDatabase(t.name), bus.connect(topologyOf([{ name: 'harbour', consumes: [DockShip] }], [DockShip])))
+  const port = await Port.open(
+    await (await postgresForTests()).createDatabase(t.name),
+    bus.connect(topologyOf([{ name: 'harbour', consumes: [DockShip] }], [DockShip]))
+  )
   t.teardown(() => port.stop())
   const [unlucky, alsoUnlucky] = [ship(DockShip), ship(DockShip)]
   port.listen('harbour', [
     {
       ...writes('harbour', DockShip, {
         async then(messages) {
-          if (messages.some((message) => [unlucky, alsoUnlucky].map(voyageOf).includes(voyageOf(message)))) throw new Error('on the rocks')
+          if (
+            messages.some((message) =>
+              [unlucky, alsoUnlucky].map(voyageOf).includes(voyageOf(message))
+            )
+          )
+            throw new Error('on the rocks')
         }
       }),
       retry: { immediate: { times: 1, minMs: 1, maxMs: 1 }, redeliverySeconds: [0.01, 0.01] }
@@ -74,26 +109,68 @@ t.test('properties that no client can read or write again stop nothing', async (
   t.teardown(() => connection.close())
   await connection.createChannel()
 
-  const envelope = (message = ship(DockShip)) => new EnvelopeWriter('test://localhost/', 'port').write(message)
+  const envelope = (message = ship(DockShip)) =>
+    new EnvelopeWriter('test://localhost/', 'port').write(message)
   const noise = shortString(Buffer.alloc(200, 0xff))
   publishRaw(connection, 'harbour', 'type of noise', FLAG.contentType, noise)
   publishRaw(connection, 'harbour', 'id of noise', FLAG.messageId, noise)
-  for (const levels of DEPTHS) publishRaw(connection, 'harbour', `deep ${levels}`, FLAG.headers, deepTable(levels))
+  for (const levels of DEPTHS)
+    publishRaw(connection, 'harbour', `deep ${levels}`, FLAG.headers, deepTable(levels))
   publishRaw(connection, 'harbour', envelope(), FLAG.headers, deepTable(20_000))
   publishRaw(connection, 'harbour_error', 'deep letter', FLAG.headers, deepTable(20_000))
-  await port.transport.publish({ messageId: uuidv7(), destination: 'harbour', required: true, payload: envelope(unlucky), headers: { note: '€'.repeat(21_800) } })
+  await port.transport.publish({
+    messageId: uuidv7(),
+    destination: 'harbour',
+    required: true,
+    payload: envelope(unlucky),
+    headers: { note: '€'.repeat(21_800) }
+  })
   const named = Buffer.concat([noise, Buffer.from('t'), Buffer.from([1])])
-  publishRaw(connection, 'harbour', envelope(alsoUnlucky), FLAG.headers, uint(32, named.length), named)
+  publishRaw(
+    connection,
+    'harbour',
+    envelope(alsoUnlucky),
+    FLAG.headers,
+    uint(32, named.length),
+    named
+  )
   const good = ships(DockShip, 3)
   await port.send(...good)
 
-  const letters = async () => (await port.dataSource.query<{ text: string }[]>(`select convert_from(payload, 'UTF8') as text from dead_letter`)).map(({ text }) => text)
-  await until('each is buried or handled', async () => (await letters()).length >= DEPTHS.length + 5 && (await port.count('effects')) >= 4)
-  for (const queue of ['harbour', 'harbour_error', 'harbour_skipped']) await until(`${queue} is empty`, async () => (await bus.kept(queue)) === 0)
+  const letters = async () =>
+    (
+      await port.dataSource.query<{ text: string }[]>(
+        `select convert_from(payload, 'UTF8') as text from dead_letter`
+      )
+    ).map(({ text }) => text)
+  await until(
+    'each is buried or handled',
+    async () => (await letters()).length >= DEPTHS.length + 5 && (await port.count('effects')) >= 4
+  )
+  for (const queue of ['harbour', 'harbour_error', 'harbour_skipped'])
+    await until(`${queue} is empty`, async () => (await bus.kept(queue)) === 0)
   await until('the outbox is empty', async () => (await port.count('outbox')) === 0)
-  const [envelopes, others] = [(await letters()).filter((text) => text.startsWith('{')), (await letters()).filter((text) => !text.startsWith('{'))]
-  t.same(others.toSorted(), [...DEPTHS.map((levels) => `deep ${levels}`), 'deep letter', 'id of noise', 'type of noise'].toSorted())
-  t.same(envelopes.map((text): string => JSON.parse(text).message.voyageId).toSorted(), [unlucky, alsoUnlucky].map(voyageOf).toSorted())
-  t.equal(await port.count('effects'), 4, 'an envelope that can be read is handled without its headers')
+  const [envelopes, others] = [
+    (await letters()).filter((text) => text.startsWith('{')),
+    (await letters()).filter((text) => !text.startsWith('{'))
+  ]
+  t.same(
+    others.toSorted(),
+    [
+      ...DEPTHS.map((levels) => `deep ${levels}`),
+      'deep letter',
+      'id of noise',
+      'type of noise'
+    ].toSorted()
+  )
+  t.same(
+    envelopes.map((text): string => JSON.parse(text).message.voyageId).toSorted(),
+    [unlucky, alsoUnlucky].map(voyageOf).toSorted()
+  )
+  t.equal(
+    await port.count('effects'),
+    4,
+    'an envelope that can be read is handled without its headers'
+  )
   t.equal(port.transport.problem(), undefined)
 })

@@ -9,7 +9,20 @@ import { newId } from '../../src/messaging/message/id.ts'
 import { command, event, message } from '../../src/messaging/message/message.ts'
 import { NotRetryable } from '../../src/messaging/inbox/retry.ts'
 import type { Delivery, Parcel, Transport } from '../../src/messaging/transport/transport.ts'
-import { DockShip, Port, ship, ShipDockedEvent, ShipLostEvent, ships, ShipSailedEvent, ShipSightedEvent, topology, topologyWithLighthouse, voyageOf, writes } from '../../../../test/support/harbour.ts'
+import {
+  DockShip,
+  Port,
+  ship,
+  ShipDockedEvent,
+  ShipLostEvent,
+  ships,
+  ShipSailedEvent,
+  ShipSightedEvent,
+  topology,
+  topologyWithLighthouse,
+  voyageOf,
+  writes
+} from '../../../../test/support/harbour.ts'
 import type { HarbourProcess } from '../../../../test/support/harbour-process.ts'
 import { latch } from '../../../../test/support/latch.ts'
 import { postgresForTests } from '../../../../test/support/postgres.ts'
@@ -27,7 +40,8 @@ interface World {
 
 /** What every transport does, with outbox and relay before it and endpoints behind it. */
 export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): void {
-  // It starts processes, which takes seconds on a busy machine; tap's own limit for a file run by hand is 30 s.
+  // It starts processes, which takes seconds on a busy machine; tap's own limit for a file run by
+  // hand is 30 s.
   t.setTimeout(120_000)
 
   async function open(t: Test): Promise<World> {
@@ -42,7 +56,8 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
   async function quiet({ bus, port }: World): Promise<void> {
     await until('the outbox is empty', async () => (await port.count('outbox')) === 0)
     for (const endpoint of ['harbour', 'customs']) {
-      for (const queue of [endpoint, `${endpoint}_error`, `${endpoint}_skipped`]) await until(`the queue ${queue} is empty`, async () => ((await bus.kept(queue)) ?? 0) === 0)
+      for (const queue of [endpoint, `${endpoint}_error`, `${endpoint}_skipped`])
+        await until(`the queue ${queue} is empty`, async () => ((await bus.kept(queue)) ?? 0) === 0)
     }
   }
 
@@ -56,56 +71,83 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
     await port.send(sailed, dock)
     await until('three effects', async () => (await port.count('effects')) >= 3)
     await quiet(world)
-    const effects = (await port.effects()).map(({ endpoint, contract, voyageId }) => `${endpoint} ${contract} ${voyageId}`)
-    t.same(effects.toSorted(), [`customs ShipSailedEvent ${voyageOf(sailed)}`, `harbour DockShip ${voyageOf(dock)}`, `harbour ShipSailedEvent ${voyageOf(sailed)}`])
+    const effects = (await port.effects()).map(
+      ({ endpoint, contract, voyageId }) => `${endpoint} ${contract} ${voyageId}`
+    )
+    t.same(effects.toSorted(), [
+      `customs ShipSailedEvent ${voyageOf(sailed)}`,
+      `harbour DockShip ${voyageOf(dock)}`,
+      `harbour ShipSailedEvent ${voyageOf(sailed)}`
+    ])
   })
 
   t.test('instances of one endpoint share its messages, each handled once', async (t) => {
     const world = await open(t)
     const { bus, port } = world
     const transports = [port.transport, bus.connect(topology)]
-    for (const [i, transport] of transports.entries()) port.listen('harbour', [writes('harbour', DockShip, { instance: `instance ${i}` })], transport)
-    await until('both consume', async () => transports.every((transport) => transport.problem() === undefined))
+    for (const [i, transport] of transports.entries())
+      port.listen(
+        'harbour',
+        [writes('harbour', DockShip, { instance: `instance ${i}` })],
+        transport
+      )
+    await until('both consume', async () =>
+      transports.every((transport) => transport.problem() === undefined)
+    )
     const sent = ships(DockShip, 200)
     await port.send(...sent)
     await until('all are handled', async () => (await port.count('effects')) >= sent.length)
     await quiet(world)
     const effects = await port.effects()
     t.same(voyagesOf(effects), sent.map(voyageOf).toSorted())
-    t.same(new Set(effects.map(({ instance }) => instance)), new Set(['instance 0', 'instance 1']), 'both worked')
+    t.same(
+      new Set(effects.map(({ instance }) => instance)),
+      new Set(['instance 0', 'instance 1']),
+      'both worked'
+    )
   })
 
-  t.test('a message whose handler fails comes again, and its neighbours do not wait for it', async (t) => {
-    const world = await open(t)
-    const { port } = world
-    const sent = ships(DockShip, 20)
-    const guilty = sent[7]!
-    let mended = false
-    let largest = 0
-    const requeued = new Set<string | undefined>()
-    port.listen(
-      'harbour',
-      [
-        writes('harbour', DockShip, {
-          async then(messages) {
-            largest = Math.max(largest, messages.length)
-            if (!mended && messages.some(({ messageId }) => messageId === guilty.messageId)) throw new Error('on the rocks')
-          }
-        })
-      ],
-      spied(port.transport, { requeue: ({ messageId }) => requeued.add(messageId) })
-    )
-    await port.send(...sent)
-    await until('all neighbours are handled', async () => (await port.count('effects')) === sent.length - 1)
-    t.ok(largest > 1, 'they came in one batch with it')
-    t.notOk((await port.effects()).some(({ voyageId }) => voyageId === voyageOf(guilty)), 'while it still fails')
-    mended = true
-    await until('it is handled too', async () => (await port.count('effects')) >= sent.length)
-    await quiet(world)
-    t.same(voyagesOf(await port.effects()), sent.map(voyageOf).toSorted(), 'every effect once')
-    t.same([...requeued], [], 'nothing went back to the queue')
-    t.equal(await port.count('dead_letter'), 0)
-  })
+  t.test(
+    'a message whose handler fails comes again, and its neighbours do not wait for it',
+    async (t) => {
+      const world = await open(t)
+      const { port } = world
+      const sent = ships(DockShip, 20)
+      const guilty = sent[7]!
+      let mended = false
+      let largest = 0
+      const requeued = new Set<string | undefined>()
+      port.listen(
+        'harbour',
+        [
+          writes('harbour', DockShip, {
+            async then(messages) {
+              largest = Math.max(largest, messages.length)
+              if (!mended && messages.some(({ messageId }) => messageId === guilty.messageId))
+                throw new Error('on the rocks')
+            }
+          })
+        ],
+        spied(port.transport, { requeue: ({ messageId }) => requeued.add(messageId) })
+      )
+      await port.send(...sent)
+      await until(
+        'all neighbours are handled',
+        async () => (await port.count('effects')) === sent.length - 1
+      )
+      t.ok(largest > 1, 'they came in one batch with it')
+      t.notOk(
+        (await port.effects()).some(({ voyageId }) => voyageId === voyageOf(guilty)),
+        'while it still fails'
+      )
+      mended = true
+      await until('it is handled too', async () => (await port.count('effects')) >= sent.length)
+      await quiet(world)
+      t.same(voyagesOf(await port.effects()), sent.map(voyageOf).toSorted(), 'every effect once')
+      t.same([...requeued], [], 'nothing went back to the queue')
+      t.equal(await port.count('dead_letter'), 0)
+    }
+  )
 
   t.test('copies of a message are handled once', async (t) => {
     const world = await open(t)
@@ -119,38 +161,51 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
     const next = ship(DockShip)
     await port.sendText('harbour', payload, sent.messageId)
     await port.send(next)
-    await until('what comes after them is handled', async () => (await port.effects()).some(({ voyageId }) => voyageId === voyageOf(next)))
+    await until('what comes after them is handled', async () =>
+      (await port.effects()).some(({ voyageId }) => voyageId === voyageOf(next))
+    )
     await quiet(world)
-    t.same((await port.effects()).map(({ voyageId }) => voyageId), [sent, next].map(voyageOf), 'in one batch or long after')
+    t.same(
+      (await port.effects()).map(({ voyageId }) => voyageId),
+      [sent, next].map(voyageOf),
+      'in one batch or long after'
+    )
   })
 
-  t.test('a copy is dropped although its handler would fail, and what is new beside it is handled', async (t) => {
-    const world = await open(t)
-    const { port } = world
-    const [old, fresh] = ships(DockShip, 2)
-    const handled: string[] = []
-    const acknowledged: (string | undefined)[] = []
-    port.listen('harbour', [
-      handle(DockShip, async (messages) => {
-        for (const { body } of messages) {
-          // As one does whose work is there already.
-          if (handled.includes(body.voyageId)) throw new NotRetryable('it has docked')
-          handled.push(body.voyageId)
-        }
-        return []
-      })
-    ], spied(port.transport, { ack: ({ messageId }) => acknowledged.push(messageId) }))
-    await port.send(old!)
-    await until('the first is handled', async () => handled.length === 1)
-    // Not delivered again by the broker, but sent again: nothing but the inbox knows it.
-    await port.send(old!, fresh!)
-    await until('the second is handled', async () => handled.length === 2)
-    await quiet(world)
-    t.same(handled, [voyageOf(old!), voyageOf(fresh!)])
-    t.equal(await port.count('inbox'), 2)
-    t.equal(acknowledged.length, 3)
-    t.equal(await port.count('dead_letter'), 0)
-  })
+  t.test(
+    'a copy is dropped although its handler would fail, and what is new beside it is handled',
+    async (t) => {
+      const world = await open(t)
+      const { port } = world
+      const [old, fresh] = ships(DockShip, 2)
+      const handled: string[] = []
+      const acknowledged: (string | undefined)[] = []
+      port.listen(
+        'harbour',
+        [
+          handle(DockShip, async (messages) => {
+            for (const { body } of messages) {
+              // As one does whose work is there already.
+              if (handled.includes(body.voyageId)) throw new NotRetryable('it has docked')
+              handled.push(body.voyageId)
+            }
+            return []
+          })
+        ],
+        spied(port.transport, { ack: ({ messageId }) => acknowledged.push(messageId) })
+      )
+      await port.send(old!)
+      await until('the first is handled', async () => handled.length === 1)
+      // Not delivered again by the broker, but sent again: nothing but the inbox knows it.
+      await port.send(old!, fresh!)
+      await until('the second is handled', async () => handled.length === 2)
+      await quiet(world)
+      t.same(handled, [voyageOf(old!), voyageOf(fresh!)])
+      t.equal(await port.count('inbox'), 2)
+      t.equal(acknowledged.length, 3)
+      t.equal(await port.count('dead_letter'), 0)
+    }
+  )
 
   t.test('nothing is acknowledged before the commit', async (t) => {
     const world = await open(t)
@@ -172,7 +227,10 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
     )
     await port.send(ship(DockShip))
     await entered.opened
-    await until('the message is seen to be kept', async () => ((await bus.kept('harbour')) ?? (await port.count('outbox'))) === 1)
+    await until(
+      'the message is seen to be kept',
+      async () => ((await bus.kept('harbour')) ?? (await port.count('outbox'))) === 1
+    )
     t.equal(acknowledged.length, 0)
     t.equal(await port.count('effects'), 0, 'nothing is committed yet')
     gate.open()
@@ -181,33 +239,47 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
     t.equal(await port.count('effects'), 1)
   })
 
-  t.test('a required message without a queue waits in the outbox, holds nothing up, and is delivered when there is one', async (t) => {
-    const { bus, port, databaseUrl } = await open(t)
-    port.listen('harbour', [writes('harbour', DockShip)])
-    const [lost, ...others] = [ship(ShipLostEvent), ...ships(DockShip, 5)]
-    await port.send(lost, ...others)
-    const row = await until('it has come back', async () => {
-      const [waiting] = await port.dataSource.query('select message_id, attempts, last_error, due_at > now() as later from outbox where attempts > 0')
-      return waiting
-    })
-    t.match(row, { message_id: lost.messageId, attempts: 1, last_error: /no queue/, later: true })
-    await until('the others are handled', async () => (await port.count('effects')) === others.length)
-    await until('only it waits', async () => (await port.count('outbox')) === 1)
+  t.test(
+    'a required message without a queue waits in the outbox, holds nothing up, and is delivered when there is one',
+    async (t) => {
+      const { bus, port, databaseUrl } = await open(t)
+      port.listen('harbour', [writes('harbour', DockShip)])
+      const [lost, ...others] = [ship(ShipLostEvent), ...ships(DockShip, 5)]
+      await port.send(lost, ...others)
+      const row = await until('it has come back', async () => {
+        const [waiting] = await port.dataSource.query(
+          'select message_id, attempts, last_error, due_at > now() as later from outbox where attempts > 0'
+        )
+        return waiting
+      })
+      t.match(row, { message_id: lost.messageId, attempts: 1, last_error: /no queue/, later: true })
+      await until(
+        'the others are handled',
+        async () => (await port.count('effects')) === others.length
+      )
+      await until('only it waits', async () => (await port.count('outbox')) === 1)
 
-    let sender = port
-    if (!bus.findsLaterQueues) {
-      await port.relay.stop()
-      sender = await openPort(t, databaseUrl, bus.connect(topologyWithLighthouse))
-      sender.relay.start()
+      let sender = port
+      if (!bus.findsLaterQueues) {
+        await port.relay.stop()
+        sender = await openPort(t, databaseUrl, bus.connect(topologyWithLighthouse))
+        sender.relay.start()
+      }
+      sender.listen(
+        'lighthouse',
+        [writes('lighthouse', ShipLostEvent)],
+        bus.findsLaterQueues ? bus.connect(topologyWithLighthouse) : sender.transport
+      )
+      await until('the lighthouse has it', async () => {
+        await port.dataSource.query('update outbox set due_at = now() where due_at > now()')
+        sender.relay.wake()
+        return (await port.effects()).some(
+          ({ endpoint, voyageId }) => endpoint === 'lighthouse' && voyageId === voyageOf(lost)
+        )
+      })
+      await until('the outbox is empty', async () => (await port.count('outbox')) === 0)
     }
-    sender.listen('lighthouse', [writes('lighthouse', ShipLostEvent)], bus.findsLaterQueues ? bus.connect(topologyWithLighthouse) : sender.transport)
-    await until('the lighthouse has it', async () => {
-      await port.dataSource.query('update outbox set due_at = now() where due_at > now()')
-      sender.relay.wake()
-      return (await port.effects()).some(({ endpoint, voyageId }) => endpoint === 'lighthouse' && voyageId === voyageOf(lost))
-    })
-    await until('the outbox is empty', async () => (await port.count('outbox')) === 0)
-  })
+  )
 
   t.test('messages of one transaction under one id reach each its receiver', async (t) => {
     const world = await open(t)
@@ -227,48 +299,91 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
     t.equal(await port.count('effects'), 6)
   })
 
-  t.test('under one id to one receiver, two messages are refused, and copies are not', async (t) => {
-    const world = await open(t)
-    const { port } = world
-    port.listen('harbour', [writes('harbour', DockShip)])
-    const dock = ship(DockShip)
-    await t.rejects(port.send(dock, { ...ship(DockShip), messageId: dock.messageId }), new RegExp(`Two messages to harbour have the id ${dock.messageId}`))
-    await port.send(dock, dock)
-    await until('it is handled', async () => (await port.count('effects')) > 0)
-    await quiet(world)
-    t.equal(await port.count('effects'), 1)
-  })
+  t.test(
+    'under one id to one receiver, two messages are refused, and copies are not',
+    async (t) => {
+      const world = await open(t)
+      const { port } = world
+      port.listen('harbour', [writes('harbour', DockShip)])
+      const dock = ship(DockShip)
+      await t.rejects(
+        port.send(dock, { ...ship(DockShip), messageId: dock.messageId }),
+        new RegExp(`Two messages to harbour have the id ${dock.messageId}`)
+      )
+      await port.send(dock, dock)
+      await until('it is handled', async () => (await port.count('effects')) > 0)
+      await quiet(world)
+      t.equal(await port.count('effects'), 1)
+    }
+  )
 
   t.test('what comes back is told from what does not, under one id', async (t) => {
     const { port } = await open(t)
     const messageId = newId()
-    const parcel = (destination: string, required = true): Parcel => ({ messageId, destination, required, payload: '{}' })
+    const parcel = (destination: string, required = true): Parcel => ({
+      messageId,
+      destination,
+      required,
+      payload: '{}'
+    })
     port.listen('harbour', [])
     await until('the transport can publish', async () => port.transport.canPublish)
-    const parcels = [parcel('Contracts:ShipLostEvent'), parcel('harbour'), parcel('Contracts:ShipLostEvent', false), parcel('Contracts:ShipLostEvent'), parcel('harbour')]
-    t.same(await Promise.all(parcels.map((one) => port.transport.publish(one))), ['returned', 'accepted', 'accepted', 'returned', 'accepted'])
+    const parcels = [
+      parcel('Contracts:ShipLostEvent'),
+      parcel('harbour'),
+      parcel('Contracts:ShipLostEvent', false),
+      parcel('Contracts:ShipLostEvent'),
+      parcel('harbour')
+    ]
+    t.same(await Promise.all(parcels.map((one) => port.transport.publish(one))), [
+      'returned',
+      'accepted',
+      'accepted',
+      'returned',
+      'accepted'
+    ])
   })
 
   t.test('a contract that the topology does not know is refused where it is added', async (t) => {
     const world = await open(t)
     const { port } = world
     const schema = Type.Object({ voyageId: Type.String({ format: 'uuid' }) })
-    const [FoundEvent, Repair] = [event('ShipFoundEvent', { owner: 'port', correlateBy: 'voyageId', optional: true, schema }), command('RepairShip', { owner: 'dock', correlateBy: 'voyageId', schema })]
+    const [FoundEvent, Repair] = [
+      event('ShipFoundEvent', { owner: 'port', correlateBy: 'voyageId', optional: true, schema }),
+      command('RepairShip', { owner: 'dock', correlateBy: 'voyageId', schema })
+    ]
     const body = { voyageId: newId() }
-    await t.rejects(port.send(message(FoundEvent, body)), { name: 'NowhereToSend', message: /^ShipFoundEvent cannot be sent: the topology has no exchange Contracts:ShipFoundEvent; list it in what a service sends/ })
-    await t.rejects(port.send(message(Repair, body)), /^RepairShip cannot be sent: .* declare the endpoint dock$/m)
+    await t.rejects(port.send(message(FoundEvent, body)), {
+      name: 'NowhereToSend',
+      message:
+        /^ShipFoundEvent cannot be sent: the topology has no exchange Contracts:ShipFoundEvent; list it in what a service sends/
+    })
+    await t.rejects(
+      port.send(message(Repair, body)),
+      /^RepairShip cannot be sent: .* declare the endpoint dock$/m
+    )
     const long = command('RepairShip', { owner: 'd'.repeat(256), correlateBy: 'voyageId', schema })
     await t.rejects(port.send(message(long, body)), /a name of 256 bytes: expected at most 255/)
     // Already there, as from a process that knew it.
-    const insert = 'insert into outbox (message_id, destination, required, payload) values ($1, $2, false, $3)'
+    const insert =
+      'insert into outbox (message_id, destination, required, payload) values ($1, $2, false, $3)'
     await port.dataSource.query(insert, [newId(), 'Contracts:ShipFoundEvent', '{}'])
     port.listen('harbour', [writes('harbour', DockShip)])
     const sent = ships(DockShip, 20)
     await port.send(...sent)
-    await until('it is put off', async () => (await port.dataSource.query('select 1 from outbox where put_off is not null')).length === 1)
+    await until(
+      'it is put off',
+      async () =>
+        (await port.dataSource.query('select 1 from outbox where put_off is not null')).length === 1
+    )
     await port.send(ship(DockShip))
-    await until('all others are handled', async () => (await port.count('effects')) === sent.length + 1)
-    t.match(await port.dataSource.query('select last_error from outbox'), [{ last_error: /no exchange '?Contracts:ShipFoundEvent/ }])
+    await until(
+      'all others are handled',
+      async () => (await port.count('effects')) === sent.length + 1
+    )
+    t.match(await port.dataSource.query('select last_error from outbox'), [
+      { last_error: /no exchange '?Contracts:ShipFoundEvent/ }
+    ])
   })
 
   t.test('an optional event that nobody takes leaves the outbox', async (t) => {
@@ -302,89 +417,176 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
     await stopped
     const before = await port.effects()
     t.ok(before.length < sent.length, 'it did not take all')
-    t.ok(inFlight!.length > 0 && inFlight!.every((voyageId) => before.some((effect) => effect.voyageId === voyageId)), 'it finished what it had begun')
-    port.listen('harbour', [writes('harbour', DockShip, { instance: 'new' })], bus.connect(topology))
+    t.ok(
+      inFlight!.length > 0 &&
+        inFlight!.every((voyageId) => before.some((effect) => effect.voyageId === voyageId)),
+      'it finished what it had begun'
+    )
+    port.listen(
+      'harbour',
+      [writes('harbour', DockShip, { instance: 'new' })],
+      bus.connect(topology)
+    )
     await until('all are handled', async () => (await port.count('effects')) >= sent.length)
     await quiet(world)
     const effects = await port.effects()
     t.same(voyagesOf(effects), sent.map(voyageOf).toSorted(), 'nothing twice, nothing lost')
-    t.equal(effects.filter(({ instance }) => instance === 'old').length, before.length, 'after stop() has returned it works no more')
+    t.equal(
+      effects.filter(({ instance }) => instance === 'old').length,
+      before.length,
+      'after stop() has returned it works no more'
+    )
   })
 
   for (const dies of ['before commit', 'after commit'] as const) {
-    t.test(`a consumer killed ${dies}${dies === 'after commit' ? ', before the acknowledgement' : ''}: another handles the message, the effect is there once`, async (t) => {
-      const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
-      const bus = await makeBus(t)
-      const port = await openPort(t, databaseUrl, bus.connect(topology))
-      const sent = ship(DockShip)
-      await port.send(sent)
-      const start = (death: HarbourProcess['dies']) => startHarbour(t, { databaseUrl, rabbitmqUrl: bus.url, dies: death })
+    t.test(
+      `a consumer killed ${dies}${dies === 'after commit' ? ', before the acknowledgement' : ''}: another handles the message, the effect is there once`,
+      async (t) => {
+        const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
+        const bus = await makeBus(t)
+        const port = await openPort(t, databaseUrl, bus.connect(topology))
+        const sent = ship(DockShip)
+        await port.send(sent)
+        const start = (death: HarbourProcess['dies']) =>
+          startHarbour(t, { databaseUrl, rabbitmqUrl: bus.url, dies: death })
 
-      const [, signal] = await once(start(dies), 'exit')
-      t.equal(signal, 'SIGKILL')
-      t.equal(await port.count('effects'), dies === 'before commit' ? 0 : 1)
+        const [, signal] = await once(start(dies), 'exit')
+        t.equal(signal, 'SIGKILL')
+        t.equal(await port.count('effects'), dies === 'before commit' ? 0 : 1)
 
-      const second = start('never')
-      t.same(await once(second, 'message'), ['acknowledged', undefined])
-      await quiet({ bus, databaseUrl, port })
-      t.same(voyagesOf(await port.effects()), [voyageOf(sent)])
-      second.disconnect()
-      t.same(await once(second, 'exit'), [0, null])
-    })
+        const second = start('never')
+        t.same(await once(second, 'message'), ['acknowledged', undefined])
+        await quiet({ bus, databaseUrl, port })
+        t.same(voyagesOf(await port.effects()), [voyageOf(sent)])
+        second.disconnect()
+        t.same(await once(second, 'exit'), [0, null])
+      }
+    )
   }
 
-  t.test('a message that cannot be read becomes a dead letter byte for byte, and the queue goes on', async (t) => {
-    const world = await open(t)
-    const { port } = world
-    port.listen('harbour', [writes('harbour', DockShip)])
-    const envelope = JSON.parse(new EnvelopeWriter(port.transport.address, 'port').write(ship(DockShip)))
-    const unreadable = [
-      { payload: '{"messageId": ', exception: 'UnreadableMessage', reason: /^body: expected a JSON envelope/ },
-      { payload: '', exception: 'UnreadableMessage', reason: /^body: / },
-      { payload: JSON.stringify({ ...envelope, messageType: ['urn:message:Contracts:Nonsense'] }), exception: 'UnknownMessageType', reason: /^messageType: .*Nonsense/ },
-      { payload: JSON.stringify({ ...envelope, message: { voyageId: 'ça va? \u{1F6A2}' } }), exception: 'UnreadableMessage', reason: /^message\.voyageId: / },
-      { payload: ` ${JSON.stringify({ ...envelope, messageId: undefined }, null, 3)}\n`, exception: 'UnreadableMessage', reason: /^messageId: / }
-    ]
-    const [first, last] = ships(DockShip, 2)
-    await port.send(first!)
-    for (const { payload } of unreadable) await port.sendText('harbour', payload)
-    await port.send(last!)
-    await until('the good ones are handled', async () => (await port.count('effects')) === 2)
-    await until('the others are dead letters', async () => (await port.count('dead_letter')) >= unreadable.length)
-    await quiet(world)
-    const letters: { payload: Buffer }[] = await port.dataSource.query('select endpoint, kind, message_id, payload, exception, reason from dead_letter')
-    t.equal(letters.length, unreadable.length)
-    for (const { payload, exception, reason } of unreadable) {
-      const letter = letters.find((candidate) => candidate.payload.toString() === payload)
-      t.match(letter, { endpoint: 'harbour', kind: exception === 'UnknownMessageType' ? 'skipped' : 'error', message_id: String, exception, reason })
+  t.test(
+    'a message that cannot be read becomes a dead letter byte for byte, and the queue goes on',
+    async (t) => {
+      const world = await open(t)
+      const { port } = world
+      port.listen('harbour', [writes('harbour', DockShip)])
+      const envelope = JSON.parse(
+        new EnvelopeWriter(port.transport.address, 'port').write(ship(DockShip))
+      )
+      const unreadable = [
+        {
+          payload: '{"messageId": ',
+          exception: 'UnreadableMessage',
+          reason: /^body: expected a JSON envelope/
+        },
+        { payload: '', exception: 'UnreadableMessage', reason: /^body: / },
+        {
+          payload: JSON.stringify({ ...envelope, messageType: ['urn:message:Contracts:Nonsense'] }),
+          exception: 'UnknownMessageType',
+          reason: /^messageType: .*Nonsense/
+        },
+        {
+          payload: JSON.stringify({ ...envelope, message: { voyageId: 'ça va? \u{1F6A2}' } }),
+          exception: 'UnreadableMessage',
+          reason: /^message\.voyageId: /
+        },
+        {
+          payload: ` ${JSON.stringify({ ...envelope, messageId: undefined }, null, 3)}\n`,
+          exception: 'UnreadableMessage',
+          reason: /^messageId: /
+        }
+      ]
+      const [first, last] = ships(DockShip, 2)
+      await port.send(first!)
+      for (const { payload } of unreadable) await port.sendText('harbour', payload)
+      await port.send(last!)
+      await until('the good ones are handled', async () => (await port.count('effects')) === 2)
+      await until(
+        'the others are dead letters',
+        async () => (await port.count('dead_letter')) >= unreadable.length
+      )
+      await quiet(world)
+      const letters: { payload: Buffer }[] = await port.dataSource.query(
+        'select endpoint, kind, message_id, payload, exception, reason from dead_letter'
+      )
+      t.equal(letters.length, unreadable.length)
+      for (const { payload, exception, reason } of unreadable) {
+        const letter = letters.find((candidate) => candidate.payload.toString() === payload)
+        t.match(letter, {
+          endpoint: 'harbour',
+          kind: exception === 'UnknownMessageType' ? 'skipped' : 'error',
+          message_id: String,
+          exception,
+          reason
+        })
+      }
     }
-  })
+  )
 
-  t.test('what is sent in one turn arrives byte for byte and in order, whatever its size and what travels beside it', async (t) => {
-    const { port } = await open(t)
-    // RabbitMQ's frames hold 131,072 bytes, 8 of them its own.
-    const sizes = [1, 900, 131_063, 131_064, 131_065, 400_000]
-    const texts = [...sizes.map((size) => 'x'.repeat(size)), 'Zürich 🚢 \u0000', '🚢'.repeat(40_000)]
-    const sent: Parcel[] = texts.flatMap((text) => [
-      { messageId: newId(), destination: 'harbour', required: true, payload: text },
-      { messageId: newId(), destination: 'harbour', required: false, payload: Buffer.from(text) },
-      { messageId: newId(), destination: 'harbour', required: true, payload: text, headers: { ship: 'Ada' }, contentType: 'text/plain' },
-      { messageId: 'not thirty-six characters', destination: 'harbour', required: true, payload: text }
-    ])
-    const arrived: Delivery[] = []
-    const subscription = port.transport.subscribe('harbour', (delivery) => {
-      arrived.push(delivery)
-      delivery.ack()
-    })
-    await until('the transport can publish', async () => port.transport.canPublish)
-    t.same(new Set(await Promise.all(sent.map((parcel) => port.transport.publish(parcel)))), new Set(['accepted']))
-    await until('all have arrived', async () => arrived.length >= sent.length)
-    await subscription.cancel()
-    t.same(arrived.map(({ messageId }) => messageId), sent.map(({ messageId }) => messageId), 'in order')
-    t.ok(arrived.every(({ payload }, index) => Buffer.from(payload as string).equals(Buffer.from(sent[index]!.payload as string))), 'byte for byte')
-    t.same(arrived.map(({ headers }) => headers['ship']), sent.map(({ headers }) => headers?.['ship']))
-    t.ok(arrived.every(({ contentType }, index) => sent[index]!.contentType === undefined || contentType === 'text/plain'))
-  })
+  t.test(
+    'what is sent in one turn arrives byte for byte and in order, whatever its size and what travels beside it',
+    async (t) => {
+      const { port } = await open(t)
+      // RabbitMQ's frames hold 131,072 bytes, 8 of them its own.
+      const sizes = [1, 900, 131_063, 131_064, 131_065, 400_000]
+      const texts = [
+        ...sizes.map((size) => 'x'.repeat(size)),
+        'Zürich 🚢 \u0000',
+        '🚢'.repeat(40_000)
+      ]
+      const sent: Parcel[] = texts.flatMap((text) => [
+        { messageId: newId(), destination: 'harbour', required: true, payload: text },
+        { messageId: newId(), destination: 'harbour', required: false, payload: Buffer.from(text) },
+        {
+          messageId: newId(),
+          destination: 'harbour',
+          required: true,
+          payload: text,
+          headers: { ship: 'Ada' },
+          contentType: 'text/plain'
+        },
+        {
+          messageId: 'not thirty-six characters',
+          destination: 'harbour',
+          required: true,
+          payload: text
+        }
+      ])
+      const arrived: Delivery[] = []
+      const subscription = port.transport.subscribe('harbour', (delivery) => {
+        arrived.push(delivery)
+        delivery.ack()
+      })
+      await until('the transport can publish', async () => port.transport.canPublish)
+      t.same(
+        new Set(await Promise.all(sent.map((parcel) => port.transport.publish(parcel)))),
+        new Set(['accepted'])
+      )
+      await until('all have arrived', async () => arrived.length >= sent.length)
+      await subscription.cancel()
+      t.same(
+        arrived.map(({ messageId }) => messageId),
+        sent.map(({ messageId }) => messageId),
+        'in order'
+      )
+      t.ok(
+        arrived.every(({ payload }, index) =>
+          Buffer.from(payload as string).equals(Buffer.from(sent[index]!.payload as string))
+        ),
+        'byte for byte'
+      )
+      t.same(
+        arrived.map(({ headers }) => headers['ship']),
+        sent.map(({ headers }) => headers?.['ship'])
+      )
+      t.ok(
+        arrived.every(
+          ({ contentType }, index) =>
+            sent[index]!.contentType === undefined || contentType === 'text/plain'
+        )
+      )
+    }
+  )
 
   t.test('a thousand messages take few transactions and keep their order', async (t) => {
     const world = await open(t)
@@ -395,7 +597,11 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
     await until('all are handled', async () => (await port.count('effects')) >= sent.length)
     await quiet(world)
     const effects = await port.effects()
-    t.same(effects.map(({ voyageId }) => voyageId), sent.map(voyageOf), 'in the order of sending')
+    t.same(
+      effects.map(({ voyageId }) => voyageId),
+      sent.map(voyageOf),
+      'in the order of sending'
+    )
     const transactions = new Set(effects.map(({ transaction }) => transaction)).size
     t.comment(`${transactions} transactions`)
     t.ok(transactions >= 10 && transactions <= 250, `${transactions} transactions`)
@@ -406,13 +612,17 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
     const { port } = world
     // A violation that shows only at the commit.
     await port.dataSource.query('create table tides (id integer primary key)')
-    await port.dataSource.query('create table anchors (tide integer references tides deferrable initially deferred)')
+    await port.dataSource.query(
+      'create table anchors (tide integer references tides deferrable initially deferred)'
+    )
     const answers: string[] = []
     port.listen('harbour', [
       writes('harbour', DockShip, {
         async then(messages, tx) {
           if (answers.length === 0) await tx.query('insert into anchors values (1)')
-          const docked = messages.map((dock) => message(ShipDockedEvent, { voyageId: voyageOf(dock) }, dock))
+          const docked = messages.map((dock) =>
+            message(ShipDockedEvent, { voyageId: voyageOf(dock) }, dock)
+          )
           answers.push(...docked.map(({ messageId }) => messageId))
           return docked
         }
@@ -428,11 +638,16 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
     ])
     const dock = ship(DockShip)
     await port.send(dock)
-    await until('customs knows', async () => (await port.effects()).some(({ endpoint }) => endpoint === 'customs'))
+    await until('customs knows', async () =>
+      (await port.effects()).some(({ endpoint }) => endpoint === 'customs')
+    )
     await quiet(world)
     t.equal(answers.length, 2, 'the first commit failed')
     t.same(received, [answers[1]])
-    t.match(await port.effects(), [{ endpoint: 'harbour', voyageId: voyageOf(dock) }, { endpoint: 'customs', voyageId: voyageOf(dock) }])
+    t.match(await port.effects(), [
+      { endpoint: 'harbour', voyageId: voyageOf(dock) },
+      { endpoint: 'customs', voyageId: voyageOf(dock) }
+    ])
     t.equal(await port.count('effects'), 2)
   })
 }
@@ -448,7 +663,11 @@ function voyagesOf(effects: { voyageId: string }[]): string[] {
 }
 
 function startHarbour(t: Test, options: HarbourProcess): ChildProcess {
-  const child = fork(fileURLToPath(new URL('../../../../test/support/harbour-process.ts', import.meta.url)), [JSON.stringify(options)], { execArgv: [TYPESCRIPT] })
+  const child = fork(
+    fileURLToPath(new URL('../../../../test/support/harbour-process.ts', import.meta.url)),
+    [JSON.stringify(options)],
+    { execArgv: [TYPESCRIPT] }
+  )
   t.teardown(() => child.kill('SIGKILL'))
   return child
 }

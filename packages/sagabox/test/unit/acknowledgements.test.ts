@@ -14,7 +14,8 @@ function books(handedOut: number) {
     }
   }
   const channel = {
-    ack: ({ fields }: { fields: { deliveryTag: number } }, upTo = false) => settle(fields.deliveryTag, upTo),
+    ack: ({ fields }: { fields: { deliveryTag: number } }, upTo = false) =>
+      settle(fields.deliveryTag, upTo),
     nack: ({ fields }: { fields: { deliveryTag: number } }) => void open.delete(fields.deliveryTag)
   }
   const acks = new Acknowledgements(channel as unknown as Channel)
@@ -24,14 +25,17 @@ function books(handedOut: number) {
 
 const turn = () => new Promise(setImmediate)
 
-t.test('what is given back while the channel closes is not acknowledged with what came after it', async (t) => {
-  const { acks, acked } = books(6)
-  const settled = acks.settled()
-  for (const tag of [2, 3, 4]) acks.ack(tag)
-  for (const tag of [5, 6, 1]) acks.requeue(tag)
-  await settled
-  t.same(acked(), [2, 3, 4])
-})
+t.test(
+  'what is given back while the channel closes is not acknowledged with what came after it',
+  async (t) => {
+    const { acks, acked } = books(6)
+    const settled = acks.settled()
+    for (const tag of [2, 3, 4]) acks.ack(tag)
+    for (const tag of [5, 6, 1]) acks.requeue(tag)
+    await settled
+    t.same(acked(), [2, 3, 4])
+  }
+)
 
 t.test('in another turn, and between batches', async (t) => {
   const { acks, acked } = books(6)

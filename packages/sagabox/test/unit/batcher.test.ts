@@ -69,7 +69,11 @@ t.test('a conflict is tried again with the same batch', async (t) => {
   })
   push(1, 2)
   await batcher.idle()
-  t.same(batches, [[1, 2], [1, 2], [1, 2]])
+  t.same(batches, [
+    [1, 2],
+    [1, 2],
+    [1, 2]
+  ])
   t.same(attempts, [1, 2])
   t.same(failed, [])
 })
@@ -132,7 +136,13 @@ t.test('pause() ends with its signal', async (t) => {
 })
 
 t.test('backoff() doubles between half and all of its ceiling, up to the cap', async (t) => {
-  for (const [attempt, ceiling] of [[1, 100], [2, 200], [4, 800], [7, 5000], [10_000, 5000]] as const) {
+  for (const [attempt, ceiling] of [
+    [1, 100],
+    [2, 200],
+    [4, 800],
+    [7, 5000],
+    [10_000, 5000]
+  ] as const) {
     const ms = backoff(attempt, 100, 5000)
     t.ok(ms >= ceiling / 2 && ms <= ceiling, `attempt ${attempt}: ${ms}`)
   }

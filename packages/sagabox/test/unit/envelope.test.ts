@@ -1,6 +1,12 @@
 import Type from 'typebox'
 import t from 'tap'
-import { EnvelopeWriter, EnvelopeReader, MAX_MESSAGE_BYTES, UnknownMessageType, UnreadableMessage } from '../../src/messaging/message/envelope.ts'
+import {
+  EnvelopeWriter,
+  EnvelopeReader,
+  MAX_MESSAGE_BYTES,
+  UnknownMessageType,
+  UnreadableMessage
+} from '../../src/messaging/message/envelope.ts'
 import { faultOf } from '../../src/messaging/message/fault.ts'
 import { command, event, message, type Message } from '../../src/messaging/message/message.ts'
 import { busAddress } from '../../src/messaging/rabbitmq/transport.ts'
@@ -10,9 +16,16 @@ const OrderId = Type.String({ format: 'uuid' })
 const OrderCreatedEvent = event('OrderCreatedEvent', {
   owner: 'order',
   correlateBy: 'orderId',
-  schema: Type.Object({ orderId: OrderId, items: Type.Array(Type.Object({ quantity: Type.Integer({ minimum: 1 }) })) })
+  schema: Type.Object({
+    orderId: OrderId,
+    items: Type.Array(Type.Object({ quantity: Type.Integer({ minimum: 1 }) }))
+  })
 })
-const ReleaseStock = command('ReleaseStock', { owner: 'stock', correlateBy: 'orderId', schema: Type.Object({ orderId: OrderId }) })
+const ReleaseStock = command('ReleaseStock', {
+  owner: 'stock',
+  correlateBy: 'orderId',
+  schema: Type.Object({ orderId: OrderId })
+})
 
 const ORDER_ID = '01963f2a-7c00-7000-8000-000000000001'
 const CONVERSATION_ID = '01963f2a-7c00-7000-8000-000000000002'
@@ -20,7 +33,15 @@ const CAUSE_ID = '01963f2a-7c00-7000-8000-000000000003'
 const TRACE = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
 
 const created = (): Message<typeof OrderCreatedEvent> =>
-  message(OrderCreatedEvent, { orderId: ORDER_ID, items: [{ quantity: 2 }] }, { conversationId: CONVERSATION_ID, correlationId: CAUSE_ID, headers: { traceparent: TRACE, other: 'stays behind' } })
+  message(
+    OrderCreatedEvent,
+    { orderId: ORDER_ID, items: [{ quantity: 2 }] },
+    {
+      conversationId: CONVERSATION_ID,
+      correlationId: CAUSE_ID,
+      headers: { traceparent: TRACE, other: 'stays behind' }
+    }
+  )
 
 const reader = new EnvelopeReader([OrderCreatedEvent, ReleaseStock])
 
@@ -43,12 +64,25 @@ t.test('the golden envelope: every field as MassTransit writes it', async (t) =>
   })
   t.match(sent.messageId, /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
   t.equal(new Date(sentTime).toISOString(), sentTime)
-  t.same(Object.keys(host), ['machineName', 'processName', 'processId', 'assembly', 'assemblyVersion', 'frameworkVersion', 'massTransitVersion', 'operatingSystemVersion'])
+  t.same(Object.keys(host), [
+    'machineName',
+    'processName',
+    'processId',
+    'assembly',
+    'assemblyVersion',
+    'frameworkVersion',
+    'massTransitVersion',
+    'operatingSystemVersion'
+  ])
   t.match(host, { machineName: String, processName: 'node', processId: process.pid })
 })
 
 t.test('a command is addressed to the endpoint that owns it', async (t) => {
-  const envelope = JSON.parse(new EnvelopeWriter('rabbitmq://localhost/', 'order').write(message(ReleaseStock, { orderId: ORDER_ID })))
+  const envelope = JSON.parse(
+    new EnvelopeWriter('rabbitmq://localhost/', 'order').write(
+      message(ReleaseStock, { orderId: ORDER_ID })
+    )
+  )
   t.equal(envelope.destinationAddress, 'rabbitmq://localhost/stock')
   t.same(envelope.messageType, ['urn:message:Contracts:ReleaseStock'])
 })
@@ -82,100 +116,196 @@ t.test('what MassTransit adds or leaves out is understood', async (t) => {
       message: { orderId: ORDER_ID, items: [], note: 'of a later version' }
     })
   )
-  t.match(received, { messageId: CAUSE_ID, conversationId: undefined, initiatorId: undefined, correlationId: ORDER_ID, headers: {} })
+  t.match(received, {
+    messageId: CAUSE_ID,
+    conversationId: undefined,
+    initiatorId: undefined,
+    correlationId: ORDER_ID,
+    headers: {}
+  })
   t.equal(received.contract, OrderCreatedEvent)
 })
 
-t.test('null is absent where a value may be absent, in bodies, faults, headers and the envelope', async (t) => {
-  const Place = Type.Object({ street: Type.String(), floor: Type.Optional(Type.Integer()) })
-  const ParcelSentEvent = event('ParcelSentEvent', {
-    owner: 'post',
-    correlateBy: 'orderId',
-    schema: Type.Object({
-      orderId: OrderId,
-      note: Type.Optional(Type.String()),
-      from: Type.Optional(Place),
-      to: Place,
-      stops: Type.Array(Place),
-      byName: Type.Optional(Type.Record(Type.String(), Place)),
-      carrier: Type.Union([Type.Object({ kind: Type.Literal('van') }), Type.Object({ kind: Type.Literal('ship'), port: Type.Optional(Type.String()) })]),
-      insured: Type.Optional(Type.Union([Type.Integer(), Type.Null()])),
-      size: Type.Optional(Type.Intersect([Type.Object({ width: Type.Integer() }), Type.Object({ height: Type.Optional(Type.Integer()) })])),
-      whatever: Type.Optional(Type.Unknown())
+t.test(
+  'null is absent where a value may be absent, in bodies, faults, headers and the envelope',
+  async (t) => {
+    const Place = Type.Object({ street: Type.String(), floor: Type.Optional(Type.Integer()) })
+    const ParcelSentEvent = event('ParcelSentEvent', {
+      owner: 'post',
+      correlateBy: 'orderId',
+      schema: Type.Object({
+        orderId: OrderId,
+        note: Type.Optional(Type.String()),
+        from: Type.Optional(Place),
+        to: Place,
+        stops: Type.Array(Place),
+        byName: Type.Optional(Type.Record(Type.String(), Place)),
+        carrier: Type.Union([
+          Type.Object({ kind: Type.Literal('van') }),
+          Type.Object({ kind: Type.Literal('ship'), port: Type.Optional(Type.String()) })
+        ]),
+        insured: Type.Optional(Type.Union([Type.Integer(), Type.Null()])),
+        size: Type.Optional(
+          Type.Intersect([
+            Type.Object({ width: Type.Integer() }),
+            Type.Object({ height: Type.Optional(Type.Integer()) })
+          ])
+        ),
+        whatever: Type.Optional(Type.Unknown())
+      })
     })
-  })
-  const full = new EnvelopeReader([ParcelSentEvent, faultOf(ParcelSentEvent)])
-  const body = {
-    orderId: ORDER_ID,
-    note: null,
-    from: null,
-    to: { street: 'a', floor: null },
-    stops: [{ street: 'b', floor: null, theirs: null }, { street: 'c', floor: 2 }],
-    byName: { home: { street: 'd', floor: null } },
-    carrier: { kind: 'ship', port: null },
-    insured: null,
-    size: { width: 1, height: null },
-    whatever: null,
-    unknown: null
-  }
-  const read = {
-    orderId: ORDER_ID,
-    to: { street: 'a' },
-    stops: [{ street: 'b', theirs: null }, { street: 'c', floor: 2 }],
-    byName: { home: { street: 'd' } },
-    carrier: { kind: 'ship' },
-    insured: null,
-    size: { width: 1 },
-    whatever: null,
-    unknown: null
-  }
-  const envelope = { ...good(), messageType: [ParcelSentEvent.urn], message: body, conversationId: null, headers: { traceparent: TRACE, tracestate: null } }
-  const received = full.read(JSON.stringify(envelope))
-  t.strictSame(received.body, read)
-  t.same(received.headers, { traceparent: TRACE })
-  t.same(full.read(JSON.stringify({ ...envelope, headers: null })).headers, {})
+    const full = new EnvelopeReader([ParcelSentEvent, faultOf(ParcelSentEvent)])
+    const body = {
+      orderId: ORDER_ID,
+      note: null,
+      from: null,
+      to: { street: 'a', floor: null },
+      stops: [
+        { street: 'b', floor: null, theirs: null },
+        { street: 'c', floor: 2 }
+      ],
+      byName: { home: { street: 'd', floor: null } },
+      carrier: { kind: 'ship', port: null },
+      insured: null,
+      size: { width: 1, height: null },
+      whatever: null,
+      unknown: null
+    }
+    const read = {
+      orderId: ORDER_ID,
+      to: { street: 'a' },
+      stops: [
+        { street: 'b', theirs: null },
+        { street: 'c', floor: 2 }
+      ],
+      byName: { home: { street: 'd' } },
+      carrier: { kind: 'ship' },
+      insured: null,
+      size: { width: 1 },
+      whatever: null,
+      unknown: null
+    }
+    const envelope = {
+      ...good(),
+      messageType: [ParcelSentEvent.urn],
+      message: body,
+      conversationId: null,
+      headers: { traceparent: TRACE, tracestate: null }
+    }
+    const received = full.read(JSON.stringify(envelope))
+    t.strictSame(received.body, read)
+    t.same(received.headers, { traceparent: TRACE })
+    t.same(full.read(JSON.stringify({ ...envelope, headers: null })).headers, {})
 
-  const fault = {
-    faultId: CAUSE_ID,
-    faultedMessageId: null,
-    timestamp: '2026-01-31T12:00:00.1234567Z',
-    exceptions: [{ exceptionType: 'System.Exception', message: 'no', stackTrace: null, source: null, data: null, innerException: { exceptionType: 'System.IO', innerException: null } }],
-    host: { machineName: null },
-    faultMessageTypes: null,
-    message: body
-  }
-  const heard = full.read(JSON.stringify({ ...good(), messageType: [faultOf(ParcelSentEvent).urn], message: fault }))
-  t.strictSame(heard.body, {
-    faultId: CAUSE_ID,
-    timestamp: fault.timestamp,
-    exceptions: [{ exceptionType: 'System.Exception', message: 'no', data: null, innerException: { exceptionType: 'System.IO', innerException: null } }],
-    host: { machineName: null },
-    message: read
-  })
-  t.equal(heard.correlationId, ORDER_ID)
+    const fault = {
+      faultId: CAUSE_ID,
+      faultedMessageId: null,
+      timestamp: '2026-01-31T12:00:00.1234567Z',
+      exceptions: [
+        {
+          exceptionType: 'System.Exception',
+          message: 'no',
+          stackTrace: null,
+          source: null,
+          data: null,
+          innerException: { exceptionType: 'System.IO', innerException: null }
+        }
+      ],
+      host: { machineName: null },
+      faultMessageTypes: null,
+      message: body
+    }
+    const heard = full.read(
+      JSON.stringify({ ...good(), messageType: [faultOf(ParcelSentEvent).urn], message: fault })
+    )
+    t.strictSame(heard.body, {
+      faultId: CAUSE_ID,
+      timestamp: fault.timestamp,
+      exceptions: [
+        {
+          exceptionType: 'System.Exception',
+          message: 'no',
+          data: null,
+          innerException: { exceptionType: 'System.IO', innerException: null }
+        }
+      ],
+      host: { machineName: null },
+      message: read
+    })
+    t.equal(heard.correlationId, ORDER_ID)
 
-  for (const [field, given] of [
-    ['message.to', { ...body, to: null }],
-    ['message.to.street', { ...body, to: { street: null } }],
-    ['message.stops[1]', { ...body, stops: [{ street: 'b' }, null] }],
-    ['message.orderId', { ...body, orderId: null }],
-    ['message', null]
-  ] as const) {
-    t.throws(() => full.read(JSON.stringify({ ...envelope, message: given })), { field, message: `${field}: is required, got null` })
+    for (const [field, given] of [
+      ['message.to', { ...body, to: null }],
+      ['message.to.street', { ...body, to: { street: null } }],
+      ['message.stops[1]', { ...body, stops: [{ street: 'b' }, null] }],
+      ['message.orderId', { ...body, orderId: null }],
+      ['message', null]
+    ] as const) {
+      t.throws(() => full.read(JSON.stringify({ ...envelope, message: given })), {
+        field,
+        message: `${field}: is required, got null`
+      })
+    }
+    t.throws(
+      () => full.read(JSON.stringify({ ...envelope, message: { ...body, note: 7 } })),
+      { field: 'message.note', message: /must be string/ },
+      'what is wrong otherwise keeps its name'
+    )
+    t.equal(
+      refusalOf(JSON.stringify({ ...good(), messageId: null })).message,
+      'messageId: is required, got null'
+    )
+    t.equal(
+      refusalOf(JSON.stringify({ ...good(), messageType: null })).message,
+      'messageType: is required, got null'
+    )
   }
-  t.throws(() => full.read(JSON.stringify({ ...envelope, message: { ...body, note: 7 } })), { field: 'message.note', message: /must be string/ }, 'what is wrong otherwise keeps its name')
-  t.equal(refusalOf(JSON.stringify({ ...good(), messageId: null })).message, 'messageId: is required, got null')
-  t.equal(refusalOf(JSON.stringify({ ...good(), messageType: null })).message, 'messageType: is required, got null')
-})
+)
 
 t.test("a Guid is read in each of .NET's formats, addresses are not looked at", async (t) => {
   const digits = ORDER_ID.replaceAll('-', '')
-  for (const id of [ORDER_ID, ORDER_ID.toUpperCase(), `{${ORDER_ID}}`, `(${ORDER_ID.toUpperCase()})`, digits, digits.toUpperCase()]) {
-    const addresses = { sourceAddress: 'queue:stock', destinationAddress: 'exchange:Contracts:OrderCreatedEvent', responseAddress: null, sentTime: '2026-01-31T12:00:00.1234567+01:00' }
-    const received = reader.read(JSON.stringify({ ...good(), ...addresses, messageId: id, conversationId: id, initiatorId: id, message: { orderId: id, items: [] } }))
-    t.match(received, { messageId: ORDER_ID, conversationId: ORDER_ID, initiatorId: ORDER_ID, correlationId: ORDER_ID, body: { orderId: ORDER_ID } }, id)
+  for (const id of [
+    ORDER_ID,
+    ORDER_ID.toUpperCase(),
+    `{${ORDER_ID}}`,
+    `(${ORDER_ID.toUpperCase()})`,
+    digits,
+    digits.toUpperCase()
+  ]) {
+    const addresses = {
+      sourceAddress: 'queue:stock',
+      destinationAddress: 'exchange:Contracts:OrderCreatedEvent',
+      responseAddress: null,
+      sentTime: '2026-01-31T12:00:00.1234567+01:00'
+    }
+    const received = reader.read(
+      JSON.stringify({
+        ...good(),
+        ...addresses,
+        messageId: id,
+        conversationId: id,
+        initiatorId: id,
+        message: { orderId: id, items: [] }
+      })
+    )
+    t.match(
+      received,
+      {
+        messageId: ORDER_ID,
+        conversationId: ORDER_ID,
+        initiatorId: ORDER_ID,
+        correlationId: ORDER_ID,
+        body: { orderId: ORDER_ID }
+      },
+      id
+    )
   }
-  for (const id of [`{${ORDER_ID}`, `${ORDER_ID})`, `{${digits}}`, `${digits}0`]) t.throws(() => reader.read(JSON.stringify({ ...good(), message: { orderId: id, items: [] } })), { field: 'message.orderId', message: /^message\.orderId: / }, id)
+  for (const id of [`{${ORDER_ID}`, `${ORDER_ID})`, `{${digits}}`, `${digits}0`])
+    t.throws(
+      () => reader.read(JSON.stringify({ ...good(), message: { orderId: id, items: [] } })),
+      { field: 'message.orderId', message: /^message\.orderId: / },
+      id
+    )
 })
 
 t.test('a bus address with any virtual host makes an envelope', async (t) => {
@@ -185,7 +315,10 @@ t.test('a bus address with any virtual host makes an envelope', async (t) => {
     t.equal(decodeURIComponent(address.slice('rabbitmq://localhost/'.length, -1)), vhost)
     for (const written of [address, `rabbitmq://localhost/${vhost}/`]) {
       const envelope = JSON.parse(new EnvelopeWriter(written, 'order').write(created()))
-      t.match(envelope, { sourceAddress: `${written}order`, destinationAddress: `${written}Contracts:OrderCreatedEvent` })
+      t.match(envelope, {
+        sourceAddress: `${written}order`,
+        destinationAddress: `${written}Contracts:OrderCreatedEvent`
+      })
     }
   }
   t.equal(busAddress('amqp://localhost'), 'rabbitmq://localhost/')
@@ -205,9 +338,17 @@ t.test('hostile input is refused, naming the field', async (t) => {
     ['too much', Buffer.alloc(MAX_MESSAGE_BYTES + 1, 0x20), 'body'],
     ['no type', { ...good(), messageType: undefined }, 'messageType'],
     ['no types', { ...good(), messageType: [] }, 'messageType'],
-    ['a type that is no list', { ...good(), messageType: 'urn:message:Contracts:OrderCreatedEvent' }, 'messageType'],
+    [
+      'a type that is no list',
+      { ...good(), messageType: 'urn:message:Contracts:OrderCreatedEvent' },
+      'messageType'
+    ],
     ['a type that is no text', { ...good(), messageType: [{}] }, 'messageType'],
-    ['a type of somebody else', { ...good(), messageType: ['urn:message:Contracts:Nonsense'] }, 'messageType'],
+    [
+      'a type of somebody else',
+      { ...good(), messageType: ['urn:message:Contracts:Nonsense'] },
+      'messageType'
+    ],
     ['a type that every object has', { ...good(), messageType: ['constructor'] }, 'messageType'],
     ['no message id', { ...good(), messageId: undefined }, 'messageId'],
     ['null as message id', { ...good(), messageId: null }, 'messageId'],
@@ -222,11 +363,20 @@ t.test('hostile input is refused, naming the field', async (t) => {
     ['no message', { ...good(), message: undefined }, 'message'],
     ['a message that is a list', { ...good(), message: [] }, 'message'],
     ['no correlation', { ...good(), message: { items: [] } }, 'message.orderId'],
-    ['a correlation that is no UUID', { ...good(), message: { orderId: 'x', items: [] } }, 'message.orderId'],
-    ['a wrong number deep inside', { ...good(), message: { orderId: ORDER_ID, items: [{ quantity: 1 }, { quantity: 0.5 }] } }, 'message.items[1].quantity']
+    [
+      'a correlation that is no UUID',
+      { ...good(), message: { orderId: 'x', items: [] } },
+      'message.orderId'
+    ],
+    [
+      'a wrong number deep inside',
+      { ...good(), message: { orderId: ORDER_ID, items: [{ quantity: 1 }, { quantity: 0.5 }] } },
+      'message.items[1].quantity'
+    ]
   ]
   for (const [name, payload, field] of cases) {
-    const bytes = typeof payload === 'string' || Buffer.isBuffer(payload) ? payload : JSON.stringify(payload)
+    const bytes =
+      typeof payload === 'string' || Buffer.isBuffer(payload) ? payload : JSON.stringify(payload)
     const error = refusalOf(bytes)
     t.equal(error.field, field, name)
     t.ok(error.message.startsWith(`${field}: `), error.message.slice(0, 100))
@@ -234,12 +384,17 @@ t.test('hostile input is refused, naming the field', async (t) => {
 })
 
 t.test('a well-formed message of an unknown type is told apart', async (t) => {
-  t.ok(refusalOf(JSON.stringify({ ...good(), messageType: ['urn:message:Contracts:Nonsense'] })) instanceof UnknownMessageType)
+  t.ok(
+    refusalOf(
+      JSON.stringify({ ...good(), messageType: ['urn:message:Contracts:Nonsense'] })
+    ) instanceof UnknownMessageType
+  )
   t.notOk(refusalOf('{}') instanceof UnknownMessageType)
 })
 
 t.test('__proto__ and constructor are names like any other', async (t) => {
-  const poison = '"__proto__": {"polluted": true, "messageId": "x"}, "constructor": {"prototype": {"polluted": true}}'
+  const poison =
+    '"__proto__": {"polluted": true, "messageId": "x"}, "constructor": {"prototype": {"polluted": true}}'
   const text = JSON.stringify({ ...good(), headers: { kind: 'test' } })
     .replace('{', `{${poison},`)
     .replace('"headers":{', `"headers":{${poison},`)

@@ -26,28 +26,36 @@ function delivery(bytes: number): Delivery & { settled?: string } {
 t.test('small messages are read as they arrive, in order', async (t) => {
   const reading = new Reading()
   const sizes: number[] = []
-  for (const size of [10, 20, 30]) reading.take(delivery(size), ({ payload }) => sizes.push(payload.length))
+  for (const size of [10, 20, 30])
+    reading.take(delivery(size), ({ payload }) => sizes.push(payload.length))
   t.same(sizes, [10, 20, 30])
 })
 
-t.test('of large ones one is read in a turn of the event loop, whoever receives them', async (t) => {
-  const consumers = [new Reading(), new Reading(), new Reading()]
-  const read: string[] = []
-  for (const [index, reading] of consumers.entries()) {
-    for (let count = 0; count < 2; count++) {
-      reading.take(delivery(MiB), (one) => {
-        read.push(`consumer ${index}`)
-        one.ack()
-      })
+t.test(
+  'of large ones one is read in a turn of the event loop, whoever receives them',
+  async (t) => {
+    const consumers = [new Reading(), new Reading(), new Reading()]
+    const read: string[] = []
+    for (const [index, reading] of consumers.entries()) {
+      for (let count = 0; count < 2; count++) {
+        reading.take(delivery(MiB), (one) => {
+          read.push(`consumer ${index}`)
+          one.ack()
+        })
+      }
     }
+    t.same(read, [], 'none at once')
+    for (let turns = 1; turns <= 20 && read.length < 6; turns++) {
+      await turn()
+      t.ok(read.length <= turns, `${read.length} in ${turns} turns`)
+    }
+    t.same(
+      read,
+      [0, 1, 2, 0, 1, 2].map((index) => `consumer ${index}`),
+      'they take turns'
+    )
   }
-  t.same(read, [], 'none at once')
-  for (let turns = 1; turns <= 20 && read.length < 6; turns++) {
-    await turn()
-    t.ok(read.length <= turns, `${read.length} in ${turns} turns`)
-  }
-  t.same(read, [0, 1, 2, 0, 1, 2].map((index) => `consumer ${index}`), 'they take turns')
-})
+)
 
 t.test('no more are in hand than fit in memory', async (t) => {
   const reading = new Reading()
@@ -60,7 +68,7 @@ t.test('no more are in hand than fit in memory', async (t) => {
       most = Math.max(most, inHand.size)
     })
   }
-  for (let settled = 0; settled < sent.length; ) {
+  for (let settled = 0; settled < sent.length;) {
     for (let turns = 0; turns < 5; turns++) await turn()
     for (const counted of inHand) {
       inHand.delete(counted)
@@ -123,8 +131,14 @@ t.test('bytes that many small ones have together count, too', async (t) => {
 })
 
 t.test('what is wrong with a huge value is found without walking it', async (t) => {
-  const item = Type.Object({ name: Type.String(), count: Type.Integer() }, { additionalProperties: false })
-  const schema = Type.Object({ items: Type.Array(item, { maxItems: 100 }) }, { additionalProperties: false })
+  const item = Type.Object(
+    { name: Type.String(), count: Type.Integer() },
+    { additionalProperties: false }
+  )
+  const schema = Type.Object(
+    { items: Type.Array(item, { maxItems: 100 }) },
+    { additionalProperties: false }
+  )
   const compiled = Compile(schema)
   let looks = 0
   const looked = () => ({
@@ -139,17 +153,36 @@ t.test('what is wrong with a huge value is found without walking it', async (t) 
   t.ok(looks < 1000, `${looks} of 50,000 items were looked at`)
   t.ok(problems.length <= 8)
 
-  const unknown = Object.fromEntries(Array.from({ length: 120_000 }, (_, index) => [`key${index}`, index]))
-  const fields = explain(compiled, schema, { ...unknown, items: [{ name: 'a', count: 1 }] }).map(({ field }) => field)
-  t.same(fields, Array.from({ length: 8 }, (_, index) => `.key${index}`), 'a few are named, and nothing that is there is missed')
-  t.match(explain(compiled, schema, { items: Array.from({ length: 50_000 }, () => ({ name: 'a', count: 1 })) }), [{ field: '.items' }])
+  const unknown = Object.fromEntries(
+    Array.from({ length: 120_000 }, (_, index) => [`key${index}`, index])
+  )
+  const fields = explain(compiled, schema, { ...unknown, items: [{ name: 'a', count: 1 }] }).map(
+    ({ field }) => field
+  )
+  t.same(
+    fields,
+    Array.from({ length: 8 }, (_, index) => `.key${index}`),
+    'a few are named, and nothing that is there is missed'
+  )
+  t.match(
+    explain(compiled, schema, {
+      items: Array.from({ length: 50_000 }, () => ({ name: 'a', count: 1 }))
+    }),
+    [{ field: '.items' }]
+  )
 
   const [long] = explain(compiled, schema, { ['k'.repeat(100_000)]: 1, items: [] })
   t.ok(long!.field.length < 200, 'a long name is cut')
   let nested: unknown = []
   for (let depth = 0; depth < 200_000; depth++) nested = [nested]
-  t.match(explain(compiled, schema, { deep: nested, items: [] }), [{ field: '.deep' }], 'depth is no danger')
+  t.match(
+    explain(compiled, schema, { deep: nested, items: [] }),
+    [{ field: '.deep' }],
+    'depth is no danger'
+  )
   const open = Type.Object({ list: Type.Array(Type.Integer()) })
   const late = Array.from({ length: 5000 }, (_, index) => (index === 4000 ? 'x' : index))
-  t.match(explain(Compile(open), open, { list: late }), [{ field: '', expected: /not among its first 101 parts/ }])
+  t.match(explain(Compile(open), open, { list: late }), [
+    { field: '', expected: /not among its first 101 parts/ }
+  ])
 })

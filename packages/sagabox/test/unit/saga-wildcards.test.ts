@@ -161,7 +161,10 @@ t.test(
 
 const EVENTS = ['A', 'B', 'C.x', 'C.y']
 
-/** A machine of nested states with wildcards and deadlines everywhere; its context tells which transitions were taken. */
+/**
+ * A machine of nested states with wildcards and deadlines everywhere; its context tells which
+ * transitions were taken.
+ */
 function anyConfig(g: fc.GeneratorValue): Config {
   const chance = (percent: number) => g(fc.nat, { max: 99 }) < percent
   let states = 0
@@ -259,7 +262,8 @@ t.test(
           for (const pick of picks) {
             const type = names[pick % names.length]!
             const isTimer = fires.includes(type)
-            // The one machine that says what is right: as it was written for events, without its wildcards for timers.
+            // The one machine that says what is right: as it was written for events, without its
+            // wildcards for timers.
             const right = outcome(move(isTimer ? plain! : raw!, snapshot, type))
             const moved = move(machine, snapshot, type)
             assert.deepStrictEqual(outcome(moved), right, type)

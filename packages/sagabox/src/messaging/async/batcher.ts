@@ -2,10 +2,14 @@ import { setMaxListeners } from 'node:events'
 import { asError, describeError } from '../errors/describe.ts'
 
 /**
- * What to do with a batch that failed: give each item up, halve it to find the guilty item, run it again later, or give up those that are
- * known to be guilty and run the others again at once.
+ * What to do with a batch that failed: give each item up, halve it to find the guilty item, run it
+ * again later, or give up those that are known to be guilty and run the others again at once.
  */
-export type BatchFailure<T = never> = 'fail' | 'split' | { retryAfterMs: number } | { guilty: ReadonlySet<T> }
+export type BatchFailure<T = never> =
+  | 'fail'
+  | 'split'
+  | { retryAfterMs: number }
+  | { guilty: ReadonlySet<T> }
 
 export interface BatcherOptions<T> {
   /** Most items in one batch. */
@@ -16,7 +20,11 @@ export interface BatcherOptions<T> {
    * @param attempt how often this batch has failed, from 1
    * @param items the batch
    */
-  onError(error: Error, attempt: number, items: readonly T[]): BatchFailure<T> | Promise<BatchFailure<T>>
+  onError(
+    error: Error,
+    attempt: number,
+    items: readonly T[]
+  ): BatchFailure<T> | Promise<BatchFailure<T>>
   /** Items that are never worked on together with others. */
   alone?(item: T): boolean
   /** Receives an item that failed for good, alone or with its batch. */
@@ -24,8 +32,8 @@ export interface BatcherOptions<T> {
 }
 
 /**
- * Collects what arrives while it is busy into the next batch: one item alone when idle, `limit` under load,
- * and no timer in between.
+ * Collects what arrives while it is busy into the next batch: one item alone when idle, `limit`
+ * under load, and no timer in between.
  */
 export class Batcher<T> {
   readonly #options: BatcherOptions<T>
@@ -55,7 +63,10 @@ export class Batcher<T> {
     return this.#waiting.splice(0)
   }
 
-  /** Resolves when all that was pushed has been worked on; for ever later when the work is retried for ever. */
+  /**
+   * Resolves when all that was pushed has been worked on; for ever later when the work is retried
+   * for ever.
+   */
   async idle(): Promise<void> {
     await this.#running
   }
@@ -88,9 +99,13 @@ export class Batcher<T> {
           await this.#run(items.slice(0, middle))
           return this.#run(items.slice(middle))
         }
-        if (typeof failure === 'string' || this.#stopped.signal.aborted) return this.#fail(items, error)
+        if (typeof failure === 'string' || this.#stopped.signal.aborted)
+          return this.#fail(items, error)
         if ('guilty' in failure) {
-          this.#fail(items.filter((item) => failure.guilty.has(item)), error)
+          this.#fail(
+            items.filter((item) => failure.guilty.has(item)),
+            error
+          )
           const others = items.filter((item) => !failure.guilty.has(item))
           return others.length > 0 ? this.#run(others) : undefined
         }
@@ -113,7 +128,9 @@ export class Batcher<T> {
       try {
         this.#options.failed(item, error)
       } catch (reason) {
-        process.emitWarning(`An item that failed could not be given up: ${describeError(reason).text}`)
+        process.emitWarning(
+          `An item that failed could not be given up: ${describeError(reason).text}`
+        )
       }
     }
   }

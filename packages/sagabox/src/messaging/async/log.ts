@@ -8,9 +8,13 @@ export interface Log {
   error(details: object, message: string): void
 }
 
-/** A log whose `err` may be anything that somebody threw: it is described first, so that no line can fail or carry a whole client. */
+/**
+ * A log whose `err` may be anything that somebody threw: it is described first, so that no line can
+ * fail or carry a whole client.
+ */
 export function describing(log: Log): Log {
-  const safe = (details: object) => ('err' in details ? { ...details, err: loggedError(details.err) } : details)
+  const safe = (details: object) =>
+    'err' in details ? { ...details, err: loggedError(details.err) } : details
   return {
     debug: (details, message) => log.debug(safe(details), message),
     info: (details, message) => log.info(safe(details), message),

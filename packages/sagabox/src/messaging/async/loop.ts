@@ -7,7 +7,10 @@ import { Signal } from './signal.ts'
 export interface LoopOptions {
   /** Does what is to be done now. Returns how long to rest, ms: 0 when there is more. */
   round(): Promise<number>
-  /** Told why a round failed, once for as long as it fails for the same reason; it is done again after a pause that grows from `minMs` to `maxMs`. */
+  /**
+   * Told why a round failed, once for as long as it fails for the same reason; it is done again
+   * after a pause that grows from `minMs` to `maxMs`.
+   */
   failed(error: unknown): void
   minMs: number
   maxMs: number
@@ -15,7 +18,10 @@ export interface LoopOptions {
   firstMs?: number
 }
 
-/** Does rounds until it is stopped, with a rest between them that ends when there is a reason to look. */
+/**
+ * Does rounds until it is stopped, with a rest between them that ends when there is a reason to
+ * look.
+ */
 export class Loop implements Worker {
   readonly #options: LoopOptions
   readonly #wake = new Signal()
@@ -54,7 +60,7 @@ export class Loop implements Worker {
     const { round, failed, minMs, maxMs, firstMs = 0 } = this.#options
     await this.rest(firstMs)
     let told: string | undefined
-    for (let failures = 0; !this.#stopping; ) {
+    for (let failures = 0; !this.#stopping;) {
       try {
         const ms = await round()
         failures = 0

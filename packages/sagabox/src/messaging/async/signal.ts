@@ -1,4 +1,7 @@
-/** Wakes one waiting loop. A signal given while nobody waits is kept, and any number of them count as one. */
+/**
+ * Wakes one waiting loop. A signal given while nobody waits is kept, and any number of them count
+ * as one.
+ */
 export class Signal {
   #given = false
   #wake: (() => void) | undefined

@@ -15,7 +15,12 @@ export function within(ms: number, work: Promise<unknown> | undefined): Promise<
  * @param late what to do with one that comes too late
  * @throws Error when it does not come in time
  */
-export async function answerWithin<T>(ms: number, complaint: string, answer: Promise<T>, late: (value: T) => unknown = () => {}): Promise<T> {
+export async function answerWithin<T>(
+  ms: number,
+  complaint: string,
+  answer: Promise<T>,
+  late: (value: T) => unknown = () => {}
+): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   const tooLate = new Promise<never>((_, reject) => {
     timer = setTimeout(() => {

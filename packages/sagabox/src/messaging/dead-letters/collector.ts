@@ -12,7 +12,10 @@ import type { Delivery, Transport } from '../transport/transport.ts'
 
 /** Letters in hand, and in one transaction. */
 const BATCH = 20
-/** A letter of more bytes has a transaction of its own: others may put what they like into an error queue. */
+/**
+ * A letter of more bytes has a transaction of its own: others may put what they like into an error
+ * queue.
+ */
 const LARGE = 256 * 1024
 
 interface Collected {
@@ -30,8 +33,9 @@ export interface CollectorOptions {
 }
 
 /**
- * Brings an endpoint's dead letters from `<endpoint>_error` and `<endpoint>_skipped` into the table `dead_letter`, whoever put them
- * there: the endpoint, the broker, or a service that is not ours. Whatever fails is published as a `Fault<T>` with it.
+ * Brings an endpoint's dead letters from `<endpoint>_error` and `<endpoint>_skipped` into the table
+ * `dead_letter`, whoever put them there: the endpoint, the broker, or a service that is not ours.
+ * Whatever fails is published as a `Fault<T>` with it.
  */
 export class DeadLetterCollector {
   readonly #endpoint: string
@@ -52,12 +56,16 @@ export class DeadLetterCollector {
       onError: (error, attempt) => this.#consumer.judge(error, attempt),
       failed: (collected, error) => this.#failed(collected, error)
     })
-    const collect = (queue: string, kind: DeadLetter['kind']) => options.transport.subscribe(queue, (delivery) => this.#receive(delivery, kind), BATCH)
+    const collect = (queue: string, kind: DeadLetter['kind']) =>
+      options.transport.subscribe(queue, (delivery) => this.#receive(delivery, kind), BATCH)
     this.#consumer = new Consumer({
       endpoint: errorQueue(endpoint),
       outbox: options.outbox,
       log: options.log,
-      subscribe: () => [collect(errorQueue(endpoint), 'error'), collect(skippedQueue(endpoint), 'skipped')],
+      subscribe: () => [
+        collect(errorQueue(endpoint), 'error'),
+        collect(skippedQueue(endpoint), 'skipped')
+      ],
       giveBack: () => {
         for (const delivery of this.#reading.stop()) delivery.requeue()
         for (const { delivery } of this.#batcher.takeWaiting()) delivery.requeue()
@@ -83,26 +91,54 @@ export class DeadLetterCollector {
 
   #read(delivery: Delivery, kind: DeadLetter['kind']): void {
     const message = this.#reader.glance(delivery.payload, delivery.contentType)
-    this.#batcher.push({ delivery, message, failures: 0, letter: deadLetterOf(this.#endpoint, kind, delivery, message, (urn) => this.#reader.find(urn)) })
+    this.#batcher.push({
+      delivery,
+      message,
+      failures: 0,
+      letter: deadLetterOf(this.#endpoint, kind, delivery, message, (urn) => this.#reader.find(urn))
+    })
   }
 
   async #work(batch: Collected[]): Promise<void> {
     const { outbox } = this.#options
     await outbox.transaction(async (tx) => {
-      const stored = new Set(await storeDeadLetters(tx, batch.map(({ letter }) => letter)))
-      outbox.add(tx, batch.flatMap(({ letter, message }) => (message && letter.kind === 'error' && stored.has(letter) && !isFault(message.contract) ? [faultMessage(message, { type: letter.exception, text: letter.reason, stack: letter.stack ?? undefined })] : [])))
+      const stored = new Set(
+        await storeDeadLetters(
+          tx,
+          batch.map(({ letter }) => letter)
+        )
+      )
+      outbox.add(
+        tx,
+        batch.flatMap(({ letter, message }) =>
+          message && letter.kind === 'error' && stored.has(letter) && !isFault(message.contract)
+            ? [
+                faultMessage(message, {
+                  type: letter.exception,
+                  text: letter.reason,
+                  stack: letter.stack ?? undefined
+                })
+              ]
+            : []
+        )
+      )
     })
     for (const { delivery } of batch) delivery.ack()
   }
 
-  /** Held, not given back: a queue has a limit of deliveries, and behind this one there is nothing. */
+  /**
+   * Held, not given back: a queue has a limit of deliveries, and behind this one there is nothing.
+   */
   #failed(collected: Collected, error: Error): void {
     const { delivery } = collected
     if (this.#consumer.givesBack) return delivery.requeue()
     collected.failures++
     if (collected.failures === 1) {
       const details = { err: error, endpoint: this.#endpoint, messageId: delivery.messageId }
-      this.#options.log.error(details, 'Dead letter could not be stored; it stays in its queue and is tried again')
+      this.#options.log.error(
+        details,
+        'Dead letter could not be stored; it stays in its queue and is tried again'
+      )
     }
     void pause(backoff(collected.failures, 500, 60_000), this.#consumer.stopping).then(() => {
       if (this.#consumer.givesBack) delivery.requeue()

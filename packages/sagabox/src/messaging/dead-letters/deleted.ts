@@ -18,10 +18,14 @@ export async function putAway(tx: Tx, id: number, why: string | null): Promise<v
 
 /**
  * Brings a deleted letter back, under its id; what had no outcome waits.
- * @returns `again` when the same message has become a dead letter since: there is nothing to bring back; undefined when there is no such letter
+ * @returns `again` when the same message has become a dead letter since: there is nothing to bring
+ * back; undefined when there is no such letter
  */
 export async function bringBack(tx: Tx, id: number): Promise<'back' | 'again' | undefined> {
-  const found: unknown[] = await tx.query('select from dead_letter_deleted where id = $1 for update', [id])
+  const found: unknown[] = await tx.query(
+    'select from dead_letter_deleted where id = $1 for update',
+    [id]
+  )
   if (found.length === 0) return undefined
   const [row]: { id: string }[] = await tx.query(
     `insert into dead_letter (${KEPT}) overriding system value

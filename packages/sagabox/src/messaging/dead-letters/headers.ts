@@ -29,7 +29,10 @@ const LONGEST_STORED_HEADERS = 48_000
 /** AMQP's limit for the name of a header, bytes. */
 const LONGEST_NAME = 255
 
-/** What the broker writes about a message's past. It is written anew, and sent by a client it would mislead. */
+/**
+ * What the broker writes about a message's past. It is written anew, and sent by a client it would
+ * mislead.
+ */
 const BROKERS_OWN = /^x-(death|first-death|last-death|delivery-count|acquired-count|opt-)/
 
 export function attemptOf(error: unknown): FailedAttempt {
@@ -37,13 +40,21 @@ export function attemptOf(error: unknown): FailedAttempt {
   return { at: new Date().toISOString(), error: `${type}: ${text}`.slice(0, 300) }
 }
 
-/** The tries before this delivery. Headers are a sender's word: whatever is not a list of attempts is none. */
+/**
+ * The tries before this delivery. Headers are a sender's word: whatever is not a list of attempts
+ * is none.
+ */
 export function attemptsIn(headers: Headers): FailedAttempt[] {
   const text = own(headers, ATTEMPTS)
   if (typeof text !== 'string' || text.length > LONGEST_HEADERS) return []
   try {
     const value: unknown = JSON.parse(text)
-    return Array.isArray(value) ? value.filter(isAttempt).map(({ at, error }) => ({ at, error })).slice(-MOST_ATTEMPTS) : []
+    return Array.isArray(value)
+      ? value
+          .filter(isAttempt)
+          .map(({ at, error }) => ({ at, error }))
+          .slice(-MOST_ATTEMPTS)
+      : []
   } catch {
     return []
   }
@@ -58,10 +69,19 @@ export function storedHeaders(headers: Headers): Headers {
   const fields = Object.entries(headers)
     .filter(([name]) => name !== ATTEMPTS)
     // A sender's own would be sent back cut.
-    .map(([name, value]) => [name, ours(name, value) ? boundedText(value as string, LONGEST_STACK) : value])
-  const { kept, dropped, droppedBytes } = boundedFields(Object.fromEntries(fields) as Headers, LONGEST_STORED_HEADERS)
+    .map(([name, value]) => [
+      name,
+      ours(name, value) ? boundedText(value as string, LONGEST_STACK) : value
+    ])
+  const { kept, dropped, droppedBytes } = boundedFields(
+    Object.fromEntries(fields) as Headers,
+    LONGEST_STORED_HEADERS
+  )
   if (dropped === 0) return kept
-  return { ...kept, 'sagabox-headers-dropped': `${dropped} headers were too long to be kept, or nested too deep: ${droppedBytes} bytes` }
+  return {
+    ...kept,
+    'sagabox-headers-dropped': `${dropped} headers were too long to be kept, or nested too deep: ${droppedBytes} bytes`
+  }
 }
 
 /** How often the message was put off before this delivery. */
@@ -70,32 +90,58 @@ export function redeliveriesIn(headers: Headers): number {
   return count > 0 ? count : 0
 }
 
-/** The letter that an operator sent back. It gets no delayed redeliveries, so that the operator soon sees how it ends. */
+/**
+ * The letter that an operator sent back. It gets no delayed redeliveries, so that the operator soon
+ * sees how it ends.
+ */
 export function replayedIn(headers: Headers): number | undefined {
   return numberIn(headers, REPLAYED)
 }
 
-/** The headers of a dead letter that is sent back: what its sender wrote, and nothing of its failures. */
+/**
+ * The headers of a dead letter that is sent back: what its sender wrote, and nothing of its
+ * failures.
+ */
 export function replayHeaders(letterId: string, headers: Headers): Headers {
   return { ...sendersOwn(headers), [REPLAYED]: letterId }
 }
 
 /** The headers of a message that is put off. */
 export function redeliveryHeaders(headers: Headers, attempts: readonly FailedAttempt[]): Headers {
-  return { ...sendersOwn(headers), [REDELIVERIES]: String(redeliveriesIn(headers) + 1), [ATTEMPTS]: JSON.stringify(attempts.slice(-MOST_ATTEMPTS)) }
+  return {
+    ...sendersOwn(headers),
+    [REDELIVERIES]: String(redeliveriesIn(headers) + 1),
+    [ATTEMPTS]: JSON.stringify(attempts.slice(-MOST_ATTEMPTS))
+  }
 }
 
 /** The headers of a message that comes again by no fault of its own: nothing counts against it. */
 export function waitingHeaders(headers: Headers, attempts: readonly FailedAttempt[]): Headers {
-  const kept = Object.fromEntries([REDELIVERIES, REPLAYED].flatMap((name) => (Object.hasOwn(headers, name) ? [[name, headers[name]]] : [])))
-  return { ...sendersOwn(headers), ...kept, [ATTEMPTS]: JSON.stringify(attempts.slice(-MOST_ATTEMPTS)) }
+  const kept = Object.fromEntries(
+    [REDELIVERIES, REPLAYED].flatMap((name) =>
+      Object.hasOwn(headers, name) ? [[name, headers[name]]] : []
+    )
+  )
+  return {
+    ...sendersOwn(headers),
+    ...kept,
+    [ATTEMPTS]: JSON.stringify(attempts.slice(-MOST_ATTEMPTS))
+  }
 }
 
 /**
- * The headers of a message that goes to `<endpoint>_error` or `<endpoint>_skipped`, named as MassTransit names them.
+ * The headers of a message that goes to `<endpoint>_error` or `<endpoint>_skipped`, named as
+ * MassTransit names them.
  * @param reason MassTransit's: `fault`, or `dead-letter` for what no handler takes
  */
-export function deadLetterHeaders(headers: Headers, reason: 'fault' | 'dead-letter', address: string, type: string | undefined, error: unknown, attempts: readonly FailedAttempt[]): Headers {
+export function deadLetterHeaders(
+  headers: Headers,
+  reason: 'fault' | 'dead-letter',
+  address: string,
+  type: string | undefined,
+  error: unknown,
+  attempts: readonly FailedAttempt[]
+): Headers {
   const { type: exception, text, stack } = describeError(error)
   return {
     ...sendersOwn(headers),
@@ -116,7 +162,11 @@ export function deadLetterHeaders(headers: Headers, reason: 'fault' | 'dead-lett
 }
 
 /** Why a message is in an error or skipped queue, as far as its headers tell. */
-export function causeIn(headers: Headers): { exception: string; reason: string; stack: string | undefined } {
+export function causeIn(headers: Headers): {
+  exception: string
+  reason: string
+  stack: string | undefined
+} {
   const text = (name: string, longest: number) => {
     const value = own(headers, name)
     return typeof value === 'string' && value !== '' ? value.slice(0, longest) : undefined
@@ -124,21 +174,45 @@ export function causeIn(headers: Headers): { exception: string; reason: string; 
   const broker = text('x-first-death-reason', 100)
   return {
     exception: text('MT-Fault-ExceptionType', 200) ?? (broker ? 'DeadLetteredByBroker' : 'Unknown'),
-    reason: text('MT-Fault-Message', LONGEST_TEXT) ?? (broker === 'delivery_limit' ? 'the broker handed it out more often than its delivery limit allows, and nobody finished it' : (broker ?? 'no cause is given')),
+    reason:
+      text('MT-Fault-Message', LONGEST_TEXT) ??
+      (broker === 'delivery_limit'
+        ? 'the broker handed it out more often than its delivery limit allows, and nobody finished it'
+        : (broker ?? 'no cause is given')),
     stack: text('MT-Fault-StackTrace', LONGEST_STACK)
   }
 }
 
-/** Only plain values: a nested table may be too deep to write, or one that AMQP cannot carry a second time. */
+/**
+ * Only plain values: a nested table may be too deep to write, or one that AMQP cannot carry a
+ * second time.
+ */
 function sendersOwn(headers: Headers): Record<string, unknown> {
-  const isPlain = (value: unknown) => typeof value === 'string' || typeof value === 'boolean' || (typeof value === 'number' && Number.isFinite(value))
-  const isOurs = (name: string) => BROKERS_OWN.test(name) || name.startsWith('MT-Fault-') || name === 'MT-Reason' || name === ATTEMPTS || name === REDELIVERIES || name === REPLAYED
-  const kept = Object.fromEntries(Object.entries(headers).filter(([name, value]) => !isOurs(name) && Buffer.byteLength(name) <= LONGEST_NAME && isPlain(value)))
+  const isPlain = (value: unknown) =>
+    typeof value === 'string' ||
+    typeof value === 'boolean' ||
+    (typeof value === 'number' && Number.isFinite(value))
+  const isOurs = (name: string) =>
+    BROKERS_OWN.test(name) ||
+    name.startsWith('MT-Fault-') ||
+    name === 'MT-Reason' ||
+    name === ATTEMPTS ||
+    name === REDELIVERIES ||
+    name === REPLAYED
+  const kept = Object.fromEntries(
+    Object.entries(headers).filter(
+      ([name, value]) => !isOurs(name) && Buffer.byteLength(name) <= LONGEST_NAME && isPlain(value)
+    )
+  )
   const size = Buffer.byteLength(JSON.stringify(kept))
-  return size <= LONGEST_HEADERS ? kept : { 'sagabox-headers-dropped': `the sender's headers were too long to be kept: ${size} bytes` }
+  return size <= LONGEST_HEADERS
+    ? kept
+    : { 'sagabox-headers-dropped': `the sender's headers were too long to be kept: ${size} bytes` }
 }
 
 function isAttempt(value: unknown): value is FailedAttempt {
   const { at, error } = (value ?? {}) as Partial<FailedAttempt>
-  return typeof at === 'string' && typeof error === 'string' && at.length <= 40 && error.length <= 300
+  return (
+    typeof at === 'string' && typeof error === 'string' && at.length <= 40 && error.length <= 300
+  )
 }

@@ -2,11 +2,23 @@ import { createHash } from 'node:crypto'
 import { contentHash } from '../message/content-hash.ts'
 import { attemptsIn, causeIn, storedHeaders, type FailedAttempt } from './headers.ts'
 import type { Contract, Message } from '../message/message.ts'
-import { joinJson, jsonTexts, run, statement, storableJson, storableText, write, type Tx } from '../postgres/sql.ts'
+import {
+  joinJson,
+  jsonTexts,
+  run,
+  statement,
+  storableJson,
+  storableText,
+  write,
+  type Tx
+} from '../postgres/sql.ts'
 import type { Delivery, Headers } from '../transport/transport.ts'
 import { typeName, typesNamedIn } from '../message/type-name.ts'
 
-/** A message that its endpoint could not handle (`error`) or has no handler for (`skipped`), byte for byte. */
+/**
+ * A message that its endpoint could not handle (`error`) or has no handler for (`skipped`), byte
+ * for byte.
+ */
 export interface DeadLetter {
   endpoint: string
   kind: 'error' | 'skipped'
@@ -25,31 +37,43 @@ export interface DeadLetter {
   handledAs: string | null
   /** What the inbox would know of it; null when it cannot be read. */
   content: string | null
-  /** Of the payload, which holds the message's id when it can be read: the same bytes are the same letter. */
+  /**
+   * Of the payload, which holds the message's id when it can be read: the same bytes are the same
+   * letter.
+   */
   fingerprint: Buffer
 }
 
-/** Attempts of a letter that are kept, from its beginning and from its end: it may be sent back for years. */
+/**
+ * Attempts of a letter that are kept, from its beginning and from its end: it may be sent back for
+ * years.
+ */
 export const FIRST_ATTEMPTS = 5
 export const LAST_ATTEMPTS = 20
 
 const KEPT_ATTEMPTS = FIRST_ATTEMPTS + LAST_ATTEMPTS
 const ATTEMPTS = `(dead_letter.attempts || excluded.attempts)`
 
-// Handled after all, by a copy of the message or on an operator's retry: then this is what a crash has sent twice.
+// Handled after all, by a copy of the message or on an operator's retry: then this is what a crash
+// has sent twice.
 const STORE = statement(`
-  insert into dead_letter (endpoint, kind, message_id, message_type, correlation_id, payload, content_type, headers, exception, reason, stack, attempts, fingerprint, seen, status)
-  select endpoint, kind, message_id, message_type, correlation_id, payload, content_type, headers, exception, reason, stack, attempts, fingerprint, seen,
+  insert into dead_letter (endpoint, kind, message_id, message_type, correlation_id, payload,
+    content_type, headers, exception, reason, stack, attempts, fingerprint, seen, status)
+  select endpoint, kind, message_id, message_type, correlation_id, payload, content_type, headers,
+    exception, reason, stack, attempts, fingerprint, seen,
     case
       when exists (
         select from inbox where inbox.message_id = letter.uuid and inbox.endpoint = letter.endpoint
           and (inbox.content is null or inbox.content = letter.content)) then 'handled'
       when exists (
         select from dead_letter_undone as undone where undone.endpoint = letter.endpoint
-          and undone.correlation_id = lower(letter.correlation_id) and letter.message_type = any(undone.answers)) then 'undone'
+          and undone.correlation_id = lower(letter.correlation_id)
+            and letter.message_type = any(undone.answers)) then 'undone'
       else 'waiting'
     end
-  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], ${jsonTexts(8)}::jsonb[], $9::text[], $10::text[], $11::text[], ${jsonTexts(12)}::jsonb[], $13::bytea[], $14::integer[], $15::uuid[], $16::uuid[])
+  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[],
+    ${jsonTexts(8)}::jsonb[], $9::text[], $10::text[], $11::text[], ${jsonTexts(12)}::jsonb[],
+    $13::bytea[], $14::integer[], $15::uuid[], $16::uuid[])
     as letter (endpoint, kind, message_id, message_type, correlation_id, payload, content_type, headers, exception, reason, stack, attempts, fingerprint, seen, uuid, content)
   order by endpoint, fingerprint
   on conflict (endpoint, fingerprint) do update set
@@ -74,7 +98,8 @@ export function deadLetterOf(
   message: Message | undefined,
   contractOf: (urn: string) => Contract | undefined
 ): DeadLetter {
-  const payload = typeof delivery.payload === 'string' ? Buffer.from(delivery.payload) : delivery.payload
+  const payload =
+    typeof delivery.payload === 'string' ? Buffer.from(delivery.payload) : delivery.payload
   const messageId = message?.messageId ?? shortText(delivery.messageId)
   const { exception, reason, stack } = causeIn(delivery.headers)
   return {
@@ -98,12 +123,17 @@ export function deadLetterOf(
 
 /**
  * Stores letters; one that is there already is brought up to date.
- * @returns those that wait for an operator, as not every one does: a message may have been handled after all
+ * @returns those that wait for an operator, as not every one does: a message may have been handled
+ * after all
  */
-export async function storeDeadLetters(tx: Tx, letters: readonly DeadLetter[]): Promise<DeadLetter[]> {
+export async function storeDeadLetters(
+  tx: Tx,
+  letters: readonly DeadLetter[]
+): Promise<DeadLetter[]> {
   // One statement cannot meet the same row twice.
   const byFingerprint = new Map<string, DeadLetter[]>()
-  for (const letter of letters) byFingerprint.set(keyOf(letter), [...(byFingerprint.get(keyOf(letter)) ?? []), letter])
+  for (const letter of letters)
+    byFingerprint.set(keyOf(letter), [...(byFingerprint.get(keyOf(letter)) ?? []), letter])
   const distinct = [...byFingerprint.values()].map((copies) => copies.at(-1)!)
   const rows = await run<{ endpoint: string; fingerprint: Buffer; status: string }>(tx, STORE, [
     distinct.map((letter) => letter.endpoint),
@@ -133,7 +163,11 @@ function keyOf({ endpoint, fingerprint }: { endpoint: string; fingerprint: Buffe
 }
 
 /** The endpoint has handled messages that operators had sent back. */
-export function markHandled(tx: Tx, endpoint: string, payloads: readonly (Buffer | string)[]): void {
+export function markHandled(
+  tx: Tx,
+  endpoint: string,
+  payloads: readonly (Buffer | string)[]
+): void {
   void write(tx, MARK_HANDLED, [payloads.map(fingerprintOf), endpoint])
 }
 
@@ -142,9 +176,15 @@ function fingerprintOf(payload: Buffer | string): Buffer {
 }
 
 /** The name of what could not be read: of its types, the one that the endpoint takes. */
-function unreadType(payload: Buffer, contractOf: (urn: string) => Contract | undefined): string | undefined {
+function unreadType(
+  payload: Buffer,
+  contractOf: (urn: string) => Contract | undefined
+): string | undefined {
   const types = typesNamedIn(payload)
-  return types.map((type) => contractOf(type)?.name).find((name) => name !== undefined) ?? types.map(typeName)[0]
+  return (
+    types.map((type) => contractOf(type)?.name).find((name) => name !== undefined) ??
+    types.map(typeName)[0]
+  )
 }
 
 function shortText(text: string | undefined): string | null {

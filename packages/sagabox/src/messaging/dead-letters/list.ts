@@ -4,12 +4,15 @@ import { storedHeaders, type FailedAttempt } from './headers.ts'
 import { namesOf, typeName } from '../message/type-name.ts'
 
 /**
- * Letters that one statement looks through: it ends in time, however few of millions fit. They may be
- * large: a search in the reasons of so many takes half a second.
+ * Letters that one statement looks through: it ends in time, however few of millions fit. They may
+ * be large: a search in the reasons of so many takes half a second.
  */
 const WINDOW = 50_000
 
-/** Minutes after which a letter that was sent back, and of which nothing was heard, may be taken in hand again. */
+/**
+ * Minutes after which a letter that was sent back, and of which nothing was heard, may be taken in
+ * hand again.
+ */
 export const LOST_AFTER_MINUTES = 10
 
 /** Nothing was heard of it. A version without `retried_at` may have sent it back. */
@@ -88,15 +91,22 @@ const CONDITIONS: Record<keyof DeadLetterFilter, (parameter: string) => string> 
 }
 
 /**
- * The condition of a filter, and of more that has to hold; `?` stands for the value of each of those. Only what is asked for is in it: an
- * index cannot serve `$1 is null or …`.
+ * The condition of a filter, and of more that has to hold; `?` stands for the value of each of
+ * those. Only what is asked for is in it: an index cannot serve `$1 is null or …`.
  * @param values those of the statement before it, to which its own are added
  */
-function conditionOf(filter: DeadLetterFilter, values: unknown[], ...more: [sql: string, value: unknown][]): string {
+function conditionOf(
+  filter: DeadLetterFilter,
+  values: unknown[],
+  ...more: [sql: string, value: unknown][]
+): string {
   const parameter = (value: unknown) => `$${values.push(value)}`
-  const valueOf = (key: keyof DeadLetterFilter) => (key === 'type' ? namesOf(filter.type!) : filter[key])
+  const valueOf = (key: keyof DeadLetterFilter) =>
+    key === 'type' ? namesOf(filter.type!) : filter[key]
   const parts = [
-    ...(Object.keys(CONDITIONS) as (keyof DeadLetterFilter)[]).flatMap((key) => (filter[key] === undefined ? [] : [CONDITIONS[key](parameter(valueOf(key)))])),
+    ...(Object.keys(CONDITIONS) as (keyof DeadLetterFilter)[]).flatMap((key) =>
+      filter[key] === undefined ? [] : [CONDITIONS[key](parameter(valueOf(key)))]
+    ),
     ...more.map(([sql, value]) => sql.replace('?', () => parameter(value)))
   ]
   return parts.length > 0 ? parts.join(' and ') : 'true'
@@ -106,7 +116,9 @@ function conditionOf(filter: DeadLetterFilter, values: unknown[], ...more: [sql:
 export interface Look {
   /** A select of whole rows, at most WINDOW, in the order of their ids. */
   window: string
-  /** A select of the id of the window's last row; of none when the window holds all that there are. */
+  /**
+   * A select of the id of the window's last row; of none when the window holds all that there are.
+   */
   end: string
   /** Of window and end alone. */
   windowValues: unknown[]
@@ -117,7 +129,12 @@ export interface Look {
 /** Whatever an operator may still send back: an index holds them. */
 const OPEN = `status in ('waiting', 'retrying')`
 
-function look(window: string, order: 'asc' | 'desc', windowValues: unknown[], condition: (values: unknown[]) => string): Look {
+function look(
+  window: string,
+  order: 'asc' | 'desc',
+  windowValues: unknown[],
+  condition: (values: unknown[]) => string
+): Look {
   const values = [...windowValues]
   const end = `select id::float8 as id from (${window}) as looked_at order by looked_at.id ${order} offset ${WINDOW - 1} limit 1`
   return { window, end, windowValues, condition: condition(values), values }
@@ -129,7 +146,8 @@ function lookFor(filter: DeadLetterFilter, before: number | undefined): Look {
   const parameter = (value: unknown) => `$${values.push(value)}`
   const { messageId, correlationId, status, type } = filter
   const older = before === undefined ? 'true' : `id < ${parameter(before)}::bigint`
-  const newest = (where: string) => `select * from dead_letter where ${where} and ${older} order by id desc limit ${WINDOW}`
+  const newest = (where: string) =>
+    `select * from dead_letter where ${where} and ${older} order by id desc limit ${WINDOW}`
   const window = () => {
     if (messageId !== undefined) return newest(`message_id = ${parameter(messageId)}`)
     if (correlationId !== undefined) return newest(`correlation_id = ${parameter(correlationId)}`)
@@ -138,7 +156,10 @@ function lookFor(filter: DeadLetterFilter, before: number | undefined): Look {
     // Not by equality: the primary key would be as good an order then, and leads past all others.
     const named = namesOf(type).map((name) => {
       const value = parameter(name)
-      const last = before === undefined ? `message_type <= ${value}` : `(message_type, id) < (${value}, $1::bigint)`
+      const last =
+        before === undefined
+          ? `message_type <= ${value}`
+          : `(message_type, id) < (${value}, $1::bigint)`
       return `(select * from dead_letter where message_type >= ${value} and ${last} order by message_type desc, id desc limit ${WINDOW})`
     })
     return `select * from (${named.join(' union all ')}) as named order by named.id desc limit ${WINDOW}`
@@ -147,25 +168,47 @@ function lookFor(filter: DeadLetterFilter, before: number | undefined): Look {
 }
 
 /**
- * Letters to send back, in the order of their ids: those that wait, and those that were sent back and nothing was heard of.
+ * Letters to send back, in the order of their ids: those that wait, and those that were sent back
+ * and nothing was heard of.
  * @param after only letters with a larger id
  * @param more what has to hold besides; `?` stands for each value
  */
-export function lookForOpen(filter: DeadLetterFilter, after: number, ...more: [sql: string, value: unknown][]): Look {
+export function lookForOpen(
+  filter: DeadLetterFilter,
+  after: number,
+  ...more: [sql: string, value: unknown][]
+): Look {
   const window = `select * from dead_letter where ${OPEN} and id > $1::bigint order by id limit ${WINDOW}`
-  return look(window, 'asc', [after], (all) => `(status = 'waiting' or ${IS_LOST}) and ${conditionOf({ ...filter, status: undefined }, all, ...more)}`)
+  return look(
+    window,
+    'asc',
+    [after],
+    (all) =>
+      `(status = 'waiting' or ${IS_LOST}) and ${conditionOf({ ...filter, status: undefined }, all, ...more)}`
+  )
 }
 
 /**
  * Newest first.
  * @param before only letters with a smaller id
- * @returns `readOn` when fewer than asked for were found and there are older ones that were not looked at: the id before which to go on
+ * @returns `readOn` when fewer than asked for were found and there are older ones that were not
+ * looked at: the id before which to go on
  */
-export async function listDeadLetters(dataSource: DataSource, filter: DeadLetterFilter, limit: number, before?: number): Promise<{ items: DeadLetterSummary[]; readOn?: number }> {
+export async function listDeadLetters(
+  dataSource: DataSource,
+  filter: DeadLetterFilter,
+  limit: number,
+  before?: number
+): Promise<{ items: DeadLetterSummary[]; readOn?: number }> {
   const { window, condition, values, end: last, windowValues } = lookFor(filter, before)
   // Both see one moment: what comes in between would move the end of the window.
   return dataSource.transaction('REPEATABLE READ', async (tx) => {
-    const rows: DeadLetterSummary[] = await tx.query(`select ${SUMMARY} from (${window}) as looked_at where ${condition} order by looked_at.id desc limit ${limit}`, values)
+    const rows: DeadLetterSummary[] = await tx.query(
+      `
+        select ${SUMMARY} from (${window}) as looked_at where ${condition}
+          order by looked_at.id desc limit ${limit}`,
+      values
+    )
     const items = rows.map(withTexts)
     if (items.length === limit) return { items }
     const [end]: { id: number }[] = await tx.query(last, windowValues)
@@ -177,18 +220,29 @@ export async function listDeadLetters(dataSource: DataSource, filter: DeadLetter
  * Letters counted by what they are and why they failed, most first.
  * @returns `atLeast`: there are older ones that were not looked at
  */
-export async function groupDeadLetters(dataSource: DataSource, filter: DeadLetterFilter): Promise<{ groups: DeadLetterGroup[]; atLeast: boolean }> {
+export async function groupDeadLetters(
+  dataSource: DataSource,
+  filter: DeadLetterFilter
+): Promise<{ groups: DeadLetterGroup[]; atLeast: boolean }> {
   const { window, condition, values, end: last, windowValues } = lookFor(filter, undefined)
   return dataSource.transaction('REPEATABLE READ', async (tx) => {
-    const rows: (DeadLetterGroup & { oldest: Date | string; newest: Date | string })[] = await tx.query(
-      `select counted.*, dead_letter.reason from (
-         select kind, status, message_type as type, exception, count(*)::integer as count, min(first_seen_at) as oldest, max(last_seen_at) as newest, max(id) as last_id
-         from (${window}) as looked_at where ${condition} group by kind, status, message_type, exception order by count desc, exception limit 200
+    const rows: (DeadLetterGroup & { oldest: Date | string; newest: Date | string })[] =
+      await tx.query(
+        `select counted.*, dead_letter.reason from (
+         select kind, status, message_type as type, exception, count(*)::integer as count,
+           min(first_seen_at) as oldest, max(last_seen_at) as newest, max(id) as last_id
+         from (${window}) as looked_at where ${condition}
+           group by kind, status, message_type, exception order by count desc, exception limit 200
        ) as counted join dead_letter on dead_letter.id = last_id order by count desc, counted.exception`,
-      values
-    )
+        values
+      )
     const [end]: { id: number }[] = await tx.query(last, windowValues)
-    return { groups: merged(rows.map((row) => ({ ...row, oldest: isoTime(row.oldest), newest: isoTime(row.newest) }))), atLeast: end !== undefined }
+    return {
+      groups: merged(
+        rows.map((row) => ({ ...row, oldest: isoTime(row.oldest), newest: isoTime(row.newest) }))
+      ),
+      atLeast: end !== undefined
+    }
   })
 }
 
@@ -214,8 +268,14 @@ function merged(groups: readonly DeadLetterGroup[]): DeadLetterGroup[] {
 }
 
 /** One letter with everything that is known of it. */
-export async function readDeadLetter(dataSource: DataSource, id: number): Promise<DeadLetterDetail | undefined> {
-  const [row]: DeadLetterDetail[] = await dataSource.query(`select ${SUMMARY}, ${WHOLE} from dead_letter where id = $1`, [id])
+export async function readDeadLetter(
+  dataSource: DataSource,
+  id: number
+): Promise<DeadLetterDetail | undefined> {
+  const [row]: DeadLetterDetail[] = await dataSource.query(
+    `select ${SUMMARY}, ${WHOLE} from dead_letter where id = $1`,
+    [id]
+  )
   return row && withBounds(withTexts(row))
 }
 
@@ -228,14 +288,29 @@ export interface DeletedLetter {
 const DELETED = `${COLUMNS}, null as "retryingSince", deleted_at as "deletedAt", why`
 
 /** The latest that came first. @param before only letters with a smaller id */
-export async function listDeletedLetters(dataSource: DataSource, limit: number, before?: number): Promise<(DeadLetterSummary & DeletedLetter)[]> {
-  const rows: (DeadLetterSummary & DeletedLetter)[] = await dataSource.query(`select ${DELETED} from dead_letter_deleted where $1::bigint is null or id < $1 order by dead_letter_deleted.id desc limit $2`, [before ?? null, limit])
+export async function listDeletedLetters(
+  dataSource: DataSource,
+  limit: number,
+  before?: number
+): Promise<(DeadLetterSummary & DeletedLetter)[]> {
+  const rows: (DeadLetterSummary & DeletedLetter)[] = await dataSource.query(
+    `
+      select ${DELETED} from dead_letter_deleted where $1::bigint is null or id < $1
+        order by dead_letter_deleted.id desc limit $2`,
+    [before ?? null, limit]
+  )
   return rows.map((row) => ({ ...withTexts(row), deletedAt: isoTime(row.deletedAt) }))
 }
 
 /** A deleted letter with everything that is known of it, as long as it is kept. */
-export async function readDeletedLetter(dataSource: DataSource, id: number): Promise<(DeadLetterDetail & DeletedLetter) | undefined> {
-  const [row]: (DeadLetterDetail & DeletedLetter)[] = await dataSource.query(`select ${DELETED}, ${WHOLE} from dead_letter_deleted where id = $1`, [id])
+export async function readDeletedLetter(
+  dataSource: DataSource,
+  id: number
+): Promise<(DeadLetterDetail & DeletedLetter) | undefined> {
+  const [row]: (DeadLetterDetail & DeletedLetter)[] = await dataSource.query(
+    `select ${DELETED}, ${WHOLE} from dead_letter_deleted where id = $1`,
+    [id]
+  )
   return row && { ...withBounds(withTexts(row)), deletedAt: isoTime(row.deletedAt) }
 }
 
@@ -254,8 +329,14 @@ function withTexts<T extends DeadLetterSummary>(row: T): T {
 function withBounds<T extends DeadLetterDetail>(row: T): T {
   const { attempts, attemptsLeftOut } = row
   const more = attempts.length - FIRST_ATTEMPTS - LAST_ATTEMPTS
-  const kept = more > 0 ? [...attempts.slice(0, FIRST_ATTEMPTS), ...attempts.slice(-LAST_ATTEMPTS)] : attempts
-  return { ...row, headers: storedHeaders(row.headers), attempts: kept, attemptsLeftOut: attemptsLeftOut + Math.max(0, more) }
+  const kept =
+    more > 0 ? [...attempts.slice(0, FIRST_ATTEMPTS), ...attempts.slice(-LAST_ATTEMPTS)] : attempts
+  return {
+    ...row,
+    headers: storedHeaders(row.headers),
+    attempts: kept,
+    attemptsLeftOut: attemptsLeftOut + Math.max(0, more)
+  }
 }
 
 function isoTime(time: Date | string): string {

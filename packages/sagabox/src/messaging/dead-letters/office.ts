@@ -3,7 +3,13 @@ import { boundedText } from '../postgres/bounded.ts'
 import { retryConflicts } from '../postgres/retry-conflicts.ts'
 import type { Worker } from '../async/worker.ts'
 import { bringBack, putAway } from './deleted.ts'
-import { IS_LOST, LOST_AFTER_MINUTES, lookForOpen, type DeadLetterFilter, type Look } from './list.ts'
+import {
+  IS_LOST,
+  LOST_AFTER_MINUTES,
+  lookForOpen,
+  type DeadLetterFilter,
+  type Look
+} from './list.ts'
 import type { Undo } from './undo.ts'
 import { UUID } from '../message/envelope.ts'
 import { replayHeaders } from './headers.ts'
@@ -27,7 +33,9 @@ const MOST_UNDER_WAY = 1000
 const MOST_BYTES = 4 * 1024 * 1024
 /** Letters whose outcome is added up at once. */
 const MOST_SETTLED = 5000
-/** How often a running group retry is looked at, and how soon another process takes one over, ms. */
+/**
+ * How often a running group retry is looked at, and how soon another process takes one over, ms.
+ */
 const TICK_MS = 250
 const POLL_MS = 5000
 /** Of the text that says why a group retry was stopped, bytes. */
@@ -61,7 +69,10 @@ export interface GroupRetry {
 
 type Counts = Pick<GroupRetry, 'sent' | 'handled' | 'failedAgain' | 'underWay' | 'lost'>
 type Left = Pick<GroupRetry, 'left' | 'atLeast'>
-type GroupRow = Omit<GroupRetry, 'left' | 'atLeast'> & { position: number; outcome: (Counts & Partial<Left>) | null }
+type GroupRow = Omit<GroupRetry, 'left' | 'atLeast'> & {
+  position: number
+  outcome: (Counts & Partial<Left>) | null
+}
 
 interface KnownLetter {
   id: string
@@ -89,13 +100,16 @@ const KNOWN = `id, endpoint, status, message_id, exception, reason, message_type
   coalesce(retried_at, last_seen_at) as retrying_since, ${IS_LOST} as is_lost`
 const WHOLE = `${KNOWN}, payload, content_type, headers`
 
-// Of a running one, its letters that have ended are added up as it goes on: all of them may be millions.
+// Of a running one, its letters that have ended are added up as it goes on: all of them may be
+// millions.
 const GROUP = `
-  select id::float8 as id, filter, per_second as "perSecond", state, reason, started_at as "startedAt", ended_at as "endedAt", outcome, position::float8 as position,
+  select id::float8 as id, filter, per_second as "perSecond", state, reason,
+    started_at as "startedAt", ended_at as "endedAt", outcome, position::float8 as position,
     handled + now_handled as handled, failed_again + now_failed as "failedAgain", under_way as "underWay", lost,
     handled + now_handled + failed_again + now_failed + under_way + lost as sent
   from dead_letter_retry as retry cross join lateral (
-    select count(*) filter (where status = 'handled')::integer as now_handled, count(*) filter (where status in ('waiting', 'undone'))::integer as now_failed,
+    select count(*) filter (where status = 'handled')::integer as now_handled,
+      count(*) filter (where status in ('waiting', 'undone'))::integer as now_failed,
       count(*) filter (where status = 'retrying' and not ${IS_LOST})::integer as under_way, count(*) filter (where ${IS_LOST})::integer as lost
     from dead_letter where retry_id = retry.id and retry.state = 'running'
   ) as letters`
@@ -103,15 +117,20 @@ const GROUP = `
 const SETTLE = `
   with settled as (
     update dead_letter set retry_id = null
-    where id = any(array(select id from dead_letter where retry_id = $1 and status <> 'retrying' limit ${MOST_SETTLED} for update skip locked))
+    where id = any(array(select id from dead_letter where retry_id = $1 and status <> 'retrying'
+      limit ${MOST_SETTLED} for update skip locked))
     returning status
   )
-  update dead_letter_retry set handled = dead_letter_retry.handled + counted.handled, failed_again = failed_again + counted.total - counted.handled
-  from (select count(*)::integer as total, count(*) filter (where status = 'handled')::integer as handled from settled) as counted
+  update dead_letter_retry set handled = dead_letter_retry.handled + counted.handled,
+    failed_again = failed_again + counted.total - counted.handled
+  from (select count(*)::integer as total,
+    count(*) filter (where status = 'handled')::integer as handled from settled) as counted
   where id = $1 and counted.total > 0`
 
 export interface OfficeOptions {
-  /** The service's endpoints, whose letters it can send back; those of all endpoints when not given. */
+  /**
+   * The service's endpoints, whose letters it can send back; those of all endpoints when not given.
+   */
   endpoints?: readonly string[]
   /** Answers letters of business transactions that nobody remembers here. */
   undo?: Undo
@@ -119,7 +138,10 @@ export interface OfficeOptions {
   began?(): void
 }
 
-/** What operators do with dead letters. Everything is audited, and everything that is sent goes through the outbox. */
+/**
+ * What operators do with dead letters. Everything is audited, and everything that is sent goes
+ * through the outbox.
+ */
 export class DeadLetterOffice implements Worker {
   readonly #dataSource: DataSource
   readonly #outbox: Outbox
@@ -129,7 +151,12 @@ export class DeadLetterOffice implements Worker {
   readonly #undo: Undo | undefined
   readonly #loop: Loop
 
-  constructor(dataSource: DataSource, outbox: Outbox, log: Log, { endpoints, undo, began }: OfficeOptions = {}) {
+  constructor(
+    dataSource: DataSource,
+    outbox: Outbox,
+    log: Log,
+    { endpoints, undo, began }: OfficeOptions = {}
+  ) {
     this.#began = began ?? (() => this.wake())
     this.#dataSource = dataSource
     this.#outbox = outbox
@@ -138,18 +165,23 @@ export class DeadLetterOffice implements Worker {
     this.#undo = undo
     this.#loop = new Loop({
       round: async () => ((await this.runOnce()) ? TICK_MS : POLL_MS),
-      failed: (error) => log.warn({ err: error }, 'Dead letters could not be sent back; trying again'),
+      failed: (error) =>
+        log.warn({ err: error }, 'Dead letters could not be sent back; trying again'),
       minMs: 500,
       maxMs: 10_000
     })
   }
 
   /**
-   * Sends one letter back to its endpoint, under its message id: the inbox protects whoever has handled it already.
-   * @returns undefined when there is no such letter; `lostSince` when it was sent back before, and nothing was heard of it
+   * Sends one letter back to its endpoint, under its message id: the inbox protects whoever has
+   * handled it already.
+   * @returns undefined when there is no such letter; `lostSince` when it was sent back before, and
+   * nothing was heard of it
    * @throws NotAllowed when it is under way, has ended, or belongs to an endpoint that is not here
    */
-  retry(id: number): Promise<{ messageId: string | null; firstSeenAt: string; lostSince?: string } | undefined> {
+  retry(
+    id: number
+  ): Promise<{ messageId: string | null; firstSeenAt: string; lostSince?: string } | undefined> {
     return this.#request(async (tx) => {
       const letter = await lockLetter(tx, id)
       if (!letter) return undefined
@@ -157,21 +189,38 @@ export class DeadLetterOffice implements Worker {
       this.#mustBeHere(letter)
       await this.#sendBack(tx, [letter], null)
       const { message_id: messageId, first_seen_at: firstSeenAt, retrying_since: since } = letter
-      return { messageId, firstSeenAt: firstSeenAt.toISOString(), ...(letter.is_lost && { lostSince: since.toISOString() }) }
+      return {
+        messageId,
+        firstSeenAt: firstSeenAt.toISOString(),
+        ...(letter.is_lost && { lostSince: since.toISOString() })
+      }
     })
   }
 
-  /** When the oldest letter that waits and fits was first seen, ISO 8601; undefined when none does, as far as was looked. */
+  /**
+   * When the oldest letter that waits and fits was first seen, ISO 8601; undefined when none does,
+   * as far as was looked.
+   */
   async oldest(filter: DeadLetterFilter): Promise<string | undefined> {
     const { window, condition, values } = lookForOpen(filter, 0, ...this.#here())
     // Letters are numbered as they are first seen.
-    const [row]: { oldest: Date }[] = await this.#dataSource.query(`select first_seen_at as oldest from (${window}) as looked_at where ${condition} order by looked_at.id limit 1`, values)
+    const [row]: { oldest: Date }[] = await this.#dataSource.query(
+      `
+        select first_seen_at as oldest from (${window}) as looked_at where ${condition}
+          order by looked_at.id limit 1`,
+      values
+    )
     return row?.oldest.toISOString()
   }
 
-  /** Begins to send back all letters that wait and fit, a few first. Returns the id to follow it by. */
+  /**
+   * Begins to send back all letters that wait and fit, a few first. Returns the id to follow it by.
+   */
   async retryGroup(filter: DeadLetterFilter, perSecond: number): Promise<number> {
-    const [row]: { id: number }[] = await this.#dataSource.query('insert into dead_letter_retry (filter, per_second) values ($1, $2) returning id::float8 as id', [JSON.stringify(filter), perSecond])
+    const [row]: { id: number }[] = await this.#dataSource.query(
+      'insert into dead_letter_retry (filter, per_second) values ($1, $2) returning id::float8 as id',
+      [JSON.stringify(filter), perSecond]
+    )
     this.#began()
     return row!.id
   }
@@ -183,7 +232,10 @@ export class DeadLetterOffice implements Worker {
 
   /** Newest first. */
   async groupRetries(limit: number): Promise<GroupRetry[]> {
-    const rows: GroupRow[] = await this.#dataSource.query(`${GROUP} order by retry.id desc limit $1`, [limit])
+    const rows: GroupRow[] = await this.#dataSource.query(
+      `${GROUP} order by retry.id desc limit $1`,
+      [limit]
+    )
     const retries: GroupRetry[] = []
     // One after the other: each may count many letters, and the pool is the handlers' too.
     for (const row of rows) retries.push(await this.#withRest(row))
@@ -193,7 +245,10 @@ export class DeadLetterOffice implements Worker {
   /** Ends a running group retry; what is under way goes on. Returns whether there was one. */
   stopGroup(id: number): Promise<boolean> {
     return this.#request(async (tx) => {
-      const running = await tx.query<unknown[]>(`select from dead_letter_retry where id = $1 and state = 'running' for update`, [id])
+      const running = await tx.query<unknown[]>(
+        `select from dead_letter_retry where id = $1 and state = 'running' for update`,
+        [id]
+      )
       if (running.length === 0) return false
       await this.#endGroup(tx, (await readGroup(tx, id))!, 'stopped', 'stopped by an operator')
       return true
@@ -225,17 +280,21 @@ export class DeadLetterOffice implements Worker {
     return this.#request(async (tx) => {
       const done = await bringBack(tx, id)
       if (done === undefined) return false
-      if (done === 'again') throw new NotAllowed('The same message has become a dead letter again since')
+      if (done === 'again')
+        throw new NotAllowed('The same message has become a dead letter again since')
       await audit(tx, 'restore', [(await lockLetter(tx, id))!], {})
       return true
     })
   }
 
   /**
-   * Answers a letter whose business transaction nobody remembers here: what was done for it elsewhere is undone. Other letters of the
-   * transaction, and those that the commands will be answered by, need no operator then.
-   * @returns what was sent, and the ids of the other letters; undefined when there is no such letter
-   * @throws NotAllowed when the transaction is known here, has no effects, or the letter is under way or has ended
+   * Answers a letter whose business transaction nobody remembers here: what was done for it
+   * elsewhere is undone. Other letters of the transaction, and those that the commands will be
+   * answered by, need no operator then.
+   * @returns what was sent, and the ids of the other letters; undefined when there is no such
+   * letter
+   * @throws NotAllowed when the transaction is known here, has no effects, or the letter is under
+   * way or has ended
    */
   undo(id: number, reason: string): Promise<{ sent: Message[]; others: number[] } | undefined> {
     return this.#request(async (tx) => {
@@ -248,7 +307,8 @@ export class DeadLetterOffice implements Worker {
       this.#outbox.add(tx, sent)
       await tx.query(
         `insert into dead_letter_undone (endpoint, correlation_id, answers, reason) values ($1, lower($2), $3, $4)
-         on conflict (endpoint, correlation_id) do update set answers = excluded.answers, reason = excluded.reason, at = now()`,
+         on conflict (endpoint, correlation_id) do update set answers = excluded.answers,
+           reason = excluded.reason, at = now()`,
         [endpoint, correlationId, this.#undo.answers, reason]
       )
       const siblings: KnownLetter[] = await tx.query(
@@ -257,8 +317,13 @@ export class DeadLetterOffice implements Worker {
         [endpoint, correlationId, id]
       )
       const undone = [letter, ...siblings]
-      await tx.query(`update dead_letter set status = 'undone' where id = any($1)`, [undone.map((one) => one.id)])
-      await audit(tx, 'undo', undone, { why: reason, sent: sent.map(({ contract, messageId }) => ({ type: contract.name, messageId })) })
+      await tx.query(`update dead_letter set status = 'undone' where id = any($1)`, [
+        undone.map((one) => one.id)
+      ])
+      await audit(tx, 'undo', undone, {
+        why: reason,
+        sent: sent.map(({ contract, messageId }) => ({ type: contract.name, messageId }))
+      })
       return { sent, others: siblings.map((one) => Number(one.id)) }
     })
   }
@@ -282,15 +347,25 @@ export class DeadLetterOffice implements Worker {
 
   /** Moves every running group retry on by one step. Returns whether there is one. */
   async runOnce(): Promise<boolean> {
-    const running: { id: number }[] = await this.#dataSource.query(`select id::float8 as id from dead_letter_retry where state = 'running' order by id`)
+    const running: { id: number }[] = await this.#dataSource.query(
+      `select id::float8 as id from dead_letter_retry where state = 'running' order by id`
+    )
     for (const { id } of running) {
       try {
         await this.#outbox.transaction((tx) => this.#step(tx, id))
       } catch (error) {
         if (isConflict(error) || isUnavailable(error)) throw error
         // What fails by itself must not keep the others from going on.
-        this.#log.error({ err: error, retryId: id }, 'Group retry stopped: it cannot be carried out')
-        await this.#dataSource.query(`update dead_letter_retry set state = 'stopped', reason = $2, ended_at = now() where id = $1`, [id, boundedText((error as Error).message, LONGEST_REASON)])
+        this.#log.error(
+          { err: error, retryId: id },
+          'Group retry stopped: it cannot be carried out'
+        )
+        await this.#dataSource.query(
+          `
+            update dead_letter_retry set state = 'stopped', reason = $2, ended_at = now()
+              where id = $1`,
+          [id, boundedText((error as Error).message, LONGEST_REASON)]
+        )
       }
     }
     return running.length > 0
@@ -299,7 +374,10 @@ export class DeadLetterOffice implements Worker {
   async #step(tx: Tx, id: number): Promise<void> {
     // Another process may be at it.
     const [locked]: { sinceMs: number | null; startedAt: Date }[] = await tx.query(
-      `select extract(epoch from clock_timestamp() - sent_at)::float8 * 1000 as "sinceMs", started_at as "startedAt" from dead_letter_retry where id = $1 and state = 'running' for update skip locked`,
+      `
+        select extract(epoch from clock_timestamp() - sent_at)::float8 * 1000 as "sinceMs",
+          started_at as "startedAt" from dead_letter_retry where id = $1 and state = 'running'
+          for update skip locked`,
       [id]
     )
     if (!locked) return
@@ -307,9 +385,19 @@ export class DeadLetterOffice implements Worker {
     const retry = (await readGroup(tx, id))!
     const { perSecond, sent, handled, failedAgain, underWay, lost } = retry
     const failed = failedAgain + lost
-    if ((failed >= MOST_FAILURES && failed > handled) || (lost >= MOST_UNDER_WAY && underWay === 0)) {
+    if (
+      (failed >= MOST_FAILURES && failed > handled) ||
+      (lost >= MOST_UNDER_WAY && underWay === 0)
+    ) {
       const again = `${failedAgain} of the first ${sent} failed again`
-      return this.#endGroup(tx, retry, 'stopped', lost === 0 ? again : `${again}, of ${lost} nothing was heard for ${LOST_AFTER_MINUTES} minutes`)
+      return this.#endGroup(
+        tx,
+        retry,
+        'stopped',
+        lost === 0
+          ? again
+          : `${again}, of ${lost} nothing was heard for ${LOST_AFTER_MINUTES} minutes`
+      )
     }
     const pace = Math.floor((perSecond * Math.min(locked.sinceMs ?? 1000, 1000)) / 1000)
     const wanted = sent < FIRST ? FIRST - sent : underWay > 0 && handled + failed < FIRST ? 0 : pace
@@ -317,30 +405,55 @@ export class DeadLetterOffice implements Worker {
     if (room < 1) return
     const { window, condition, values, end, windowValues } = this.#leftOf(retry)
     const fitting: { id: string; bytes: number }[] = await tx.query(
-      `select id, octet_length(payload) as bytes from (${window}) as looked_at where ${condition} order by looked_at.id limit ${room}`,
+      `
+        select id, octet_length(payload) as bytes from (${window}) as looked_at where ${condition}
+          order by looked_at.id limit ${room}`,
       values
     )
     const chosen = firstOf(fitting)
-    const [last]: { id: number }[] = fitting.length < room && chosen.length === fitting.length ? await tx.query(end, windowValues) : []
+    const [last]: { id: number }[] =
+      fitting.length < room && chosen.length === fitting.length
+        ? await tx.query(end, windowValues)
+        : []
     const position = last?.id ?? chosen.at(-1)
-    if (position !== undefined) await tx.query('update dead_letter_retry set position = $2 where id = $1', [id, position])
+    if (position !== undefined)
+      await tx.query('update dead_letter_retry set position = $2 where id = $1', [id, position])
     // Somebody may have taken one in hand in between.
-    const letters: WholeLetter[] = await tx.query(`select ${WHOLE} from dead_letter where id = any($1) and (status = 'waiting' or ${IS_LOST}) order by id for update`, [chosen])
+    const letters: WholeLetter[] = await tx.query(
+      `
+        select ${WHOLE} from dead_letter where id = any($1) and (status = 'waiting' or ${IS_LOST})
+          order by id for update`,
+      [chosen]
+    )
     if (letters.length > 0) {
       await this.#sendBack(tx, letters, id)
       await tx.query('update dead_letter_retry set sent_at = clock_timestamp() where id = $1', [id])
-    } else if (position === undefined && underWay === 0) await this.#endGroup(tx, retry, 'done', null)
+    } else if (position === undefined && underWay === 0)
+      await this.#endGroup(tx, retry, 'done', null)
   }
 
   async #sendBack(tx: Tx, letters: readonly WholeLetter[], retryId: number | null): Promise<void> {
-    await tx.query(`update dead_letter set status = 'retrying', retried_at = now(), retry_id = coalesce($2, retry_id) where id = any($1)`, [letters.map(({ id }) => id), retryId])
+    await tx.query(
+      `
+        update dead_letter set status = 'retrying', retried_at = now(), retry_id = coalesce($2,
+          retry_id) where id = any($1)`,
+      [letters.map(({ id }) => id), retryId]
+    )
     await audit(tx, 'retry', letters, { retryId })
     // A new beginning: the starts that made it a dead letter do not count against it.
-    for (const { endpoint, message_id: messageId } of letters) if (messageId !== null && UUID.test(messageId)) forgetStart(tx, endpoint, [messageId])
+    for (const { endpoint, message_id: messageId } of letters)
+      if (messageId !== null && UUID.test(messageId)) forgetStart(tx, endpoint, [messageId])
     this.#outbox.sendBack(
       tx,
       letters.map(
-        ({ id, endpoint, message_id: messageId, payload, content_type: contentType, headers }): SentBack => ({
+        ({
+          id,
+          endpoint,
+          message_id: messageId,
+          payload,
+          content_type: contentType,
+          headers
+        }): SentBack => ({
           messageId: messageId !== null && UUID.test(messageId) ? messageId : newId(),
           endpoint,
           payload,
@@ -353,25 +466,64 @@ export class DeadLetterOffice implements Worker {
   }
 
   async #withRest({ outcome, position, ...row }: GroupRow): Promise<GroupRetry> {
-    const left = row.state === 'done' ? NONE_LEFT : outcome?.left === undefined ? await this.#countLeft(this.#dataSource, { ...row, position }) : NONE_LEFT
-    return { ...row, ...left, ...outcome, startedAt: new Date(row.startedAt).toISOString(), endedAt: row.endedAt === null ? null : new Date(row.endedAt).toISOString() }
+    const left =
+      row.state === 'done'
+        ? NONE_LEFT
+        : outcome?.left === undefined
+          ? await this.#countLeft(this.#dataSource, { ...row, position })
+          : NONE_LEFT
+    return {
+      ...row,
+      ...left,
+      ...outcome,
+      startedAt: new Date(row.startedAt).toISOString(),
+      endedAt: row.endedAt === null ? null : new Date(row.endedAt).toISOString()
+    }
   }
 
-  async #endGroup(tx: Tx, group: GroupRow, state: 'done' | 'stopped', reason: string | null): Promise<void> {
+  async #endGroup(
+    tx: Tx,
+    group: GroupRow,
+    state: 'done' | 'stopped',
+    reason: string | null
+  ): Promise<void> {
     const { id, sent, handled, failedAgain, underWay, lost } = group
-    const outcome = { sent, handled, failedAgain, underWay, lost, ...(state === 'done' ? NONE_LEFT : await this.#countLeft(tx, group)) }
-    await tx.query('update dead_letter_retry set state = $2, reason = $3, outcome = $4, ended_at = now() where id = $1', [id, state, reason, JSON.stringify(outcome)])
+    const outcome = {
+      sent,
+      handled,
+      failedAgain,
+      underWay,
+      lost,
+      ...(state === 'done' ? NONE_LEFT : await this.#countLeft(tx, group))
+    }
+    await tx.query(
+      'update dead_letter_retry set state = $2, reason = $3, outcome = $4, ended_at = now() where id = $1',
+      [id, state, reason, JSON.stringify(outcome)]
+    )
   }
 
-  async #countLeft(database: DataSource | Tx, group: Pick<GroupRow, 'position' | 'startedAt' | 'filter'>): Promise<Left> {
+  async #countLeft(
+    database: DataSource | Tx,
+    group: Pick<GroupRow, 'position' | 'startedAt' | 'filter'>
+  ): Promise<Left> {
     const { window, condition, values, end, windowValues } = this.#leftOf(group)
-    const [{ left }]: [{ left: number }] = await database.query(`select count(*)::integer as left from (${window}) as looked_at where ${condition}`, values)
+    const [{ left }]: [{ left: number }] = await database.query(
+      `select count(*)::integer as left from (${window}) as looked_at where ${condition}`,
+      values
+    )
     const more: unknown[] = await database.query(end, windowValues)
     return { left, atLeast: more.length > 0 }
   }
 
-  /** The letters that a group retry has still to send: what came or failed again since it began is not among them. */
-  #leftOf({ position, startedAt, filter }: Pick<GroupRow, 'position' | 'startedAt' | 'filter'>): Look {
+  /**
+   * The letters that a group retry has still to send: what came or failed again since it began is
+   * not among them.
+   */
+  #leftOf({
+    position,
+    startedAt,
+    filter
+  }: Pick<GroupRow, 'position' | 'startedAt' | 'filter'>): Look {
     return lookForOpen(filter, position, ['last_seen_at <= ?', startedAt], ...this.#here())
   }
 
@@ -379,10 +531,14 @@ export class DeadLetterOffice implements Worker {
     return this.#endpoints ? [['endpoint = any(?)', this.#endpoints]] : []
   }
 
-  /** @throws NotAllowed: what is sent to an endpoint that is no more waits in the outbox for ever */
+  /**
+   * @throws NotAllowed: what is sent to an endpoint that is no more waits in the outbox for ever
+   */
   #mustBeHere({ endpoint }: KnownLetter): void {
     if (this.#endpoints && !this.#endpoints.includes(endpoint)) {
-      throw new NotAllowed(`Its endpoint ${endpoint} is not here (${this.#endpoints.join(', ')} ${this.#endpoints.length > 1 ? 'are' : 'is'}): nobody would take it`)
+      throw new NotAllowed(
+        `Its endpoint ${endpoint} is not here (${this.#endpoints.join(', ')} ${this.#endpoints.length > 1 ? 'are' : 'is'}): nobody would take it`
+      )
     }
   }
 }
@@ -390,7 +546,9 @@ export class DeadLetterOffice implements Worker {
 /** The ids of the first letters, as many as one transaction takes. */
 function firstOf(letters: readonly { id: string; bytes: number }[]): string[] {
   let bytes = 0
-  const end = letters.findIndex((letter, index) => (bytes += letter.bytes) > MOST_BYTES && index > 0)
+  const end = letters.findIndex(
+    (letter, index) => (bytes += letter.bytes) > MOST_BYTES && index > 0
+  )
   return (end < 0 ? letters : letters.slice(0, end)).map(({ id }) => id)
 }
 
@@ -403,7 +561,10 @@ async function readGroup(database: DataSource | Tx, id: number): Promise<GroupRo
 }
 
 async function lockLetter(tx: Tx, id: number): Promise<WholeLetter | undefined> {
-  const [letter]: WholeLetter[] = await tx.query(`select ${WHOLE} from dead_letter where id = $1 for update`, [id])
+  const [letter]: WholeLetter[] = await tx.query(
+    `select ${WHOLE} from dead_letter where id = $1 for update`,
+    [id]
+  )
   return letter
 }
 
@@ -413,14 +574,46 @@ function mustBeOpen({ status, is_lost: isLost, retrying_since: since }: KnownLet
   if (status === 'undone') throw new NotAllowed('What it belongs to was undone')
   if (status !== 'retrying' || isLost) return
   const later = new Date(since.getTime() + LOST_AFTER_MINUTES * 60_000)
-  throw new NotAllowed(`It is being retried, since ${since.toISOString()}: wait until it is handled or has failed again. If nothing is heard of it until ${later.toISOString()}, it may be sent back again, or deleted`)
+  throw new NotAllowed(
+    `It is being retried, since ${since.toISOString()}: wait until it is handled or has failed again. If nothing is heard of it until ${later.toISOString()}, it may be sent back again, or deleted`
+  )
 }
 
-async function audit(tx: Tx, action: 'retry' | 'delete' | 'restore' | 'undo', letters: readonly KnownLetter[], more: object): Promise<void> {
-  await tx.query(`insert into dead_letter_audit (dead_letter_id, action, message_id, details) select * from unnest($1::bigint[], $2::text[], $3::text[], $4::jsonb[])`, [
-    letters.map(({ id }) => id),
-    letters.map(() => action),
-    letters.map((letter) => letter.message_id),
-    letters.map(({ endpoint, exception, reason, message_type: type, seen, first_seen_at: firstSeenAt, last_seen_at: lastSeenAt }) => JSON.stringify({ ...more, endpoint, type, exception, reason, seen, firstSeenAt, lastSeenAt }))
-  ])
+async function audit(
+  tx: Tx,
+  action: 'retry' | 'delete' | 'restore' | 'undo',
+  letters: readonly KnownLetter[],
+  more: object
+): Promise<void> {
+  await tx.query(
+    `
+      insert into dead_letter_audit (dead_letter_id, action, message_id, details) select *
+        from unnest($1::bigint[], $2::text[], $3::text[], $4::jsonb[])`,
+    [
+      letters.map(({ id }) => id),
+      letters.map(() => action),
+      letters.map((letter) => letter.message_id),
+      letters.map(
+        ({
+          endpoint,
+          exception,
+          reason,
+          message_type: type,
+          seen,
+          first_seen_at: firstSeenAt,
+          last_seen_at: lastSeenAt
+        }) =>
+          JSON.stringify({
+            ...more,
+            endpoint,
+            type,
+            exception,
+            reason,
+            seen,
+            firstSeenAt,
+            lastSeenAt
+          })
+      )
+    ]
+  )
 }

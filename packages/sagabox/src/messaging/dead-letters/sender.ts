@@ -5,10 +5,18 @@ import { newId } from '../message/id.ts'
 import type { Log } from '../async/log.ts'
 import type { Message } from '../message/message.ts'
 import { errorQueue, skippedQueue } from '../transport/topology.ts'
-import { PublishRefused, type Delivery, type Headers, type Transport } from '../transport/transport.ts'
+import {
+  PublishRefused,
+  type Delivery,
+  type Headers,
+  type Transport
+} from '../transport/transport.ts'
 import { within } from '../async/timeout.ts'
 
-/** How long stop() waits for letters under way, ms. What has not arrived by then stays in the endpoint's queue. */
+/**
+ * How long stop() waits for letters under way, ms. What has not arrived by then stays in the
+ * endpoint's queue.
+ */
 const STOP_GRACE_MS = 3000
 
 export interface Failure {
@@ -20,8 +28,9 @@ export interface Failure {
 }
 
 /**
- * Moves what an endpoint could not handle to `<endpoint>_error`, and what it has no handler for to `<endpoint>_skipped`: the payload
- * byte for byte, the cause in headers. The message leaves the endpoint's queue when it has arrived there.
+ * Moves what an endpoint could not handle to `<endpoint>_error`, and what it has no handler for to
+ * `<endpoint>_skipped`: the payload byte for byte, the cause in headers. The message leaves the
+ * endpoint's queue when it has arrived there.
  */
 export class DeadLetterSender {
   readonly #endpoint: string
@@ -37,7 +46,9 @@ export class DeadLetterSender {
   }
 
   send(failure: Failure): void {
-    const sending: Promise<void> = this.#send(failure).then(() => void this.#underWay.delete(sending))
+    const sending: Promise<void> = this.#send(failure).then(
+      () => void this.#underWay.delete(sending)
+    )
     this.#underWay.add(sending)
   }
 
@@ -49,20 +60,52 @@ export class DeadLetterSender {
   async #send({ delivery, message, error, attempts }: Failure): Promise<void> {
     const skipped = error instanceof UnknownMessageType
     const queue = skipped ? skippedQueue(this.#endpoint) : errorQueue(this.#endpoint)
-    let headers: Headers = deadLetterHeaders(delivery.headers, skipped ? 'dead-letter' : 'fault', `${this.#transport.address}${this.#endpoint}`, message?.contract.urn, error, attempts)
+    let headers: Headers = deadLetterHeaders(
+      delivery.headers,
+      skipped ? 'dead-letter' : 'fault',
+      `${this.#transport.address}${this.#endpoint}`,
+      message?.contract.urn,
+      error,
+      attempts
+    )
     for (let tries = 1; !this.#stopping.signal.aborted; tries++) {
       try {
-        if (!this.#transport.canPublish) throw new Error(this.#transport.problem() ?? 'the transport takes no messages')
+        if (!this.#transport.canPublish)
+          throw new Error(this.#transport.problem() ?? 'the transport takes no messages')
         const { payload, contentType, messageId } = delivery
-        const outcome = await this.#transport.publish({ messageId: message?.messageId ?? (messageId || newId()), destination: queue, required: true, payload, contentType, headers })
+        const outcome = await this.#transport.publish({
+          messageId: message?.messageId ?? (messageId || newId()),
+          destination: queue,
+          required: true,
+          payload,
+          contentType,
+          headers
+        })
         if (outcome === 'accepted') return delivery.ack()
-        throw new PublishRefused('destination', outcome === 'refused' ? `${queue} takes nothing now: is it full?` : `no queue is bound to ${queue}`)
+        throw new PublishRefused(
+          'destination',
+          outcome === 'refused'
+            ? `${queue} takes nothing now: is it full?`
+            : `no queue is bound to ${queue}`
+        )
       } catch (reason) {
         const isQueues = reason instanceof PublishRefused && reason.concerns === 'destination'
         // Neither the broker's fault nor the queue's, so a header's: without the sender's headers
         // the letter is better than none.
-        if (tries > 1 && !isQueues && this.#transport.canPublish) headers = deadLetterHeaders({}, skipped ? 'dead-letter' : 'fault', '', undefined, error, attempts)
-        if (tries === 1) this.#log.warn({ err: reason, queue, messageId: delivery.messageId }, 'Dead letter not sent yet; trying again')
+        if (tries > 1 && !isQueues && this.#transport.canPublish)
+          headers = deadLetterHeaders(
+            {},
+            skipped ? 'dead-letter' : 'fault',
+            '',
+            undefined,
+            error,
+            attempts
+          )
+        if (tries === 1)
+          this.#log.warn(
+            { err: reason, queue, messageId: delivery.messageId },
+            'Dead letter not sent yet; trying again'
+          )
         await pause(backoff(tries, 100, 5000), this.#stopping.signal)
       }
     }

@@ -7,7 +7,10 @@ export interface OrphanedLetter {
   correlationId: string | null
 }
 
-/** How the effects of a business transaction are undone that nobody remembers here: after a database has forgotten, for instance. */
+/**
+ * How the effects of a business transaction are undone that nobody remembers here: after a database
+ * has forgotten, for instance.
+ */
 export interface Undo {
   /** Types of the events that answer the commands. Their letters will need no operator. */
   readonly answers: readonly string[]

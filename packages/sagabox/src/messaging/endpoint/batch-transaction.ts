@@ -38,10 +38,13 @@ export class BatchTransaction {
     const messages = batch.map(({ message }) => message)
     const ids = messages.map(({ messageId }) => messageId)
     try {
-      await outbox.transaction(async (tx) => {
-        claimAsNew(tx, endpoint, messages)
-        outbox.add(tx, await this.#handler.handle(messages, tx))
-      }, { lockTimeoutMs })
+      await outbox.transaction(
+        async (tx) => {
+          claimAsNew(tx, endpoint, messages)
+          outbox.add(tx, await this.#handler.handle(messages, tx))
+        },
+        { lockTimeoutMs }
+      )
       return messages
     } catch (error) {
       if (error instanceof DatabaseAway) throw error
@@ -58,13 +61,20 @@ export class BatchTransaction {
     batch: readonly Received[],
     lockTimeoutMs: number | undefined
   ): Promise<Message[]> {
-    const { messages, reused } = await this.#outbox.transaction(async (tx) => {
-      const claimed = await claim(tx, this.#endpoint, batch.map(({ message }) => message))
-      const fresh = [...claimed.fresh]
-      if (fresh.length > 0) this.#outbox.add(tx, await this.#handler.handle(fresh, tx))
-      this.#settle(tx, batch, claimed)
-      return { messages: fresh, reused: claimed.reused }
-    }, { lockTimeoutMs })
+    const { messages, reused } = await this.#outbox.transaction(
+      async (tx) => {
+        const claimed = await claim(
+          tx,
+          this.#endpoint,
+          batch.map(({ message }) => message)
+        )
+        const fresh = [...claimed.fresh]
+        if (fresh.length > 0) this.#outbox.add(tx, await this.#handler.handle(fresh, tx))
+        this.#settle(tx, batch, claimed)
+        return { messages: fresh, reused: claimed.reused }
+      },
+      { lockTimeoutMs }
+    )
     for (const one of batch) {
       const error = reused.get(one.message)
       if (!error) continue
@@ -77,13 +87,20 @@ export class BatchTransaction {
   /** Writes down that redelivered messages are finished, and letters sent back are handled. */
   #settle(tx: Tx, batch: readonly Received[], { reused }: Claim): void {
     if (batch.some(({ delivery }) => delivery.redeliveries > 0)) {
-      forgetStart(tx, this.#endpoint, batch.map(({ message }) => message.messageId))
+      forgetStart(
+        tx,
+        this.#endpoint,
+        batch.map(({ message }) => message.messageId)
+      )
     }
     const letters = batch.filter(
-      ({ delivery, message }) =>
-        replayedIn(delivery.headers) !== undefined && !reused.has(message)
+      ({ delivery, message }) => replayedIn(delivery.headers) !== undefined && !reused.has(message)
     )
     if (letters.length === 0) return
-    markHandled(tx, this.#endpoint, letters.map(({ delivery }) => delivery.payload))
+    markHandled(
+      tx,
+      this.#endpoint,
+      letters.map(({ delivery }) => delivery.payload)
+    )
   }
 }

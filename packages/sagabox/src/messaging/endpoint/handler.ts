@@ -4,9 +4,11 @@ import type { RetryPolicy } from '../inbox/retry.ts'
 import type { Tx } from '../postgres/sql.ts'
 
 /**
- * Handles messages of some contracts. `handle` gets messages in order of arrival, several for one business transaction possible; it does
- * its work in `tx` and returns the messages to send. What it did is undone when one of them turns out to have been handled by this endpoint
- * before, and it is called again without that one; so it is after a conflict. What leaves no trace in `tx` must bear that.
+ * Handles messages of some contracts. `handle` gets messages in order of arrival, several for one
+ * business transaction possible; it does its work in `tx` and returns the messages to send. What it
+ * did is undone when one of them turns out to have been handled by this endpoint before, and it is
+ * called again without that one; so it is after a conflict. What leaves no trace in `tx` must bear
+ * that.
  */
 export interface Handler {
   readonly contracts: readonly Contract[]
@@ -30,7 +32,9 @@ export function handle<C extends Contract>(
 }
 
 /** Adapts code that handles one message at a time. */
-export function each<C extends Contract>(handler: (body: BodyOf<C>, message: Message<C>, tx: Tx) => Promise<Message[]>): (messages: Message<C>[], tx: Tx) => Promise<Message[]> {
+export function each<C extends Contract>(
+  handler: (body: BodyOf<C>, message: Message<C>, tx: Tx) => Promise<Message[]>
+): (messages: Message<C>[], tx: Tx) => Promise<Message[]> {
   return async (messages, tx) => {
     const out: Message[] = []
     for (const message of messages) {

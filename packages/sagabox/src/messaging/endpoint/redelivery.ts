@@ -63,8 +63,15 @@ export class Redelivery {
   async #putOff(batch: readonly PutOff[]): Promise<void> {
     const { endpoint, outbox, endings } = this.#options
     await outbox.transaction(async (tx) => {
-      outbox.sendBack(tx, batch.map((one) => this.#sentBack(one)))
-      forgetStart(tx, endpoint, batch.map(({ received }) => received.message.messageId))
+      outbox.sendBack(
+        tx,
+        batch.map((one) => this.#sentBack(one))
+      )
+      forgetStart(
+        tx,
+        endpoint,
+        batch.map(({ received }) => received.message.messageId)
+      )
     })
     for (const { received } of batch) endings.end(received).ack()
   }

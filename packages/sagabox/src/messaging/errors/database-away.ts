@@ -3,8 +3,9 @@ import { QueryFailedError, type DataSource } from 'typeorm'
 import { describeError } from './describe.ts'
 
 /**
- * The database is away, full, read-only, restarting or refuses us: nothing is wrong with the work itself. Where it failed decides, not a
- * list of codes: no session could be had, no transaction could begin in it, or the session met this and not the work.
+ * The database is away, full, read-only, restarting or refuses us: nothing is wrong with the work
+ * itself. Where it failed decides, not a list of codes: no session could be had, no transaction
+ * could begin in it, or the session met this and not the work.
  */
 export class DatabaseAway extends Error {
   override readonly name: string = 'DatabaseAway'
@@ -17,10 +18,14 @@ export class DatabaseAway extends Error {
   }
 }
 
-// Connection trouble, out of disk or memory or connections, shutting down or cancelled, I/O error, read-only, internal error.
+// Connection trouble, out of disk or memory or connections, shutting down or cancelled, I/O error,
+// read-only, internal error.
 const SERVERS_OWN = /^(08...|53...|57...|58...|25006|XX...)$/
 const SESSION_ENDS = new Set(['FATAL', 'PANIC'])
-/** The handler did nothing with its transaction for too long: its own fault, or the process was suspended. */
+/**
+ * The handler did nothing with its transaction for too long: its own fault, or the process was
+ * suspended.
+ */
 const KEPT_IDLE = /^25P0[34]$/
 
 /**
@@ -35,7 +40,10 @@ export function isServersOwn(error: unknown): boolean {
   return !KEPT_IDLE.test(code) && (SESSION_ENDS.has(severity) || SERVERS_OWN.test(code))
 }
 
-/** Lets every use of a data source, TypeORM's own among them, tell a session that could not be had from a query that failed. */
+/**
+ * Lets every use of a data source, TypeORM's own among them, tell a session that could not be had
+ * from a query that failed.
+ */
 export function sayingAway(dataSource: DataSource): DataSource {
   const driver = dataSource.driver as unknown as { obtainMasterConnection(): Promise<unknown> }
   const obtain = driver.obtainMasterConnection.bind(driver)
@@ -46,9 +54,15 @@ export function sayingAway(dataSource: DataSource): DataSource {
   return dataSource
 }
 
-/** The SQLSTATE or system error code of an error of pg or TypeORM, or of one that says away; undefined where there is none. */
+/**
+ * The SQLSTATE or system error code of an error of pg or TypeORM, or of one that says away;
+ * undefined where there is none.
+ */
 export function codeOf(error: unknown): string | undefined {
-  const { code, driverError } = (error ?? {}) as { code?: unknown; driverError?: { code?: unknown } | null }
+  const { code, driverError } = (error ?? {}) as {
+    code?: unknown
+    driverError?: { code?: unknown } | null
+  }
   const found = driverError?.code ?? code
   return typeof found === 'string' ? found : undefined
 }

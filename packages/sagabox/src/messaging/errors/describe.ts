@@ -32,7 +32,10 @@ export function asError(thrown: unknown): Error {
   return isSound(thrown) ? thrown : new Thrown(thrown)
 }
 
-/** Never throws, whatever was thrown: getters may throw, texts may be objects, proxies may be revoked. */
+/**
+ * Never throws, whatever was thrown: getters may throw, texts may be objects, proxies may be
+ * revoked.
+ */
 export function describeError(thrown: unknown): Described {
   try {
     return describe(thrown)
@@ -41,7 +44,10 @@ export function describeError(thrown: unknown): Described {
   }
 }
 
-/** An error as log lines carry it: plain data without the objects that libraries attach to their errors. */
+/**
+ * An error as log lines carry it: plain data without the objects that libraries attach to their
+ * errors.
+ */
 export function loggedError(thrown: unknown): { type: string; message: string; stack?: string } {
   const { type, text, stack } = describeError(thrown)
   return { type, message: text, ...(stack !== undefined && { stack }) }
@@ -56,12 +62,20 @@ function describe(thrown: unknown): Described {
   const isText = typeof message === 'string'
   return {
     type: typeOf(thrown),
-    text: shortened(withCause(thrown, isText ? message : '') || shown(isText ? undefined : thrown) || typeOf(thrown), LONGEST_TEXT),
+    text: shortened(
+      withCause(thrown, isText ? message : '') ||
+        shown(isText ? undefined : thrown) ||
+        typeOf(thrown),
+      LONGEST_TEXT
+    ),
     ...(typeof stack === 'string' && { stack: shortened(stack, LONGEST_STACK) })
   }
 }
 
-/** What `fetch` and `net` have to say stands in the cause, or in the errors of each address that was tried. */
+/**
+ * What `fetch` and `net` have to say stands in the cause, or in the errors of each address that was
+ * tried.
+ */
 function withCause(thrown: object, message: string): string {
   const errors = property(thrown, 'errors')
   const first: unknown = Array.isArray(errors) ? errors[0] : property(thrown, 'cause')
@@ -76,7 +90,8 @@ function typeOf(thrown: object): string {
   const constructor: unknown = property(thrown, 'constructor')
   const given = typeof name === 'string' && name !== '' && name !== 'error' ? name : undefined
   const made = typeof constructor === 'function' ? property(constructor, 'name') : undefined
-  const type = given ?? (typeof made === 'string' && made !== '' && made !== 'Object' ? made : 'Error')
+  const type =
+    given ?? (typeof made === 'string' && made !== '' && made !== 'Object' ? made : 'Error')
   const isCode = (typeof code === 'string' && code !== '') || typeof code === 'number'
   return shortened(isCode ? `${type} ${shortened(String(code), 50)}` : type, LONGEST_TYPE)
 }
@@ -99,7 +114,12 @@ function isSound(thrown: unknown): thrown is Error {
   try {
     if (!(thrown instanceof Error)) return false
     const { name, message, stack } = thrown as { name: unknown; message: unknown; stack?: unknown }
-    return typeof name === 'string' && typeof message === 'string' && (stack === undefined || typeof stack === 'string') && hasSoundCode(thrown)
+    return (
+      typeof name === 'string' &&
+      typeof message === 'string' &&
+      (stack === undefined || typeof stack === 'string') &&
+      hasSoundCode(thrown)
+    )
   } catch {
     return false
   }
@@ -107,7 +127,11 @@ function isSound(thrown: unknown): thrown is Error {
 
 /** Throws where reading throws. */
 function hasSoundCode(error: Error): boolean {
-  const { code, driverError, cause } = error as { code?: unknown; driverError?: unknown; cause?: unknown }
+  const { code, driverError, cause } = error as {
+    code?: unknown
+    driverError?: unknown
+    cause?: unknown
+  }
   void [code, cause]
   return driverError === undefined || driverError === null || typeof driverError === 'object'
 }

@@ -17,8 +17,9 @@ export interface ConsumerOptions {
 }
 
 /**
- * Takes messages, but not while the database has been away for long: what is held then goes back to the queue, once. Held on, it would run into the
- * broker's own limit of time; given back at each failure, into its limit of deliveries.
+ * Takes messages, but not while the database has been away for long: what is held then goes back to
+ * the queue, once. Held on, it would run into the broker's own limit of time; given back at each
+ * failure, into its limit of deliveries.
  */
 export class Consumer {
   readonly #options: ConsumerOptions
@@ -63,7 +64,10 @@ export class Consumer {
   /** Deliveries end at once; resolves when what was handed out is settled. */
   async stop(): Promise<void> {
     this.#stopping.abort()
-    await Promise.all([...this.#subscriptions.map((subscription) => subscription.cancel()), this.#interruption])
+    await Promise.all([
+      ...this.#subscriptions.map((subscription) => subscription.cancel()),
+      this.#interruption
+    ])
   }
 
   /** Takes nothing until the database works again. */
@@ -75,12 +79,16 @@ export class Consumer {
   async #waitForDatabase(): Promise<void> {
     const { endpoint, outbox, log, subscribe, giveBack, resume } = this.#options
     const seconds = Math.round(outbox.outage.lastedMs / 1000)
-    log.warn({ endpoint, seconds }, 'The database has been away for long: messages stay in their queue until it works again')
+    log.warn(
+      { endpoint, seconds },
+      'The database has been away for long: messages stay in their queue until it works again'
+    )
     const cancelled = this.#subscriptions.map((subscription) => subscription.cancel())
     this.#subscriptions = []
     giveBack()
     await Promise.all(cancelled)
-    for (let attempt = 1; !this.#stopping.signal.aborted && !(await outbox.works()); attempt++) await pause(backoff(attempt, 250, 5000), this.#stopping.signal)
+    for (let attempt = 1; !this.#stopping.signal.aborted && !(await outbox.works()); attempt++)
+      await pause(backoff(attempt, 250, 5000), this.#stopping.signal)
     if (this.#stopping.signal.aborted) return
     await resume?.()
     this.#subscriptions = subscribe()

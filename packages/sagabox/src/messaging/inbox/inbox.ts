@@ -3,9 +3,10 @@ import type { Message } from '../message/message.ts'
 import { NotRetryable } from './retry.ts'
 import { run, statement, write, type Tx } from '../postgres/sql.ts'
 
-// Both sorted, so that two consumers given overlapping redeliveries wait for each other instead of deadlocking.
-// This one with `on conflict`: what is new beside a copy is to be handled, and a unique violation would abort the whole transaction.
-// All ids in one row: pg makes an object, and PostgreSQL a message, of each.
+// Both sorted, so that two consumers given overlapping redeliveries wait for each other instead of
+// deadlocking. This one with `on conflict`: what is new beside a copy is to be handled, and a
+// unique violation would abort the whole transaction. All ids in one row: pg makes an object, and
+// PostgreSQL a message, of each.
 const CLAIM = statement(`
   with claimed as (
     insert into inbox (message_id, endpoint, content)
@@ -50,7 +51,11 @@ export async function claim(
   const claimed = new Set(row!.ids?.split(' '))
   const fresh = new Set([...first.values()].filter(({ messageId }) => claimed.has(messageId)))
   const others = messages.filter((message) => !fresh.has(message))
-  const seen = await seenBefore(tx, endpoint, others.filter(({ messageId }) => !claimed.has(messageId)))
+  const seen = await seenBefore(
+    tx,
+    endpoint,
+    others.filter(({ messageId }) => !claimed.has(messageId))
+  )
   const reused = new Map<Message, MessageIdReused>()
   for (const message of others) {
     const found = contents.get(message)!
@@ -59,7 +64,8 @@ export async function claim(
       at: 'just now'
     }
     // Null: handled by 0.1, or forgotten since the claim. All that is known is the id.
-    if (content !== null && content !== found) reused.set(message, reusedId(message, found, content, at))
+    if (content !== null && content !== found)
+      reused.set(message, reusedId(message, found, content, at))
   }
   return { fresh, reused }
 }
@@ -80,7 +86,10 @@ async function seenBefore(
   type Row = { message_id: string; content: string | null; handled_at: Date }
   const rows = await run<Row>(tx, SEEN, [ids, endpoint])
   return new Map(
-    rows.map(({ message_id: id, content, handled_at: at }) => [id, { content, at: at.toISOString() }])
+    rows.map(({ message_id: id, content, handled_at: at }) => [
+      id,
+      { content, at: at.toISOString() }
+    ])
   )
 }
 
@@ -88,16 +97,25 @@ const CLAIM_AS_NEW = statement(`
   insert into inbox (message_id, endpoint, content)
   select id, $2, content from unnest($1::uuid[], $3::uuid[]) as new (id, content) order by id`)
 
-/** Records messages as handled that are taken to be new: one that is not fails the transaction. Nobody need wait for the answer. */
+/**
+ * Records messages as handled that are taken to be new: one that is not fails the transaction.
+ * Nobody need wait for the answer.
+ */
 export function claimAsNew(tx: Tx, endpoint: string, messages: readonly Message[]): void {
   const ids = messages.map(({ messageId }) => messageId)
   void write(tx, CLAIM_AS_NEW, [ids, endpoint, messages.map(contentHash)])
 }
 
-const FIND = statement(`select exists (select from inbox where message_id = any($1::uuid[]) and endpoint = $2) as found`)
+const FIND = statement(
+  `select exists (select from inbox where message_id = any($1::uuid[]) and endpoint = $2) as found`
+)
 
 /** Whether this endpoint has handled any of these before. */
-export async function isAnyClaimed(tx: Tx, endpoint: string, messageIds: readonly string[]): Promise<boolean> {
+export async function isAnyClaimed(
+  tx: Tx,
+  endpoint: string,
+  messageIds: readonly string[]
+): Promise<boolean> {
   const [row] = await run<{ found: boolean }>(tx, FIND, [messageIds, endpoint])
   return row!.found
 }

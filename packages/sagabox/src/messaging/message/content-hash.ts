@@ -12,7 +12,9 @@ export function contentHash({ contract, body }: Pick<Message, 'contract' | 'body
   return hash('sha256', `${contract.name} ${canonical(body)}`).slice(0, 32)
 }
 
-/** One text for one value. Texts come with their lengths: nothing inside them can look like a mark. */
+/**
+ * One text for one value. Texts come with their lengths: nothing inside them can look like a mark.
+ */
 function canonical(value: unknown): string {
   if (typeof value === 'string') return `${value.length}:${value}`
   if (typeof value !== 'object' || value === null) return String(value)

@@ -9,17 +9,28 @@ export const CONTENT_TYPE = 'application/vnd.masstransit+json'
 /** Other senders may name the envelope's format only. */
 const JSON_TYPE = /^application\/(vnd\.masstransit\+)?json\s*(;|$)/i
 
-/** Largest message accepted, in bytes: RabbitMQ 4 refuses 16 MiB, and a message that big is a file. */
+/**
+ * Largest message accepted, in bytes: RabbitMQ 4 refuses 16 MiB, and a message that big is a file.
+ */
 export const MAX_MESSAGE_BYTES = 1024 * 1024
 
-/** JSON that is read may have to be written again, which ends in a stack overflow from about 5,000 levels on. */
+/**
+ * JSON that is read may have to be written again, which ends in a stack overflow from about 5,000
+ * levels on.
+ */
 const MAX_DEPTH = 200
 /** Shorter texts cannot be that deep: they need not be looked at. */
 const SHALLOW_CHARACTERS = 4000
 
-/** Some senders write one before the envelope: it is no part of the JSON, and nothing is wrong with it. */
+/**
+ * Some senders write one before the envelope: it is no part of the JSON, and nothing is wrong with
+ * it.
+ */
 
-/** A received message that no handler may see. `field` names what was wrong, the message says what was expected. */
+/**
+ * A received message that no handler may see. `field` names what was wrong, the message says what
+ * was expected.
+ */
 export class UnreadableMessage extends Error {
   override readonly name: string = 'UnreadableMessage'
   readonly field: string
@@ -56,7 +67,8 @@ export class EnvelopeWriter {
   readonly #addresses = new Map<Contract, string>()
 
   /**
-   * @param address of the bus, e.g. `rabbitmq://localhost/` or `loopback://localhost/`: a URL, its parts percent-encoded
+   * @param address of the bus, e.g. `rabbitmq://localhost/` or `loopback://localhost/`: a URL, its
+   * parts percent-encoded
    * @param source name of the endpoint or service that sends
    */
   constructor(address: string, source: string) {
@@ -64,10 +76,15 @@ export class EnvelopeWriter {
     this.#source = source
   }
 
-  write({ contract, messageId, conversationId, correlationId, initiatorId, body, headers }: Message, sentTime = new Date().toISOString()): string {
+  write(
+    { contract, messageId, conversationId, correlationId, initiatorId, body, headers }: Message,
+    sentTime = new Date().toISOString()
+  ): string {
     let addresses = this.#addresses.get(contract)
     if (addresses === undefined) {
-      const [source, destination] = [this.#source, destinationOf(contract)].map((name) => JSON.stringify(this.#address + name))
+      const [source, destination] = [this.#source, destinationOf(contract)].map((name) =>
+        JSON.stringify(this.#address + name)
+      )
       const { urn, alsoUrns = [] } = contract
       addresses = `"sourceAddress":${source},"destinationAddress":${destination},"messageType":${JSON.stringify([urn, ...alsoUrns])},"message":`
       this.#addresses.set(contract, addresses)
@@ -94,7 +111,8 @@ export class EnvelopeReader {
   readonly #byUrn = new Map<string, { contract: Contract; bodies: BodyReader }>()
 
   constructor(contracts: readonly Contract[]) {
-    for (const contract of contracts) this.#byUrn.set(contract.urn, { contract, bodies: new BodyReader(contract.schema) })
+    for (const contract of contracts)
+      this.#byUrn.set(contract.urn, { contract, bodies: new BodyReader(contract.schema) })
   }
 
   /**
@@ -122,13 +140,18 @@ export class EnvelopeReader {
   #messageIn(envelope: Record<string, unknown>): Message {
     const { contract, bodies } = this.#contractOf(envelope.messageType)
     const messageId = guid(envelope, 'messageId')
-    if (!messageId) throw new UnreadableMessage('messageId', envelope.messageId === null ? REQUIRED : 'expected a UUID, got nothing')
+    if (!messageId)
+      throw new UnreadableMessage(
+        'messageId',
+        envelope.messageId === null ? REQUIRED : 'expected a UUID, got nothing'
+      )
     const body = bodyIn(envelope.message, contract, bodies)
     return {
       contract,
       body,
       messageId,
-      // The body decides: a sender may leave the envelope's correlationId out, and the saga must not depend on it.
+      // The body decides: a sender may leave the envelope's correlationId out, and the saga must
+      // not depend on it.
       correlationId: correlationOf(contract, body),
       conversationId: guid(envelope, 'conversationId'),
       initiatorId: guid(envelope, 'initiatorId'),
@@ -143,14 +166,21 @@ export class EnvelopeReader {
 
   #contractOf(messageType: unknown) {
     if (messageType === null) throw new UnreadableMessage('messageType', REQUIRED)
-    if (!Array.isArray(messageType) || messageType.length === 0 || !messageType.every((type) => typeof type === 'string')) {
+    if (
+      !Array.isArray(messageType) ||
+      messageType.length === 0 ||
+      !messageType.every((type) => typeof type === 'string')
+    ) {
       throw new UnreadableMessage('messageType', 'expected a list of urn:message: names')
     }
     for (const type of messageType) {
       const known = this.#byUrn.get(type)
       if (known) return known
     }
-    throw new UnknownMessageType('messageType', `expected one of ${[...this.#byUrn.keys()].join(', ')}, got ${messageType.join(', ').slice(0, 200)}`)
+    throw new UnknownMessageType(
+      'messageType',
+      `expected one of ${[...this.#byUrn.keys()].join(', ')}, got ${messageType.join(', ').slice(0, 200)}`
+    )
   }
 }
 
@@ -161,11 +191,21 @@ function withoutMark(text: string): string {
 
 /** @throws UnreadableMessage */
 function open(payload: Buffer | string, contentType: string | undefined): Record<string, unknown> {
-  if (contentType !== undefined && !JSON_TYPE.test(contentType)) throw new UnreadableMessage('contentType', `expected ${CONTENT_TYPE}, got ${contentType.slice(0, 100)}`)
-  if (payload.length > MAX_MESSAGE_BYTES) throw new UnreadableMessage('body', `expected at most ${MAX_MESSAGE_BYTES} bytes, got ${payload.length}`)
-  if (typeof payload !== 'string' && !isUtf8(payload)) throw new UnreadableMessage('body', 'expected UTF-8')
+  if (contentType !== undefined && !JSON_TYPE.test(contentType))
+    throw new UnreadableMessage(
+      'contentType',
+      `expected ${CONTENT_TYPE}, got ${contentType.slice(0, 100)}`
+    )
+  if (payload.length > MAX_MESSAGE_BYTES)
+    throw new UnreadableMessage(
+      'body',
+      `expected at most ${MAX_MESSAGE_BYTES} bytes, got ${payload.length}`
+    )
+  if (typeof payload !== 'string' && !isUtf8(payload))
+    throw new UnreadableMessage('body', 'expected UTF-8')
   const text = withoutMark(payload.toString())
-  if (text.length > SHALLOW_CHARACTERS && isTooDeep(text)) throw new UnreadableMessage('body', `expected at most ${MAX_DEPTH} levels of nesting`)
+  if (text.length > SHALLOW_CHARACTERS && isTooDeep(text))
+    throw new UnreadableMessage('body', `expected at most ${MAX_DEPTH} levels of nesting`)
   return parseObject(text)
 }
 
@@ -196,23 +236,33 @@ function isTooDeep(text: string): boolean {
   return false
 }
 
-const [QUOTE, BACKSLASH, OPEN_BRACE, CLOSE_BRACE, OPEN_BRACKET, CLOSE_BRACKET] = ['"', '\\', '{', '}', '[', ']'].map((character) => character.charCodeAt(0))
+const [QUOTE, BACKSLASH, OPEN_BRACE, CLOSE_BRACE, OPEN_BRACKET, CLOSE_BRACKET] = [
+  '"',
+  '\\',
+  '{',
+  '}',
+  '[',
+  ']'
+].map((character) => character.charCodeAt(0))
 
 const REQUIRED = 'is required, got null'
 
 function guid(envelope: Record<string, unknown>, field: string): string | undefined {
   const value = envelope[field]
   if (value === undefined || value === null) return undefined
-  const id = typeof value === 'string' ? (UUID.test(value) ? value.toLowerCase() : guidOf(value)) : undefined
+  const id =
+    typeof value === 'string' ? (UUID.test(value) ? value.toLowerCase() : guidOf(value)) : undefined
   if (id === undefined) throw new UnreadableMessage(field, 'expected a UUID')
   return id
 }
 
 function bodyIn(value: unknown, contract: Contract, bodies: BodyReader): Message['body'] {
   // What is kept by this id is kept in lower case.
-  if (bodies.accepts(value) && !CAPITALS.test(correlationOf(contract, value) ?? '')) return value as Message['body']
+  if (bodies.accepts(value) && !CAPITALS.test(correlationOf(contract, value) ?? ''))
+    return value as Message['body']
   const read = bodies.adapt(value)
-  if ('problem' in read) throw new UnreadableMessage(`message${read.problem.field}`, read.problem.expected)
+  if ('problem' in read)
+    throw new UnreadableMessage(`message${read.problem.field}`, read.problem.expected)
   return read.body as Message['body']
 }
 

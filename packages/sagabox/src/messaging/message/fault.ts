@@ -3,7 +3,12 @@ import { HOST_INFO } from './envelope.ts'
 import { newId } from './id.ts'
 import { message, type Contract, type Message } from './message.ts'
 
-const Exception = Type.Object({ exceptionType: Type.String(), message: Type.Optional(Type.String()), stackTrace: Type.Optional(Type.String()), source: Type.Optional(Type.String()) })
+const Exception = Type.Object({
+  exceptionType: Type.String(),
+  message: Type.Optional(Type.String()),
+  stackTrace: Type.Optional(Type.String()),
+  source: Type.Optional(Type.String())
+})
 
 function faultBody(faulted: Contract['schema']) {
   return Type.Object({
@@ -16,14 +21,17 @@ function faultBody(faulted: Contract['schema']) {
   })
 }
 
-/** MassTransit's `Fault`, to which every `Fault<T>` is bound: who listens to it hears all of them. */
+/**
+ * MassTransit's `Fault`, to which every `Fault<T>` is bound: who listens to it hears all of them.
+ */
 export const ANY_FAULT = { urn: 'urn:message:MassTransit:Fault', exchange: 'MassTransit:Fault' }
 
 const faults = new WeakMap<Contract, Contract>()
 
 /**
- * MassTransit's `Fault<T>`: published when a message has become a dead letter. A handler or a saga that takes it hears what
- * failed, with the message itself; it belongs to the same business transaction.
+ * MassTransit's `Fault<T>`: published when a message has become a dead letter. A handler or a saga
+ * that takes it hears what failed, with the message itself; it belongs to the same business
+ * transaction.
  */
 export function faultOf(contract: Contract): Contract {
   let fault = faults.get(contract)
@@ -49,14 +57,19 @@ export function isFault(contract: Contract): boolean {
 }
 
 /** Composes the fault of a message. */
-export function faultMessage(failed: Message, { type, text, stack }: { type: string; text: string; stack?: string }): Message {
+export function faultMessage(
+  failed: Message,
+  { type, text, stack }: { type: string; text: string; stack?: string }
+): Message {
   return message(
     faultOf(failed.contract),
     {
       faultId: newId(),
       faultedMessageId: failed.messageId,
       timestamp: new Date().toISOString(),
-      exceptions: [{ exceptionType: type, message: text, stackTrace: stack ?? '', source: HOST_INFO.assembly }],
+      exceptions: [
+        { exceptionType: type, message: text, stackTrace: stack ?? '', source: HOST_INFO.assembly }
+      ],
       host: HOST_INFO,
       faultMessageTypes: [failed.contract.urn],
       message: failed.body

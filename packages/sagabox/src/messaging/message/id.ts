@@ -1,7 +1,9 @@
 import { randomFillSync } from 'node:crypto'
 import { v7 } from 'uuid'
 
-/** Random bytes for 256 ids: asked for one id at a time they cost 4 % of the CPU time of an order. */
+/**
+ * Random bytes for 256 ids: asked for one id at a time they cost 4 % of the CPU time of an order.
+ */
 const pool = new Uint8Array(256 * 16)
 let used = pool.length
 let msecs = 0
@@ -27,9 +29,16 @@ const DASHED = '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}'
 /** .NET's formats of a Guid: D, B, P and N. */
 const GUID = new RegExp(`^(?:(${DASHED})|\\{(${DASHED})\\}|\\((${DASHED})\\)|([0-9a-f]{32}))$`, 'i')
 
-/** A Guid as .NET may write it (dashes, braces, parentheses, or 32 digits; any case and version), as a UUID in lower case. */
+/**
+ * A Guid as .NET may write it (dashes, braces, parentheses, or 32 digits; any case and version), as
+ * a UUID in lower case.
+ */
 export function guidOf(text: string): string | undefined {
   const [, dashed, braced, parenthesised, digits] = GUID.exec(text) ?? []
-  const found = dashed ?? braced ?? parenthesised ?? digits?.replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-')
+  const found =
+    dashed ??
+    braced ??
+    parenthesised ??
+    digits?.replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-')
   return found?.toLowerCase()
 }

@@ -1,16 +1,24 @@
 import type { Static, TObject } from 'typebox'
 import { newId } from './id.ts'
 
-/** The one definition of a message; queue names, exchanges, validation and documentation are derived from it. */
+/**
+ * The one definition of a message; queue names, exchanges, validation and documentation are derived
+ * from it.
+ */
 export interface Contract<Name extends string = string, Body extends TObject = TObject> {
   readonly name: Name
   readonly kind: 'event' | 'command'
   /** Events: the service that publishes it. Commands: the endpoint that receives it. */
   readonly owner: string
   readonly schema: Body
-  /** The body property (a UUID), or the path to it with dots, that names the business transaction the message belongs to. */
+  /**
+   * The body property (a UUID), or the path to it with dots, that names the business transaction
+   * the message belongs to.
+   */
   readonly correlateBy: string
-  /** An optional event may reach nobody; a required one stays in the outbox until a queue takes it. */
+  /**
+   * An optional event may reach nobody; a required one stays in the outbox until a queue takes it.
+   */
   readonly optional: boolean
   /** MassTransit's message type, `urn:message:<namespace>:<name>`. */
   readonly urn: string
@@ -44,25 +52,52 @@ interface ContractOptions<Body extends TObject> {
 export const NAMESPACE = 'Contracts'
 
 /** Declares an event: a fact, published to whoever listens. */
-export function event<const Name extends `${string}Event`, Body extends TObject>(name: Name, options: ContractOptions<Body>): Contract<Name, Body> {
+export function event<const Name extends `${string}Event`, Body extends TObject>(
+  name: Name,
+  options: ContractOptions<Body>
+): Contract<Name, Body> {
   return declare('event', name, options)
 }
 
 /** Declares a command: an imperative, sent to the one endpoint that owns it. */
-export function command<const Name extends string, Body extends TObject>(name: Name, options: ContractOptions<Body>): Contract<Name, Body> {
+export function command<const Name extends string, Body extends TObject>(
+  name: Name,
+  options: ContractOptions<Body>
+): Contract<Name, Body> {
   return declare('command', name, options)
 }
 
-function declare<Name extends string, Body extends TObject>(kind: Contract['kind'], name: Name, options: ContractOptions<Body>): Contract<Name, Body> {
+function declare<Name extends string, Body extends TObject>(
+  kind: Contract['kind'],
+  name: Name,
+  options: ContractOptions<Body>
+): Contract<Name, Body> {
   const { owner, schema, correlateBy, optional = false } = options
-  if ('type' in schema.properties) throw new Error(`Contract ${name}: a field named type would hide the event's own type from a saga`)
-  return { kind, name, owner, schema, correlateBy, optional, urn: `urn:message:${NAMESPACE}:${name}`, exchange: `${NAMESPACE}:${name}` }
+  if ('type' in schema.properties)
+    throw new Error(
+      `Contract ${name}: a field named type would hide the event's own type from a saga`
+    )
+  return {
+    kind,
+    name,
+    owner,
+    schema,
+    correlateBy,
+    optional,
+    urn: `urn:message:${NAMESPACE}:${name}`,
+    exchange: `${NAMESPACE}:${name}`
+  }
 }
 
 /** The business transaction that a body belongs to. */
 export function correlationOf({ correlateBy }: Contract, body: unknown): string | undefined {
   const found: unknown = correlateBy.includes('.')
-    ? correlateBy.split('.').reduce<unknown>((value, key) => (value as Record<string, unknown> | undefined)?.[key], body)
+    ? correlateBy
+        .split('.')
+        .reduce<unknown>(
+          (value, key) => (value as Record<string, unknown> | undefined)?.[key],
+          body
+        )
     : (body as Record<string, unknown>)[correlateBy]
   return found as string | undefined
 }
@@ -71,13 +106,21 @@ export function correlationOf({ correlateBy }: Contract, body: unknown): string 
 const PROPAGATED = ['traceparent', 'tracestate']
 
 /**
- * Composes a message to send. Its id is fixed here, before it is stored, so that every later copy carries the same one.
- * @param cause the message being handled, if any: conversation, initiator and trace context follow from it
+ * Composes a message to send. Its id is fixed here, before it is stored, so that every later copy
+ * carries the same one.
+ * @param cause the message being handled, if any: conversation, initiator and trace context follow
+ * from it
  */
-export function message<C extends Contract>(contract: C, body: BodyOf<C>, cause?: Pick<Message, 'conversationId' | 'correlationId' | 'headers'>): Message<C> {
+export function message<C extends Contract>(
+  contract: C,
+  body: BodyOf<C>,
+  cause?: Pick<Message, 'conversationId' | 'correlationId' | 'headers'>
+): Message<C> {
   const messageId = newId()
   const headers: Record<string, unknown> = {}
-  for (const name of PROPAGATED) if (cause && Object.hasOwn(cause.headers, name) && typeof cause.headers[name] === 'string') headers[name] = cause.headers[name]
+  for (const name of PROPAGATED)
+    if (cause && Object.hasOwn(cause.headers, name) && typeof cause.headers[name] === 'string')
+      headers[name] = cause.headers[name]
   return {
     contract,
     body,

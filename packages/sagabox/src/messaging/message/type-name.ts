@@ -1,15 +1,17 @@
 import { MAX_MESSAGE_BYTES } from './envelope.ts'
 import { NAMESPACE } from './message.ts'
 
-/** Bytes of a large payload in which its type is looked for: MassTransit writes it before the body. */
+/**
+ * Bytes of a large payload in which its type is looked for: MassTransit writes it before the body.
+ */
 const HEAD_BYTES = 16 * 1024
 
 const URN = /^urn:message:/
 const FAULT = /^MassTransit:Fault\[\[(.+)\]\]$/
 
 /**
- * The one name of a type among dead letters: a contract's name, also where the contract is not known
- * here; `Namespace:Name` for types of other namespaces.
+ * The one name of a type among dead letters: a contract's name, also where the contract is not
+ * known here; `Namespace:Name` for types of other namespaces.
  * @param type a contract's name, `Namespace:Name` or `urn:message:Namespace:Name`
  */
 export function typeName(type: string): string {
@@ -34,7 +36,9 @@ export function namesOf(type: string): string[] {
 export function typesNamedIn(payload: Buffer): string[] {
   if (payload.length > HEAD_BYTES) return typesAtTheStart(payload)
   try {
-    const { messageType } = JSON.parse(payload.toString().replace(/^\uFEFF/, '')) as { messageType?: unknown }
+    const { messageType } = JSON.parse(payload.toString().replace(/^\uFEFF/, '')) as {
+      messageType?: unknown
+    }
     return Array.isArray(messageType) ? messageType.filter((type) => typeof type === 'string') : []
   } catch {
     return [] // bytes without a type

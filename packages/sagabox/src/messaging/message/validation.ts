@@ -34,7 +34,12 @@ export function checker(schema: TSchema): Checker {
 export function explain(compiled: Validator, schema: TSchema, value: unknown): SchemaProblem[] {
   const problems = problemsOf(compiled.Errors(isLarge(value) ? excerpt(schema, value) : value))
   if (problems.length > 0) return problems
-  return [{ field: '', expected: `is not valid; what is wrong is not among its first ${MOST_SHOWN} parts` }]
+  return [
+    {
+      field: '',
+      expected: `is not valid; what is wrong is not among its first ${MOST_SHOWN} parts`
+    }
+  ]
 }
 
 /** More than MOST_PARTS fields and items in all; stops counting there. */
@@ -89,11 +94,17 @@ export function problemsOf(errors: readonly SchemaError[]): SchemaProblem[] {
   const byField = new Map<string, string[]>()
   for (const { keyword, instancePath, params, message } of errors) {
     const detail = params as Record<string, unknown>
-    const names = (detail.requiredProperties ?? detail.additionalProperties ?? detail.unevaluatedProperties) as string[] | undefined
-    if (keyword === 'required' && names) for (const name of names) add(`${fieldName(instancePath)}.${name}`, 'is required')
-    else if (keyword === 'additionalProperties' && names) for (const name of names) add(`${fieldName(instancePath)}.${name}`, 'is not a known field')
+    const names = (detail.requiredProperties ??
+      detail.additionalProperties ??
+      detail.unevaluatedProperties) as string[] | undefined
+    if (keyword === 'required' && names)
+      for (const name of names) add(`${fieldName(instancePath)}.${name}`, 'is required')
+    else if (keyword === 'additionalProperties' && names)
+      for (const name of names) add(`${fieldName(instancePath)}.${name}`, 'is not a known field')
     else if (keyword === 'const') add(fieldName(instancePath), JSON.stringify(detail.allowedValue))
-    else if (keyword === 'enum') for (const value of detail.allowedValues as unknown[]) add(fieldName(instancePath), JSON.stringify(value))
+    else if (keyword === 'enum')
+      for (const value of detail.allowedValues as unknown[])
+        add(fieldName(instancePath), JSON.stringify(value))
     else if (keyword !== 'anyOf' && keyword !== 'boolean') add(fieldName(instancePath), message)
   }
   // With many unknown fields TypeBox has no room left to say what the eight errors are about.
@@ -113,7 +124,8 @@ export function problemsOf(errors: readonly SchemaError[]): SchemaProblem[] {
 /** Alternatives of a union of literals arrive as one message each: one sentence names them all. */
 function sentence(messages: string[]): string {
   const literals = messages.filter((message) => message.startsWith('"'))
-  if (literals.length > 0) return `must be ${literals.length > 1 ? 'one of ' : ''}${literals.join(', ')}`
+  if (literals.length > 0)
+    return `must be ${literals.length > 1 ? 'one of ' : ''}${literals.join(', ')}`
   return [...new Set(messages)].join(', ')
 }
 
@@ -122,6 +134,8 @@ function fieldName(pointer: string): string {
   return pointer
     .split('/')
     .slice(1)
-    .map((part) => (/^\d+$/.test(part) ? `[${part}]` : `.${part.replaceAll('~1', '/').replaceAll('~0', '~')}`))
+    .map((part) =>
+      /^\d+$/.test(part) ? `[${part}]` : `.${part.replaceAll('~1', '/').replaceAll('~0', '~')}`
+    )
     .join('')
 }

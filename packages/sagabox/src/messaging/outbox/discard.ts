@@ -92,7 +92,9 @@ const DISCARD = `
   returning message_id as "messageId"`
 
 export type Discard =
-  { outcome: 'discarded'; messageId: string } | { outcome: 'in hand' } | { outcome: 'unknown' }
+  | { outcome: 'discarded'; messageId: string }
+  | { outcome: 'in hand' }
+  | { outcome: 'unknown' }
 
 /** Gives up a row that is put off: it is not sent any more. */
 export async function discardRow(

@@ -1,11 +1,17 @@
 import type { DatabaseAway } from '../errors/database-away.ts'
 import type { Log } from '../async/log.ts'
 
-/** So long, ms, nothing may have failed before the database counts as back: on a full disk, or behind a flapping proxy, every second try works. */
+/**
+ * So long, ms, nothing may have failed before the database counts as back: on a full disk, or
+ * behind a flapping proxy, every second try works.
+ */
 const CALM_MS = 5000
 /** Failures this close together, ms, are one. */
 const ONCE_MS = 1000
-/** After so long, ms, messages in hand go back to their queue: an outage spends at most one delivery of each. */
+/**
+ * After so long, ms, messages in hand go back to their queue: an outage spends at most one delivery
+ * of each.
+ */
 const LONG_MS = 60_000
 
 /** Says once, for all parts of a service, that its database is away, and once that it is back. */
@@ -31,7 +37,10 @@ export class Outage {
     this.#reason = error.message
     if (this.#since !== undefined) return
     this.#since = this.#lastFailure
-    this.#log.warn({ err: error, schema: this.#schema }, 'Database away; all work waits for it, and nothing is lost meanwhile')
+    this.#log.warn(
+      { err: error, schema: this.#schema },
+      'Database away; all work waits for it, and nothing is lost meanwhile'
+    )
   }
 
   /** A transaction has been committed. */
@@ -54,10 +63,14 @@ export class Outage {
     return this.lastedMs >= this.#longMs
   }
 
-  /** Undefined when the database works, otherwise what it said last. A session that a restart has ended fails once, and that is no outage. */
+  /**
+   * Undefined when the database works, otherwise what it said last. A session that a restart has
+   * ended fails once, and that is no outage.
+   */
   get problem(): string | undefined {
     if (this.#since === undefined) return undefined
-    const goesOn = this.#lastFailure > this.#lastSuccess || this.#lastFailure - this.#since > ONCE_MS
+    const goesOn =
+      this.#lastFailure > this.#lastSuccess || this.#lastFailure - this.#since > ONCE_MS
     return goesOn ? this.#reason : undefined
   }
 }

@@ -8,7 +8,18 @@ import { SILENT } from '../async/log.ts'
 import type { Contract, Message } from '../message/message.ts'
 import { NotRetryable } from '../errors/not-retryable.ts'
 import { Outage } from './outage.ts'
-import { isNested, joinJson, jsonTexts, statement, storableJson, storableText, transaction, write, type TransactionOptions, type Tx } from '../postgres/sql.ts'
+import {
+  isNested,
+  joinJson,
+  jsonTexts,
+  statement,
+  storableJson,
+  storableText,
+  transaction,
+  write,
+  type TransactionOptions,
+  type Tx
+} from '../postgres/sql.ts'
 import type { Headers } from '../transport/transport.ts'
 
 /** Of a name in AMQP, bytes. */
@@ -26,9 +37,12 @@ const INSERT = statement(`
   select string_agg(id::text, ',' order by id) as ids from stored`)
 
 const INSERT_SENT_BACK = statement(`
-  insert into outbox (message_id, destination, required, payload, body, headers, content_type, due_at)
-  select message_id, destination, true, coalesce(payload, ''), body, headers, content_type, now() + seconds * interval '1 second'
-  from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], ${jsonTexts(5)}::jsonb[], $6::text[], $7::float8[])
+  insert into outbox (message_id, destination, required, payload, body, headers, content_type,
+    due_at)
+  select message_id, destination, true, coalesce(payload, ''), body, headers, content_type,
+    now() + seconds * interval '1 second'
+  from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], ${jsonTexts(5)}::jsonb[], $6::text[],
+    $7::float8[])
     as back (message_id, destination, payload, body, headers, content_type, seconds)`)
 
 /** A stored message as the relay carries it. */
@@ -62,7 +76,8 @@ export interface SentBack {
   seconds: number
 }
 
-// A replica refuses the first, a full disk the second of them; nothing of it stays but pages that are used again.
+// A replica refuses the first, a full disk the second of them; nothing of it stays but pages that
+// are used again.
 const TAKE_ROOM = statement('insert into room_check (filler) select unnest($1::text[])')
 const GIVE_BACK = statement('delete from room_check')
 
@@ -76,7 +91,10 @@ export interface OutboxOptions {
   source: string
   /** Whether the transport has such a destination; absent: any is taken. */
   knows?(destination: string): boolean
-  /** Called after a commit that stored messages, with those that have to leave at once; what the table alone knows is not among them. */
+  /**
+   * Called after a commit that stored messages, with those that have to leave at once; what the
+   * table alone knows is not among them.
+   */
   committed(rows: readonly OutboxRow[]): void
 }
 
@@ -85,7 +103,10 @@ export class NowhereToSend extends NotRetryable {
   override readonly name = 'NowhereToSend'
 }
 
-/** The way to send: messages are committed with the business rows, and the relay carries them from there. */
+/**
+ * The way to send: messages are committed with the business rows, and the relay carries them from
+ * there.
+ */
 export class Outbox {
   readonly #options: OutboxOptions
   readonly #writer: EnvelopeWriter
@@ -103,16 +124,19 @@ export class Outbox {
   }
 
   /**
-   * Stores messages in the open transaction, one of `transaction` below. They leave after, and only after, it commits;
-   * what cannot be stored fails the commit.
+   * Stores messages in the open transaction, one of `transaction` below. They leave after, and only
+   * after, it commits; what cannot be stored fails the commit.
    * @throws Error inside a nested transaction (`tx.transaction`): undone alone, its messages would
-   * be sent all the same; for two messages under
-   * one id to one destination, of which the second would be taken for a copy
+   * be sent all the same; for two messages under one id to one destination, of which the second
+   * would be taken for a copy
    * @throws NowhereToSend for a contract whose destination is not in the topology
    */
   add(tx: Tx, messages: readonly Message[]): void {
     if (messages.length === 0) return
-    if (isNested(tx)) throw new Error('add() needs the outer transaction: a nested one may be undone, and its messages sent all the same')
+    if (isNested(tx))
+      throw new Error(
+        'add() needs the outer transaction: a nested one may be undone, and its messages sent all the same'
+      )
     const destinations = messages.map(({ contract }) => this.#destinationOf(contract))
     const sentTime = new Date().toISOString()
     const envelopes = messages.map((message) => this.#writer.write(message, sentTime))
@@ -122,7 +146,12 @@ export class Outbox {
       const start = end + 1
       end = start + envelopes[index]!.length
       // A part of the text that is sent, not another copy.
-      return { message_id: message.messageId, destination: destinations[index]!, required: !message.contract.optional, payload: joined.slice(start, end) }
+      return {
+        message_id: message.messageId,
+        destination: destinations[index]!,
+        required: !message.contract.optional,
+        payload: joined.slice(start, end)
+      }
     })
     if (rows.length > 1) mustDiffer(rows)
     const inserted = write<{ ids: string }>(tx, INSERT, [
@@ -134,7 +163,10 @@ export class Outbox {
     this.#stored.set(tx, [...(this.#stored.get(tx) ?? []), { rows, inserted }])
   }
 
-  /** Stores received messages to be delivered once more, to one endpoint and under the same id. They leave when their time has come. */
+  /**
+   * Stores received messages to be delivered once more, to one endpoint and under the same id. They
+   * leave when their time has come.
+   */
   sendBack(tx: Tx, messages: readonly SentBack[]): void {
     if (messages.length === 0) return
     this.#sentBack.add(tx)
@@ -144,12 +176,17 @@ export class Outbox {
       messages.map(({ payload }) => (typeof payload === 'string' ? payload : null)),
       messages.map(({ payload }) => (typeof payload === 'string' ? null : payload)),
       joinJson(messages.map(({ headers }) => storableJson(headers))),
-      messages.map(({ contentType }) => (contentType === undefined ? null : storableText(contentType))),
+      messages.map(({ contentType }) =>
+        contentType === undefined ? null : storableText(contentType)
+      ),
       messages.map(({ seconds }) => seconds)
     ])
   }
 
-  /** Runs work in a transaction, as `transaction` in sql.ts does; once it has committed, the relay is given the messages stored in it. */
+  /**
+   * Runs work in a transaction, as `transaction` in sql.ts does; once it has committed, the relay
+   * is given the messages stored in it.
+   */
   async transaction<R>(work: (tx: Tx) => Promise<R>, options?: TransactionOptions): Promise<R> {
     const { value, stored, sentBack } = await this.#watched(work, options)
     if (sentBack) this.#options.committed([])
@@ -161,7 +198,10 @@ export class Outbox {
     return value
   }
 
-  /** Whether the database does what work needs: it begins a transaction, takes a row and finds room for it. */
+  /**
+   * Whether the database does what work needs: it begins a transaction, takes a row and finds room
+   * for it.
+   */
   async works(): Promise<boolean> {
     return (await this.problem()) === undefined
   }
@@ -184,7 +224,11 @@ export class Outbox {
     try {
       const result = await transaction(
         dataSource,
-        async (tx) => ({ value: await work(tx), stored: this.#stored.get(tx) ?? [], sentBack: this.#sentBack.has(tx) }),
+        async (tx) => ({
+          value: await work(tx),
+          stored: this.#stored.get(tx) ?? [],
+          sentBack: this.#sentBack.has(tx)
+        }),
         options
       )
       this.outage.worked()
@@ -208,7 +252,10 @@ export class Outbox {
   }
 }
 
-/** More than a page of text that cannot be compressed: the table has to grow by it, unless there is room from before. */
+/**
+ * More than a page of text that cannot be compressed: the table has to grow by it, unless there is
+ * room from before.
+ */
 function fillers(): string[] {
   return Array.from({ length: 3 }, () => randomBytes(1500).toString('hex'))
 }
@@ -218,15 +265,25 @@ function fillers(): string[] {
  * @param knows whether the transport has such a destination; absent: any is taken
  * @throws NowhereToSend naming the contract, and what to do
  */
-export function mustBeReachable(contract: Contract, knows?: (destination: string) => boolean): void {
+export function mustBeReachable(
+  contract: Contract,
+  knows?: (destination: string) => boolean
+): void {
   const destination = destinationOf(contract)
   const bytes = Buffer.byteLength(destination)
   if (bytes > MAX_NAME_BYTES) {
-    throw new NowhereToSend(`${contract.name} goes to ${destination.slice(0, 60)}…, a name of ${bytes} bytes: expected at most ${MAX_NAME_BYTES}`)
+    throw new NowhereToSend(
+      `${contract.name} goes to ${destination.slice(0, 60)}…, a name of ${bytes} bytes: expected at most ${MAX_NAME_BYTES}`
+    )
   }
   if (!knows || knows(destination)) return
-  const remedy = contract.kind === 'event' ? 'list it in what a service sends, or an endpoint consumes' : `list it in what a service sends, or declare the endpoint ${contract.owner}`
-  throw new NowhereToSend(`${contract.name} cannot be sent: the topology has no exchange ${destination}; ${remedy}`)
+  const remedy =
+    contract.kind === 'event'
+      ? 'list it in what a service sends, or an endpoint consumes'
+      : `list it in what a service sends, or declare the endpoint ${contract.owner}`
+  throw new NowhereToSend(
+    `${contract.name} cannot be sent: the topology has no exchange ${destination}; ${remedy}`
+  )
 }
 
 /** One id to one destination is one message: the inbox there drops what comes second. */
@@ -235,8 +292,14 @@ function mustDiffer(rows: readonly Omit<OutboxRow, 'id'>[]): void {
   for (const row of rows) {
     const same = byId.get(row.message_id)
     if (!same) byId.set(row.message_id, [row])
-    else if (same.some(({ destination, payload }) => destination === row.destination && payload !== row.payload)) {
-      throw new NotRetryable(`Two messages to ${row.destination} have the id ${row.message_id}: the second would be dropped there as a copy of the first`)
+    else if (
+      same.some(
+        ({ destination, payload }) => destination === row.destination && payload !== row.payload
+      )
+    ) {
+      throw new NotRetryable(
+        `Two messages to ${row.destination} have the id ${row.message_id}: the second would be dropped there as a copy of the first`
+      )
     } else same.push(row)
   }
 }

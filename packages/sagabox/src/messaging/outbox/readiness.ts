@@ -16,9 +16,13 @@ export class Readiness {
     this.#outbox = outbox
   }
 
-  /** Undefined: nothing keeps it from working. One that failed alone, as a session does that a restart has ended, is asked once more. */
+  /**
+   * Undefined: nothing keeps it from working. One that failed alone, as a session does that a
+   * restart has ended, is asked once more.
+   */
   problem(): Promise<string | undefined> {
-    // What work has met counts, also when a small question finds an answer: a full disk takes small rows for a while.
+    // What work has met counts, also when a small question finds an answer: a full disk takes small
+    // rows for a while.
     const { problem } = this.#outbox.outage
     if (problem !== undefined) {
       void this.#ask()

@@ -12,18 +12,30 @@ import type { Transport } from '../transport/transport.ts'
 
 /** Rows read at once. */
 const BATCH = 500
-/** Back-stop for a lost wake-up, and how soon a stand-by notices that the leader is gone; both in ms. */
+/**
+ * Back-stop for a lost wake-up, and how soon a stand-by notices that the leader is gone; both in
+ * ms.
+ */
 const POLL_MS = 1000
 /**
- * How long messages may come all the time before a look at the table, which idleness would bring, ms: for rows that became due, or whose
- * commit was answered too late. Every second it cost 7 % of the orders a second, deleted rows being in its way.
+ * How long messages may come all the time before a look at the table, which idleness would bring,
+ * ms: for rows that became due, or whose commit was answered too late. Every second it cost 7 % of
+ * the orders a second, deleted rows being in its way.
  */
 const BUSY_POLL_MS = 5000
-/** A look at the whole table is repeated after this many times its own duration: it gets slow while deleted rows cannot be removed. */
+/**
+ * A look at the whole table is repeated after this many times its own duration: it gets slow while
+ * deleted rows cannot be removed.
+ */
 const REST = 20
-/** A stand-by sends at most one NOTIFY in this time: one a transaction would serialise all commits. */
+/**
+ * A stand-by sends at most one NOTIFY in this time: one a transaction would serialise all commits.
+ */
 const NOTIFY_INTERVAL_MS = 5
-/** How long stop() waits for confirms; what is not confirmed by then is sent again by the next leader. */
+/**
+ * How long stop() waits for confirms; what is not confirmed by then is sent again by the next
+ * leader.
+ */
 const STOP_GRACE_MS = 5000
 
 /** Bytes read at once, unless the first row alone is more. */
@@ -37,24 +49,29 @@ const MORE = 2
 /** An identifier of PostgreSQL, bytes; a channel's name may not be longer. */
 const MAX_IDENTIFIER_BYTES = 63
 
-const WEIGHT = 'octet_length(payload) + coalesce(octet_length(body), 0) + coalesce(pg_column_size(headers), 0)'
+const WEIGHT =
+  'octet_length(payload) + coalesce(octet_length(body), 0) + coalesce(pg_column_size(headers), 0)'
 const COLUMNS = 'id, message_id, destination, required, payload, body, headers, content_type'
 const PUT_OFF = 'put_off, last_error'
 
-// `id >= $2` passes over what was deleted and cannot be removed yet, because somebody holds a transaction open. It must not
-// be all that is read: ids commit out of order, and a row that commits late would be skipped for ever. The rows in hand are left out by a hashed look-up: with 3,500 of them `id <> all(…)` took 40 to 90 ms, this 4 to 7.
-// $3 rows and $4 bytes of each half: what a row weighs is known without reading it.
+// `id >= $2` passes over what was deleted and cannot be removed yet, because somebody holds a
+// transaction open. It must not be all that is read: ids commit out of order, and a row that
+// commits late would be skipped for ever. The rows in hand are left out by a hashed look-up: with
+// 3,500 of them `id <> all(…)` took 40 to 90 ms, this 4 to 7. $3 rows and $4 bytes of each half:
+// what a row weighs is known without reading it.
 const READ = statement(`
   (select ${COLUMNS}, ${PUT_OFF}, bytes from (
     select *, sum(bytes) over (order by id) - bytes as before from (
       select ${COLUMNS}, ${PUT_OFF}, ${WEIGHT} as bytes from outbox
-      where due_at is null and id >= $2 and id not in (select unnest($1::bigint[])) order by id limit $3) as fresh) as weighed
+      where due_at is null and id >= $2 and id not in (select unnest($1::bigint[])) order by id
+        limit $3) as fresh) as weighed
     where before < $4)
   union all
   (select ${COLUMNS}, ${PUT_OFF}, bytes from (
     select *, sum(bytes) over (order by due_at, id) - bytes as before from (
       select ${COLUMNS}, ${PUT_OFF}, due_at, ${WEIGHT} as bytes from outbox
-      where due_at <= now() and id not in (select unnest($1::bigint[])) order by due_at limit $3) as due) as weighed
+      where due_at <= now() and id not in (select unnest($1::bigint[])) order by due_at
+        limit $3) as due) as weighed
     where before < $4)`)
 
 // Rows that are put off may be discarded by anybody: what is to be sent is no longer put off first,
@@ -64,11 +81,16 @@ const RELEASE = statement(`
     select id as released, bytes, before from (
       select *, sum(bytes) over (order by id) - bytes as before from (
         select id, ${WEIGHT} as bytes from outbox
-        where put_off is not null and put_off <> 'failed' and destination = $1 order by id limit $2) as first) as weighed
+        where put_off is not null and put_off <> 'failed' and destination = $1 order by id
+          limit $2) as first) as weighed
     where before < $3) as chosen
   where id = released and put_off is not null returning ${COLUMNS}, bytes`)
 
-const RELEASE_FAILED = statement(`update outbox set put_off = null, due_at = null where id = any($1::bigint[]) and put_off = 'failed'`)
+const RELEASE_FAILED = statement(
+  `
+    update outbox set put_off = null, due_at = null where id = any($1::bigint[])
+      and put_off = 'failed'`
+)
 
 // From each destination to the next, however many rows there are in between.
 const SHUT = statement(`
@@ -77,7 +99,8 @@ const SHUT = statement(`
       where put_off is not null and put_off <> 'failed' order by destination, id limit 1)
     union all
     select next.* from shut, lateral (select destination, put_off, last_error from outbox
-      where put_off is not null and put_off <> 'failed' and destination > shut.destination order by destination, id limit 1) as next)
+      where put_off is not null and put_off <> 'failed' and destination > shut.destination
+        order by destination, id limit 1) as next)
   select * from shut`)
 
 /**
@@ -95,22 +118,31 @@ export interface RelayOptions {
 }
 
 /**
- * Carries committed messages from one service's outbox to the transport: read, publish, wait for the confirms, delete.
- * One relay a schema leads, by an advisory lock held by the very connection it reads and deletes on, so that a lost
- * connection ends both at once. The others stand by and pass wake-ups on.
+ * Carries committed messages from one service's outbox to the transport: read, publish, wait for
+ * the confirms, delete. One relay a schema leads, by an advisory lock held by the very connection
+ * it reads and deletes on, so that a lost connection ends both at once. The others stand by and
+ * pass wake-ups on.
  */
 export class Relay {
   readonly #options: RelayOptions
   readonly #sender: OutboxSender
   readonly #wake = new Signal()
-  /** A publish failed, and one row may have taken the channel from all: one at a time until all that is read has gone. */
+  /**
+   * A publish failed, and one row may have taken the channel from all: one at a time until all that
+   * is read has gone.
+   */
   #careful = false
   /** Rows may be waiting: something was committed, or the last read was full. */
   #unread = true
-  /** The id from which to read, and when to read all again: below it nothing is known to be left. */
+  /**
+   * The id from which to read, and when to read all again: below it nothing is known to be left.
+   */
   #lowest = '0'
   #readAllAt = 0
-  /** The newest id that was there when this relay took the lead: up to it, an earlier process may have handed rows out. */
+  /**
+   * The newest id that was there when this relay took the lead: up to it, an earlier process may
+   * have handed rows out.
+   */
   #inherited = 0
   /** Id of the row published last. */
   #latest = '0'
@@ -118,7 +150,9 @@ export class Relay {
   #share = 1
   #stopping = false
   readonly #stop = new AbortController()
-  readonly #stopped = new Promise<undefined>((resolve) => this.#stop.signal.addEventListener('abort', () => resolve(undefined)))
+  readonly #stopped = new Promise<undefined>((resolve) =>
+    this.#stop.signal.addEventListener('abort', () => resolve(undefined))
+  )
   #leading = false
   #problem: string | undefined = 'not connected yet'
   #running: Promise<void> | undefined
@@ -146,11 +180,19 @@ export class Relay {
   }
 
   /**
-   * Takes rows that were just committed by this process, and saves reading them again. Whatever cannot go at once stays
-   * in the table and is read like any other.
+   * Takes rows that were just committed by this process, and saves reading them again. Whatever
+   * cannot go at once stays in the table and is read like any other.
    */
   offer(rows: readonly OutboxRow[]): void {
-    if (rows.length === 0 || !this.#leading || this.#stopping || this.#careful || this.#unread || !this.#canRead()) return this.wake()
+    if (
+      rows.length === 0 ||
+      !this.#leading ||
+      this.#stopping ||
+      this.#careful ||
+      this.#unread ||
+      !this.#canRead()
+    )
+      return this.wake()
     for (const row of rows) {
       if (!this.#sender.hasRoomFor(1)) return this.wake()
       if (!this.#sender.has(row.id)) void this.#send(row)
@@ -181,7 +223,7 @@ export class Relay {
 
   async #run(): Promise<void> {
     const { log, schema } = this.#options
-    for (let failures = 0; !this.#stopping; ) {
+    for (let failures = 0; !this.#stopping;) {
       try {
         await this.#session(() => {
           // One line for an outage, and one when it is over, however often it was tried.
@@ -193,7 +235,11 @@ export class Relay {
         const reason = (error as Error).message || String(error)
         failures++
         this.#problem = reason
-        if (failures === 1) log.warn({ schema, reason }, 'Outbox relay lost its database connection; connecting again')
+        if (failures === 1)
+          log.warn(
+            { schema, reason },
+            'Outbox relay lost its database connection; connecting again'
+          )
         else log.debug({ schema, reason, failures }, 'Outbox relay has no database yet')
         // Not cut short by what is committed meanwhile.
         await pause(backoff(failures, 200, 5000), this.#stop.signal)
@@ -210,11 +256,17 @@ export class Relay {
   async #session(works: () => void): Promise<void> {
     const { url, schema } = this.#options
     const client = new SessionClient({
-      session: new Session({ url, schema, applicationName: `sagabox relay ${schema}`, settings: { statement_timeout: '12s' } }),
+      session: new Session({
+        url,
+        schema,
+        applicationName: `sagabox relay ${schema}`,
+        settings: { statement_timeout: '12s' }
+      }),
       connectionTimeoutMillis: 3000,
       query_timeout: 10_000
     })
-    // The next query fails and ends the session; without a listener the event would end the process.
+    // The next query fails and ends the session; without a listener the event would end the
+    // process.
     client.on('error', () => this.wake())
     client.on('notification', () => this.wake())
     try {
@@ -224,12 +276,16 @@ export class Relay {
       await this.#sender.drained(STOP_GRACE_MS)
       await this.#sender.forget(client)
     } finally {
-      await client.end().catch((error: unknown) => this.#options.log.debug({ err: error }, 'Relay connection did not close cleanly'))
+      await client
+        .end()
+        .catch((error: unknown) =>
+          this.#options.log.debug({ err: error }, 'Relay connection did not close cleanly')
+        )
     }
   }
 
   async #standBy(client: Client, works: () => void): Promise<void> {
-    for (let askAt = 0; !this.#stopping; ) {
+    for (let askAt = 0; !this.#stopping;) {
       if (performance.now() >= askAt) {
         if (await this.#takeLead(client)) return
         works()
@@ -247,7 +303,10 @@ export class Relay {
     const { schema, log } = this.#options
     const { rows } = await client.query<{ locked: boolean | null }>(TAKE_LEAD, [schema])
     const { locked } = rows[0]!
-    if (locked === null) throw new Error('the database is read-only (transaction_read_only is on): expected one that can be written to')
+    if (locked === null)
+      throw new Error(
+        'the database is read-only (transaction_read_only is on): expected one that can be written to'
+      )
     if (!locked) return false
     this.#leading = true
     this.#readAllAt = 0
@@ -258,7 +317,9 @@ export class Relay {
 
   async #lead(client: Client, works: () => void): Promise<void> {
     if (this.#stopping) return
-    const { rows } = await client.query<{ newest: string }>('select coalesce(max(id), 0) as newest from outbox')
+    const { rows } = await client.query<{ newest: string }>(
+      'select coalesce(max(id), 0) as newest from outbox'
+    )
     this.#inherited = Number(rows[0]!.newest)
     await client.query(`listen ${client.escapeIdentifier(channelOf(this.#options.schema))}`)
     // A lead that can be taken and not be used is given back: by reading alone it would look as if
@@ -269,17 +330,26 @@ export class Relay {
       await this.#runOnce(client)
       if (!worked) works()
       if (this.#unread && this.#canRead()) continue
-      const next = Math.min(this.#sender.forgetAt, this.#sender.hasRoomFor(1) ? this.#sender.tryAt : Infinity)
+      const next = Math.min(
+        this.#sender.forgetAt,
+        this.#sender.hasRoomFor(1) ? this.#sender.tryAt : Infinity
+      )
       await this.#wake.wait(Math.max(1, Math.min(POLL_MS, next - performance.now())))
       // While messages come all the time it is never idle, and a row may have become due.
-      if (this.#sender.forgetAt === Infinity || performance.now() >= this.#readAllAt + BUSY_POLL_MS) this.#unread = true
+      if (this.#sender.forgetAt === Infinity || performance.now() >= this.#readAllAt + BUSY_POLL_MS)
+        this.#unread = true
     }
   }
 
   /** What an earlier leader put off waits for its destination. */
   async #findShut(client: Client): Promise<void> {
-    const { rows } = await client.query<{ destination: string; put_off: string; last_error: string }>(SHUT)
-    for (const { destination, put_off: putOff, last_error: error } of rows) this.#sender.tryNow(destination, { putOff, error })
+    const { rows } = await client.query<{
+      destination: string
+      put_off: string
+      last_error: string
+    }>(SHUT)
+    for (const { destination, put_off: putOff, last_error: error } of rows)
+      this.#sender.tryNow(destination, { putOff, error })
   }
 
   async #runOnce(client: Client): Promise<void> {
@@ -293,12 +363,17 @@ export class Relay {
     const most = Math.max(1, Math.floor(BATCH * this.#share))
     const mostBytes = Math.ceil(BATCH_BYTES * this.#share)
     const rows = await this.#read(client, most, mostBytes, all)
-    if (all) this.#readAllAt = performance.now() + Math.max(POLL_MS, REST * (performance.now() - began))
+    if (all)
+      this.#readAllAt = performance.now() + Math.max(POLL_MS, REST * (performance.now() - began))
     this.#lowest = lowestOf([...this.#sender.inHand, ...rows.map(({ id }) => id)]) ?? this.#latest
     if (rows.length >= most || weightOfAll(rows) >= mostBytes) this.#unread = true
-    const [sendable, putOff] = [rows.filter((row) => !row.put_off), rows.filter((row) => row.put_off)]
+    const [sendable, putOff] = [
+      rows.filter((row) => !row.put_off),
+      rows.filter((row) => row.put_off)
+    ]
     if (putOff.length > 0) await this.#takeUp(client, putOff)
-    // A row may have been offered after the statement began. Nothing is forgotten in between, so it is still in hand.
+    // A row may have been offered after the statement began. Nothing is forgotten in between, so it
+    // is still in hand.
     if (this.#careful) await this.#sendOneByOne(sendable)
     else for (const row of sendable) if (!this.#sender.has(row.id)) void this.#send(row)
   }
@@ -340,8 +415,13 @@ export class Relay {
     // What is to be put off must be in the table, or it would be left behind.
     if (this.#sender.forgetAt !== Infinity) await this.#sender.forget(client)
     const { destination, rows: most } = next
-    const { rows } = await client.query<OutboxRow>({ ...RELEASE, values: [destination, most, BATCH_BYTES] })
-    const inOrder = rows.filter(({ id }) => !this.#sender.has(id)).toSorted((a, b) => Number(a.id) - Number(b.id))
+    const { rows } = await client.query<OutboxRow>({
+      ...RELEASE,
+      values: [destination, most, BATCH_BYTES]
+    })
+    const inOrder = rows
+      .filter(({ id }) => !this.#sender.has(id))
+      .toSorted((a, b) => Number(a.id) - Number(b.id))
     const more = rows.length >= most || weightOfAll(rows) >= BATCH_BYTES
     this.#sender.tryAgain(destination, inOrder, (row) => this.#isInherited(row), more)
   }
@@ -353,7 +433,8 @@ export class Relay {
       // A broker that blocks confirms nothing, and a stop must not wait for that.
       const error = await Promise.race([this.#send(row), this.#stopped])
       if (this.#stopping) return
-      // Alone, and failed: this row is put off, whether it was the guilty one or the connection went.
+      // Alone, and failed: this row is put off, whether it was the guilty one or the connection
+      // went.
       if (error) return this.#sender.postpone(row.id, { putOff: 'failed', error }, true)
     }
     this.#careful = false
@@ -375,7 +456,9 @@ export class Relay {
 
 /** Ids are bigints in decimal, and far below what a number can hold. */
 function lowestOf(ids: readonly string[]): string | undefined {
-  return ids.length === 0 ? undefined : String(ids.reduce((lowest, id) => Math.min(lowest, Number(id)), Infinity))
+  return ids.length === 0
+    ? undefined
+    : String(ids.reduce((lowest, id) => Math.min(lowest, Number(id)), Infinity))
 }
 
 function weightOfAll(rows: readonly OutboxRow[]): number {

@@ -5,9 +5,17 @@ import type { OutboxRow } from './outbox.ts'
 import { ShutDestinations, type Landing, type Why } from './shut-destinations.ts'
 import { Signal } from '../async/signal.ts'
 import { statement, storableText } from '../postgres/sql.ts'
-import { PublishInterrupted, PublishRefused, type PublishOutcome, type Transport } from '../transport/transport.ts'
+import {
+  PublishInterrupted,
+  PublishRefused,
+  type PublishOutcome,
+  type Transport
+} from '../transport/transport.ts'
 
-/** Rows handed to the transport and not yet settled. In memory a row settles when its handlers have committed. */
+/**
+ * Rows handed to the transport and not yet settled. In memory a row settles when its handlers have
+ * committed.
+ */
 const MAX_IN_FLIGHT = 4000
 /**
  * And what they may weigh, as long as each alone is less: 600 rows of 600 kB ended a process with a
@@ -15,8 +23,9 @@ const MAX_IN_FLIGHT = 4000
  */
 const MAX_BYTES_IN_FLIGHT = 16 * 1024 * 1024
 /**
- * What the transport has settled is told to the table this long after the first of it, ms, or when it is this much: a delete is a
- * transaction with a flush of its own, and done as soon as it could be it was nearly half of all, 949 for 10,000 orders. Whoever crashes meanwhile sends it again.
+ * What the transport has settled is told to the table this long after the first of it, ms, or when
+ * it is this much: a delete is a transaction with a flush of its own, and done as soon as it could
+ * be it was nearly half of all, 949 for 10,000 orders. Whoever crashes meanwhile sends it again.
  */
 const FORGET_MS = 200
 const FORGET = 250
@@ -28,10 +37,12 @@ const DELETE = statement(`delete from outbox where id = any($1::bigint[])`)
 // What its destination keeps waiting is found by the destination; the day is for a relay that does
 // not know of that.
 const POSTPONE = statement(`
-  update outbox set attempts = attempts + tried::integer, last_error = coalesce(failed.error, last_error), put_off = failed.put_off,
+  update outbox set attempts = attempts + tried::integer, last_error = coalesce(failed.error,
+    last_error), put_off = failed.put_off,
     due_at = now() + case when failed.put_off = 'failed'
       then least(interval '5 minutes', interval '1 second' * power(2, least(attempts, 20))) else interval '1 day' end
-  from unnest($1::bigint[], $2::text[], $3::text[], $4::boolean[]) as failed (id, put_off, error, tried)
+  from unnest($1::bigint[], $2::text[], $3::text[], $4::boolean[]) as failed (id, put_off, error,
+    tried)
   where outbox.id = any($1::bigint[]) and outbox.id = failed.id`)
 
 /** Of an error, as the table keeps it. */
@@ -40,11 +51,13 @@ const ERROR_CHARACTERS = 500
 /** Why a row is put off that the transport did not accept, and what is said of it once. */
 const NOT_ACCEPTED: Record<Exclude<PublishOutcome, 'accepted' | 'awaited'>, string> = {
   returned: 'returned: no queue is bound to the destination',
-  refused: 'refused: a queue behind the destination takes nothing now; is it full, and its consumer down?'
+  refused:
+    'refused: a queue behind the destination takes nothing now; is it full, and its consumer down?'
 }
 const WARNINGS: Record<string, string> = {
   returned: 'No queue takes this message: it stays in the outbox and is tried again',
-  refused: 'A queue refuses this message: it stays in the outbox, as all others to its destination, and is tried again'
+  refused:
+    'A queue refuses this message: it stays in the outbox, as all others to its destination, and is tried again'
 }
 
 export interface OutboxSenderOptions {
@@ -67,7 +80,10 @@ interface Postponed extends Why {
   tried: boolean
 }
 
-/** The rows that this process has in hand: given to the transport, confirmed or returned by it, and then taken out of the table. */
+/**
+ * The rows that this process has in hand: given to the transport, confirmed or returned by it, and
+ * then taken out of the table.
+ */
 export class OutboxSender {
   readonly #options: OutboxSenderOptions
   /** Rows given to the transport or settled by it, until the table has been told. */
@@ -90,9 +106,13 @@ export class OutboxSender {
       shut(destination, { putOff, error }) {
         // The transport has said which endpoint it waits for.
         if (putOff === 'awaited') return
-        log.warn({ schema, destination, reason: error }, WARNINGS[putOff] ?? 'Messages to this destination stay in the outbox and are tried again')
+        log.warn(
+          { schema, destination, reason: error },
+          WARNINGS[putOff] ?? 'Messages to this destination stay in the outbox and are tried again'
+        )
       },
-      opened: (destination) => log.info({ schema, destination }, 'This destination takes messages again')
+      opened: (destination) =>
+        log.info({ schema, destination }, 'This destination takes messages again')
     })
   }
 
@@ -143,7 +163,12 @@ export class OutboxSender {
    * Sends rows that were put off.
    * @param more whether others to the destination are put off, too
    */
-  tryAgain(destination: string, rows: readonly OutboxRow[], again: (row: OutboxRow) => boolean, more: boolean): void {
+  tryAgain(
+    destination: string,
+    rows: readonly OutboxRow[],
+    again: (row: OutboxRow) => boolean,
+    more: boolean
+  ): void {
     this.#shut.began(destination, rows.length, more)
     const landed = (landing: Landing, why?: Why) => {
       this.#shut.landed(destination, landing, why)
@@ -165,45 +190,86 @@ export class OutboxSender {
   }
 
   /** @param landed told how it ended when the row is one of a try */
-  #publish(row: OutboxRow, again: boolean, landed?: (landing: Landing, why?: Why) => void): Promise<string | undefined> {
-    const { id, message_id: messageId, destination, required, payload, body, headers, content_type: contentType } = row
+  #publish(
+    row: OutboxRow,
+    again: boolean,
+    landed?: (landing: Landing, why?: Why) => void
+  ): Promise<string | undefined> {
+    const {
+      id,
+      message_id: messageId,
+      destination,
+      required,
+      payload,
+      body,
+      headers,
+      content_type: contentType
+    } = row
     const bytes = weightOf(row)
     this.#inHand.add(id)
     this.#inFlight++
     this.#bytesInFlight += bytes
-    return this.#options.transport.publish({ messageId, destination, required, payload: body ?? payload, headers, contentType, again }).then(
-      (outcome) => {
-        this.#landed(bytes)
-        if (outcome === 'accepted') {
-          this.#settled.push(id)
-          landed?.('accepted')
-          this.#forgetSoon()
-        } else this.#refused(row, { putOff: outcome, error: outcome === 'awaited' ? this.#options.transport.awaited!.reason(destination) : NOT_ACCEPTED[outcome] }, landed)
-        return undefined
-      },
-      (error: unknown) => {
-        this.#landed(bytes)
-        if (error instanceof PublishRefused && error.concerns === 'destination') {
-          this.#refused(row, { putOff: 'refused', error: error.message }, landed)
+    return this.#options.transport
+      .publish({
+        messageId,
+        destination,
+        required,
+        payload: body ?? payload,
+        headers,
+        contentType,
+        again
+      })
+      .then(
+        (outcome) => {
+          this.#landed(bytes)
+          if (outcome === 'accepted') {
+            this.#settled.push(id)
+            landed?.('accepted')
+            this.#forgetSoon()
+          } else
+            this.#refused(
+              row,
+              {
+                putOff: outcome,
+                error:
+                  outcome === 'awaited'
+                    ? this.#options.transport.awaited!.reason(destination)
+                    : NOT_ACCEPTED[outcome]
+              },
+              landed
+            )
           return undefined
+        },
+        (error: unknown) => {
+          this.#landed(bytes)
+          if (error instanceof PublishRefused && error.concerns === 'destination') {
+            this.#refused(row, { putOff: 'refused', error: error.message }, landed)
+            return undefined
+          }
+          landed?.('unknown')
+          if (error instanceof PublishRefused) {
+            const { log, schema } = this.#options
+            // Once: its last error tells that it was said.
+            const say = row.last_error ? log.debug.bind(log) : log.warn.bind(log)
+            say(
+              { schema, destination, messageId, reason: error.message },
+              'This message cannot be sent: it stays in the outbox and is tried again, ever less often'
+            )
+            this.postpone(id, { putOff: 'failed', error: error.message }, true)
+            return undefined
+          }
+          // Unknown, not unsent: the row stays, is sent again under the same id, and the inbox
+          // drops the copy.
+          this.#inHand.delete(id)
+          this.#holdUntil = performance.now() + HOLD_MS
+          this.#options.log.debug(
+            { err: error, schema: this.#options.schema, messageId },
+            'Publish without confirm; it will be sent again'
+          )
+          this.#options.failed(error instanceof PublishInterrupted)
+          return (error as Error).message
         }
-        landed?.('unknown')
-        if (error instanceof PublishRefused) {
-          const { log, schema } = this.#options
-          // Once: its last error tells that it was said.
-          const say = row.last_error ? log.debug.bind(log) : log.warn.bind(log)
-          say({ schema, destination, messageId, reason: error.message }, 'This message cannot be sent: it stays in the outbox and is tried again, ever less often')
-          this.postpone(id, { putOff: 'failed', error: error.message }, true)
-          return undefined
-        }
-        // Unknown, not unsent: the row stays, is sent again under the same id, and the inbox drops the copy.
-        this.#inHand.delete(id)
-        this.#holdUntil = performance.now() + HOLD_MS
-        this.#options.log.debug({ err: error, schema: this.#options.schema, messageId }, 'Publish without confirm; it will be sent again')
-        this.#options.failed(error instanceof PublishInterrupted)
-        return (error as Error).message
-      }
-    )
+      )
   }
 
   /** Puts a row off. */
@@ -216,7 +282,8 @@ export class OutboxSender {
   /** Resolves when nothing is in flight, or after `ms`. */
   async drained(ms: number): Promise<void> {
     const deadline = performance.now() + ms
-    while (this.#inFlight > 0 && performance.now() < deadline) await this.#drained.wait(deadline - performance.now())
+    while (this.#inFlight > 0 && performance.now() < deadline)
+      await this.#drained.wait(deadline - performance.now())
   }
 
   /** Removes what was accepted and puts off what came back. */
@@ -231,8 +298,17 @@ export class OutboxSender {
     const postponed = [...this.#postponed]
     if (postponed.length > 0) {
       const column = (of: (row: Postponed) => unknown) => parameter(postponed.map(of))
-      const error = (row: Postponed) => row.error && storableText(row.error.slice(0, ERROR_CHARACTERS))
-      await client.query({ ...POSTPONE, values: [column(({ id }) => id), column(({ putOff }) => putOff), column(error), column(({ tried }) => tried)] })
+      const error = (row: Postponed) =>
+        row.error && storableText(row.error.slice(0, ERROR_CHARACTERS))
+      await client.query({
+        ...POSTPONE,
+        values: [
+          column(({ id }) => id),
+          column(({ putOff }) => putOff),
+          column(error),
+          column(({ tried }) => tried)
+        ]
+      })
       this.#postponed = this.#postponed.slice(postponed.length)
       for (const { id } of postponed) this.#inHand.delete(id)
     }
@@ -253,7 +329,11 @@ export class OutboxSender {
   }
 
   /** Answered, and not taken: so are all to its destination. */
-  #refused({ id, destination }: OutboxRow, why: Why, landed?: (landing: Landing, why?: Why) => void): void {
+  #refused(
+    { id, destination }: OutboxRow,
+    why: Why,
+    landed?: (landing: Landing, why?: Why) => void
+  ): void {
     if (landed) landed('refused', why)
     else this.#shut.refused(destination, why)
     this.postpone(id, why, true)

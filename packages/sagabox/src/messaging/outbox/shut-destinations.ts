@@ -83,7 +83,8 @@ export class ShutDestinations {
 
   /** All that are shut for this reason are tried as soon as can be. */
   tryAll(putOff: string): void {
-    for (const shut of this.#all.values()) if (shut.why.putOff === putOff && shut.underWay === 0) shut.retryAt = 0
+    for (const shut of this.#all.values())
+      if (shut.why.putOff === putOff && shut.underWay === 0) shut.retryAt = 0
   }
 
   /** The destination to try now, and with how many rows. */

@@ -49,7 +49,8 @@ const STATUS = `
       extract(epoch from now() - first.created_at)::float8 as age
     from destinations,
       lateral (select count(*)::integer as counted from (
-        select from outbox where put_off is not null and outbox.destination = destinations.destination
+        select from outbox where put_off is not null
+          and outbox.destination = destinations.destination
         limit ${COUNTED_EACH + 1}) as counted_rows) as counts,
       lateral (select last_error, created_at from outbox
         where put_off is not null and outbox.destination = destinations.destination
@@ -64,7 +65,8 @@ const STATUS = `
     (select count(*)::integer from (
       select from outbox where due_at > now() order by due_at limit ${COUNTED + 1}) as counted_rows)
       as postponed,
-    coalesce((select extract(epoch from now() - created_at) from outbox order by id limit 1), 0)::float8
+    coalesce((select extract(epoch from now() - created_at) from outbox order by id
+      limit 1), 0)::float8
       as "oldestAgeSeconds",
     (select last_error from put_off where last_error is not null order by last_id desc limit 1)
       as "lastError",

@@ -37,8 +37,8 @@ export interface Patience {
 const DEFAULT_PATIENCE: Patience = { statementMs: 12_000, lockMs: 5000, connectionMs: 10_000 }
 
 /**
- * A service's data source, not yet connected. Statements find their tables by the connection's search_path, so none of
- * them names a schema.
+ * A service's data source, not yet connected. Statements find their tables by the connection's
+ * search_path, so none of them names a schema.
  * @throws {DatabaseUrlError}
  */
 export function createDataSource(options: DatabaseOptions): DataSource {
@@ -48,46 +48,64 @@ export function createDataSource(options: DatabaseOptions): DataSource {
     url,
     schema,
     applicationName: `sagabox ${schema}`,
-    settings: { lock_timeout: asShown(lockMs), idle_in_transaction_session_timeout: '30s', statement_timeout: asShown(statementMs) },
+    settings: {
+      lock_timeout: asShown(lockMs),
+      idle_in_transaction_session_timeout: '30s',
+      statement_timeout: asShown(statementMs)
+    },
     outage: new DatabaseOutage(schema, log)
   })
   const connection: SessionConfig = {
     session,
     query_timeout: QUERY_TIMEOUT_MS,
-    // Statements that do not wait for each other go to the server in one packet. Without it, pg would keep a connection whose
-    // query has timed out, and nothing sent over it would ever be answered.
+    // Statements that do not wait for each other go to the server in one packet. Without it, pg
+    // would keep a connection whose query has timed out, and nothing sent over it would ever be
+    // answered.
     pipeline: true
   }
-  return sayingAway(new DataSource({
-    type: 'postgres',
-    driver: { Pool: SessionPool },
-    database: session.server.address.database,
-    schema,
-    entities: [...entities],
-    migrations: migrations.flatMap(sqlMigrations),
-    migrationsTableName: 'migrations',
-    poolSize,
-    // The pool says it, once for an outage.
-    poolErrorHandler: () => {},
-    extra: {
-      ...connection,
-      connectionTimeoutMillis: connectionMs
-    }
-  }))
+  return sayingAway(
+    new DataSource({
+      type: 'postgres',
+      driver: { Pool: SessionPool },
+      database: session.server.address.database,
+      schema,
+      entities: [...entities],
+      migrations: migrations.flatMap(sqlMigrations),
+      migrationsTableName: 'migrations',
+      poolSize,
+      // The pool says it, once for an outage.
+      poolErrorHandler: () => {},
+      extra: {
+        ...connection,
+        connectionTimeoutMillis: connectionMs
+      }
+    })
+  )
 }
 
 /**
  * Makes the schema, connects the pool and runs the pending migrations, one process at a time.
- * @throws {UnfitSession} when the database answers and cannot be used; else whatever the database answers. The caller
- * decides whether to try again
+ * @throws {UnfitSession} when the database answers and cannot be used; else whatever the database
+ * answers. The caller decides whether to try again
  */
-export async function connectDatabase(dataSource: DataSource, { url, schema, log }: DatabaseOptions): Promise<void> {
-  const lock = await firstConnection(new Session({ url, schema, applicationName: `sagabox ${schema}`, settings: { lock_timeout: '5s', statement_timeout: '12s' } }))
+export async function connectDatabase(
+  dataSource: DataSource,
+  { url, schema, log }: DatabaseOptions
+): Promise<void> {
+  const lock = await firstConnection(
+    new Session({
+      url,
+      schema,
+      applicationName: `sagabox ${schema}`,
+      settings: { lock_timeout: '5s', statement_timeout: '12s' }
+    })
+  )
   try {
     await lock.query(`select pg_advisory_lock(hashtext('sagabox.migrate'), hashtext($1))`, [schema])
     await makeSchema(lock, schema)
     await dataSource.initialize()
-    for (const { name } of await dataSource.runMigrations({ transaction: 'each' })) log.info({ schema, migration: name }, 'Migrated')
+    for (const { name } of await dataSource.runMigrations({ transaction: 'each' }))
+      log.info({ schema, migration: name }, 'Migrated')
     await refuseMissingRights(lock, schema)
     await warnOfUnknownMigrations(dataSource, schema, log)
   } catch (error) {
@@ -98,10 +116,19 @@ export async function connectDatabase(dataSource: DataSource, { url, schema, log
   }
 }
 
-/** A bigint column as a number: never beyond Number.MAX_SAFE_INTEGER, which contracts and routes see to. */
-export const bigintAsNumber = { from: (value: string | null) => (value === null ? null : Number(value)), to: (value: number | null) => value }
+/**
+ * A bigint column as a number: never beyond Number.MAX_SAFE_INTEGER, which contracts and routes see
+ * to.
+ */
+export const bigintAsNumber = {
+  from: (value: string | null) => (value === null ? null : Number(value)),
+  to: (value: number | null) => value
+}
 
-/** A query without an answer for so long, ms, means a dead connection, which pg then ends. The server gives up two seconds later, by statement_timeout. */
+/**
+ * A query without an answer for so long, ms, means a dead connection, which pg then ends. The
+ * server gives up two seconds later, by statement_timeout.
+ */
 const QUERY_TIMEOUT_MS = 10_000
 
 /** A time below a minute, ms, as PostgreSQL shows it: that is what a session is compared with. */
@@ -109,7 +136,9 @@ function asShown(ms: number): string {
   return ms % 1000 === 0 ? `${ms / 1000}s` : `${ms}ms`
 }
 
-/** It finds out whether settings can go with the connection: tried again at once when they cannot. */
+/**
+ * It finds out whether settings can go with the connection: tried again at once when they cannot.
+ */
 async function firstConnection(session: Session): Promise<SessionClient> {
   for (;;) {
     const { takesOptions } = session.server
@@ -125,7 +154,12 @@ async function firstConnection(session: Session): Promise<SessionClient> {
 
 /** PostgreSQL asks for the right to create schemas also when there is nothing to create. */
 async function makeSchema(client: SessionClient, schema: string): Promise<void> {
-  const { rows } = await client.query<{ user: string; found: boolean; mayMake: boolean; mayFill: boolean }>(
+  const { rows } = await client.query<{
+    user: string
+    found: boolean
+    mayMake: boolean
+    mayFill: boolean
+  }>(
     `select current_user as "user", n.oid is not null as found, has_database_privilege(current_database(), 'create') as "mayMake",
       coalesce(has_schema_privilege(n.oid, 'usage'), true) as "mayFill"
     from (select) as one left join pg_namespace n on nspname = $1`,
@@ -138,7 +172,10 @@ async function makeSchema(client: SessionClient, schema: string): Promise<void> 
         `expected "grant create on database ${client.database} to ${user}", or "create schema ${schema} authorization ${user}"`
     )
   }
-  if (!mayFill) throw new UnfitSession(`the role ${user} may not use the schema ${schema}: expected "grant usage, create on schema ${schema} to ${user}"`)
+  if (!mayFill)
+    throw new UnfitSession(
+      `the role ${user} may not use the schema ${schema}: expected "grant usage, create on schema ${schema} to ${user}"`
+    )
   if (!found) await client.query(`create schema if not exists ${escapeIdentifier(schema)}`)
 }
 

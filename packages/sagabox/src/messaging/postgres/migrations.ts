@@ -13,25 +13,31 @@ export function sqlMigrations(folder: string): (new () => MigrationInterface)[] 
     .toSorted()
     .map((file) => {
       const [, digits, title] = /^(\d{12})-(.+)\.sql$/.exec(file) ?? []
-      if (!digits || !title) throw new Error(`${join(folder, file)}: expected a name like 202601311200-what-it-does.sql`)
+      if (!digits || !title)
+        throw new Error(`${join(folder, file)}: expected a name like 202601311200-what-it-does.sql`)
       const sql = readFileSync(join(folder, file), 'utf8')
       const concurrent = /\bconcurrently\b/.test(sql)
       return class {
         // TypeORM orders migrations by the last thirteen digits of their name.
         readonly name = `${title}-0${digits}`
-        /** What is built beside running work cannot be built in a transaction: a file of its own, safe to run again. */
+        /**
+         * What is built beside running work cannot be built in a transaction: a file of its own,
+         * safe to run again.
+         */
         readonly transaction = !concurrent
         async up(runner: QueryRunner): Promise<void> {
           const client = (await runner.connect()) as ClientBase
           // As long as it takes: a large table is no dead connection, and its lock no deadlock.
-          const run = (text: string) => client.query({ text, query_timeout: MIGRATION_TIMEOUT_MS } as QueryConfig)
+          const run = (text: string) =>
+            client.query({ text, query_timeout: MIGRATION_TIMEOUT_MS } as QueryConfig)
           if (!concurrent) {
             await run('set local statement_timeout = 0')
             return void (await run(sql))
           }
           await run('set lock_timeout = 0; set statement_timeout = 0')
           try {
-            for (const text of sql.split(/;\s*$/m).filter((part) => part.trim() !== '')) await run(text)
+            for (const text of sql.split(/;\s*$/m).filter((part) => part.trim() !== ''))
+              await run(text)
           } finally {
             await run('reset lock_timeout; reset statement_timeout')
           }

@@ -15,7 +15,9 @@ export interface OldRows {
   readonly what: string
   /** How long they are kept, days. */
   readonly days: number
-  /** Deletes a batch of those that are older than `$1` days, few enough that nobody waits for it. */
+  /**
+   * Deletes a batch of those that are older than `$1` days, few enough that nobody waits for it.
+   */
   readonly delete: string
 }
 
@@ -55,7 +57,7 @@ export class OldRowsCleaner implements Worker {
     let all = 0
     for (const { what, days, delete: sql } of this.#kinds) {
       let deleted = 0
-      for (let last = 1; last > 0 && !this.#loop.stopping; ) {
+      for (let last = 1; last > 0 && !this.#loop.stopping;) {
         ;[, last] = await this.#dataSource.query<[unknown, number]>(sql, [days])
         deleted += last
         if (last > 0) await this.#loop.rest(PAUSE_MS)

@@ -4,7 +4,10 @@ import { QueryFailedError } from 'typeorm'
 import { parameter } from './array-literal.ts'
 import { isServersOwn } from '../errors/database-away.ts'
 
-/** One SQL statement, prepared once a connection: planning a join of `unnest` costs more than running it. */
+/**
+ * One SQL statement, prepared once a connection: planning a join of `unnest` costs more than
+ * running it.
+ */
 export interface Statement {
   readonly name: string
   readonly text: string
@@ -24,9 +27,10 @@ const BEGIN = { name: 'begin', text: 'begin' }
 const COMMIT = { name: 'commit', text: 'commit' }
 
 /**
- * A transaction on one connection. What is sent in one turn of the event loop goes to the server as one message (one Sync), BEGIN and COMMIT
- * included, and comes back as one: after an error PostgreSQL leaves out all that is left of the message. Statements by themselves, each
- * with a Sync, cost a packet, and a turn of a busy event loop, each.
+ * A transaction on one connection. What is sent in one turn of the event loop goes to the server as
+ * one message (one Sync), BEGIN and COMMIT included, and comes back as one: after an error
+ * PostgreSQL leaves out all that is left of the message. Statements by themselves, each with a
+ * Sync, cost a packet, and a turn of a busy event loop, each.
  */
 export class OpenTransaction {
   readonly #client: ClientBase
@@ -40,7 +44,10 @@ export class OpenTransaction {
   readonly #alongside = new Set<Promise<unknown>>()
   /** What the first failed write met. */
   failedWrite: unknown
-  /** What the session met by itself, whatever the work made of it: the transaction failed by no fault of the work's. */
+  /**
+   * What the session met by itself, whatever the work made of it: the transaction failed by no
+   * fault of the work's.
+   */
   away: unknown
   /** Rejects when the session ends while nothing is asked of it, which no statement would tell. */
   readonly lost: Promise<never>
@@ -62,10 +69,16 @@ export class OpenTransaction {
    * What is sent here arrives in the order of the calls.
    * @throws Error when the transaction has ended
    */
-  send<Row extends QueryResultRow>(statement: Statement, values: unknown[], isWrite: boolean): Promise<QueryResult<Row>> {
+  send<Row extends QueryResultRow>(
+    statement: Statement,
+    values: unknown[],
+    isWrite: boolean
+  ): Promise<QueryResult<Row>> {
     this.#mustBeOpen()
     const prepared = values.map((value) => utils.prepareValue(parameter(value)))
-    const answer = new Promise<QueryResult>((resolve, reject) => this.#queued.push({ statement, values: prepared, isWrite, resolve, reject }))
+    const answer = new Promise<QueryResult>((resolve, reject) =>
+      this.#queued.push({ statement, values: prepared, isWrite, resolve, reject })
+    )
     // Not everybody waits; what failed fails the commit in any case.
     answer.catch(() => {})
     if (!this.#isScheduled) {
@@ -78,7 +91,10 @@ export class OpenTransaction {
     return answer as Promise<QueryResult<Row>>
   }
 
-  /** Runs a query of somebody else's on the connection, inside the transaction and after what waits to be sent. */
+  /**
+   * Runs a query of somebody else's on the connection, inside the transaction and after what waits
+   * to be sent.
+   */
   async alongside<R>(query: () => Promise<R>): Promise<R> {
     this.#mustBeOpen()
     this.#flush()
@@ -99,7 +115,10 @@ export class OpenTransaction {
     this.#client.removeListener('error', this.#lose)
   }
 
-  /** Returns false when PostgreSQL rolled back instead: a statement has failed, and its error was swallowed. */
+  /**
+   * Returns false when PostgreSQL rolled back instead: a statement has failed, and its error was
+   * swallowed.
+   */
   async commit(): Promise<boolean> {
     await this.#alone()
     const committed = this.send(COMMIT, [], false)
@@ -127,7 +146,8 @@ export class OpenTransaction {
 
   /** The connection is somebody else's then. */
   #mustBeOpen(): void {
-    if (this.#ended) throw new Error('The transaction has ended: nothing can be sent in it any more')
+    if (this.#ended)
+      throw new Error('The transaction has ended: nothing can be sent in it any more')
   }
 
   #flush(): void {
@@ -145,12 +165,22 @@ export class OpenTransaction {
     return this.#beginning
   }
 
-  /** Until BEGIN has succeeded, only what PostgreSQL leaves out when it fails is sent: anything else would be committed by itself. */
+  /**
+   * Until BEGIN has succeeded, only what PostgreSQL leaves out when it fails is sent: anything else
+   * would be committed by itself.
+   */
   async #sendBegin(): Promise<void> {
-    const ready = [BEGIN, ...this.#queued.map(({ statement }) => statement)].every((statement) => isPrepared(this.#client, statement))
+    const ready = [BEGIN, ...this.#queued.map(({ statement }) => statement)].every((statement) =>
+      isPrepared(this.#client, statement)
+    )
     const first = ready ? this.#queued.splice(0) : []
     try {
-      await new Promise<QueryResult>((resolve, reject) => this.#dispatch([{ statement: BEGIN, values: [], isWrite: false, resolve, reject }, ...first]))
+      await new Promise<QueryResult>((resolve, reject) =>
+        this.#dispatch([
+          { statement: BEGIN, values: [], isWrite: false, resolve, reject },
+          ...first
+        ])
+      )
     } catch (error) {
       // Before the work's first statement: whatever it is, it is not the work's.
       this.away ??= error
@@ -168,13 +198,17 @@ export class OpenTransaction {
       reject(error)
     }
     if (!statements.every(({ statement }) => isPrepared(this.#client, statement))) {
-      for (const one of statements) this.#client.query({ ...one.statement, values: one.values }).then(one.resolve, (error: unknown) => failed(one, error))
+      for (const one of statements)
+        this.#client
+          .query({ ...one.statement, values: one.values })
+          .then(one.resolve, (error: unknown) => failed(one, error))
       return
     }
     const query = new OneMessage(statements, (error) => {
       const { results } = query
       statements.forEach((one, index) => {
-        if (index < results.length && (!error || results.length < statements.length)) one.resolve(results[index]!)
+        if (index < results.length && (!error || results.length < statements.length))
+          one.resolve(results[index]!)
         else if (index === results.length) failed(one, error)
         else one.reject(error)
       })
@@ -184,7 +218,9 @@ export class OpenTransaction {
 }
 
 function isPrepared(client: ClientBase, { name, text }: Statement): boolean {
-  const { parsedStatements } = (client as unknown as { connection: { parsedStatements: Record<string, string> } }).connection
+  const { parsedStatements } = (
+    client as unknown as { connection: { parsedStatements: Record<string, string> } }
+  ).connection
   return parsedStatements[name] === text
 }
 
@@ -196,7 +232,10 @@ interface PgQuery {
   handleCommandComplete(message: unknown, connection: Connection): void
 }
 
-const PgQuery = pg.Query as unknown as new (config: { text: string }, answered: (error: Error | undefined) => void) => PgQuery
+const PgQuery = pg.Query as unknown as new (
+  config: { text: string },
+  answered: (error: Error | undefined) => void
+) => PgQuery
 
 /** Prepared statements with one Sync after the last, which pg has no call for. */
 class OneMessage extends PgQuery {

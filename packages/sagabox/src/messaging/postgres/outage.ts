@@ -19,7 +19,10 @@ export class DatabaseOutage {
   lost(reason: string): void {
     if (!this.#connectedOnce || this.#since !== undefined) return
     this.#since = performance.now()
-    this.#log.warn({ schema: this.#schema, reason }, 'A database connection was lost or could not be made; connecting again as connections are needed')
+    this.#log.warn(
+      { schema: this.#schema, reason },
+      'A database connection was lost or could not be made; connecting again as connections are needed'
+    )
   }
 
   back(): void {

@@ -5,8 +5,8 @@ import { isConflict } from './sql.ts'
 const MOST_TRIES = 5
 
 /**
- * Runs work that is one transaction of its own, and runs it again when others were in its way: for a request, which nobody
- * brings a second time.
+ * Runs work that is one transaction of its own, and runs it again when others were in its way: for
+ * a request, which nobody brings a second time.
  * @throws what the work throws; the conflict itself after five tries
  */
 export async function retryConflicts<R>(work: () => Promise<R>): Promise<R> {

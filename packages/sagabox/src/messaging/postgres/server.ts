@@ -91,12 +91,20 @@ export class DatabaseServer {
 
   async #problemOf(place: DatabaseHost): Promise<string | undefined> {
     const timeout = this.address.connectTimeoutMs ?? SEARCH_MS
-    const client = new Client({ ...this.config(place, ''), connectionTimeoutMillis: timeout, query_timeout: timeout })
+    const client = new Client({
+      ...this.config(place, ''),
+      connectionTimeoutMillis: timeout,
+      query_timeout: timeout
+    })
     withoutShell(client)
     client.on('error', () => {})
     try {
       await client.connect()
-      const { rows } = await client.query<{ replica: boolean; readOnly: string }>(`select pg_is_in_recovery() as replica, current_setting('transaction_read_only') as "readOnly"`)
+      const { rows } = await client.query<{ replica: boolean; readOnly: string }>(
+        `
+          select pg_is_in_recovery() as replica,
+            current_setting('transaction_read_only') as "readOnly"`
+      )
       if (rows[0]!.readOnly === 'off') return undefined
       return rows[0]!.replica ? 'a standby' : 'read-only'
     } catch (error) {
@@ -108,5 +116,7 @@ export class DatabaseServer {
 }
 
 export function placeOf({ host, port }: DatabaseHost): string {
-  return host.startsWith('/') ? `${host}/.s.PGSQL.${port}` : `${host.includes(':') ? `[${host}]` : host}:${port}`
+  return host.startsWith('/')
+    ? `${host}/.s.PGSQL.${port}`
+    : `${host.includes(':') ? `[${host}]` : host}:${port}`
 }

@@ -25,7 +25,9 @@ export class SessionPool extends Pool {
   constructor(options: PoolConfig & SessionConfig) {
     super({ ...options, Client: SessionClient as unknown as NonNullable<PoolConfig['Client']> })
     // Asked once for each connection.
-    Object.defineProperty(this.options, 'maxLifetimeSeconds', { get: () => LIFETIME_S * (1 + Math.random()) })
+    Object.defineProperty(this.options, 'maxLifetimeSeconds', {
+      get: () => LIFETIME_S * (1 + Math.random())
+    })
     const { outage, server } = options.session
     this.#neighbours = poolsAt.get(server) ?? new Set()
     poolsAt.set(server, this.#neighbours.add(this))
@@ -58,7 +60,8 @@ export class SessionPool extends Pool {
     for (const client of this.#all) {
       client.distrust('another session, as old as this one, is outdated')
       // The pool takes it out at once.
-      if (!this.#inUse.has(client)) client.emit('error', new UnfitSession('another session, as old as this one, is outdated'))
+      if (!this.#inUse.has(client))
+        client.emit('error', new UnfitSession('another session, as old as this one, is outdated'))
     }
   }
 }

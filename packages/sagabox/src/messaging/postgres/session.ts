@@ -106,16 +106,25 @@ export class Session {
     this.server = DatabaseServer.at(url)
     this.applicationName = this.server.address.applicationName ?? applicationName
     this.outage = outage
-    const limits = { statement_timeout: '0', lock_timeout: '0', idle_in_transaction_session_timeout: '0' }
+    const limits = {
+      statement_timeout: '0',
+      lock_timeout: '0',
+      idle_in_transaction_session_timeout: '0'
+    }
     const path = /^[a-z_][a-z0-9_]*$/.test(schema) ? schema : escapeIdentifier(schema)
     this.pinned = { search_path: path, ...PINNED, ...limits, ...settings }
     const wanted = { ...this.pinned, in_hot_standby: 'off', default_transaction_read_only: 'off' }
-    this.reported = new Map(Object.entries(wanted).map(([name, value]) => [name.toLowerCase(), value]))
+    this.reported = new Map(
+      Object.entries(wanted).map(([name, value]) => [name.toLowerCase(), value])
+    )
   }
 
   /** All settings as the connection's `options`. Ours come last: of two, the last counts. */
   get startup(): string {
-    const all = [...this.server.address.settings, ...Object.entries({ ...KEEPALIVES, ...this.pinned })]
+    const all = [
+      ...this.server.address.settings,
+      ...Object.entries({ ...KEEPALIVES, ...this.pinned })
+    ]
     return all
       .filter(([name]) => name !== 'client_encoding')
       .map(([name, value]) => `-c ${name}=${value.replaceAll(/[\\\s]/g, String.raw`\$&`)}`)
@@ -145,7 +154,10 @@ interface Look {
   settings: Record<string, string | null>
 }
 
-export interface SessionConfig extends Pick<ClientConfig, 'pipeline' | 'query_timeout' | 'connectionTimeoutMillis'> {
+export interface SessionConfig extends Pick<
+  ClientConfig,
+  'pipeline' | 'query_timeout' | 'connectionTimeoutMillis'
+> {
   session: Session
 }
 
@@ -175,7 +187,8 @@ export class SessionClient extends Client {
       keepAlive: true,
       ...(pipeline !== undefined && { pipeline }),
       ...(query_timeout !== undefined && { query_timeout }),
-      connectionTimeoutMillis: session.server.address.connectTimeoutMs ?? connectionTimeoutMillis ?? 3000
+      connectionTimeoutMillis:
+        session.server.address.connectTimeoutMs ?? connectionTimeoutMillis ?? 3000
     })
     withoutShell(this, session.server.takesOptions ? session.startup : '')
     this.#session = session
@@ -192,12 +205,15 @@ export class SessionClient extends Client {
       }
       return (super.query as (...all: unknown[]) => unknown).call(this, sent, ...rest)
     }) as Client['query']
-    this.connection.on('errorMessage', ({ code = '', routine }: { code?: string; routine?: string }) => {
-      const isOutdated = code === '25006' || routine === STALE_PLAN
-      if (!isOutdated && !UNFIT_CODES.test(code)) return
-      this.distrust(`it answered ${code}`)
-      if (isOutdated) this.emit('outdated')
-    })
+    this.connection.on(
+      'errorMessage',
+      ({ code = '', routine }: { code?: string; routine?: string }) => {
+        const isOutdated = code === '25006' || routine === STALE_PLAN
+        if (!isOutdated && !UNFIT_CODES.test(code)) return
+        this.distrust(`it answered ${code}`)
+        if (isOutdated) this.emit('outdated')
+      }
+    )
     this.connection.on('parameterStatus', (report: Report) => {
       const { parameterName, parameterValue } = report
       const name = parameterName.toLowerCase()
@@ -210,7 +226,9 @@ export class SessionClient extends Client {
   /** @throws {UnfitSession} when the session is not what was asked for and cannot be made so */
   override connect(): Promise<Client>
   override connect(callback: (error: Error | null, client?: Client) => void): void
-  override connect(callback?: (error: Error | null, client?: Client) => void): Promise<Client> | void {
+  override connect(
+    callback?: (error: Error | null, client?: Client) => void
+  ): Promise<Client> | void {
     const opened = this.#open()
     if (!callback) return opened.then(() => this)
     opened.then(() => callback(null, this), callback)
@@ -237,7 +255,10 @@ export class SessionClient extends Client {
     try {
       const place = await server.find()
       Object.assign(this, place)
-      Object.assign((this as unknown as { connectionParameters: object }).connectionParameters, place)
+      Object.assign(
+        (this as unknown as { connectionParameters: object }).connectionParameters,
+        place
+      )
       await new Promise<void>((resolve, reject) => {
         super.connect((error: Error | null) => (error ? reject(error) : resolve()))
       })
@@ -270,7 +291,8 @@ export class SessionClient extends Client {
     // Not the process that the server announced: somebody stands between, who may give each
     // transaction another one.
     const isPooled = first.pid !== (this as unknown as { processID: number }).processID
-    if (isPooled && server.keepsSession === undefined) server.keepsSession = await this.#keepsSession()
+    if (isPooled && server.keepsSession === undefined)
+      server.keepsSession = await this.#keepsSession()
     if (isPooled && !server.keepsSession) {
       server.keepsSession = undefined
       throw this.#shared()
@@ -298,7 +320,9 @@ export class SessionClient extends Client {
     const place = this.#place()
     if (version < OLDEST_VERSION) {
       const oldest = OLDEST_VERSION / 10_000
-      throw new UnfitSession(`the server at ${place} is PostgreSQL ${versionName}; expected ${oldest} or newer`)
+      throw new UnfitSession(
+        `the server at ${place} is PostgreSQL ${versionName}; expected ${oldest} or newer`
+      )
     }
     if (encoding !== 'UTF8') {
       throw new UnfitSession(
@@ -327,7 +351,10 @@ export class SessionClient extends Client {
     backends.set(this.#backend, this)
     if (!other || other === this) return
     // It may have ended, and its session been given on, without our having heard of it.
-    const alive = await other.query('select').then(() => true, () => false)
+    const alive = await other.query('select').then(
+      () => true,
+      () => false
+    )
     if (alive) throw this.#shared()
   }
 
@@ -345,7 +372,8 @@ export class SessionClient extends Client {
     })
     withoutShell(other)
     other.on('error', () => {})
-    const pidOf = async (client: Client) => (await client.query<{ pid: number }>('select pg_backend_pid() as pid')).rows[0]!.pid
+    const pidOf = async (client: Client) =>
+      (await client.query<{ pid: number }>('select pg_backend_pid() as pid')).rows[0]!.pid
     try {
       await other.connect()
       const mine = await pidOf(this)
@@ -380,7 +408,12 @@ export class SessionClient extends Client {
       const found = settings[name] ?? null
       // A version without the setting needs none; of the ways to commit, all but one keep what was
       // answered.
-      if (found === expected || (found === null && name in MENDED) || (name === 'synchronous_commit' && found !== 'off')) return []
+      if (
+        found === expected ||
+        (found === null && name in MENDED) ||
+        (name === 'synchronous_commit' && found !== 'off')
+      )
+        return []
       return [{ name, found, expected }]
     })
   }
@@ -391,8 +424,14 @@ export class SessionClient extends Client {
     const dropped = wrong.some(({ name }) => name in pinned)
     // When ours were dropped on the way, so was the rest.
     const others = dropped ? [...server.address.settings, ...Object.entries(KEEPALIVES)] : []
-    const all = new Map([...others, ...wrong.map(({ name, expected }) => [name, expected] as const)])
-    const calls = [...all].map(([name, value]) => `set_config(${this.escapeLiteral(name)}, ${this.escapeLiteral(value)}, false)`)
+    const all = new Map([
+      ...others,
+      ...wrong.map(({ name, expected }) => [name, expected] as const)
+    ])
+    const calls = [...all].map(
+      ([name, value]) =>
+        `set_config(${this.escapeLiteral(name)}, ${this.escapeLiteral(value)}, false)`
+    )
     await this.query(`select ${calls.join(', ')}`).catch((error: unknown) => {
       throw this.#without(wrong[0]!, (error as Error).message, error)
     })

@@ -62,7 +62,8 @@ const WITHOUT_EFFECT: Record<string, RegExp> = {
  * cannot be read
  */
 export function parseDatabaseUrl(url: string): DatabaseAddress {
-  const parts = /^postgres(?:ql)?:\/\/(?:([^/?#]*)@)?([^/?#@]*)(?:\/([^?#/]*))?(?:\?([^#]*))?$/.exec(url)
+  const parts =
+    /^postgres(?:ql)?:\/\/(?:([^/?#]*)@)?([^/?#@]*)(?:\/([^?#/]*))?(?:\?([^#]*))?$/.exec(url)
   if (!parts) throw new DatabaseUrlError(SYNTAX)
   const [, login = '', authority = '', path = '', query = ''] = parts
   const given = new URLSearchParams(query)
@@ -88,8 +89,12 @@ export function parseDatabaseUrl(url: string): DatabaseAddress {
     password: parameter('password') ?? (decoded(password) || undefined),
     database: parameter('dbname') ?? (decoded(path) || role),
     ...encryption(parameter, oneOf),
-    saysTls: ['ssl', 'sslmode', 'sslrootcert', 'sslcert', 'sslkey', 'sslnegotiation'].some((one) => given.has(one)),
-    channelBinding: ['prefer', 'require'].includes(oneOf('channel_binding', ['disable', 'prefer', 'require']) ?? ''),
+    saysTls: ['ssl', 'sslmode', 'sslrootcert', 'sslcert', 'sslkey', 'sslnegotiation'].some((one) =>
+      given.has(one)
+    ),
+    channelBinding: ['prefer', 'require'].includes(
+      oneOf('channel_binding', ['disable', 'prefer', 'require']) ?? ''
+    ),
     applicationName: parameter('application_name'),
     settings: settingsOf(parameter('options') ?? ''),
     connectTimeoutMs: secondsOf(parameter('connect_timeout'))
@@ -103,7 +108,9 @@ export function parseDatabaseUrl(url: string): DatabaseAddress {
     if (WITHOUT_EFFECT[name]?.test(value)) continue
     const known = [...taken, ...Object.keys(WITHOUT_EFFECT)].toSorted().join(', ')
     throw new DatabaseUrlError(
-      WITHOUT_EFFECT[name] ? `${name}=${value} cannot be honoured: leave it out` : `the parameter ${name} is not known: expected any of ${known}`
+      WITHOUT_EFFECT[name]
+        ? `${name}=${value} cannot be honoured: leave it out`
+        : `the parameter ${name} is not known: expected any of ${known}`
     )
   }
   return address
@@ -121,17 +128,30 @@ function decoded(text: string): string {
  * As libpq does: the parameter `host` instead of what stands before the path, a port for each host
  * or one for all.
  */
-function hostsOf(authority: string, hostParameter: string | undefined, portParameter: string | undefined): DatabaseHost[] {
+function hostsOf(
+  authority: string,
+  hostParameter: string | undefined,
+  portParameter: string | undefined
+): DatabaseHost[] {
   const written = authority.split(',').map((part) => {
-    const [, bracketed, plain = '', port] = /^(?:\[([^\]]+)\]|([^:[\]]*))(?::([^:]*))?$/.exec(part) ?? fail()
-    return { host: bracketed ?? decoded(plain), port: port === undefined || port === '' ? undefined : portOf(port) }
+    const [, bracketed, plain = '', port] =
+      /^(?:\[([^\]]+)\]|([^:[\]]*))(?::([^:]*))?$/.exec(part) ?? fail()
+    return {
+      host: bracketed ?? decoded(plain),
+      port: port === undefined || port === '' ? undefined : portOf(port)
+    }
   })
   const hosts = hostParameter?.split(',') ?? written.map(({ host }) => host)
   const ports = portParameter?.split(',').map(portOf) ?? written.map(({ port }) => port)
   if (ports.length > 1 && ports.length !== hosts.length) {
-    throw new DatabaseUrlError(`${ports.length} ports for ${hosts.length} hosts: expected one for each, or one for all`)
+    throw new DatabaseUrlError(
+      `${ports.length} ports for ${hosts.length} hosts: expected one for each, or one for all`
+    )
   }
-  return hosts.map((host, index) => ({ host: host || 'localhost', port: ports[ports.length > 1 ? index : 0] ?? 5432 }))
+  return hosts.map((host, index) => ({
+    host: host || 'localhost',
+    port: ports[ports.length > 1 ? index : 0] ?? 5432
+  }))
 }
 
 function portOf(text: string): number {
@@ -147,8 +167,15 @@ function fail(): never {
 type Parameter = (name: string) => string | undefined
 type OneOf = (name: string, values: readonly string[]) => string | undefined
 
-function encryption(parameter: Parameter, oneOf: OneOf): Pick<DatabaseAddress, 'ssl' | 'sslNegotiation'> {
-  const files = { ca: parameter('sslrootcert'), cert: parameter('sslcert'), key: parameter('sslkey') }
+function encryption(
+  parameter: Parameter,
+  oneOf: OneOf
+): Pick<DatabaseAddress, 'ssl' | 'sslNegotiation'> {
+  const files = {
+    ca: parameter('sslrootcert'),
+    cert: parameter('sslcert'),
+    key: parameter('sslkey')
+  }
   const [passphrase, short, direct, compatible] = [
     parameter('sslpassword'),
     oneOf('ssl', ['true', '1', 'false', '0', 'no-verify']),
@@ -157,16 +184,28 @@ function encryption(parameter: Parameter, oneOf: OneOf): Pick<DatabaseAddress, '
   ]
   const mode =
     oneOf('sslmode', ['disable', 'require', 'verify-ca', 'verify-full', 'no-verify']) ??
-    (short === undefined ? (Object.values(files).some(Boolean) || direct ? 'verify-full' : 'disable') : { true: 'verify-full', 1: 'verify-full', false: 'disable', 0: 'disable' }[short] ?? short)
+    (short === undefined
+      ? Object.values(files).some(Boolean) || direct
+        ? 'verify-full'
+        : 'disable'
+      : ({ true: 'verify-full', 1: 'verify-full', false: 'disable', 0: 'disable' }[short] ?? short))
   if (mode === 'disable') {
-    if (direct) throw new DatabaseUrlError('sslnegotiation=direct needs TLS: expected an sslmode other than disable')
+    if (direct)
+      throw new DatabaseUrlError(
+        'sslnegotiation=direct needs TLS: expected an sslmode other than disable'
+      )
     return { ssl: false, sslNegotiation: 'postgres' }
   }
   const ssl: ConnectionOptions = { ...(passphrase !== undefined && { passphrase }) }
-  for (const [option, file] of Object.entries(files) as [keyof typeof files, string | undefined][]) {
-    if (file !== undefined && !(option === 'ca' && file === 'system')) ssl[option] = contentOf({ ca: 'sslrootcert', cert: 'sslcert', key: 'sslkey' }[option], file)
+  for (const [option, file] of Object.entries(files) as [
+    keyof typeof files,
+    string | undefined
+  ][]) {
+    if (file !== undefined && !(option === 'ca' && file === 'system'))
+      ssl[option] = contentOf({ ca: 'sslrootcert', cert: 'sslcert', key: 'sslkey' }[option], file)
   }
-  const unchecked = mode === 'no-verify' || (compatible && mode === 'require' && ssl.ca === undefined)
+  const unchecked =
+    mode === 'no-verify' || (compatible && mode === 'require' && ssl.ca === undefined)
   const anyName = mode === 'verify-ca' || (compatible && mode === 'require')
   if (unchecked) ssl.rejectUnauthorized = false
   else if (anyName) ssl.checkServerIdentity = () => undefined
@@ -177,7 +216,10 @@ function contentOf(name: string, file: string): string {
   try {
     return readFileSync(file, 'utf8')
   } catch (cause) {
-    throw new DatabaseUrlError(`${name}=${file}: expected a file in PEM format that can be read (${(cause as Error).message})`, { cause })
+    throw new DatabaseUrlError(
+      `${name}=${file}: expected a file in PEM format that can be read (${(cause as Error).message})`,
+      { cause }
+    )
   }
 }
 
@@ -186,13 +228,16 @@ function contentOf(name: string, file: string): string {
  * space.
  */
 function settingsOf(options: string): [name: string, value: string][] {
-  const words = (options.match(/(?:\\.|[^\s\\])+/g) ?? []).map((word) => word.replaceAll(/\\(.)/g, '$1'))
+  const words = (options.match(/(?:\\.|[^\s\\])+/g) ?? []).map((word) =>
+    word.replaceAll(/\\(.)/g, '$1')
+  )
   const settings: [string, string][] = []
   for (let index = 0; index < words.length; index++) {
     const word = words[index]!
     const text = word === '-c' ? (words[++index] ?? '') : word.replace(/^(-c|--)/, '')
     const [, name, value] = /^([\w.-]+)=(.*)$/s.exec(text) ?? []
-    if (name === undefined || (text === word && word !== '-c')) throw new DatabaseUrlError('options: expected -c name=value, any number of times')
+    if (name === undefined || (text === word && word !== '-c'))
+      throw new DatabaseUrlError('options: expected -c name=value, any number of times')
     settings.push([name.replaceAll('-', '_'), value!])
   }
   return settings
@@ -200,6 +245,7 @@ function settingsOf(options: string): [name: string, value: string][] {
 
 function secondsOf(text: string | undefined): number | undefined {
   if (text === undefined || text === '0') return undefined
-  if (!/^\d{1,5}$/.test(text)) throw new DatabaseUrlError(`connect_timeout=${text}: expected seconds`)
+  if (!/^\d{1,5}$/.test(text))
+    throw new DatabaseUrlError(`connect_timeout=${text}: expected seconds`)
   return Number(text) * 1000
 }

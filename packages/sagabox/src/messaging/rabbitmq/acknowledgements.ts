@@ -1,9 +1,9 @@
 import type { Channel, Message as AmqpMessage } from 'amqplib/callback_api.js'
 
 /**
- * Acknowledges what one channel has handed out, many with one frame. To a quorum queue every acknowledgement is a
- * command of its own, and RabbitMQ 3.10 holds back all but the first 32 under way: closed then, a channel gave 67 of 100
- * acknowledged messages out again.
+ * Acknowledges what one channel has handed out, many with one frame. To a quorum queue every
+ * acknowledgement is a command of its own, and RabbitMQ 3.10 holds back all but the first 32 under
+ * way: closed then, a channel gave 67 of 100 acknowledged messages out again.
  */
 export class Acknowledgements {
   readonly #channel: Channel
@@ -12,9 +12,15 @@ export class Acknowledgements {
   #acked = new Set<number>()
   #settled: (() => void) | undefined
   #ending = false
-  /** The lowest tag given back while ending. No frame says so, and an acknowledgement of many must not reach past it. */
+  /**
+   * The lowest tag given back while ending. No frame says so, and an acknowledgement of many must
+   * not reach past it.
+   */
   #givenBack = Infinity
-  /** False once the channel is gone: there is nothing to tell then, the broker has taken the messages back. */
+  /**
+   * False once the channel is gone: there is nothing to tell then, the broker has taken the
+   * messages back.
+   */
   open = true
 
   constructor(channel: Channel) {
@@ -34,18 +40,24 @@ export class Acknowledgements {
 
   requeue(tag: number): void {
     if (!this.open || this.#acked.has(tag) || !this.#unsettled.delete(tag)) return
-    // About to close, the channel gives everything back by itself; a frame each would only delay the acknowledgements.
+    // About to close, the channel gives everything back by itself; a frame each would only delay
+    // the acknowledgements.
     if (this.#ending) this.#givenBack = Math.min(this.#givenBack, tag)
     else this.#channel.nack(delivery(tag), false, true)
     this.#whenSettled()
   }
 
-  /** The channel is about to close: what is given back from now on goes with it, and is not handed out to us again before. */
+  /**
+   * The channel is about to close: what is given back from now on goes with it, and is not handed
+   * out to us again before.
+   */
   end(): void {
     this.#ending = true
   }
 
-  /** The channel is about to close: resolves when nothing that was handed out is in use any more. */
+  /**
+   * The channel is about to close: resolves when nothing that was handed out is in use any more.
+   */
   settled(): Promise<void> {
     this.end()
     return new Promise((resolve) => {

@@ -2,10 +2,16 @@ import type { Channel, ConfirmChannel, Connection } from 'amqplib/callback_api.j
 import { backoff, pause } from '../async/batcher.ts'
 import { answerWithin, within } from '../async/timeout.ts'
 
-/** A blocked or half-open connection never answers a close; after this many ms the process goes on without the answer. */
+/**
+ * A blocked or half-open connection never answers a close; after this many ms the process goes on
+ * without the answer.
+ */
 export const CLOSE_TIMEOUT_MS = 3000
 
-/** For each step on the way to a working channel, ms; longer than a socket's own limit for connecting. */
+/**
+ * For each step on the way to a working channel, ms; longer than a socket's own limit for
+ * connecting.
+ */
 export const SETUP_TIMEOUT_MS = 12_000
 
 /** Shortest time between two attempts to open a connection, ms. */
@@ -25,16 +31,29 @@ export interface OpenChannel<C> {
   closed: Promise<Error | undefined>
 }
 
-/** Opens a channel; `closed` and the error listeners are there before anything can go wrong with it. */
-export async function openChannel(connection: Connection, kind: 'confirm'): Promise<OpenChannel<ConfirmChannel>>
-export async function openChannel(connection: Connection, kind: 'consume'): Promise<OpenChannel<Channel>>
-export async function openChannel(connection: Connection, kind: 'confirm' | 'consume'): Promise<OpenChannel<Channel>> {
+/**
+ * Opens a channel; `closed` and the error listeners are there before anything can go wrong with it.
+ */
+export async function openChannel(
+  connection: Connection,
+  kind: 'confirm'
+): Promise<OpenChannel<ConfirmChannel>>
+export async function openChannel(
+  connection: Connection,
+  kind: 'consume'
+): Promise<OpenChannel<Channel>>
+export async function openChannel(
+  connection: Connection,
+  kind: 'confirm' | 'consume'
+): Promise<OpenChannel<Channel>> {
   const connectionClosed = closedOrFailed(connection)
   const opening = new Promise<Channel>((resolve, reject) => {
     const opened = (error: Error | null, made: Channel) => (error ? reject(error) : resolve(made))
     if (kind === 'confirm') connection.createConfirmChannel(opened)
     else connection.createChannel(opened)
-    void connectionClosed.then((error) => reject(error ?? new Error('The connection closed before the channel was open')))
+    void connectionClosed.then((error) =>
+      reject(error ?? new Error('The connection closed before the channel was open'))
+    )
   })
   const channel = await answerWithin(SETUP_TIMEOUT_MS, 'RabbitMQ opened no channel', opening)
   return { connection, channel, closed: Promise.race([connectionClosed, closedOrFailed(channel)]) }
@@ -49,22 +68,31 @@ function closedOrFailed(emitter: NodeJS.EventEmitter): Promise<Error | undefined
 }
 
 export async function closeConnection(connection: Connection): Promise<void> {
-  await within(CLOSE_TIMEOUT_MS, new Promise<void>((resolve) => {
-    try {
-      connection.close(() => resolve())
-    } catch {
-      // amqplib throws when the connection is closed already, which is what was wanted.
-      resolve()
-    }
-  }))
+  await within(
+    CLOSE_TIMEOUT_MS,
+    new Promise<void>((resolve) => {
+      try {
+        connection.close(() => resolve())
+      } catch {
+        // amqplib throws when the connection is closed already, which is what was wanted.
+        resolve()
+      }
+    })
+  )
 }
 
 /**
- * Runs a session again and again until the signal: after each end, and after each failure to begin, a growing pause.
- * @param session one life, from connecting to closed; throws when it could not begin or ended by an error
+ * Runs a session again and again until the signal: after each end, and after each failure to begin,
+ * a growing pause.
+ * @param session one life, from connecting to closed; throws when it could not begin or ended by an
+ * error
  * @param failed told why there is no session; the session itself says when there is one again
  */
-export async function keepAlive(session: () => Promise<void>, signal: AbortSignal, failed: (error: Error) => void): Promise<void> {
+export async function keepAlive(
+  session: () => Promise<void>,
+  signal: AbortSignal,
+  failed: (error: Error) => void
+): Promise<void> {
   for (let failures = 1; !signal.aborted; failures++) {
     const began = performance.now()
     try {

@@ -34,7 +34,10 @@ interface Packed {
   confirmed: Confirmed
 }
 
-/** The frames before the body, which are the same for all messages to one destination but for two places. */
+/**
+ * The frames before the body, which are the same for all messages to one destination but for two
+ * places.
+ */
 interface Start {
   bytes: Buffer
   /** Where the body's size (64 bits) and the message's id are written. */
@@ -43,9 +46,10 @@ interface Start {
 }
 
 /**
- * Publishes over a channel of amqplib's what is given in one turn of the event loop as one piece of ready-made frames. amqplib makes three
- * buffers of each message and passes each through two streams, which cost 7 % of Node's time an order. What is unusual goes that way:
- * headers, a body of more than one frame.
+ * Publishes over a channel of amqplib's what is given in one turn of the event loop as one piece of
+ * ready-made frames. amqplib makes three buffers of each message and passes each through two
+ * streams, which cost 7 % of Node's time an order. What is unusual goes that way: headers, a body
+ * of more than one frame.
  */
 export class RabbitPublisher {
   readonly #channel: ConfirmChannel
@@ -62,19 +66,45 @@ export class RabbitPublisher {
     try {
       this.#publish(parcel, confirmed)
     } catch (error) {
-      // Headers or names that cannot be encoded, or a channel that has closed: no confirm will come.
+      // Headers or names that cannot be encoded, or a channel that has closed: no confirm will
+      // come.
       const { ch, connection } = this.#internals
       const reason = error as Error
-      confirmed(connection.channels[ch] ? new PublishRefused('message', `it cannot be encoded for AMQP: ${reason.message}`) : reason)
+      confirmed(
+        connection.channels[ch]
+          ? new PublishRefused('message', `it cannot be encoded for AMQP: ${reason.message}`)
+          : reason
+      )
     }
   }
 
-  #publish({ messageId, destination, required, payload, contentType, headers }: Parcel, confirmed: Confirmed): void {
+  #publish(
+    { messageId, destination, required, payload, contentType, headers }: Parcel,
+    confirmed: Confirmed
+  ): void {
     const bodyBytes = Buffer.byteLength(payload)
-    if (headers || contentType || bodyBytes === 0 || bodyBytes > this.#internals.connection.frameMax - FRAME_BYTES || messageId.length !== ID_BYTES) {
+    if (
+      headers ||
+      contentType ||
+      bodyBytes === 0 ||
+      bodyBytes > this.#internals.connection.frameMax - FRAME_BYTES ||
+      messageId.length !== ID_BYTES
+    ) {
       this.#flush()
-      const options = { messageId, mandatory: required, persistent: true, contentType: contentType ?? CONTENT_TYPE, headers: headers ?? {} }
-      this.#channel.publish(destination, '', typeof payload === 'string' ? Buffer.from(payload) : payload, options, confirmed)
+      const options = {
+        messageId,
+        mandatory: required,
+        persistent: true,
+        contentType: contentType ?? CONTENT_TYPE,
+        headers: headers ?? {}
+      }
+      this.#channel.publish(
+        destination,
+        '',
+        typeof payload === 'string' ? Buffer.from(payload) : payload,
+        options,
+        confirmed
+      )
       return
     }
     const start = this.#startFor(destination, required)
@@ -85,7 +115,8 @@ export class RabbitPublisher {
   #startFor(destination: string, required: boolean): Start {
     const starts = required ? this.#starts.required : this.#starts.optional
     let start = starts.get(destination)
-    if (!start) starts.set(destination, (start = startOf(this.#internals.ch, destination, required)))
+    if (!start)
+      starts.set(destination, (start = startOf(this.#internals.ch, destination, required)))
     return start
   }
 
@@ -96,7 +127,8 @@ export class RabbitPublisher {
     const { ch, connection } = this.#internals
     const open = connection.channels[ch]
     if (!open) {
-      for (const { confirmed } of packed) confirmed(new Error('the channel closed before the message was sent'))
+      for (const { confirmed } of packed)
+        confirmed(new Error('the channel closed before the message was sent'))
       return
     }
     for (const { confirmed } of packed) this.#internals.pushConfirmCallback(confirmed)
@@ -105,7 +137,12 @@ export class RabbitPublisher {
 }
 
 function framesOf(channel: number, packed: readonly Packed[]): Buffer {
-  const frames = Buffer.allocUnsafe(packed.reduce((sum, { start, bodyBytes }) => sum + start.bytes.length + FRAME_BYTES + bodyBytes, 0))
+  const frames = Buffer.allocUnsafe(
+    packed.reduce(
+      (sum, { start, bodyBytes }) => sum + start.bytes.length + FRAME_BYTES + bodyBytes,
+      0
+    )
+  )
   let at = 0
   for (const { messageId, payload, start, bodyBytes } of packed) {
     frames.set(start.bytes, at)
@@ -124,18 +161,44 @@ function framesOf(channel: number, packed: readonly Packed[]): Buffer {
   return frames
 }
 
-/** basic.publish and the content header, as AMQP 0-9-1 has them: persistent, with our content type, no headers, a message id. */
+/**
+ * basic.publish and the content header, as AMQP 0-9-1 has them: persistent, with our content type,
+ * no headers, a message id.
+ */
 function startOf(channel: number, exchange: string, mandatory: boolean): Start {
-  const method = frame(1, channel, [uint(2, 60), uint(2, 40), uint(2, 0), shortString(exchange), shortString(''), uint(1, mandatory ? 1 : 0)])
+  const method = frame(1, channel, [
+    uint(2, 60),
+    uint(2, 40),
+    uint(2, 0),
+    shortString(exchange),
+    shortString(''),
+    uint(1, mandatory ? 1 : 0)
+  ])
   const CONTENT_TYPE_HEADERS_MODE_ID = 0b1011_0000_1000_0000
-  const header = frame(2, channel, [uint(2, 60), uint(2, 0), uint(4, 0), uint(4, 0), uint(2, CONTENT_TYPE_HEADERS_MODE_ID), shortString(CONTENT_TYPE), uint(4, 0), uint(1, 2), shortString(' '.repeat(ID_BYTES))])
+  const header = frame(2, channel, [
+    uint(2, 60),
+    uint(2, 0),
+    uint(4, 0),
+    uint(4, 0),
+    uint(2, CONTENT_TYPE_HEADERS_MODE_ID),
+    shortString(CONTENT_TYPE),
+    uint(4, 0),
+    uint(1, 2),
+    shortString(' '.repeat(ID_BYTES))
+  ])
   const bytes = Buffer.concat([method, header])
   return { bytes, sizeAt: method.length + FRAME_START_BYTES + 4, idAt: bytes.length - 1 - ID_BYTES }
 }
 
 function frame(type: number, channel: number, parts: readonly Buffer[]): Buffer {
   const payload = Buffer.concat(parts)
-  return Buffer.concat([uint(1, type), uint(2, channel), uint(4, payload.length), payload, uint(1, FRAME_END)])
+  return Buffer.concat([
+    uint(1, type),
+    uint(2, channel),
+    uint(4, payload.length),
+    payload,
+    uint(1, FRAME_END)
+  ])
 }
 
 function uint(bytes: number, value: number): Buffer {

@@ -1,9 +1,10 @@
 import type { Topology } from '../transport/topology.ts'
 
 /**
- * Deliveries after which the broker dead-letters a message. Each crash of a consumer counts once for everything it
- * held, so it is far above what retries and restarts add up to. RabbitMQ 4 would set 20, and without a dead letter
- * exchange drop the message; 3.10 sets none. Never -1: the two versions read it in opposite ways.
+ * Deliveries after which the broker dead-letters a message. Each crash of a consumer counts once
+ * for everything it held, so it is far above what retries and restarts add up to. RabbitMQ 4 would
+ * set 20, and without a dead letter exchange drop the message; 3.10 sets none. Never -1: the two
+ * versions read it in opposite ways.
  */
 const DELIVERY_LIMIT = 100
 
@@ -28,13 +29,19 @@ const NOTHING_ADOPTED: Adopted = { exchanges: new Set(), queues: new Set() }
 export const EXCHANGE = { type: 'fanout', options: { durable: true } }
 
 /**
- * Derives Rascal's whole configuration. Queue arguments cannot change once a queue exists, so they are only those that
- * mean the same on RabbitMQ 3.10 and 4.x.
+ * Derives Rascal's whole configuration. Queue arguments cannot change once a queue exists, so they
+ * are only those that mean the same on RabbitMQ 3.10 and 4.x.
  * @param url `amqp://user:password@host:port/vhost` or `amqps://…`
  * @param clientName what the broker's connection list shows
  */
-export function rascalConfig(topology: Topology, url: string, clientName: string, adopted = NOTHING_ADOPTED) {
-  const declared = (isAdopted: boolean) => (isAdopted ? { assert: false, check: true } : { assert: true })
+export function rascalConfig(
+  topology: Topology,
+  url: string,
+  clientName: string,
+  adopted = NOTHING_ADOPTED
+) {
+  const declared = (isAdopted: boolean) =>
+    isAdopted ? { assert: false, check: true } : { assert: true }
   return {
     vhosts: {
       [VHOST]: {
@@ -42,14 +49,26 @@ export function rascalConfig(topology: Topology, url: string, clientName: string
           url,
           retry: RETRY,
           options: { heartbeat: 10 },
-          // Without noDelay a small frame waits for the next one: 176 ms a hop instead of 8, measured.
-          // Room for a burst of messages in one write: past it, amqplib goes on with a write for each.
-          socketOptions: { timeout: 10_000, noDelay: true, writableHighWaterMark: 1024 * 1024, clientProperties: { connection_name: clientName } }
+          // Without noDelay a small frame waits for the next one: 176 ms a hop instead of 8,
+          // measured. Room for a burst of messages in one write: past it, amqplib goes on with a
+          // write for each.
+          socketOptions: {
+            timeout: 10_000,
+            noDelay: true,
+            writableHighWaterMark: 1024 * 1024,
+            clientProperties: { connection_name: clientName }
+          }
         },
         // Messages go over channels of their own: Rascal's pools stay empty.
-        publicationChannelPools: { regularPool: { min: 0, max: 1 }, confirmPool: { min: 0, max: 1 } },
+        publicationChannelPools: {
+          regularPool: { min: 0, max: 1 },
+          confirmPool: { min: 0, max: 1 }
+        },
         exchanges: Object.fromEntries(
-          topology.exchanges.map((name) => [name, { ...declared(adopted.exchanges.has(name)), ...EXCHANGE }])
+          topology.exchanges.map((name) => [
+            name,
+            { ...declared(adopted.exchanges.has(name)), ...EXCHANGE }
+          ])
         ),
         queues: Object.fromEntries(
           topology.queues.map(({ name, deadLetterExchange }) => {
@@ -58,7 +77,10 @@ export function rascalConfig(topology: Topology, url: string, clientName: string
           })
         ),
         bindings: Object.fromEntries(
-          topology.bindings.map(({ source, destination, destinationType }) => [`${source} -> ${destinationType} ${destination}`, { source, destination, destinationType, bindingKey: '' }])
+          topology.bindings.map(({ source, destination, destinationType }) => [
+            `${source} -> ${destinationType} ${destination}`,
+            { source, destination, destinationType, bindingKey: '' }
+          ])
         )
       }
     }
@@ -67,12 +89,14 @@ export function rascalConfig(topology: Topology, url: string, clientName: string
 
 /** @param deadLetterExchange absent for a queue of dead letters */
 export function queueArguments(deadLetterExchange: string | undefined): Record<string, unknown> {
-  if (!deadLetterExchange) return { 'x-queue-type': 'quorum', 'x-delivery-limit': LETTER_DELIVERY_LIMIT }
+  if (!deadLetterExchange)
+    return { 'x-queue-type': 'quorum', 'x-delivery-limit': LETTER_DELIVERY_LIMIT }
   return {
     'x-queue-type': 'quorum',
     'x-delivery-limit': DELIVERY_LIMIT,
     'x-dead-letter-exchange': deadLetterExchange,
-    // At-least-once dead-lettering needs reject-publish; otherwise a dead letter can be lost on the way.
+    // At-least-once dead-lettering needs reject-publish; otherwise a dead letter can be lost on the
+    // way.
     'x-dead-letter-strategy': 'at-least-once',
     'x-overflow': 'reject-publish'
   }

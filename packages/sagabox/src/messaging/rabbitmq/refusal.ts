@@ -16,7 +16,8 @@ const CLOSE = 0x000a0032
 const AMQP_0_9_1 = 'AMQP\0\0\x09\x01'
 
 /**
- * What a failure to connect or to declare means for whoever set RABBITMQ_URL; the user is named, the password never.
+ * What a failure to connect or to declare means for whoever set RABBITMQ_URL; the user is named,
+ * the password never.
  * @param said what amqplib or Rascal said, without passwords
  * @returns a sentence; what needs no explanation is returned as it is
  */
@@ -29,12 +30,22 @@ export async function explainRefusal(said: string, url: string): Promise<string>
     const reason = await reasonOfClose(url).catch(() => undefined)
     return `RABBITMQ_URL: the broker at ${place} does not open the virtual host "${vhostOf(url)}" for user "${user}"${reason ? `: ${reason}` : ', and does not say why'}`
   }
-  if (/Handshake terminated by server: 403/.test(said)) return `RABBITMQ_URL: the broker at ${place} refuses the password of user "${user}", or the user: ${last(said)}`
-  if (/Operation failed: .*403/.test(said)) return `RABBITMQ_URL: user "${user}" lacks a permission in the virtual host "${vhostOf(url)}"; expected configure, write and read: ${last(said)}`
-  if (/wrong version number|packet length too long/i.test(said)) return `RABBITMQ_URL: amqps:// was given, and ${place} does not speak TLS; amqp:// is without TLS, usually on port 5672`
-  if (/self.signed certificate|unable to (verify|get)|certificate has expired|altnames/i.test(said)) return `RABBITMQ_URL: the certificate of ${place} is not trusted (${last(said)}); NODE_EXTRA_CA_CERTS names a file with the authority that signed it`
-  if (/Socket closed abruptly|Frame size \d+ exceeds|Invalid frame|Expected ConnectionStart/i.test(said)) {
-    const port = isTls ? '5671 for amqps://' : '5672 for amqp://, while 5671 needs amqps:// and 15672 is its web page'
+  if (/Handshake terminated by server: 403/.test(said))
+    return `RABBITMQ_URL: the broker at ${place} refuses the password of user "${user}", or the user: ${last(said)}`
+  if (/Operation failed: .*403/.test(said))
+    return `RABBITMQ_URL: user "${user}" lacks a permission in the virtual host "${vhostOf(url)}"; expected configure, write and read: ${last(said)}`
+  if (/wrong version number|packet length too long/i.test(said))
+    return `RABBITMQ_URL: amqps:// was given, and ${place} does not speak TLS; amqp:// is without TLS, usually on port 5672`
+  if (/self.signed certificate|unable to (verify|get)|certificate has expired|altnames/i.test(said))
+    return `RABBITMQ_URL: the certificate of ${place} is not trusted (${last(said)}); NODE_EXTRA_CA_CERTS names a file with the authority that signed it`
+  if (
+    /Socket closed abruptly|Frame size \d+ exceeds|Invalid frame|Expected ConnectionStart/i.test(
+      said
+    )
+  ) {
+    const port = isTls
+      ? '5671 for amqps://'
+      : '5672 for amqp://, while 5671 needs amqps:// and 15672 is its web page'
     return `RABBITMQ_URL: what listens at ${place} does not answer as a broker does, unless it is starting or stopping (${last(said)}); expected a broker's AMQP port, usually ${port}`
   }
   return said
@@ -50,15 +61,19 @@ function vhostOf(url: string): string {
 }
 
 /**
- * Opens a connection by hand to hear the text of the broker's refusal, which amqplib keeps to itself.
- * @returns such as `530 NOT_ALLOWED - vhost shop not found`; undefined when it does not refuse any more
+ * Opens a connection by hand to hear the text of the broker's refusal, which amqplib keeps to
+ * itself.
+ * @returns such as `530 NOT_ALLOWED - vhost shop not found`; undefined when it does not refuse any
+ * more
  */
 async function reasonOfClose(url: string): Promise<string | undefined> {
   const { hostname, protocol, port, username, password } = new URL(url)
   const isTls = protocol === 'amqps:'
   const host = hostname.replace(/^\[|\]$/g, '')
   const options = { host, port: Number(port) || (isTls ? 5671 : 5672) }
-  const socket: Socket = isTls ? connectTls({ ...options, servername: host }) : connectPlain(options)
+  const socket: Socket = isTls
+    ? connectTls({ ...options, servername: host })
+    : connectPlain(options)
   socket.setTimeout(ANSWER_MS, () => socket.destroy(new Error('no answer')))
   const login = `\0${decodeURIComponent(username) || 'guest'}\0${username ? decodeURIComponent(password) : 'guest'}`
   const limit = setTimeout(() => socket.destroy(), ANSWER_MS)
@@ -69,9 +84,25 @@ async function reasonOfClose(url: string): Promise<string | undefined> {
       rest = Buffer.concat([rest, data as Buffer])
       for (let frame = methodIn(rest); frame; frame = methodIn(rest)) {
         rest = rest.subarray(frame.length)
-        if (frame.method === START) socket.write(method(START_OK, Buffer.from([0, 0, 0, 0]), shortText('PLAIN'), longText(login), shortText('en_US')))
-        // What the broker proposes: channels, frame size, and the heartbeat, for which this does not live long enough.
-        else if (frame.method === TUNE) socket.write(Buffer.concat([method(TUNE_OK, frame.fields.subarray(0, 8)), method(OPEN, shortText(vhostOf(url)), shortText(''), Buffer.from([0]))]))
+        if (frame.method === START)
+          socket.write(
+            method(
+              START_OK,
+              Buffer.from([0, 0, 0, 0]),
+              shortText('PLAIN'),
+              longText(login),
+              shortText('en_US')
+            )
+          )
+        // What the broker proposes: channels, frame size, and the heartbeat, for which this does
+        // not live long enough.
+        else if (frame.method === TUNE)
+          socket.write(
+            Buffer.concat([
+              method(TUNE_OK, frame.fields.subarray(0, 8)),
+              method(OPEN, shortText(vhostOf(url)), shortText(''), Buffer.from([0]))
+            ])
+          )
         else if (frame.method === CLOSE) return textOf(frame.fields)
         else return undefined
       }
@@ -89,12 +120,21 @@ function methodIn(bytes: Buffer): { method: number; fields: Buffer; length: numb
   const size = bytes.readUInt32BE(3)
   const length = FRAME_START_BYTES + size + 1
   if (bytes.length < length || bytes[0] !== METHOD_FRAME || size < 4) return undefined
-  return { method: bytes.readUInt32BE(FRAME_START_BYTES), fields: bytes.subarray(FRAME_START_BYTES + 4, length - 1), length }
+  return {
+    method: bytes.readUInt32BE(FRAME_START_BYTES),
+    fields: bytes.subarray(FRAME_START_BYTES + 4, length - 1),
+    length
+  }
 }
 
 function method(id: number, ...fields: Buffer[]): Buffer {
   const payload = Buffer.concat([uint32(id), ...fields])
-  return Buffer.concat([Buffer.from([METHOD_FRAME, 0, 0]), uint32(payload.length), payload, Buffer.from([0xce])])
+  return Buffer.concat([
+    Buffer.from([METHOD_FRAME, 0, 0]),
+    uint32(payload.length),
+    payload,
+    Buffer.from([0xce])
+  ])
 }
 
 /** Code and text of a connection.close. */

@@ -2,7 +2,14 @@ import type { Channel, Connection, Message as AmqpMessage } from 'amqplib/callba
 import { numberIn } from '../transport/headers.ts'
 import type { Log } from '../async/log.ts'
 import { Acknowledgements } from './acknowledgements.ts'
-import { CLOSE_TIMEOUT_MS, closeConnection, keepAlive, openChannel, SETUP_TIMEOUT_MS, Unreachable } from './connection.ts'
+import {
+  CLOSE_TIMEOUT_MS,
+  closeConnection,
+  keepAlive,
+  openChannel,
+  SETUP_TIMEOUT_MS,
+  Unreachable
+} from './connection.ts'
 import type { Delivery, Headers, Subscription } from '../transport/transport.ts'
 import { answerWithin, within } from '../async/timeout.ts'
 
@@ -32,10 +39,15 @@ export class RabbitSubscription implements Subscription {
 
   start(): void {
     const { endpoint, log } = this.#options
-    this.#running ??= keepAlive(() => this.#session(), this.#cancelled.signal, (error) => {
-      this.#problem = `not consuming ${endpoint}: ${error.message}`
-      if (!(error instanceof Unreachable)) log.warn({ endpoint, reason: error.message }, 'Consuming was interrupted; trying again')
-    })
+    this.#running ??= keepAlive(
+      () => this.#session(),
+      this.#cancelled.signal,
+      (error) => {
+        this.#problem = `not consuming ${endpoint}: ${error.message}`
+        if (!(error instanceof Unreachable))
+          log.warn({ endpoint, reason: error.message }, 'Consuming was interrupted; trying again')
+      }
+    )
   }
 
   problem(): string | undefined {
@@ -71,28 +83,41 @@ export class RabbitSubscription implements Subscription {
     const consumerGone = new Promise<Error>((resolve) => (endedByBroker = resolve))
     const consuming = new Promise<string>((resolve, reject) => {
       void ended.then((error) => reject(error ?? new Error('the channel closed')))
-      // Prefetch a consumer, never a channel: global prefetch closes the connection on a quorum queue.
+      // Prefetch a consumer, never a channel: global prefetch closes the connection on a quorum
+      // queue.
       channel.prefetch(most, false)
       channel.consume(
         endpoint,
         (message) => {
           if (message) this.#take(acks, message)
-          else endedByBroker(new Error(`the broker ended the consumer of ${endpoint}: its queue is gone`))
+          else
+            endedByBroker(
+              new Error(`the broker ended the consumer of ${endpoint}: its queue is gone`)
+            )
         },
         {},
-        (error: Error | null, { consumerTag } = { consumerTag: '' }) => (error ? reject(error) : resolve(consumerTag))
+        (error: Error | null, { consumerTag } = { consumerTag: '' }) =>
+          error ? reject(error) : resolve(consumerTag)
       )
     })
-    const consumerTag = await answerWithin(SETUP_TIMEOUT_MS, `RabbitMQ did not begin to deliver ${endpoint}`, consuming)
+    const consumerTag = await answerWithin(
+      SETUP_TIMEOUT_MS,
+      `RabbitMQ did not begin to deliver ${endpoint}`,
+      consuming
+    )
     this.#problem = undefined
     log.info({ endpoint }, 'Consuming from RabbitMQ')
     const stopped = new Promise<undefined>((resolve) => {
       if (this.#cancelled.signal.aborted) resolve(undefined)
-      this.#cancelled.signal.addEventListener('abort', () => {
-        // At once: whoever cancels may give back in the same turn.
-        acks.end()
-        resolve(undefined)
-      }, { once: true })
+      this.#cancelled.signal.addEventListener(
+        'abort',
+        () => {
+          // At once: whoever cancels may give back in the same turn.
+          acks.end()
+          resolve(undefined)
+        },
+        { once: true }
+      )
     })
     const lost = await Promise.race([ended, consumerGone, stopped])
     if (this.#cancelled.signal.aborted && acks.open) {
@@ -102,7 +127,11 @@ export class RabbitSubscription implements Subscription {
       const isOpen = acks.open
       // A channel that is being closed throws at whoever acknowledges.
       acks.close()
-      if (isOpen) await within(CLOSE_TIMEOUT_MS, new Promise<void>((resolve) => channel.close(() => resolve())))
+      if (isOpen)
+        await within(
+          CLOSE_TIMEOUT_MS,
+          new Promise<void>((resolve) => channel.close(() => resolve()))
+        )
     }
     acks.close()
     return lost
@@ -120,7 +149,10 @@ export class RabbitSubscription implements Subscription {
       messageId,
       headers,
       // Quorum queues count; the flag is there on any queue.
-      redeliveries: Math.max(numberIn(headers, 'x-delivery-count') ?? 0, message.fields.redelivered ? 1 : 0),
+      redeliveries: Math.max(
+        numberIn(headers, 'x-delivery-count') ?? 0,
+        message.fields.redelivered ? 1 : 0
+      ),
       ack: () => acks.ack(tag),
       requeue: () => acks.requeue(tag)
     })
@@ -128,10 +160,12 @@ export class RabbitSubscription implements Subscription {
 }
 
 /**
- * Bytes that are no UTF-8 arrive as U+FFFD, which takes three to write: too many of them, and nothing that carries the text on, a dead letter
- * among it, could be sent.
+ * Bytes that are no UTF-8 arrive as U+FFFD, which takes three to write: too many of them, and
+ * nothing that carries the text on, a dead letter among it, could be sent.
  */
 function shortText(text: unknown): string | undefined {
   if (typeof text !== 'string') return undefined
-  return text.length <= SHORT_TEXT_BYTES / 3 || Buffer.byteLength(text) <= SHORT_TEXT_BYTES ? text : text.slice(0, SHORT_TEXT_BYTES / 3)
+  return text.length <= SHORT_TEXT_BYTES / 3 || Buffer.byteLength(text) <= SHORT_TEXT_BYTES
+    ? text
+    : text.slice(0, SHORT_TEXT_BYTES / 3)
 }

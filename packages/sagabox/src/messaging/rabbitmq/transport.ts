@@ -3,7 +3,14 @@ import rascal, { type BrokerAsPromised, type BrokerConfig } from 'rascal'
 import { AwaitedEndpoints } from '../transport/awaited-endpoints.ts'
 import { backoff, pause } from '../async/batcher.ts'
 import type { Log } from '../async/log.ts'
-import { CLOSE_TIMEOUT_MS, closeConnection, keepAlive, openChannel, SETUP_TIMEOUT_MS, Unreachable } from './connection.ts'
+import {
+  CLOSE_TIMEOUT_MS,
+  closeConnection,
+  keepAlive,
+  openChannel,
+  SETUP_TIMEOUT_MS,
+  Unreachable
+} from './connection.ts'
 import { whyUnreachable } from './look.ts'
 import { isNack, RabbitPublisher } from './publisher.ts'
 import { Blame } from './blame.ts'
@@ -13,15 +20,22 @@ import { RabbitSubscription } from './subscription.ts'
 import { survey, type Finding } from './survey.ts'
 import { rascalConfig, VHOST, type Adopted } from './rascal-config.ts'
 import type { Topology } from '../transport/topology.ts'
-import { PublishInterrupted, type Delivery, type Parcel, type PublishOutcome, type Subscription, type Transport } from '../transport/transport.ts'
+import {
+  PublishInterrupted,
+  type Delivery,
+  type Parcel,
+  type PublishOutcome,
+  type Subscription,
+  type Transport
+} from '../transport/transport.ts'
 import { answerWithin, within } from '../async/timeout.ts'
 
 /** Messages handed out and not yet acknowledged: one batch at work and one arriving behind it. */
 const PREFETCH = 200
 
 /**
- * How often it is looked for endpoints that have never been there, ms: soon at first. Each look is a
- * line in the broker's log.
+ * How often it is looked for endpoints that have never been there, ms: soon at first. Each look is
+ * a line in the broker's log.
  */
 const LOOK_MIN_MS = 250
 const LOOK_MAX_MS = 5000
@@ -40,17 +54,20 @@ export interface RabbitTransportOptions {
 }
 
 /**
- * RabbitMQ by Rascal, which owns configuration, topology and connections. Messages go over channels of its
- * `broker.connect()`: publishing costs 20 µs of CPU a message instead of 180–270 through `broker.publish`, consuming 13
- * instead of 35, and nothing a sender writes into a header is interpreted on the way (docs/decisions). Publisher and
- * consumers have connections of their own: while the broker blocks publishers, acknowledgements still flow.
+ * RabbitMQ by Rascal, which owns configuration, topology and connections. Messages go over channels
+ * of its `broker.connect()`: publishing costs 20 µs of CPU a message instead of 180–270 through
+ * `broker.publish`, consuming 13 instead of 35, and nothing a sender writes into a header is
+ * interpreted on the way (docs/decisions). Publisher and consumers have connections of their own:
+ * while the broker blocks publishers, acknowledgements still flow.
  */
 export class RabbitTransport implements Transport {
   readonly address: string
   readonly awaited: AwaitedEndpoints
   readonly #options: RabbitTransportOptions
   readonly #stopping = new AbortController()
-  readonly #stopped = new Promise<undefined>((resolve) => this.#stopping.signal.addEventListener('abort', () => resolve(undefined)))
+  readonly #stopped = new Promise<undefined>((resolve) =>
+    this.#stopping.signal.addEventListener('abort', () => resolve(undefined))
+  )
   readonly #subscriptions = new Set<RabbitSubscription>()
   #broker: BrokerAsPromised | undefined
   #declaring: Promise<BrokerAsPromised> | undefined
@@ -90,10 +107,18 @@ export class RabbitTransport implements Transport {
 
   start(flowing: () => void): void {
     this.#flowing = flowing
-    this.#publishing ??= keepAlive(() => this.#publishingSession(), this.#stopping.signal, (error) => {
-      this.#problem = `cannot publish to RabbitMQ: ${error.message}`
-      if (!(error instanceof Unreachable)) this.#options.log.warn({ reason: error.message }, 'Publishing was interrupted; messages wait in the outbox')
-    })
+    this.#publishing ??= keepAlive(
+      () => this.#publishingSession(),
+      this.#stopping.signal,
+      (error) => {
+        this.#problem = `cannot publish to RabbitMQ: ${error.message}`
+        if (!(error instanceof Unreachable))
+          this.#options.log.warn(
+            { reason: error.message },
+            'Publishing was interrupted; messages wait in the outbox'
+          )
+      }
+    )
   }
 
   get canPublish(): boolean {
@@ -101,7 +126,13 @@ export class RabbitTransport implements Transport {
   }
 
   problem(): string | undefined {
-    return this.#problem ?? this.#blocked ?? [...this.#subscriptions].map((subscription) => subscription.problem()).find((problem) => problem !== undefined)
+    return (
+      this.#problem ??
+      this.#blocked ??
+      [...this.#subscriptions]
+        .map((subscription) => subscription.problem())
+        .find((problem) => problem !== undefined)
+    )
   }
 
   knows(destination: string): boolean {
@@ -109,14 +140,21 @@ export class RabbitTransport implements Transport {
   }
 
   publish(parcel: Parcel): Promise<PublishOutcome> {
-    if (this.#publisher && this.awaited.before(parcel.destination).length > 0) return Promise.resolve('awaited')
-    if (!this.#exchanges.has(parcel.destination) || this.#blame.suspects(parcel)) return this.#publishAlone(parcel)
+    if (this.#publisher && this.awaited.before(parcel.destination).length > 0)
+      return Promise.resolve('awaited')
+    if (!this.#exchanges.has(parcel.destination) || this.#blame.suspects(parcel))
+      return this.#publishAlone(parcel)
     return new Promise((resolve, reject) => {
       if (!this.#publisher) return reject(new Error(this.#problem ?? 'no channel to RabbitMQ'))
       this.#unconfirmed.set(reject, parcel)
       this.#publisher.publish(parcel, (error) => {
         this.#unconfirmed.delete(reject)
-        if (!error) resolve(parcel.required && this.#returned.size > 0 && this.#cameBack(parcel) ? 'returned' : 'accepted')
+        if (!error)
+          resolve(
+            parcel.required && this.#returned.size > 0 && this.#cameBack(parcel)
+              ? 'returned'
+              : 'accepted'
+          )
         else if (isNack(error)) resolve('refused')
         else reject(error)
       })
@@ -144,9 +182,15 @@ export class RabbitTransport implements Transport {
     channel.on('error', (error: Error) => (reason = error))
     channel.on('return', () => (cameBack = true))
     try {
-      const confirmed = new Promise<Error | null>((resolve) => new RabbitPublisher(channel).publish(parcel, resolve))
-      const error = await Promise.race([confirmed, closed.then((lost) => lost ?? new Error('the channel closed before the confirm'))])
-      if (error && !isNack(error)) throw this.#blame.refusalOf(reason ?? error, parcel) ?? reason ?? error
+      const confirmed = new Promise<Error | null>((resolve) =>
+        new RabbitPublisher(channel).publish(parcel, resolve)
+      )
+      const error = await Promise.race([
+        confirmed,
+        closed.then((lost) => lost ?? new Error('the channel closed before the confirm'))
+      ])
+      if (error && !isNack(error))
+        throw this.#blame.refusalOf(reason ?? error, parcel) ?? reason ?? error
       this.#blame.acquit(parcel)
       return error ? 'refused' : cameBack ? 'returned' : 'accepted'
     } finally {
@@ -161,12 +205,29 @@ export class RabbitTransport implements Transport {
     this.#publisher = undefined
     this.#connection = undefined
     const parcels = [...this.#unconfirmed]
-    if (!this.#blame.assign(error, parcels.map(([, parcel]) => parcel))) return
-    for (const [reject, parcel] of parcels) reject(this.#blame.refusalOf(error, parcel) ?? new PublishInterrupted(error.message))
+    if (
+      !this.#blame.assign(
+        error,
+        parcels.map(([, parcel]) => parcel)
+      )
+    )
+      return
+    for (const [reject, parcel] of parcels)
+      reject(this.#blame.refusalOf(error, parcel) ?? new PublishInterrupted(error.message))
   }
 
-  subscribe(endpoint: string, receive: (delivery: Delivery) => void, most = PREFETCH): Subscription {
-    const subscription = new RabbitSubscription({ endpoint, receive, most, connect: () => this.#connect(), log: this.#options.log })
+  subscribe(
+    endpoint: string,
+    receive: (delivery: Delivery) => void,
+    most = PREFETCH
+  ): Subscription {
+    const subscription = new RabbitSubscription({
+      endpoint,
+      receive,
+      most,
+      connect: () => this.#connect(),
+      log: this.#options.log
+    })
     this.#subscriptions.add(subscription)
     subscription.start()
     return {
@@ -189,11 +250,18 @@ export class RabbitTransport implements Transport {
    */
   async #connect(): Promise<Connection> {
     try {
-      if (this.#undeclared) this.#declaring ??= this.#declare().finally(() => (this.#declaring = undefined))
+      if (this.#undeclared)
+        this.#declaring ??= this.#declare().finally(() => (this.#declaring = undefined))
       const broker = (await this.#declaring) ?? this.#broker!
-      // A Rascal broker that is shut down meanwhile, because another session has declared the topology anew, never answers.
+      // A Rascal broker that is shut down meanwhile, because another session has declared the
+      // topology anew, never answers.
       const connecting = broker.connect(VHOST) as unknown as Promise<Connection>
-      const connection = await answerWithin(SETUP_TIMEOUT_MS, 'RabbitMQ gave no connection', connecting, closeConnection)
+      const connection = await answerWithin(
+        SETUP_TIMEOUT_MS,
+        'RabbitMQ gave no connection',
+        connecting,
+        closeConnection
+      )
       connection.once('close', () => (this.#undeclared = true))
       packWrites(connection)
       surviveProperties(connection)
@@ -201,10 +269,14 @@ export class RabbitTransport implements Transport {
       return connection
     } catch (error) {
       // Rascal hides of the URL what follows the password's last colon.
-      const said = ((error as Error).message || String(error)).replaceAll(/amqps?:\/\/\S+/g, this.address)
+      const said = ((error as Error).message || String(error)).replaceAll(
+        /amqps?:\/\/\S+/g,
+        this.address
+      )
       const reason = await explainRefusal(said, this.#options.url)
       // One line for an outage, however often it is tried and whoever tries.
-      if (reason !== this.#complaint && !this.#stopping.signal.aborted) this.#options.log.warn({ reason }, 'Cannot reach RabbitMQ; trying again until it answers')
+      if (reason !== this.#complaint && !this.#stopping.signal.aborted)
+        this.#options.log.warn({ reason }, 'Cannot reach RabbitMQ; trying again until it answers')
       this.#complaint = reason
       throw new Unreachable(reason, { cause: error })
     }
@@ -220,7 +292,9 @@ export class RabbitTransport implements Transport {
       return this.#createBroker()
     })
     // Without a listener an `error` event ends the process; the sessions say what is wrong.
-    broker.on('error', (error: Error) => log.debug({ err: error }, 'Rascal lost its connection to RabbitMQ'))
+    broker.on('error', (error: Error) =>
+      log.debug({ err: error }, 'Rascal lost its connection to RabbitMQ')
+    )
     this.#broker = broker
     this.#undeclared = false
     await within(CLOSE_TIMEOUT_MS, before?.shutdown())
@@ -242,10 +316,17 @@ export class RabbitTransport implements Transport {
     broker.on('error', () => {}) // What is asked on the connection fails with it.
     try {
       const connecting = broker.connect(VHOST) as unknown as Promise<Connection>
-      const connection = await answerWithin(SETUP_TIMEOUT_MS, 'RabbitMQ gave no connection', connecting, closeConnection)
+      const connection = await answerWithin(
+        SETUP_TIMEOUT_MS,
+        'RabbitMQ gave no connection',
+        connecting,
+        closeConnection
+      )
       connection.on('error', () => {})
       const vhost = decodeURIComponent(new URL(url).pathname.slice(1)) || '/'
-      const surveyed = survey(connection, topology, vhost).finally(() => void closeConnection(connection))
+      const surveyed = survey(connection, topology, vhost).finally(
+        () => void closeConnection(connection)
+      )
       const { adopted, findings, problems } = await surveyed
       for (const finding of findings) this.#say(finding)
       if (problems.length > 0) throw new Error(firstOf(problems))
@@ -261,12 +342,21 @@ export class RabbitTransport implements Transport {
     if (this.#said.has(text)) return
     this.#said.add(text)
     const { lacks, policy, ...found } = finding
-    if (lacks.length === 0) return this.#options.log.info(found, 'It was declared in another way before, and is used as it is')
+    if (lacks.length === 0)
+      return this.#options.log.info(
+        found,
+        'It was declared in another way before, and is used as it is'
+      )
     const but = 'and is used as it is; unless a policy adds it, it lacks something'
-    this.#options.log.warn({ ...found, lacks, policy }, `It was declared in another way before, ${but}`)
+    this.#options.log.warn(
+      { ...found, lacks, policy },
+      `It was declared in another way before, ${but}`
+    )
   }
 
-  /** Looks for endpoints that have not been seen on this connection. Returns whether one was found. */
+  /**
+   * Looks for endpoints that have not been seen on this connection. Returns whether one was found.
+   */
   async #look(connection: Connection): Promise<boolean> {
     const { missing } = this.awaited
     const { log } = this.#options
@@ -278,7 +368,8 @@ export class RabbitTransport implements Transport {
         log.info({ endpoint: one.endpoint }, 'The endpoint is there; what waited for it goes')
       } else if (!this.#waitedFor.has(one.endpoint)) {
         this.#waitedFor.add(one.endpoint)
-        const text = 'The endpoint has never been started: what it takes waits in the outbox until it is'
+        const text =
+          'The endpoint has never been started: what it takes waits in the outbox until it is'
         log.warn({ endpoint: one.endpoint, reason }, text)
       }
     }
@@ -336,7 +427,8 @@ export class RabbitTransport implements Transport {
       this.#publisher = undefined
       this.#connection = undefined
       this.#blocked = undefined
-      for (const reject of this.#unconfirmed.keys()) reject(new Error('the channel closed before the confirm'))
+      for (const reject of this.#unconfirmed.keys())
+        reject(new Error('the channel closed before the confirm'))
       this.#unconfirmed.clear()
       this.#returned.clear()
       await closeConnection(connection)
@@ -345,8 +437,8 @@ export class RabbitTransport implements Transport {
 }
 
 /**
- * The address of the bus as MassTransit has it: `rabbitmq://host/`, and a virtual host other than `/`
- * percent-encoded behind it.
+ * The address of the bus as MassTransit has it: `rabbitmq://host/`, and a virtual host other than
+ * `/` percent-encoded behind it.
  */
 export function busAddress(url: string): string {
   const { hostname, port, pathname } = new URL(url)
@@ -376,12 +468,17 @@ function closeChannel(channel: Channel): void {
   }
 }
 
-/** A broker that could connect but not declare its topology is handed over inside the error, still connected. */
+/**
+ * A broker that could connect but not declare its topology is handed over inside the error, still
+ * connected.
+ */
 async function createBroker(config: BrokerConfig): Promise<BrokerAsPromised> {
   try {
     return await rascal.BrokerAsPromised.create(config)
   } catch (error) {
-    const half = (error as Record<symbol, BrokerAsPromised | undefined>)[(error as { broker: symbol }).broker]
+    const half = (error as Record<symbol, BrokerAsPromised | undefined>)[
+      (error as { broker: symbol }).broker
+    ]
     await within(CLOSE_TIMEOUT_MS, half?.shutdown())
     throw error
   }

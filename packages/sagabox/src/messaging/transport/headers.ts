@@ -3,7 +3,10 @@ import type { Headers } from './transport.ts'
 /** A whole number, written as one or as text. */
 export function numberIn(headers: Headers, name: string): number | undefined {
   const value = own(headers, name)
-  const number = typeof value === 'number' || (typeof value === 'string' && value !== '') ? Number(value) : Number.NaN
+  const number =
+    typeof value === 'number' || (typeof value === 'string' && value !== '')
+      ? Number(value)
+      : Number.NaN
   return Number.isSafeInteger(number) ? number : undefined
 }
 

@@ -1,5 +1,12 @@
 import type { Topology } from './topology.ts'
-import { PublishRefused, type Delivery, type Parcel, type PublishOutcome, type Subscription, type Transport } from './transport.ts'
+import {
+  PublishRefused,
+  type Delivery,
+  type Parcel,
+  type PublishOutcome,
+  type Subscription,
+  type Transport
+} from './transport.ts'
 
 interface Queued {
   parcel: Parcel
@@ -9,8 +16,9 @@ interface Queued {
 }
 
 /**
- * Carries messages inside one process. It keeps nothing: a message counts as accepted only when every endpoint that
- * takes it has committed, so that until then it stays in its sender's outbox and a crash loses nothing.
+ * Carries messages inside one process. It keeps nothing: a message counts as accepted only when
+ * every endpoint that takes it has committed, so that until then it stays in its sender's outbox
+ * and a crash loses nothing.
  */
 export class MemoryTransport implements Transport {
   readonly address = 'loopback://localhost/'
@@ -21,13 +29,18 @@ export class MemoryTransport implements Transport {
 
   constructor(topology: Topology) {
     for (const { name } of topology.queues) this.#queues.set(name, new MemoryQueue())
-    for (const exchange of topology.exchanges) this.#routes.set(exchange, this.#reach(topology, exchange))
+    for (const exchange of topology.exchanges)
+      this.#routes.set(exchange, this.#reach(topology, exchange))
   }
 
   #reach(topology: Topology, exchange: string): MemoryQueue[] {
     return topology.bindings
       .filter(({ source }) => source === exchange)
-      .flatMap(({ destination, destinationType }) => (destinationType === 'queue' ? [this.#queue(destination)] : this.#reach(topology, destination)))
+      .flatMap(({ destination, destinationType }) =>
+        destinationType === 'queue'
+          ? [this.#queue(destination)]
+          : this.#reach(topology, destination)
+      )
   }
 
   #queue(name: string): MemoryQueue {
@@ -46,7 +59,10 @@ export class MemoryTransport implements Transport {
 
   publish(parcel: Parcel): Promise<PublishOutcome> {
     const queues = this.#routes.get(parcel.destination)
-    if (!queues) return Promise.reject(new PublishRefused('destination', `there is no exchange ${parcel.destination}`))
+    if (!queues)
+      return Promise.reject(
+        new PublishRefused('destination', `there is no exchange ${parcel.destination}`)
+      )
     if (queues.length === 0) return Promise.resolve(parcel.required ? 'returned' : 'accepted')
     return new Promise((resolve) => {
       let missing = queues.length
@@ -103,7 +119,8 @@ class MemoryQueue {
       action()
     }
     const receive = this.#consumers[this.#turn++ % this.#consumers.length]!
-    // On a later turn of the event loop, as a network would: a publisher never runs a consumer's code.
+    // On a later turn of the event loop, as a network would: a publisher never runs a consumer's
+    // code.
     setImmediate(receive, {
       payload: parcel.payload,
       contentType: parcel.contentType ?? undefined,

@@ -35,7 +35,8 @@ export class Reading {
    */
   take(delivery: Delivery, read: (delivery: Delivery) => void): void {
     const { length } = delivery.payload
-    if (length <= SMALL && this.#unread.length === 0 && this.#turns.isFree(length)) return read(delivery)
+    if (length <= SMALL && this.#unread.length === 0 && this.#turns.isFree(length))
+      return read(delivery)
     this.#unread.push({ delivery, read })
     this.#wait()
   }
@@ -79,6 +80,10 @@ export class Reading {
       }
       action()
     }
-    return { ...delivery, ack: settling(() => delivery.ack()), requeue: settling(() => delivery.requeue()) }
+    return {
+      ...delivery,
+      ack: settling(() => delivery.ack()),
+      requeue: settling(() => delivery.requeue())
+    }
   }
 }

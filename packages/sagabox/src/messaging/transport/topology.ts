@@ -20,7 +20,10 @@ export interface Topology {
 
 export interface EndpointElsewhere {
   endpoint: string
-  /** The exchanges that it is sent to by: those of the event types it takes, its own when it takes commands. */
+  /**
+   * The exchanges that it is sent to by: those of the event types it takes, its own when it takes
+   * commands.
+   */
   takes: string[]
 }
 
@@ -38,7 +41,8 @@ export function skippedQueue(endpoint: string): string {
  * MassTransit's topology: type exchange -> endpoint exchange -> queue.
  * @param endpoints those to declare, with their queues
  * @param contracts what is sent
- * @param others endpoints of the same system that are not declared here, because another process does, in its own way
+ * @param others endpoints of the same system that are not declared here, because another process
+ * does, in its own way
  */
 export function topologyOf(
   endpoints: readonly EndpointTopology[],
@@ -69,7 +73,11 @@ export function topologyOf(
   for (const { exchange } of faults) {
     exchanges.add(exchange)
     exchanges.add(ANY_FAULT.exchange)
-    bindings.push({ source: exchange, destination: ANY_FAULT.exchange, destinationType: 'exchange' })
+    bindings.push({
+      source: exchange,
+      destination: ANY_FAULT.exchange,
+      destinationType: 'exchange'
+    })
   }
   const sent = new Set([...contracts, ...faults])
   const elsewhere = others.map(({ name, consumes }) => {

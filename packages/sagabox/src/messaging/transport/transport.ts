@@ -14,7 +14,10 @@ export interface Parcel {
   /** Null or absent: MassTransit's envelope. */
   contentType?: string | null
   headers?: Headers | null
-  /** A process that is gone may have handed it out before. Only a transport that keeps nothing itself needs to be told. */
+  /**
+   * A process that is gone may have handed it out before. Only a transport that keeps nothing
+   * itself needs to be told.
+   */
   again?: boolean
 }
 
@@ -23,10 +26,8 @@ export interface Parcel {
  * - `returned`: nobody takes it; it was not delivered.
  * - `awaited`: an endpoint that takes it has never been there; it was not sent (see `awaited` below).
  * - `refused`: a queue behind the destination takes nothing now, such as a full one; others behind
- * it may have it.
- * A promise rejected with PublishRefused is an answer, too. With anything else it means unknown: it
- * may or may not have
- * been delivered, and must be sent again.
+ * it may have it. A promise rejected with PublishRefused is an answer, too. With anything else it
+ * means unknown: it may or may not have been delivered, and must be sent again.
  */
 export type PublishOutcome = 'accepted' | 'returned' | 'refused' | 'awaited'
 
@@ -52,13 +53,18 @@ export class PublishInterrupted extends Error {
   override readonly name = 'PublishInterrupted'
 }
 
-/** One message handed to an endpoint. Exactly one of the two calls settles it; later calls do nothing. */
+/**
+ * One message handed to an endpoint. Exactly one of the two calls settles it; later calls do
+ * nothing.
+ */
 export interface Delivery {
   readonly payload: Buffer | string
   readonly contentType: string | undefined
   readonly messageId: string | undefined
   readonly headers: Headers
-  /** How often it was handed out before without being acknowledged, as far as the transport knows. */
+  /**
+   * How often it was handed out before without being acknowledged, as far as the transport knows.
+   */
   readonly redeliveries: number
   /** The effects are committed: forget the message. */
   ack(): void
@@ -76,7 +82,8 @@ export interface Transport {
   /** Bus address for envelopes, with a trailing slash. */
   readonly address: string
   /**
-   * Begins to connect, and keeps trying for as long as it takes: never throws because the broker is away.
+   * Begins to connect, and keeps trying for as long as it takes: never throws because the broker is
+   * away.
    * @param flowing called whenever publishing has become possible
    */
   start(flowing: () => void): void
@@ -90,7 +97,8 @@ export interface Transport {
   /**
    * Consumes the endpoint's queue; survives reconnects.
    * @param receive must not throw
-   * @param most messages handed out and not settled; a transport that keeps nothing itself needs no limit
+   * @param most messages handed out and not settled; a transport that keeps nothing itself needs no
+   * limit
    */
   subscribe(endpoint: string, receive: (delivery: Delivery) => void, most?: number): Subscription
   /** Undefined when all is well, otherwise why messages do not flow. */

@@ -24,7 +24,10 @@ export interface RecordingsReport {
   instances: number
   /** Whose history replays as it was recorded. */
   consistent: number
-  /** With steps by versions that are not here, which were taken as recorded; no difference in the others. */
+  /**
+   * With steps by versions that are not here, which were taken as recorded; no difference in the
+   * others.
+   */
   notReplayed: number
   /** By the kind of the first difference. */
   diverged: Finding[]
@@ -34,7 +37,10 @@ export interface RecordingsReport {
   migrating: Finding[]
 }
 
-/** Holds recorded instances to a saga as it is now, one after the other; keeps counts and a few ids of them. */
+/**
+ * Holds recorded instances to a saga as it is now, one after the other; keeps counts and a few ids
+ * of them.
+ */
 export class RecordingsCheck {
   readonly #saga: SagaDefinition
   readonly #now: Date
@@ -52,7 +58,10 @@ export class RecordingsCheck {
 
   /** @throws Error when the recording is of another saga */
   add(recording: Recording): void {
-    if (recording.saga !== this.#saga.name) throw new Error(`saga must be ${JSON.stringify(this.#saga.name)}, the saga that is checked; it is ${JSON.stringify(recording.saga)}`)
+    if (recording.saga !== this.#saga.name)
+      throw new Error(
+        `saga must be ${JSON.stringify(this.#saga.name)}, the saga that is checked; it is ${JSON.stringify(recording.saga)}`
+      )
     const row = rowOf(recording)
     this.#instances++
     this.#replay(row, historyOf(recording))
@@ -61,7 +70,8 @@ export class RecordingsCheck {
 
   report(): RecordingsReport {
     const { name } = this.#saga
-    const findings = (kinds: Map<string, Finding>) => [...kinds.values()].toSorted((a, b) => b.count - a.count)
+    const findings = (kinds: Map<string, Finding>) =>
+      [...kinds.values()].toSorted((a, b) => b.count - a.count)
     return {
       saga: name,
       version: versionOf(this.#saga),
@@ -77,7 +87,12 @@ export class RecordingsCheck {
   #replay(row: SagaRow, history: HistoryRow[]): void {
     try {
       const { firstDifference, unknownVersions } = replay(this.#saga, history, row)
-      if (firstDifference) note(this.#diverged, kindOf(firstDifference, history), `${row.saga_id} step ${firstDifference.sequence}`)
+      if (firstDifference)
+        note(
+          this.#diverged,
+          kindOf(firstDifference, history),
+          `${row.saga_id} step ${firstDifference.sequence}`
+        )
       else if (unknownVersions > 0) this.#notReplayed++
       else this.#consistent++
     } catch (error) {
@@ -89,25 +104,34 @@ export class RecordingsCheck {
     const { saga_id: sagaId, state, machine_version: version } = row
     try {
       const { snapshot, migrated } = resume(this.#saga, row, this.#now)
-      if (migrated) note(this.#migrating, `${state} of version ${version} -> ${pathOf(snapshot.value)}`, sagaId)
+      if (migrated)
+        note(this.#migrating, `${state} of version ${version} -> ${pathOf(snapshot.value)}`, sagaId)
     } catch {
-      // An end is an end in the version that reached it; where that is not here, today's word for it counts.
-      if (!endsOf(ofVersion(this.#saga, version) ?? this.#saga).includes(state)) note(this.#stranded, `${state} of version ${version}`, sagaId)
+      // An end is an end in the version that reached it; where that is not here, today's word for
+      // it counts.
+      if (!endsOf(ofVersion(this.#saga, version) ?? this.#saga).includes(state))
+        note(this.#stranded, `${state} of version ${version}`, sagaId)
     }
   }
 }
 
-function kindOf({ sequence, what, recorded, replayed }: Difference, history: readonly HistoryRow[]): string {
+function kindOf(
+  { sequence, what, recorded, replayed }: Difference,
+  history: readonly HistoryRow[]
+): string {
   const step = history.find((row) => row.sequence === sequence)
   const where = step ? `, by ${eventName(step.event)} in ${step.from_state ?? 'no state'}` : ''
-  if (what === 'context') return `context: other ${fieldsThatDiffer(recorded, replayed).join(', ')}, in ${step?.to_state ?? 'no state'}`
+  if (what === 'context')
+    return `context: other ${fieldsThatDiffer(recorded, replayed).join(', ')}, in ${step?.to_state ?? 'no state'}`
   if (what === 'version') return 'version: the history is not whole'
   return `${what}: ${JSON.stringify(recorded)} recorded, ${JSON.stringify(replayed)} replayed${where}`
 }
 
 function fieldsThatDiffer(recorded: unknown, replayed: unknown): string[] {
   const [a, b] = [recorded, replayed] as [Record<string, unknown>, Record<string, unknown>]
-  return [...new Set([...Object.keys(a), ...Object.keys(b)])].filter((key) => JSON.stringify(a[key]) !== JSON.stringify(b[key])).toSorted()
+  return [...new Set([...Object.keys(a), ...Object.keys(b)])]
+    .filter((key) => JSON.stringify(a[key]) !== JSON.stringify(b[key]))
+    .toSorted()
 }
 
 function note(kinds: Map<string, Finding>, kind: string, sample: string): void {

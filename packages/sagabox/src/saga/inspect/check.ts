@@ -10,8 +10,8 @@ import { begin, step, type SagaEvent, type Step } from '../machine/step.ts'
 
 export interface CheckOptions {
   /**
-   * Bodies of events, by name, where the one made from the contract's schema does not do: a machine whose guards look into a body
-   * needs one for each way.
+   * Bodies of events, by name, where the one made from the contract's schema does not do: a machine
+   * whose guards look into a body needs one for each way.
    */
   samples?: Readonly<Record<string, readonly Record<string, unknown>[]>>
 }
@@ -20,38 +20,68 @@ export interface CheckOptions {
 const LIMIT = 5000
 
 /**
- * Says what may go wrong with a saga's instances, and what to do: an event that a state does not decide on, a wait without a
- * deadline or whose deadline may be spent, a state that no instance reaches or from which none reaches an end, an effect that an
- * instance leaves behind, a context that cannot be stored. It follows every path of the machine with sample events and timers,
+ * Says what may go wrong with a saga's instances, and what to do: an event that a state does not
+ * decide on, a wait without a deadline or whose deadline may be spent, a state that no instance
+ * reaches or from which none reaches an end, an effect that an instance leaves behind, a context
+ * that cannot be stored. It follows every path of the machine with sample events and timers,
  * breadth first, as far as LIMIT.
  * @returns one sentence a finding; none when all is well
  */
-export function checkSaga(definition: SagaDefinition, { samples = {} }: CheckOptions = {}): string[] {
-  const leaves = statesOf(definition.machine.root).filter((node) => Object.keys(node.states).length === 0)
+export function checkSaga(
+  definition: SagaDefinition,
+  { samples = {} }: CheckOptions = {}
+): string[] {
+  const leaves = statesOf(definition.machine.root).filter(
+    (node) => Object.keys(node.states).length === 0
+  )
   const ends = endsOf(definition)
   return [
     ...checkNames(definition, leaves, ends),
     ...leaves.flatMap((leaf) => checkDecisions(definition, leaf)),
-    ...leaves.filter((leaf) => !ends.includes(pathOfNode(leaf)) && !hasDeadline(leaf)).map((leaf) => `${pathOfNode(leaf)} waits without a deadline: give it, or a state around it, an after; or, if it waits for nothing, the tag end`),
+    ...leaves
+      .filter((leaf) => !ends.includes(pathOfNode(leaf)) && !hasDeadline(leaf))
+      .map(
+        (leaf) =>
+          `${pathOfNode(leaf)} waits without a deadline: give it, or a state around it, an after; or, if it waits for nothing, the tag end`
+      ),
     ...leaves.flatMap((leaf) => checkTimers(leaf, ends.includes(pathOfNode(leaf)))),
     ...checkPaths(definition, leaves, ends, new Samples(definition, samples))
   ]
 }
 
-function checkNames({ handles, effects = [], pointOfNoReturn }: SagaDefinition, leaves: readonly AnyStateNode[], ends: readonly string[]): string[] {
-  const unheard = effects.flatMap(({ doneBy, clearedBy = [] }) => [doneBy, ...clearedBy]).filter((contract) => !handles.includes(contract))
+function checkNames(
+  { handles, effects = [], pointOfNoReturn }: SagaDefinition,
+  leaves: readonly AnyStateNode[],
+  ends: readonly string[]
+): string[] {
+  const unheard = effects
+    .flatMap(({ doneBy, clearedBy = [] }) => [doneBy, ...clearedBy])
+    .filter((contract) => !handles.includes(contract))
   return [
-    ...(ends.length === 0 ? ['No state is an end: give those in which an instance waits for nothing the tag end'] : []),
-    ...[...new Set(unheard)].map(({ name }) => `effects name ${name}, which never reaches the machine: add it to handles`),
-    ...(pointOfNoReturn !== undefined && !leaves.some((leaf) => isInside(pathOfNode(leaf), pointOfNoReturn)) ? [`pointOfNoReturn is ${pointOfNoReturn}, which is no state`] : [])
+    ...(ends.length === 0
+      ? ['No state is an end: give those in which an instance waits for nothing the tag end']
+      : []),
+    ...[...new Set(unheard)].map(
+      ({ name }) => `effects name ${name}, which never reaches the machine: add it to handles`
+    ),
+    ...(pointOfNoReturn !== undefined &&
+    !leaves.some((leaf) => isInside(pathOfNode(leaf), pointOfNoReturn))
+      ? [`pointOfNoReturn is ${pointOfNoReturn}, which is no state`]
+      : [])
   ]
 }
 
 function checkDecisions({ handles, asks = [] }: SagaDefinition, leaf: AnyStateNode): string[] {
   return [...handles.map(({ name }) => name), ...asks].flatMap((event) => {
     const decision = decisionOf(leaf, event)
-    if (decision === 'undecided') return [`${pathOfNode(leaf)} does not decide ${event}: handle it, ignore it with a reason, or defer it`]
-    if (decision === 'guarded') return [`${pathOfNode(leaf)} decides ${event} only when a guard lets it: give it a last alternative without a guard`]
+    if (decision === 'undecided')
+      return [
+        `${pathOfNode(leaf)} does not decide ${event}: handle it, ignore it with a reason, or defer it`
+      ]
+    if (decision === 'guarded')
+      return [
+        `${pathOfNode(leaf)} decides ${event} only when a guard lets it: give it a last alternative without a guard`
+      ]
     return []
   })
 }
@@ -108,7 +138,12 @@ interface Situation {
   explored: boolean
 }
 
-function checkPaths(definition: SagaDefinition, leaves: readonly AnyStateNode[], ends: readonly string[], samples: Samples): string[] {
+function checkPaths(
+  definition: SagaDefinition,
+  leaves: readonly AnyStateNode[],
+  ends: readonly string[],
+  samples: Samples
+): string[] {
   const findings = new Set<string>()
   const { situations, failures } = explore(definition, samples)
   const { effects = [] } = definition
@@ -136,24 +171,36 @@ function checkPaths(definition: SagaDefinition, leaves: readonly AnyStateNode[],
         )
     for (const index of standing) {
       const { doneBy, undoneBy } = effects[index]!
-      if (![...findings].some((finding) => finding.startsWith(`${state} leaves ${doneBy.name} `))) findings.add(`${state} leaves ${doneBy.name} behind after ${events.join(', ')}: send ${undoneBy.name} on the way, or ignore the event with a reason where nothing is left to undo`)
+      if (![...findings].some((finding) => finding.startsWith(`${state} leaves ${doneBy.name} `)))
+        findings.add(
+          `${state} leaves ${doneBy.name} behind after ${events.join(', ')}: send ${undoneBy.name} on the way, or ignore the event with a reason where nothing is left to undo`
+        )
     }
   }
   // What was not followed to its end is given the benefit of the doubt.
   const complete = situations.every(({ explored }) => explored)
   if (complete) {
     const reached = new Set(situations.map(({ state }) => state))
-    for (const leaf of leaves) if (!reached.has(pathOfNode(leaf))) findings.add(`${pathOfNode(leaf)} cannot be reached: no event leads there from the start; leave it out, or give samples whose bodies pass the guards`)
+    for (const leaf of leaves)
+      if (!reached.has(pathOfNode(leaf)))
+        findings.add(
+          `${pathOfNode(leaf)} cannot be reached: no event leads there from the start; leave it out, or give samples whose bodies pass the guards`
+        )
   }
-  for (const state of strandedStates(situations, ends)) findings.add(`No end can be reached from ${state}: give it a way to a state with the tag end`)
+  for (const state of strandedStates(situations, ends))
+    findings.add(`No end can be reached from ${state}: give it a way to a state with the tag end`)
   return [...failures, ...findings]
 }
 
 function strandedStates(situations: readonly Situation[], ends: readonly string[]): Set<string> {
   const before = new Map<Situation, Situation[]>()
-  for (const situation of situations) for (const next of situation.next) before.set(next, [...(before.get(next) ?? []), situation])
-  const saved = new Set(situations.filter(({ state, explored }) => ends.includes(state) || !explored))
-  for (const situation of saved) for (const earlier of before.get(situation) ?? []) saved.add(earlier)
+  for (const situation of situations)
+    for (const next of situation.next) before.set(next, [...(before.get(next) ?? []), situation])
+  const saved = new Set(
+    situations.filter(({ state, explored }) => ends.includes(state) || !explored)
+  )
+  for (const situation of saved)
+    for (const earlier of before.get(situation) ?? []) saved.add(earlier)
   return new Set(situations.filter((situation) => !saved.has(situation)).map(({ state }) => state))
 }
 
@@ -235,22 +282,38 @@ function explore(
 function follow(definition: SagaDefinition, from: Situation, event: SagaEvent): Situation {
   const { machine } = definition
   const result = step(machine, from.snapshot, event)
-  // A second one of its kind would be kept too; it tells nothing new, and there would be no end of them.
-  const kept = result.decision === 'deferred' && !from.deferred.some((earlier) => isDeepStrictEqual(earlier, event)) ? [...from.deferred, event] : from.deferred
+  // A second one of its kind would be kept too; it tells nothing new, and there would be no end of
+  // them.
+  const kept =
+    result.decision === 'deferred' &&
+    !from.deferred.some((earlier) => isDeepStrictEqual(earlier, event))
+      ? [...from.deferred, event]
+      : from.deferred
   let situation = after(definition, { ...from, deferred: kept }, event, result)
-  for (let index = result.from === result.to ? kept.length : 0; index < situation.deferred.length; ) {
+  for (
+    let index = result.from === result.to ? kept.length : 0;
+    index < situation.deferred.length;
+  ) {
     const woken = situation.deferred[index]!
     const again = step(machine, situation.snapshot, woken)
     if (again.decision === 'deferred') index++
     else {
-      situation = after(definition, { ...situation, deferred: situation.deferred.toSpliced(index, 1) }, woken, again)
+      situation = after(
+        definition,
+        { ...situation, deferred: situation.deferred.toSpliced(index, 1) },
+        woken,
+        again
+      )
       if (again.from !== again.to) index = 0
     }
   }
   return situation
 }
 
-/** What an event has happened and is undone: an event that is ignored on purpose leaves nothing to undo. */
+/**
+ * What an event has happened and is undone: an event that is ignored on purpose leaves nothing to
+ * undo.
+ */
 function after(
   { effects = [], pointOfNoReturn }: SagaDefinition,
   from: Situation,
@@ -259,10 +322,15 @@ function after(
 ): Situation {
   const problem = unstorable(snapshot.context)
   if (problem) throw new Error(problem)
-  const pastReturn = from.pastReturn || (pointOfNoReturn !== undefined && isInside(to, pointOfNoReturn))
+  const pastReturn =
+    from.pastReturn || (pointOfNoReturn !== undefined && isInside(to, pointOfNoReturn))
   const standing = effects.flatMap(({ doneBy, undoneBy, clearedBy = [] }, index) => {
-    const happened = from.standing.includes(index) || (event.type === doneBy.name && decision !== 'ignored' && decision !== 'deferred')
-    const undone = sends.some(({ contract }) => contract.name === undoneBy.name) || (decision !== 'deferred' && clearedBy.some(({ name }) => name === event.type))
+    const happened =
+      from.standing.includes(index) ||
+      (event.type === doneBy.name && decision !== 'ignored' && decision !== 'deferred')
+    const undone =
+      sends.some(({ contract }) => contract.name === undoneBy.name) ||
+      (decision !== 'deferred' && clearedBy.some(({ name }) => name === event.type))
     return happened && !undone && !pastReturn ? [index] : []
   })
   const timers = new Map([...from.timers].filter(([id]) => !timersCancelled.includes(id)))
@@ -290,10 +358,21 @@ class Samples {
   readonly events: readonly SagaEvent[]
   readonly #bodies: Map<string, readonly Record<string, unknown>[]>
 
-  constructor({ startedBy, handles, asks = [] }: SagaDefinition, given: NonNullable<CheckOptions['samples']>) {
-    const made = [startedBy, ...handles].map(({ name, schema }) => [name, [sampleOf(schema) as Record<string, unknown>]] as const)
-    this.#bodies = new Map([...made, ...asks.map((name) => [name, [{}]] as const), ...Object.entries(given)])
-    this.events = [...handles.map(({ name }) => name), ...asks].flatMap((type) => this.of(type).map((body) => ({ ...body, type })))
+  constructor(
+    { startedBy, handles, asks = [] }: SagaDefinition,
+    given: NonNullable<CheckOptions['samples']>
+  ) {
+    const made = [startedBy, ...handles].map(
+      ({ name, schema }) => [name, [sampleOf(schema) as Record<string, unknown>]] as const
+    )
+    this.#bodies = new Map([
+      ...made,
+      ...asks.map((name) => [name, [{}]] as const),
+      ...Object.entries(given)
+    ])
+    this.events = [...handles.map(({ name }) => name), ...asks].flatMap((type) =>
+      this.of(type).map((body) => ({ ...body, type }))
+    )
   }
 
   of(name: string): readonly Record<string, unknown>[] {
@@ -311,13 +390,27 @@ interface LooseSchema {
   minimum?: number
 }
 
-/** A value of about a schema's shape: machines take bodies as they are, so formats and patterns do not matter. */
+/**
+ * A value of about a schema's shape: machines take bodies as they are, so formats and patterns do
+ * not matter.
+ */
 function sampleOf(schema: TSchema): unknown {
-  const { type, const: constant, enum: values, anyOf, properties = {}, items, minimum } = schema as LooseSchema
+  const {
+    type,
+    const: constant,
+    enum: values,
+    anyOf,
+    properties = {},
+    items,
+    minimum
+  } = schema as LooseSchema
   if (constant !== undefined) return constant
   if (values) return values[0]
   if (anyOf?.[0]) return sampleOf(anyOf[0])
-  if (type === 'object') return Object.fromEntries(Object.entries(properties).map(([name, property]) => [name, sampleOf(property)]))
+  if (type === 'object')
+    return Object.fromEntries(
+      Object.entries(properties).map(([name, property]) => [name, sampleOf(property)])
+    )
   if (type === 'array') return items ? [sampleOf(items)] : []
   if (type === 'integer' || type === 'number') return Math.max(minimum ?? 1, 1)
   if (type === 'boolean') return true

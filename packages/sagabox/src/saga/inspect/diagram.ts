@@ -18,7 +18,9 @@ export interface MachineDescription {
   mermaid: string
 }
 
-/** Describes a machine from its definition: what people look at when they ask what a saga can do. */
+/**
+ * Describes a machine from its definition: what people look at when they ask what a saga can do.
+ */
 export function describe(definition: SagaDefinition): MachineDescription {
   const { machine } = definition
   const nodes = statesOf(machine.root).slice(1)
@@ -27,7 +29,13 @@ export function describe(definition: SagaDefinition): MachineDescription {
     states: restingStates(definition),
     events: [...new Set(transitions.map(({ event }) => event))],
     transitions,
-    mermaid: ['stateDiagram-v2', ...mermaidOf(machine.root, 1), ...transitions.map(({ from, event, to }) => `  ${mermaidId(from)} --> ${mermaidId(to)}: ${event}`)].join('\n')
+    mermaid: [
+      'stateDiagram-v2',
+      ...mermaidOf(machine.root, 1),
+      ...transitions.map(
+        ({ from, event, to }) => `  ${mermaidId(from)} --> ${mermaidId(to)}: ${event}`
+      )
+    ].join('\n')
   }
 }
 
@@ -35,16 +43,27 @@ function transitionsOf(node: AnyStateNode): TransitionDescription[] {
   return [...node.transitions.values()]
     .flat()
     .filter((transition) => decisionBy(transition) === 'handled')
-    .map(({ eventType, target }) => ({ from: pathOfNode(node), event: eventName(eventType), to: pathOfNode(target?.[0] ?? node) }))
+    .map(({ eventType, target }) => ({
+      from: pathOfNode(node),
+      event: eventName(eventType),
+      to: pathOfNode(target?.[0] ?? node)
+    }))
 }
 
 function mermaidOf(node: AnyStateNode, depth: number): string[] {
   const indent = '  '.repeat(depth)
-  const lines = node.initial?.target[0] ? [`${indent}[*] --> ${mermaidId(pathOfNode(node.initial.target[0]))}`] : []
+  const lines = node.initial?.target[0]
+    ? [`${indent}[*] --> ${mermaidId(pathOfNode(node.initial.target[0]))}`]
+    : []
   for (const child of Object.values(node.states)) {
     const id = mermaidId(pathOfNode(child))
     if (Object.keys(child.states).length === 0) lines.push(`${indent}state "${child.key}" as ${id}`)
-    else lines.push(`${indent}state "${child.key}" as ${id} {`, ...mermaidOf(child, depth + 1), `${indent}}`)
+    else
+      lines.push(
+        `${indent}state "${child.key}" as ${id} {`,
+        ...mermaidOf(child, depth + 1),
+        `${indent}}`
+      )
   }
   return lines
 }

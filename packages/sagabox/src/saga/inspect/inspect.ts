@@ -4,7 +4,16 @@ import type { SagaDefinition } from '../define.ts'
 import { describe } from './diagram.ts'
 import { acceptedEvents, endsOf, eventName, timedStatesOf } from '../machine/states.ts'
 import { recordings, type ExportFilter } from '../store/export.ts'
-import { COLUMNS, countByState, listNewest, listStuck, listWaiting, type ListFilter, type SagaCounts, type StoredSaga } from '../store/list.ts'
+import {
+  COLUMNS,
+  countByState,
+  listNewest,
+  listStuck,
+  listWaiting,
+  type ListFilter,
+  type SagaCounts,
+  type StoredSaga
+} from '../store/list.ts'
 import { Replayed, type Replay } from './replay.ts'
 import { restore, statusOf } from '../machine/state.ts'
 import { awaitedCommands } from '../machine/step.ts'
@@ -36,17 +45,21 @@ const PAGE_STEPS = 500
 const TURN_MS = 50
 
 const STEPS = `
-  select sequence, event, message_id, from_state, to_state, sent, note, machine_version, recorded_at from saga_history
-  where saga = $1 and saga_id = $2 and ($3::integer is null or sequence < $3) order by sequence desc limit $4`
+  select sequence, event, message_id, from_state, to_state, sent, note, machine_version, recorded_at
+    from saga_history
+  where saga = $1 and saga_id = $2 and ($3::integer is null or sequence < $3) order by sequence desc
+    limit $4`
 
 const WAITED = `
   with entered as (
     select sequence, recorded_at from saga_history
-    where saga = $1 and saga_id = $2 and from_state is distinct from to_state order by sequence desc limit 1)
+    where saga = $1 and saga_id = $2 and from_state is distinct from to_state order by sequence desc
+      limit 1)
   select recorded_at as since, (
     select count(*)::integer from saga_history step
     where step.saga = $1 and step.saga_id = $2 and step.sequence >= entered.sequence
-      and exists (select from jsonb_array_elements(sent) as message where message ->> 'type' = any($3::text[]))) as attempts
+      and exists (select from jsonb_array_elements(sent) as message
+        where message ->> 'type' = any($3::text[]))) as attempts
   from entered`
 
 const PAGE = `
@@ -54,11 +67,15 @@ const PAGE = `
     select page.*, sum(pg_column_size(body) + pg_column_size(sent)) over (order by sequence) as bytes,
       row_number() over (order by sequence) as place
     from (
-      select * from saga_history where saga = $1 and saga_id = $2 and sequence > $3 and sequence <= $4
+      select * from saga_history where saga = $1 and saga_id = $2 and sequence > $3
+        and sequence <= $4
       order by sequence limit ${PAGE_STEPS}) as page) as sized
   where bytes <= ${PAGE_BYTES} or place = 1 order by sequence`
 
-/** Since when an instance has been in its state, and how often it has sent what it waits for since then. */
+/**
+ * Since when an instance has been in its state, and how often it has sent what it waits for since
+ * then.
+ */
 interface Waited {
   since: Date
   attempts: number
@@ -87,7 +104,8 @@ export class SagaInspector {
   }
 
   /**
-   * One instance with the last `limit` steps that it went through, or the last before one; undefined when there is none.
+   * One instance with the last `limit` steps that it went through, or the last before one;
+   * undefined when there is none.
    */
   async get(
     sagaId: string,
@@ -125,7 +143,8 @@ export class SagaInspector {
   /** Newest first. @returns `readOn` see listNewest */
   async list(filter: ListFilter) {
     const { name } = this.definition
-    if (filter.state !== undefined && this.#alwaysWaits(filter.state)) return { items: (await listWaiting(this.#dataSource, name, filter)).map(summary) }
+    if (filter.state !== undefined && this.#alwaysWaits(filter.state))
+      return { items: (await listWaiting(this.#dataSource, name, filter)).map(summary) }
     const { rows, readOn } = await listNewest(this.#dataSource, name, filter)
     return { items: rows.map(summary), readOn }
   }
@@ -140,7 +159,9 @@ export class SagaInspector {
     return countByState(this.#dataSource, this.definition.name)
   }
 
-  /** Folds the recorded events through today's machine; undefined when there is no such instance. */
+  /**
+   * Folds the recorded events through today's machine; undefined when there is no such instance.
+   */
   async replay(sagaId: string): Promise<Replay | undefined> {
     const row = await this.#row(this.#dataSource, sagaId)
     if (!row) return undefined
@@ -177,7 +198,10 @@ export class SagaInspector {
   }
 
   #waitingFor(row: StoredSaga, waited: Waited | undefined): WaitingFor | null {
-    if (endsOf(ofVersion(this.definition, row.machine_version) ?? this.definition).includes(row.state)) return null
+    if (
+      endsOf(ofVersion(this.definition, row.machine_version) ?? this.definition).includes(row.state)
+    )
+      return null
     const handled = new Set(this.definition.handles.map(({ name }) => name))
     const events = this.#accepts(row).filter((event) => handled.has(event))
     const commands = this.#commandsOf(row)
@@ -194,7 +218,9 @@ export class SagaInspector {
   #commandsOf({ value, context, machine_version: version }: StoredSaga): string[] {
     const machine = machineOf(this.definition, version)
     try {
-      return machine ? awaitedCommands(restore(machine, value, context)).map(({ contract }) => contract.name) : []
+      return machine
+        ? awaitedCommands(restore(machine, value, context)).map(({ contract }) => contract.name)
+        : []
     } catch {
       // The machine has no such state; `lastError` says so once a timer was due.
       return []
@@ -222,6 +248,23 @@ export class SagaInspector {
   }
 }
 
-function summary({ saga_id: sagaId, state, version, machine_version: machineVersion, created_at: createdAt, updated_at: updatedAt, stuck_since: stuckSince }: StoredSaga) {
-  return { sagaId, status: statusOf(state), state, version, machineVersion, createdAt: createdAt.toISOString(), updatedAt: updatedAt.toISOString(), stuckSince: stuckSince?.toISOString() ?? null }
+function summary({
+  saga_id: sagaId,
+  state,
+  version,
+  machine_version: machineVersion,
+  created_at: createdAt,
+  updated_at: updatedAt,
+  stuck_since: stuckSince
+}: StoredSaga) {
+  return {
+    sagaId,
+    status: statusOf(state),
+    state,
+    version,
+    machineVersion,
+    createdAt: createdAt.toISOString(),
+    updatedAt: updatedAt.toISOString(),
+    stuckSince: stuckSince?.toISOString() ?? null
+  }
 }

@@ -8,7 +8,10 @@ import type { HistoryRow, SagaRow } from '../store/rows.ts'
 import { machineOf } from '../run/versions.ts'
 
 export interface Difference {
-  /** The recorded step at which today's machine first goes another way; the last one when only the context differs. */
+  /**
+   * The recorded step at which today's machine first goes another way; the last one when only the
+   * context differs.
+   */
   sequence: number
   what: 'state' | 'messages' | 'deferred' | 'context' | 'version'
   recorded: unknown
@@ -26,10 +29,15 @@ export interface Replay {
 }
 
 /**
- * Folds the recorded events through the machines as they are now, each step with the one of its version, and compares it with what
- * was recorded. A migration is taken as recorded: what follows goes on from there.
+ * Folds the recorded events through the machines as they are now, each step with the one of its
+ * version, and compares it with what was recorded. A migration is taken as recorded: what follows
+ * goes on from there.
  */
-export function replay(definition: SagaDefinition, history: readonly HistoryRow[], stored: SagaRow): Replay {
+export function replay(
+  definition: SagaDefinition,
+  history: readonly HistoryRow[],
+  stored: SagaRow
+): Replay {
   const replayed = new Replayed(definition)
   for (const row of history) replayed.add(row)
   return replayed.comparedWith(stored)
@@ -84,7 +92,8 @@ export class Replayed {
     this.#compare(last, 'version', stored.version, this.#steps)
     this.#compare(last, 'state', stored.state, state)
     this.#compare(last, 'deferred', deferred, this.#deferred)
-    // Through JSON, as it was stored: `undefined` fields do not survive, and must not count as a difference.
+    // Through JSON, as it was stored: `undefined` fields do not survive, and must not count as a
+    // difference.
     if (this.#snapshot) {
       this.#compare(
         last,
@@ -109,7 +118,11 @@ export class Replayed {
 }
 
 /** Undefined when what went before was not folded, and the row does not say it. */
-function foldOf(machine: AnyStateMachine, snapshot: AnyMachineSnapshot | undefined, { sequence, event, body }: HistoryRow): Step | undefined {
+function foldOf(
+  machine: AnyStateMachine,
+  snapshot: AnyMachineSnapshot | undefined,
+  { sequence, event, body }: HistoryRow
+): Step | undefined {
   if (event === MIGRATE) return resting(restore(machine, body.value, body.context))
   if (event === DROP) return snapshot && resting(snapshot)
   if (!snapshot) return sequence === 1 ? begin(machine, body) : undefined
@@ -118,5 +131,13 @@ function foldOf(machine: AnyStateMachine, snapshot: AnyMachineSnapshot | undefin
 
 function resting(snapshot: AnyMachineSnapshot): Step {
   const state = pathOf(snapshot.value)
-  return { decision: 'handled', snapshot, from: undefined, to: state, sends: [], timersStarted: [], timersCancelled: [] }
+  return {
+    decision: 'handled',
+    snapshot,
+    from: undefined,
+    to: state,
+    sends: [],
+    timersStarted: [],
+    timersCancelled: []
+  }
 }

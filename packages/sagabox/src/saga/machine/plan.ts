@@ -1,13 +1,24 @@
-import type { AnyMachineSnapshot, AnyStateMachine, AnyStateNode, AnyTransitionDefinition, EventObject, StateValue } from 'xstate'
+import type {
+  AnyMachineSnapshot,
+  AnyStateMachine,
+  AnyStateNode,
+  AnyTransitionDefinition,
+  EventObject,
+  StateValue
+} from 'xstate'
 import { statesOf } from '../define.ts'
 import { scopeOf, type ActionData, type Move } from './move.ts'
 import { activeNodes, restIn, snapshotIn, type Rest } from './state.ts'
 
-// XState finds out anew at every event which states a transition leaves and enters, and makes a snapshot for every assignment:
-// 7 µs a step and a quarter of all that an order allocates. Which transition an event takes is still XState's answer; what that
-// transition does depends on nothing else, and is worked out once. Machines with more to them are left to XState.
+// XState finds out anew at every event which states a transition leaves and enters, and makes a
+// snapshot for every assignment: 7 µs a step and a quarter of all that an order allocates. Which
+// transition an event takes is still XState's answer; what that transition does depends on nothing
+// else, and is worked out once. Machines with more to them are left to XState.
 
-/** What a transition from a state does: the actions of the states it leaves, its own, and those of the states it enters. */
+/**
+ * What a transition from a state does: the actions of the states it leaves, its own, and those of
+ * the states it enters.
+ */
 interface Plan {
   actions: readonly PlannedAction[]
   to: Rest
@@ -25,7 +36,14 @@ interface PlannedAction {
 interface Builtin {
   type: string
   assignment?: Assigner | Record<string, unknown>
-  resolve(scope: unknown, snapshot: AnyMachineSnapshot, args: object, params: unknown, action: Builtin, extra: { internalQueue: EventObject[] }): [AnyMachineSnapshot, unknown]
+  resolve(
+    scope: unknown,
+    snapshot: AnyMachineSnapshot,
+    args: object,
+    params: unknown,
+    action: Builtin,
+    extra: { internalQueue: EventObject[] }
+  ): [AnyMachineSnapshot, unknown]
 }
 
 type Assigner = (args: object, params: unknown) => Record<string, unknown>
@@ -44,13 +62,21 @@ export function planStart(machine: AnyStateMachine, input: unknown): Move | unde
   if (!plan) return undefined
   const { context } = machine.config as { context?: unknown }
   const { self } = scopeOf(machine)
-  const given: unknown = typeof context === 'function' ? context({ input, self, spawn: refuseToSpawn }) : (context ?? {})
+  const given: unknown =
+    typeof context === 'function' ? context({ input, self, spawn: refuseToSpawn }) : (context ?? {})
   // A copy, as XState makes one.
-  return follow(plan, machine, snapshotIn(plan.to, { ...(given as object) }), { type: 'xstate.init', input } as EventObject)
+  return follow(plan, machine, snapshotIn(plan.to, { ...(given as object) }), {
+    type: 'xstate.init',
+    input
+  } as EventObject)
 }
 
 /** What an event does to an instance; undefined when only XState can tell. */
-export function planMove(machine: AnyStateMachine, before: AnyMachineSnapshot, event: EventObject): Move | undefined {
+export function planMove(
+  machine: AnyStateMachine,
+  before: AnyMachineSnapshot,
+  event: EventObject
+): Move | undefined {
   const plans = plansOf(machine)
   if (!plans) return undefined
   const transition = machine.getTransitionData(before, event)[0]
@@ -58,33 +84,68 @@ export function planMove(machine: AnyStateMachine, before: AnyMachineSnapshot, e
   const { path } = restIn(machine, before.value)
   let ofState = plans.transitions.get(path)
   if (!ofState) plans.transitions.set(path, (ofState = new Map()))
-  if (!ofState.has(transition)) ofState.set(transition, planOf(machine, activeNodes(before), transition))
+  if (!ofState.has(transition))
+    ofState.set(transition, planOf(machine, activeNodes(before), transition))
   const plan = ofState.get(transition)
   return plan && follow(plan, machine, before, event)
 }
 
-function follow({ actions: planned, to, stays }: Plan, machine: AnyStateMachine, before: AnyMachineSnapshot, event: EventObject): Move | undefined {
+function follow(
+  { actions: planned, to, stays }: Plan,
+  machine: AnyStateMachine,
+  before: AnyMachineSnapshot,
+  event: EventObject
+): Move | undefined {
   const { self, system } = scopeOf(machine)
   const actions: ActionData[] = []
   let context = before.context as Record<string, unknown>
   for (const { type, params: given, builtin } of planned) {
     const params: unknown = typeof given === 'function' ? given({ context, event }) : given
     if (!builtin) actions.push({ type, params })
-    else if (builtin.assignment) context = { ...context, ...assigned(builtin.assignment, { context, event, self, system, spawn: refuseToSpawn }, params) }
+    else if (builtin.assignment)
+      context = {
+        ...context,
+        ...assigned(
+          builtin.assignment,
+          { context, event, self, system, spawn: refuseToSpawn },
+          params
+        )
+      }
     else {
       const internalQueue: EventObject[] = []
-      const [, resolved] = builtin.resolve(scopeOf(machine), before, { context, event, self, system }, params, builtin, { internalQueue })
+      const [, resolved] = builtin.resolve(
+        scopeOf(machine),
+        before,
+        { context, event, self, system },
+        params,
+        builtin,
+        { internalQueue }
+      )
       // It is raised at once, and the machine goes on with it.
       if (internalQueue.length > 0) return undefined
       actions.push({ type: builtin.type, params: resolved })
     }
   }
-  return { snapshot: stays && context === before.context ? before : snapshotIn(to, context), actions }
+  return {
+    snapshot: stays && context === before.context ? before : snapshotIn(to, context),
+    actions
+  }
 }
 
-function assigned(assignment: Assigner | Record<string, unknown>, args: object, params: unknown): Record<string, unknown> {
+function assigned(
+  assignment: Assigner | Record<string, unknown>,
+  args: object,
+  params: unknown
+): Record<string, unknown> {
   if (typeof assignment === 'function') return assignment(args, params)
-  return Object.fromEntries(Object.entries(assignment).map(([key, value]) => [key, typeof value === 'function' ? (value as (args: object, params: unknown) => unknown)(args, params) : value]))
+  return Object.fromEntries(
+    Object.entries(assignment).map(([key, value]) => [
+      key,
+      typeof value === 'function'
+        ? (value as (args: object, params: unknown) => unknown)(args, params)
+        : value
+    ])
+  )
 }
 
 function refuseToSpawn(): never {
@@ -94,29 +155,64 @@ function refuseToSpawn(): never {
 function plansOf(machine: AnyStateMachine): MachinePlans | undefined {
   let plans = known.get(machine)
   if (plans === undefined) {
-    const simple = statesOf(machine.root).every(({ type, always, invoke }) => (type === 'atomic' || type === 'compound') && !always?.length && invoke.length === 0)
+    const simple = statesOf(machine.root).every(
+      ({ type, always, invoke }) =>
+        (type === 'atomic' || type === 'compound') && !always?.length && invoke.length === 0
+    )
     const entered = [machine.root, ...defaultsOf(machine.root)]
-    plans = simple ? { start: planFor(machine, entered.flatMap(enteredByDefault), entered.at(-1)!, false), transitions: new Map() } : null
+    plans = simple
+      ? {
+          start: planFor(machine, entered.flatMap(enteredByDefault), entered.at(-1)!, false),
+          transitions: new Map()
+        }
+      : null
     known.set(machine, plans)
   }
   return plans ?? undefined
 }
 
-/** The states that XState's algorithm leaves and enters (SCXML, "microstep"), for one active leaf and one target. */
-function planOf(machine: AnyStateMachine, active: readonly AnyStateNode[], { source, target: targets, actions, reenter }: AnyTransitionDefinition): Plan | undefined {
+/**
+ * The states that XState's algorithm leaves and enters (SCXML, "microstep"), for one active leaf
+ * and one target.
+ */
+function planOf(
+  machine: AnyStateMachine,
+  active: readonly AnyStateNode[],
+  { source, target: targets, actions, reenter }: AnyTransitionDefinition
+): Plan | undefined {
   const leaf = active.find(({ type }) => type === 'atomic')!
   if (!targets?.length) return planFor(machine, actions, leaf, true)
   const [target, ...more] = targets as AnyStateNode[]
-  const domain = !reenter && (target === source || isInside(target!, source)) ? source : ancestorsOf(target!).find((ancestor) => isInside(source, ancestor))
+  const domain =
+    !reenter && (target === source || isInside(target!, source))
+      ? source
+      : ancestorsOf(target!).find((ancestor) => isInside(source, ancestor))
   if (more.length > 0 || !domain) return undefined
   const left = active.filter((node) => isInside(node, domain)).toSorted((a, b) => b.order - a.order)
-  const outer = ancestorsOf(target!).filter((ancestor) => isInside(ancestor, domain)).toReversed()
+  const outer = ancestorsOf(target!)
+    .filter((ancestor) => isInside(ancestor, domain))
+    .toReversed()
   const inner = target === domain ? defaultsOf(target) : [target!, ...defaultsOf(target!)]
   const next = inner.at(-1) ?? leaf
-  return planFor(machine, [...left.flatMap(({ exit }) => exit), ...actions, ...outer.flatMap(({ entry }) => entry), ...inner.flatMap(enteredByDefault)], next, next === leaf)
+  return planFor(
+    machine,
+    [
+      ...left.flatMap(({ exit }) => exit),
+      ...actions,
+      ...outer.flatMap(({ entry }) => entry),
+      ...inner.flatMap(enteredByDefault)
+    ],
+    next,
+    next === leaf
+  )
 }
 
-function planFor(machine: AnyStateMachine, actions: readonly unknown[], leaf: AnyStateNode, stays: boolean): Plan | undefined {
+function planFor(
+  machine: AnyStateMachine,
+  actions: readonly unknown[],
+  leaf: AnyStateNode,
+  stays: boolean
+): Plan | undefined {
   const planned = actions.map((action) => plannedAction(machine, action))
   if (!planned.every((action) => action !== undefined)) return undefined
   return { actions: planned, to: restIn(machine, valueOf(leaf)), stays }
@@ -124,11 +220,22 @@ function planFor(machine: AnyStateMachine, actions: readonly unknown[], leaf: An
 
 /** Undefined: an action with which XState does more than a plan can say. */
 function plannedAction(machine: AnyStateMachine, action: unknown): PlannedAction | undefined {
-  const { type, params } = typeof action === 'function' ? { type: action.name || '(anonymous)' } : typeof action === 'string' ? { type: action } : (action as ActionData)
-  const implementation: unknown = typeof action === 'function' ? action : (machine.implementations.actions as Record<string, unknown>)[type]
-  if (typeof implementation !== 'function' || !('resolve' in implementation)) return { type, params, builtin: undefined }
+  const { type, params } =
+    typeof action === 'function'
+      ? { type: action.name || '(anonymous)' }
+      : typeof action === 'string'
+        ? { type: action }
+        : (action as ActionData)
+  const implementation: unknown =
+    typeof action === 'function'
+      ? action
+      : (machine.implementations.actions as Record<string, unknown>)[type]
+  if (typeof implementation !== 'function' || !('resolve' in implementation))
+    return { type, params, builtin: undefined }
   const builtin = implementation as unknown as Builtin
-  return ['xstate.assign', 'xstate.raise', 'xstate.cancel'].includes(builtin.type) ? { type, params, builtin } : undefined
+  return ['xstate.assign', 'xstate.raise', 'xstate.cancel'].includes(builtin.type)
+    ? { type, params, builtin }
+    : undefined
 }
 
 /** The states that are entered inside one because it says so. */
@@ -151,5 +258,10 @@ function isInside(node: AnyStateNode, ancestor: AnyStateNode): boolean {
 }
 
 function valueOf({ path }: AnyStateNode): StateValue {
-  return path.reduceRight<StateValue | undefined>((inner, key) => (inner === undefined ? key : { [key]: inner }), undefined) ?? {}
+  return (
+    path.reduceRight<StateValue | undefined>(
+      (inner, key) => (inner === undefined ? key : { [key]: inner }),
+      undefined
+    ) ?? {}
+  )
 }

@@ -1,7 +1,10 @@
 import { contractSentBy, statesOf, type SagaDefinition } from '../define.ts'
 import type { Contract } from '../../messaging/message/message.ts'
 
-/** What a saga's machines send, of all versions: read from the actions of their states and transitions. */
+/**
+ * What a saga's machines send, of all versions: read from the actions of their states and
+ * transitions.
+ */
 export function sendsOf({ machine, previous = {} }: SagaDefinition): Contract[] {
   const nodes = [machine, ...Object.values(previous)].flatMap(({ root }) => statesOf(root))
   const actions = nodes.flatMap((node) => [

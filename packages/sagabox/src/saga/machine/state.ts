@@ -6,7 +6,8 @@ export function pathOf(value: StateValue): string {
   let path = ''
   for (const key of Object.keys(value)) {
     const child = value[key]
-    const isLeaf = child === undefined || (typeof child === 'object' && Object.keys(child).length === 0)
+    const isLeaf =
+      child === undefined || (typeof child === 'object' && Object.keys(child).length === 0)
     path += `${path === '' ? '' : ','}${key}${isLeaf ? '' : `.${pathOf(child)}`}`
   }
   return path
@@ -26,7 +27,10 @@ export function activeNodes(snapshot: AnyMachineSnapshot): AnyStateNode[] {
 /** A state that instances rest in. */
 export interface Rest {
   path: string
-  /** A snapshot in this state. Finding a state's nodes costs as much as a step, and they are the same for every instance in it. */
+  /**
+   * A snapshot in this state. Finding a state's nodes costs as much as a step, and they are the
+   * same for every instance in it.
+   */
   template: AnyMachineSnapshot
 }
 
@@ -41,7 +45,8 @@ export function restIn(machine: AnyStateMachine, value: StateValue): Rest {
   if (!rest) {
     const template = machine.resolveState({ value, context: {} })
     // XState would go on in the first of the states inside it.
-    if (pathOf(template.value) !== path) throw new Error(`${path} is not a state to rest in: it holds others`)
+    if (pathOf(template.value) !== path)
+      throw new Error(`${path} is not a state to rest in: it holds others`)
     known.set(path, (rest = { path, template }))
   }
   return rest
@@ -56,6 +61,10 @@ export function snapshotIn({ template }: Rest, context: unknown): AnyMachineSnap
  * Rebuilds the snapshot that was stored as plain data.
  * @throws Error when the machine has no such state
  */
-export function restore(machine: AnyStateMachine, value: unknown, context: unknown): AnyMachineSnapshot {
+export function restore(
+  machine: AnyStateMachine,
+  value: unknown,
+  context: unknown
+): AnyMachineSnapshot {
   return snapshotIn(restIn(machine, value as StateValue), context)
 }

@@ -11,12 +11,22 @@ export function restingStates({ machine }: SagaDefinition): string[] {
     .map(pathOfNode)
 }
 
-/** The events that a state takes, alone or through a state around it, and does not just ignore or keep; timers by their short name. */
+/**
+ * The events that a state takes, alone or through a state around it, and does not just ignore or
+ * keep; timers by their short name.
+ */
 export function acceptedEvents({ machine }: SagaDefinition, state: string): string[] {
   const leaf = statesOf(machine.root).find((node) => pathOfNode(node) === state)
   const events = new Set<string>()
-  for (let node = leaf; node; node = node.parent) for (const event of node.ownEvents) events.add(event)
-  return [...new Set([...events].filter((event) => ['handled', 'guarded'].includes(decisionOf(leaf!, event))).map(eventName))]
+  for (let node = leaf; node; node = node.parent)
+    for (const event of node.ownEvents) events.add(event)
+  return [
+    ...new Set(
+      [...events]
+        .filter((event) => ['handled', 'guarded'].includes(decisionOf(leaf!, event)))
+        .map(eventName)
+    )
+  ]
 }
 
 /** The events of the timers that a state sets, alone or through a state around it. */
@@ -36,7 +46,10 @@ export function endsOf({ machine }: SagaDefinition): string[] {
     .map(pathOfNode)
 }
 
-/** Paths of the states in which an instance always has a timer: when it fires, the state that set it is left, or entered anew. */
+/**
+ * Paths of the states in which an instance always has a timer: when it fires, the state that set it
+ * is left, or entered anew.
+ */
 export function timedStatesOf({ machine }: SagaDefinition): string[] {
   return statesOf(machine.root)
     .filter((node) => Object.keys(node.states).length === 0 && isTimed(node))
@@ -47,7 +60,12 @@ function isTimed(node: AnyStateNode): boolean {
   const delays = new Set(node.after.map(({ eventType }) => eventType))
   const leaves = [...delays].some((delay) => {
     const alternatives = node.after.filter(({ eventType }) => eventType === delay)
-    return alternatives.at(-1)!.guard === undefined && alternatives.every(({ target, reenter }) => reenter || (target !== undefined && !isWithin(target[0], node)))
+    return (
+      alternatives.at(-1)!.guard === undefined &&
+      alternatives.every(
+        ({ target, reenter }) => reenter || (target !== undefined && !isWithin(target[0], node))
+      )
+    )
   })
   return leaves || (node.parent !== undefined && isTimed(node.parent))
 }

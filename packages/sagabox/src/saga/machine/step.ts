@@ -35,7 +35,9 @@ export interface SagaEvent {
 
 /** The first step of an instance. */
 export function begin(machine: AnyStateMachine, input: unknown): Step {
-  const move = planStart(machine, input) ?? moveByXState(machine, (scope) => machine.getInitialSnapshot(scope, input))
+  const move =
+    planStart(machine, input) ??
+    moveByXState(machine, (scope) => machine.getInitialSnapshot(scope, input))
   // XState does not throw what fails here.
   if (move.snapshot.status === 'error') throw move.snapshot.error
   return toStep(undefined, move)
@@ -43,17 +45,34 @@ export function begin(machine: AnyStateMachine, input: unknown): Step {
 
 /** Applies one event. An event that the state does not take changes nothing and is still a step. */
 export function step(machine: AnyStateMachine, before: AnyMachineSnapshot, event: SagaEvent): Step {
-  const result = toStep(pathOf(before.value), planMove(machine, before, event) ?? moveByXState(machine, (scope) => machine.transition(before, event, scope)))
-  // XState gives back the very snapshot when no transition was enabled. So does a state that is entered anew: its timers start again.
-  const didNothing = result.sends.length === 0 && result.timersStarted.length === 0 && result.timersCancelled.length === 0
-  if (result.snapshot === before && result.decision === 'handled' && didNothing) result.decision = 'undecided'
+  const result = toStep(
+    pathOf(before.value),
+    planMove(machine, before, event) ??
+      moveByXState(machine, (scope) => machine.transition(before, event, scope))
+  )
+  // XState gives back the very snapshot when no transition was enabled. So does a state that is
+  // entered anew: its timers start again.
+  const didNothing =
+    result.sends.length === 0 &&
+    result.timersStarted.length === 0 &&
+    result.timersCancelled.length === 0
+  if (result.snapshot === before && result.decision === 'handled' && didNothing)
+    result.decision = 'undecided'
   return result
 }
 
 /** Sends the commands once more with which the state was entered; nothing else changes. */
 export function resend(snapshot: AnyMachineSnapshot): Step {
   const state = pathOf(snapshot.value)
-  return { decision: 'handled', snapshot, from: state, to: state, sends: awaitedCommands(snapshot), timersStarted: [], timersCancelled: [] }
+  return {
+    decision: 'handled',
+    snapshot,
+    from: state,
+    to: state,
+    sends: awaitedCommands(snapshot),
+    timersStarted: [],
+    timersCancelled: []
+  }
 }
 
 /** Whether the instance waits for nothing. */
@@ -61,7 +80,10 @@ export function isEnd(snapshot: AnyMachineSnapshot): boolean {
   return snapshot.hasTag(END)
 }
 
-/** The commands that the active states send as they are entered: their answers are what the instance waits for. */
+/**
+ * The commands that the active states send as they are entered: their answers are what the instance
+ * waits for.
+ */
 export function awaitedCommands(snapshot: AnyMachineSnapshot): Send[] {
   return activeNodes(snapshot)
     .flatMap((node) => node.entry as readonly unknown[])
@@ -75,7 +97,15 @@ function isSend(action: unknown): action is ReturnType<typeof send> {
 }
 
 function toStep(from: string | undefined, { snapshot, actions }: Move): Step {
-  const result: Step = { decision: 'handled', snapshot, from, to: pathOf(snapshot.value), sends: [], timersStarted: [], timersCancelled: [] }
+  const result: Step = {
+    decision: 'handled',
+    snapshot,
+    from,
+    to: pathOf(snapshot.value),
+    sends: [],
+    timersStarted: [],
+    timersCancelled: []
+  }
   for (const { type, params } of actions) {
     if (type === 'send') result.sends.push(params as Send)
     else if (type === 'xstate.raise') {
@@ -84,7 +114,8 @@ function toStep(from: string | undefined, { snapshot, actions }: Move): Step {
         event: { type: string }
         delay?: unknown
       }
-      // A delay that is none would fire as it is set. An event without a delay has been handled within the step.
+      // A delay that is none would fire as it is set. An event without a delay has been handled
+      // within the step.
       if (!isDelay(delay) && (delay !== undefined || event.type.startsWith('xstate.after.')))
         throw new Error(
           `The delay of ${event.type} is ${String(delay)}; expected ${EXPECTED_DELAY}`
@@ -98,8 +129,12 @@ function toStep(from: string | undefined, { snapshot, actions }: Move): Step {
       result.decision = 'ignored'
       result.reason = (params as { reason: string }).reason
     } else if (type === 'defer') result.decision = 'deferred'
-    // Anything else would be lost silently: the machine is data, and only what is data can be stored.
-    else throw new Error(`Action ${type} has no meaning in a saga: send a message, assign to the context or use after`)
+    // Anything else would be lost silently: the machine is data, and only what is data can be
+    // stored.
+    else
+      throw new Error(
+        `Action ${type} has no meaning in a saga: send a message, assign to the context or use after`
+      )
   }
   return result
 }

@@ -2,8 +2,8 @@
 const DEEPEST = 100
 
 /**
- * What of a machine's context would not come back from the database as it went there; undefined when all will. A field that is
- * `undefined` does: it reads the same when it is gone.
+ * What of a machine's context would not come back from the database as it went there; undefined
+ * when all will. A field that is `undefined` does: it reads the same when it is gone.
  * @param name what the value is called
  * @returns such as `context.dueAt is a Date`
  */

@@ -63,7 +63,8 @@ export interface Drop extends Precondition {
 /**
  * Supplies an event that may never come, or fires a timer before its time, as if it had happened.
  * @returns undefined when there is no such instance
- * @throws NotMoved `invalid` naming what is wrong with the event or its body, `conflict` when the state does not take it
+ * @throws NotMoved `invalid` naming what is wrong with the event or its body, `conflict` when the
+ * state does not take it
  * @throws Stranded when no machine of this process can move the instance
  */
 export function answer(
@@ -88,10 +89,11 @@ export function answer(
 }
 
 /**
- * Brings an instance to a state of today's machine, whatever its machine can do. The timers of that state run; it sends nothing:
- * `retry` sends the commands of the state.
+ * Brings an instance to a state of today's machine, whatever its machine can do. The timers of that
+ * state run; it sends nothing: `retry` sends the commands of the state.
  * @returns undefined when there is no such instance
- * @throws NotMoved `invalid` naming what is wrong, `conflict` when it has moved, or its machine fails on an event that it had deferred
+ * @throws NotMoved `invalid` naming what is wrong, `conflict` when it has moved, or its machine
+ * fails on an event that it had deferred
  */
 export function place(
   host: SagaHost,
@@ -136,7 +138,9 @@ export function drop(
     )
     if (found) return found
     const keeps = [...new Set(kept.map(({ event }) => event.type))].join(', ') || 'none'
-    throw new NotMoved('conflict', `Saga ${row.saga_id} does not keep ${[given.event, wanted].filter(Boolean).join(' ')} for another state; deferred events: ${keeps}`
+    throw new NotMoved(
+      'conflict',
+      `Saga ${row.saga_id} does not keep ${[given.event, wanted].filter(Boolean).join(' ')} for another state; deferred events: ${keeps}`
     )
   }
   return host.dropDeferred(tx, sagaId, choose, given.reason)
@@ -147,7 +151,9 @@ function mustBeAt(
   { version: expected }: Precondition
 ): void {
   if (expected === undefined || expected === version) return
-  throw new NotMoved('conflict', `Saga ${sagaId} has moved: it is at version ${version}, in ${state}, and not at version ${expected}`
+  throw new NotMoved(
+    'conflict',
+    `Saga ${sagaId} has moved: it is at version ${version}, in ${state}, and not at version ${expected}`
   )
 }
 
@@ -218,7 +224,9 @@ function onMachine<R>({ saga_id: sagaId, state }: LockedRow, work: () => R): R {
     return work()
   } catch (error) {
     if (error instanceof Stranded) throw error
-    throw new NotMoved('conflict', `The machine of saga ${sagaId} fails in ${state}: ${errorText(error)}. POST /sagas/${sagaId}/migrate brings it to another state`
+    throw new NotMoved(
+      'conflict',
+      `The machine of saga ${sagaId} fails in ${state}: ${errorText(error)}. POST /sagas/${sagaId}/migrate brings it to another state`
     )
   }
 }
@@ -232,7 +240,9 @@ function notTaken(
   const { saga_id: sagaId, state, version } = row
   const known = ofVersion(definition, row.machine_version)
   const accepts = known ? acceptedEvents(known, state) : []
-  return new NotMoved('conflict', `Saga ${sagaId} is in ${state} at version ${version} and does not take ${event}${reason ? ` (${reason})` : ''}; events possible now: ${accepts.join(', ') || 'none'}`
+  return new NotMoved(
+    'conflict',
+    `Saga ${sagaId} is in ${state} at version ${version} and does not take ${event}${reason ? ` (${reason})` : ''}; events possible now: ${accepts.join(', ') || 'none'}`
   )
 }
 

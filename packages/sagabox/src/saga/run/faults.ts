@@ -10,10 +10,16 @@ interface FaultBody {
   exceptions: { exceptionType: string; message?: string }[]
 }
 
-/** Of what a fault says, bytes: anybody may have sent it, and every answer about the instance shows it. */
+/**
+ * Of what a fault says, bytes: anybody may have sent it, and every answer about the instance shows
+ * it.
+ */
 const LONGEST_MESSAGE = 2000
 
-/** The faults that say why a saga waits: of what starts it, of what its effects follow from, and of the commands that undo them. */
+/**
+ * The faults that say why a saga waits: of what starts it, of what its effects follow from, and of
+ * the commands that undo them.
+ */
 export function faultsOf(definition: SagaDefinition): Contract[] {
   return faultedBy(definition).map(faultOf)
 }
@@ -22,9 +28,14 @@ function faultedBy({ startedBy, effects = [] }: SagaDefinition): Contract[] {
   return [...new Set([startedBy, ...effects.flatMap(({ doneBy, undoneBy }) => [doneBy, undoneBy])])]
 }
 
-/** The endpoint's handler for messages that became dead letters on the saga's way: why shows on the instance until its state changes. */
+/**
+ * The endpoint's handler for messages that became dead letters on the saga's way: why shows on the
+ * instance until its state changes.
+ */
 export function faultHandler(host: SagaHost): Handler {
-  const failed = new Map(faultedBy(host.definition).map((contract) => [faultOf(contract), contract.name]))
+  const failed = new Map(
+    faultedBy(host.definition).map((contract) => [faultOf(contract), contract.name])
+  )
   return {
     contracts: [...failed.keys()],
     async handle(messages, tx) {

@@ -60,20 +60,29 @@ export class SagaHost {
    */
   async start(tx: Tx, messages: readonly Message[], now: Date): Promise<Message[]> {
     const instances = messages.map((started) => SagaInstance.start(this.definition, started, now))
-    insertInstances(tx, this.definition.name, instances.map((instance) => instance.toRow()))
+    insertInstances(
+      tx,
+      this.definition.name,
+      instances.map((instance) => instance.toRow())
+    )
     await this.#record(tx, instances)
     return instances.flatMap((instance) => instance.sent)
   }
 
   /** The endpoint's handler for the saga's events. */
   handler(): Handler {
-    return { contracts: this.definition.handles, handle: (messages, tx) => this.#handle(messages, tx) }
+    return {
+      contracts: this.definition.handles,
+      handle: (messages, tx) => this.#handle(messages, tx)
+    }
   }
 
   /**
-   * Fires the timers that are due, of at most `limit` instances. One that today's machine cannot move is put off.
+   * Fires the timers that are due, of at most `limit` instances. One that today's machine cannot
+   * move is put off.
    * @returns how many were due, what they send, and which could not be moved
-   * @throws what the database or `project` throws, which may be the fault of one of them: see fireOne
+   * @throws what the database or `project` throws, which may be the fault of one of them: see
+   * fireOne
    */
   async fireDue(
     tx: Tx,
@@ -103,7 +112,8 @@ export class SagaHost {
   }
 
   /**
-   * Fires the timers of one instance that are due, in a transaction of its own, which waits for nobody's lock for long.
+   * Fires the timers of one instance that are due, in a transaction of its own, which waits for
+   * nobody's lock for long.
    * @returns what it sends
    */
   async fireOne(tx: Tx, sagaId: string): Promise<Message[]> {
@@ -113,7 +123,8 @@ export class SagaHost {
   }
 
   /**
-   * Puts off the timers of an instance that fireOne could not move, for as long as it has been stuck; it shows why.
+   * Puts off the timers of an instance that fireOne could not move, for as long as it has been
+   * stuck; it shows why.
    * @returns undefined when it is no longer due, or somebody else has it
    */
   async putOff(tx: Tx, sagaId: string, error: unknown): Promise<FailedTimer | undefined> {
@@ -128,7 +139,8 @@ export class SagaHost {
   /**
    * Moves one instance as a person says.
    * @param move given the locked row; what it throws leaves everything as it was
-   * @returns the instance afterwards, and the messages to send; undefined when there is no such instance
+   * @returns the instance afterwards, and the messages to send; undefined when there is no such
+   * instance
    */
   async moveByHand(
     tx: Tx,
@@ -144,7 +156,8 @@ export class SagaHost {
   }
 
   /**
-   * Forgets an event that an instance keeps for another state; the history has it as a step. No machine is needed.
+   * Forgets an event that an instance keeps for another state; the history has it as a step. No
+   * machine is needed.
    * @param choose given the locked row; what it throws leaves everything as it was
    * @returns the instance afterwards; undefined when there is no such instance
    */
@@ -185,28 +198,44 @@ export class SagaHost {
   }
 
   /**
-   * Applies an event that no message carries, such as a request's, to one instance. One that the state does not take changes nothing.
-   * @returns the instance afterwards, and the messages to send; undefined when there is no such instance
+   * Applies an event that no message carries, such as a request's, to one instance. One that the
+   * state does not take changes nothing.
+   * @returns the instance afterwards, and the messages to send; undefined when there is no such
+   * instance
    */
   async ask(tx: Tx, sagaId: string, event: SagaEvent): Promise<(Asked & SagaMove) | undefined> {
     return this.#moveOne(tx, sagaId, (instance, now) => instance.ask(event, now))
   }
 
   /**
-   * Sends once more the commands whose answers an instance waits for, under new ids; the history has it as a step `retry`.
-   * @returns the instance, and the messages to send: none when it waits for no command's answer; undefined when there is no such instance
+   * Sends once more the commands whose answers an instance waits for, under new ids; the history
+   * has it as a step `retry`.
+   * @returns the instance, and the messages to send: none when it waits for no command's answer;
+   * undefined when there is no such instance
    */
   async retry(tx: Tx, sagaId: string): Promise<SagaMove | undefined> {
     return this.#moveOne(tx, sagaId, (instance, now) => ({ taken: instance.retry(now) }))
   }
 
-  /** Records on each instance that has not ended why something that it waits for failed; it shows until the state changes. */
+  /**
+   * Records on each instance that has not ended why something that it waits for failed; it shows
+   * until the state changes.
+   */
   async recordFaults(tx: Tx, faults: readonly SagaFault[]): Promise<void> {
-    const last = new Map<string, LastError>(faults.map(({ sagaId, ...error }) => [sagaId.toLowerCase(), error]))
+    const last = new Map<string, LastError>(
+      faults.map(({ sagaId, ...error }) => [sagaId.toLowerCase(), error])
+    )
     const ends = allVersions(this.definition).flatMap(endsOf)
-    // Locked by a statement of its own: one that waited for a lock would miss the row that an event has written meanwhile.
-    const waiting = (await lockInstances(tx, this.definition.name, [...last.keys()])).filter(({ state }) => !ends.includes(state))
-    if (waiting.length > 0) recordErrors(tx, waiting.map((locked) => ({ locked, error: last.get(locked.saga_id)! })))
+    // Locked by a statement of its own: one that waited for a lock would miss the row that an event
+    // has written meanwhile.
+    const waiting = (await lockInstances(tx, this.definition.name, [...last.keys()])).filter(
+      ({ state }) => !ends.includes(state)
+    )
+    if (waiting.length > 0)
+      recordErrors(
+        tx,
+        waiting.map((locked) => ({ locked, error: last.get(locked.saga_id)! }))
+      )
   }
 
   #fire(row: LockedRow, now: Date): SagaInstance {
@@ -225,7 +254,11 @@ export class SagaHost {
     postponeTimers(tx, this.definition.name, errors)
   }
 
-  async #moveOne<R extends { taken: boolean }>(tx: Tx, sagaId: string, move: (instance: SagaInstance, now: Date) => R): Promise<(R & SagaMove) | undefined> {
+  async #moveOne<R extends { taken: boolean }>(
+    tx: Tx,
+    sagaId: string,
+    move: (instance: SagaInstance, now: Date) => R
+  ): Promise<(R & SagaMove) | undefined> {
     const [row] = await lockInstances(tx, this.definition.name, [sagaId])
     if (!row) return undefined
     const now = nowOf([row])
@@ -241,31 +274,50 @@ export class SagaHost {
     const ids = [...new Set(messages.map((message) => message.correlationId!))]
     const rows = await lockInstances(tx, name, ids)
     const now = nowOf(rows)
-    const instances = new Map(rows.map((row) => [row.saga_id, SagaInstance.load(this.definition, row, now)]))
+    const instances = new Map(
+      rows.map((row) => [row.saga_id, SagaInstance.load(this.definition, row, now)])
+    )
     // The body's id may be written in capitals; Postgres answers in small letters.
     const instanceOf = (message: Message) => instances.get(message.correlationId!.toLowerCase())
     const orphans = messages.filter((message) => !instanceOf(message))
-    if (orphans.length > 0) throw new Refused(new Map(orphans.map((orphan) => [orphan, new NoInstance(orphan, name)])))
+    if (orphans.length > 0)
+      throw new Refused(new Map(orphans.map((orphan) => [orphan, new NoInstance(orphan, name)])))
     for (const message of messages) instanceOf(message)!.apply(message, now)
     return this.#save(tx, rows, [...instances.values()])
   }
 
-  async #save(tx: Tx, locked: readonly LockedRow[], instances: readonly SagaInstance[]): Promise<Message[]> {
+  async #save(
+    tx: Tx,
+    locked: readonly LockedRow[],
+    instances: readonly SagaInstance[]
+  ): Promise<Message[]> {
     if (instances.length === 0) return []
-    updateInstances(tx, this.definition.name, locked, instances.map((instance) => instance.toRow()))
+    updateInstances(
+      tx,
+      this.definition.name,
+      locked,
+      instances.map((instance) => instance.toRow())
+    )
     await this.#record(tx, instances)
     return instances.flatMap((instance) => instance.sent)
   }
 
   async #record(tx: Tx, instances: readonly SagaInstance[]): Promise<void> {
     const { name, project } = this.definition
-    insertHistory(tx, name, instances.flatMap((instance) => instance.history))
+    insertHistory(
+      tx,
+      name,
+      instances.flatMap((instance) => instance.history)
+    )
     if (!project) return
     const changes = instances.map((instance) => {
       const { saga_id: sagaId, state, context } = instance.toRow()
       return { sagaId, state, status: statusOf(state), context }
     })
-    await project(tx, changes.toSorted((a, b) => (a.sagaId < b.sagaId ? -1 : 1)))
+    await project(
+      tx,
+      changes.toSorted((a, b) => (a.sagaId < b.sagaId ? -1 : 1))
+    )
   }
 }
 

@@ -3,7 +3,15 @@ import { message, type Message } from '../../messaging/message/message.ts'
 import { NotRetryable } from '../../messaging/inbox/retry.ts'
 import { MIGRATE, RETRY, type PendingTimer, type SagaDefinition } from '../define.ts'
 import { pathOf, restore } from '../machine/state.ts'
-import { begin, isEnd, resend, step, type SagaEvent, type Step, type TimerStart } from '../machine/step.ts'
+import {
+  begin,
+  isEnd,
+  resend,
+  step,
+  type SagaEvent,
+  type Step,
+  type TimerStart
+} from '../machine/step.ts'
 import { unstorable } from '../machine/storable.ts'
 import type { DeferredEvent, HistoryRow, LastError, SagaRow } from '../store/rows.ts'
 import { carriedOver, resume, versionOf } from './versions.ts'
@@ -15,7 +23,10 @@ export const DEFERRED_EARLIER = 'deferred earlier'
 /** Begins the note of a step that a person made. */
 export const BY_HAND = 'by hand'
 
-/** Events that an instance keeps at most; what it takes to look through them grows with their number. */
+/**
+ * Events that an instance keeps at most; what it takes to look through them grows with their
+ * number.
+ */
 const MOST_DEFERRED = 1000
 
 /** Longest interval, ms, to which the pauses of a timer that starts itself again grow. */
@@ -61,7 +72,11 @@ export class SagaInstance {
   readonly #machine: AnyStateMachine
   readonly #machineVersion: number
 
-  private constructor(machine: AnyStateMachine, snapshot: AnyMachineSnapshot, row: Omit<SagaRow, 'value' | 'context'>) {
+  private constructor(
+    machine: AnyStateMachine,
+    snapshot: AnyMachineSnapshot,
+    row: Omit<SagaRow, 'value' | 'context'>
+  ) {
     this.#machine = machine
     this.#machineVersion = row.machine_version
     this.sagaId = row.saga_id
@@ -78,7 +93,16 @@ export class SagaInstance {
   static start(definition: SagaDefinition, started: Message, now: Date): SagaInstance {
     const first = begin(definition.machine, started.body)
     mustBeStorable(first, started.contract.name)
-    const instance = new SagaInstance(definition.machine, first.snapshot, { saga_id: started.correlationId!, state: first.to, version: 0, timers: [], machine_version: versionOf(definition), deferred: null, stuck_since: null, last_error: null })
+    const instance = new SagaInstance(definition.machine, first.snapshot, {
+      saga_id: started.correlationId!,
+      state: first.to,
+      version: 0,
+      timers: [],
+      machine_version: versionOf(definition),
+      deferred: null,
+      stuck_since: null,
+      last_error: null
+    })
     instance.#record({ type: started.contract.name, body: started.body }, started, first, now)
     return instance
   }
@@ -91,7 +115,12 @@ export class SagaInstance {
   static load(definition: SagaDefinition, row: SagaRow, now: Date): SagaInstance {
     const { machine, snapshot, migrated } = resume(definition, row, now)
     if (!migrated) return new SagaInstance(machine, snapshot, row)
-    const instance = new SagaInstance(machine, snapshot, { ...row, ...migrated, stuck_since: null, last_error: null })
+    const instance = new SagaInstance(machine, snapshot, {
+      ...row,
+      ...migrated,
+      stuck_since: null,
+      last_error: null
+    })
     instance.#recordMigration(row, now)
     return instance
   }
@@ -102,7 +131,10 @@ export class SagaInstance {
     this.#take(happened, received, step(this.#machine, this.#snapshot, eventOf(happened)), now)
   }
 
-  /** Applies an event that no message carries. One that the state does not take leaves no trace: whoever asks is told instead. */
+  /**
+   * Applies an event that no message carries. One that the state does not take leaves no trace:
+   * whoever asks is told instead.
+   */
   ask(event: SagaEvent, now: Date): Asked {
     const result = step(this.#machine, this.#snapshot, event)
     const taken = result.decision === 'handled' || result.decision === 'deferred'
@@ -127,7 +159,10 @@ export class SagaInstance {
     }
   }
 
-  /** Sends once more what the state waits for. Returns whether it waits for the answer to any command. */
+  /**
+   * Sends once more what the state waits for. Returns whether it waits for the answer to any
+   * command.
+   */
   retry(now: Date): boolean {
     const result = resend(this.#snapshot)
     if (result.sends.length === 0) return false
@@ -138,7 +173,9 @@ export class SagaInstance {
   /** Applies the timers that are due, in the order of their times. */
   fire(now: Date): void {
     for (;;) {
-      const due = this.#timers.filter(({ dueAt }) => Date.parse(dueAt) <= now.getTime()).toSorted((a, b) => Date.parse(a.dueAt) - Date.parse(b.dueAt))[0]
+      const due = this.#timers
+        .filter(({ dueAt }) => Date.parse(dueAt) <= now.getTime())
+        .toSorted((a, b) => Date.parse(a.dueAt) - Date.parse(b.dueAt))[0]
       if (!due) return
       this.#timers = this.#timers.filter((timer) => timer !== due)
       const result = step(this.#machine, this.#snapshot, { type: due.event })
@@ -164,7 +201,8 @@ export class SagaInstance {
   }
 
   /**
-   * An instance where a person wants it, whatever its machine can do: the timers of its new state run, and no action is done.
+   * An instance where a person wants it, whatever its machine can do: the timers of its new state
+   * run, and no action is done.
    * @param row of an instance, locked
    * @param to what of it is another
    * @param reason why, for the history
@@ -200,7 +238,15 @@ export class SagaInstance {
   ): void {
     const { value, context } = this.#snapshot
     const to = pathOf(value)
-    const changed: Step = { decision: 'handled', snapshot: this.#snapshot, from, to, sends: [], timersStarted: [], timersCancelled: [] }
+    const changed: Step = {
+      decision: 'handled',
+      snapshot: this.#snapshot,
+      from,
+      to,
+      sends: [],
+      timersStarted: [],
+      timersCancelled: []
+    }
     // The snapshot itself: a replay that has not the old machine goes on from here.
     this.#record(
       { type: MIGRATE, body: { from: version, value, context: context as unknown } },
@@ -212,7 +258,13 @@ export class SagaInstance {
     this.#takeDeferred(now)
   }
 
-  #take(happened: Happened, cause: Cause | undefined, result: Step, now: Date, circumstances?: Circumstances): void {
+  #take(
+    happened: Happened,
+    cause: Cause | undefined,
+    result: Step,
+    now: Date,
+    circumstances?: Circumstances
+  ): void {
     this.#record(happened, cause, result, now, circumstances)
     if (result.decision === 'deferred') {
       const { messageId = null, conversationId, correlationId, headers = {} } = cause ?? {}
@@ -231,9 +283,12 @@ export class SagaInstance {
     if (result.from !== result.to) this.#takeDeferred(now)
   }
 
-  /** Events that came too early, in the order they came; one that is deferred again stays, and is no step. */
+  /**
+   * Events that came too early, in the order they came; one that is deferred again stays, and is no
+   * step.
+   */
   #takeDeferred(now: Date): void {
-    for (let index = 0; index < this.#deferred.length; ) {
+    for (let index = 0; index < this.#deferred.length;) {
       const { event, ...cause } = this.#deferred[index]!
       const result = step(this.#machine, this.#snapshot, event)
       if (result.decision === 'deferred') {
@@ -241,7 +296,9 @@ export class SagaInstance {
         continue
       }
       this.#deferred = this.#deferred.toSpliced(index, 1)
-      this.#record(happenedIn(event), cause.messageId === null ? undefined : cause, result, now, { earlier: true })
+      this.#record(happenedIn(event), cause.messageId === null ? undefined : cause, result, now, {
+        earlier: true
+      })
       if (result.from !== result.to) index = 0
     }
   }
@@ -255,12 +312,21 @@ export class SagaInstance {
   ): void {
     const { snapshot, from, to, sends, timersStarted, timersCancelled } = result
     if (snapshot.context !== this.#snapshot.context) mustBeStorable(result, type)
-    const sent = sends.map(({ contract, body: content }) => message(contract, content as Message['body'], cause ?? { correlationId: this.sagaId, headers: {} }))
+    const sent = sends.map(({ contract, body: content }) =>
+      message(
+        contract,
+        content as Message['body'],
+        cause ?? { correlationId: this.sagaId, headers: {} }
+      )
+    )
     this.#snapshot = snapshot
     this.#state = to
     this.#version++
     if (from !== to) this.#stuckSince = this.#lastError = null
-    this.#timers = this.#timers.filter(({ id }) => !timersCancelled.includes(id) && !timersStarted.some((started) => started.id === id))
+    this.#timers = this.#timers.filter(
+      ({ id }) =>
+        !timersCancelled.includes(id) && !timersStarted.some((started) => started.id === id)
+    )
     for (const started of timersStarted) this.#timers.push(pending(started, fired, now))
     this.sent.push(...sent)
     this.history.push({
@@ -278,7 +344,10 @@ export class SagaInstance {
   }
 }
 
-/** @throws NotRetryable naming the field: what JSON loses would be missed at some later event, far from where it was written */
+/**
+ * @throws NotRetryable naming the field: what JSON loses would be missed at some later event, far
+ * from where it was written
+ */
 function mustBeStorable({ snapshot, from, to }: Step, event: string): void {
   const problem = unstorable(snapshot.context)
   if (problem)
@@ -295,8 +364,15 @@ function happenedIn({ type, ...body }: SagaEvent): Happened {
   return { type, body }
 }
 
-/** A timer that its own event starts again waits twice as long each time, so that an instance which waits in vain stays small. */
-function pending({ id, event, delayMs }: TimerStart, fired: PendingTimer | undefined, now: Date): PendingTimer {
+/**
+ * A timer that its own event starts again waits twice as long each time, so that an instance which
+ * waits in vain stays small.
+ */
+function pending(
+  { id, event, delayMs }: TimerStart,
+  fired: PendingTimer | undefined,
+  now: Date
+): PendingTimer {
   if (fired?.id !== id) return { id, event, dueAt: later(now, delayMs) }
   const times = (fired.times ?? 0) + 1
   const grown = Math.max(delayMs, Math.min(Math.max(delayMs, 1000) * 2 ** times, LONGEST_PAUSE_MS))
@@ -307,7 +383,11 @@ function later(now: Date, ms: number): string {
   return new Date(now.getTime() + ms).toISOString()
 }
 
-function noteOf(type: string, { decision, reason, to }: Step, earlier: true | undefined): string | null {
+function noteOf(
+  type: string,
+  { decision, reason, to }: Step,
+  earlier: true | undefined
+): string | null {
   const notes = earlier ? [DEFERRED_EARLIER] : []
   if (decision === 'ignored') notes.push(`ignored: ${reason}`)
   else if (decision === 'deferred') notes.push(DEFERRED)

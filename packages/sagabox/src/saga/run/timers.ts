@@ -9,7 +9,10 @@ import { untilNextTimer } from '../store/rows.ts'
 const BATCH = 100
 /** Longest sleep, ms: a timer set by another process is noticed at the latest after this. */
 const POLL_MS = 1000
-/** A look is repeated after this many times its own duration: it gets slow while somebody's open transaction keeps dead rows. */
+/**
+ * A look is repeated after this many times its own duration: it gets slow while somebody's open
+ * transaction keeps dead rows.
+ */
 const REST = 20
 
 /** Fires a saga's due timers; any number of processes may run one. */
@@ -25,7 +28,11 @@ export class TimerLoop {
     this.#log = log
     this.#loop = new Loop({
       round: () => this.runOnce(),
-      failed: (error) => log.warn({ err: error, saga: host.definition.name }, 'Timers could not be fired; trying again'),
+      failed: (error) =>
+        log.warn(
+          { err: error, saga: host.definition.name },
+          'Timers could not be fired; trying again'
+        ),
       minMs: 200,
       maxMs: 5000
     })

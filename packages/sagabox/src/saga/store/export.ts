@@ -12,15 +12,19 @@ const WINDOW = 10_000
 
 // One statement sees one moment: an instance and its history always fit each other.
 const READ = `
-  select saga, saga_id as "sagaId", state, value, context, version, machine_version as "machineVersion", timers, deferred,
+  select saga, saga_id as "sagaId", state, value, context, version,
+    machine_version as "machineVersion", timers, deferred,
     created_at as "createdAt", updated_at as "updatedAt",
     coalesce((
-      select jsonb_agg(jsonb_build_object('sequence', sequence, 'event', event, 'body', body, 'messageId', message_id, 'from', from_state, 'to', to_state,
+      select jsonb_agg(jsonb_build_object('sequence', sequence, 'event', event, 'body', body,
+        'messageId', message_id, 'from', from_state, 'to', to_state,
         'sent', sent, 'note', note, 'machineVersion', step.machine_version, 'at', recorded_at) order by sequence)
-      from saga_history step where step.saga = saga.saga and step.saga_id = saga.saga_id), '[]') as history
+      from saga_history step where step.saga = saga.saga
+        and step.saga_id = saga.saga_id), '[]') as history
   from saga
   where saga = $1 and ($2::uuid is null or saga_id < $2) and ($3::uuid is null or saga_id >= $3)
-    and ($4::text is null or state = $4 or starts_with(state, $4 || '.')) and ($5::timestamptz is null or updated_at >= $5)
+    and ($4::text is null or state = $4 or starts_with(state, $4 || '.'))
+      and ($5::timestamptz is null or updated_at >= $5)
   order by saga_id desc limit $6`
 
 const END = endOfWindow(WINDOW)
@@ -46,11 +50,18 @@ export async function* recordings(
 ): AsyncGenerator<string> {
   let left = limit
   let most = FIRST_PAGE
-  for (let before: string | undefined; left > 0; ) {
+  for (let before: string | undefined; left > 0;) {
     const [end]: { saga_id: string }[] = await dataSource.query(END, [saga, before ?? null])
-    for (let isRead = false; !isRead && left > 0; ) {
+    for (let isRead = false; !isRead && left > 0;) {
       const asked = Math.min(most, left)
-      const page: Recording[] = await dataSource.query(READ, [saga, before ?? null, end?.saga_id ?? null, state ?? null, since ?? null, asked])
+      const page: Recording[] = await dataSource.query(READ, [
+        saga,
+        before ?? null,
+        end?.saga_id ?? null,
+        state ?? null,
+        since ?? null,
+        asked
+      ])
       const text = page.map((recording) => `${JSON.stringify(recording)}\n`).join('')
       yield text
       left -= page.length

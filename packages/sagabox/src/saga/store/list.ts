@@ -1,7 +1,10 @@
 import type { DataSource } from 'typeorm'
 import type { SagaRow } from './rows.ts'
 
-/** Rows that one statement looks through, newest first: it ends in time, however few of millions fit. */
+/**
+ * Rows that one statement looks through, newest first: it ends in time, however few of millions
+ * fit.
+ */
 const WINDOW = 100_000
 
 export interface StoredSaga extends SagaRow {
@@ -23,13 +26,15 @@ export interface ListFilter {
   before?: string
 }
 
-export const COLUMNS = 'saga_id, state, value, context, version, timers, machine_version, deferred, stuck_since, last_error, created_at, updated_at'
+export const COLUMNS =
+  'saga_id, state, value, context, version, timers, machine_version, deferred, stuck_since, last_error, created_at, updated_at'
 
 const IN_STATE = `($2::text is null or state = $2 or starts_with(state, $2 || '.'))`
 const BEFORE = `($3::uuid is null or saga_id < $3)`
 
 const NEWEST = `
-  select ${COLUMNS} from (select ${COLUMNS} from saga where saga = $1 and ${BEFORE} order by saga_id desc limit ${WINDOW}) as newest
+  select ${COLUMNS} from (select ${COLUMNS} from saga where saga = $1 and ${BEFORE}
+    order by saga_id desc limit ${WINDOW}) as newest
   where ${IN_STATE} order by saga_id desc limit $4`
 
 /** The oldest of so many rows before an id, newest first; none when there are fewer. */
@@ -39,8 +44,9 @@ export function endOfWindow(rows: number): string {
 
 const END = endOfWindow(WINDOW)
 
-// Partial indexes hold those that have a timer or are stuck, and are read whole. The primary key, which the planner likes better while there are
-// no statistics, leads past all that have ended: not for `saga || ''`, and not without an order.
+// Partial indexes hold those that have a timer or are stuck, and are read whole. The primary key,
+// which the planner likes better while there are no statistics, leads past all that have ended: not
+// for `saga || ''`, and not without an order.
 const HAVE_TIMERS = `saga || '' = $1 and next_timer_at is not null`
 const STUCK_WITHOUT = `saga || '' = $1 and next_timer_at is null and stuck_since is not null`
 
@@ -54,7 +60,8 @@ const WAITING = `
 
 const STUCK = `
   select ${COLUMNS} from saga
-  where saga = $1 and stuck_since is not null and ${IN_STATE} and ($3::timestamptz is null or (stuck_since, saga_id) > ($3, $4::uuid))
+  where saga = $1 and stuck_since is not null and ${IN_STATE} and ($3::timestamptz is null
+    or (stuck_since, saga_id) > ($3, $4::uuid))
   order by stuck_since, saga_id limit $5`
 
 const COUNT = `
@@ -63,15 +70,22 @@ const COUNT = `
     union all
     select state, stuck_since from saga where ${STUCK_WITHOUT}
     union all
-    select state, stuck_since from (select state, stuck_since, next_timer_at from saga where saga = $1 order by saga_id desc limit ${WINDOW}) as newest where next_timer_at is null and stuck_since is null
+    select state, stuck_since from (select state, stuck_since, next_timer_at from saga
+      where saga = $1 order by saga_id desc limit ${WINDOW}) as newest where next_timer_at is null
+      and stuck_since is null
   ) as counted
   group by state order by state`
 
 /**
  * Instances, newest first.
- * @returns `readOn` when fewer than asked for were found and there are older ones that were not looked at: the id before which to go on
+ * @returns `readOn` when fewer than asked for were found and there are older ones that were not
+ * looked at: the id before which to go on
  */
-export async function listNewest(dataSource: DataSource, saga: string, { state, limit, before }: ListFilter): Promise<{ rows: StoredSaga[]; readOn?: string }> {
+export async function listNewest(
+  dataSource: DataSource,
+  saga: string,
+  { state, limit, before }: ListFilter
+): Promise<{ rows: StoredSaga[]; readOn?: string }> {
   // Both see one moment: what is placed in between would move the end of the window.
   return dataSource.transaction('REPEATABLE READ', async (tx) => {
     const rows: StoredSaga[] = await tx.query(NEWEST, [saga, state ?? null, before ?? null, limit])
@@ -81,14 +95,34 @@ export async function listNewest(dataSource: DataSource, saga: string, { state, 
   })
 }
 
-/** Instances in a state that always has a timer, newest first: as many as that are waiting are looked at, and no others. */
-export function listWaiting(dataSource: DataSource, saga: string, { state, limit, before }: ListFilter): Promise<StoredSaga[]> {
+/**
+ * Instances in a state that always has a timer, newest first: as many as that are waiting are
+ * looked at, and no others.
+ */
+export function listWaiting(
+  dataSource: DataSource,
+  saga: string,
+  { state, limit, before }: ListFilter
+): Promise<StoredSaga[]> {
   return dataSource.query(WAITING, [saga, state ?? null, before ?? null, limit])
 }
 
-/** Those whose deadline passed without bringing another state, or that today's machine cannot move; stalest first. */
-export function listStuck(dataSource: DataSource, saga: string, { state, limit, after }: { state?: string; limit: number; after?: StuckCursor }): Promise<StoredSaga[]> {
-  return dataSource.query(STUCK, [saga, state ?? null, after?.stuckSince ?? null, after?.sagaId ?? null, limit])
+/**
+ * Those whose deadline passed without bringing another state, or that today's machine cannot move;
+ * stalest first.
+ */
+export function listStuck(
+  dataSource: DataSource,
+  saga: string,
+  { state, limit, after }: { state?: string; limit: number; after?: StuckCursor }
+): Promise<StoredSaga[]> {
+  return dataSource.query(STUCK, [
+    saga,
+    state ?? null,
+    after?.stuckSince ?? null,
+    after?.sagaId ?? null,
+    limit
+  ])
 }
 
 export interface SagaCounts {
@@ -99,9 +133,14 @@ export interface SagaCounts {
   endedSince: string | null
 }
 
-/** How many instances rest in each state. Those that wait are counted all; of the others, those among the newest 100,000. */
+/**
+ * How many instances rest in each state. Those that wait are counted all; of the others, those
+ * among the newest 100,000.
+ */
 export async function countByState(dataSource: DataSource, saga: string): Promise<SagaCounts> {
-  const rows: { state: string; count: number; stuck: number }[] = await dataSource.query(COUNT, [saga])
+  const rows: { state: string; count: number; stuck: number }[] = await dataSource.query(COUNT, [
+    saga
+  ])
   const [end]: { created_at: Date }[] = await dataSource.query(END, [saga, null])
   return {
     byState: Object.fromEntries(rows.map(({ state, count }) => [state, count])),

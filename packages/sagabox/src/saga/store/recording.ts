@@ -15,8 +15,25 @@ export const Recording = Type.Object({
   context: Data,
   version: Type.Integer({ description: 'Recorded steps' }),
   machineVersion: Version,
-  timers: Type.Array(Type.Object({ id: Type.String(), event: Type.String(), dueAt: Type.String(), times: Type.Optional(Type.Integer()) })),
-  deferred: nullable(Type.Array(Type.Object({ event: Type.Object({ type: Type.String() }, { additionalProperties: true }), messageId: nullable(Type.String()) }, { additionalProperties: true }))),
+  timers: Type.Array(
+    Type.Object({
+      id: Type.String(),
+      event: Type.String(),
+      dueAt: Type.String(),
+      times: Type.Optional(Type.Integer())
+    })
+  ),
+  deferred: nullable(
+    Type.Array(
+      Type.Object(
+        {
+          event: Type.Object({ type: Type.String() }, { additionalProperties: true }),
+          messageId: nullable(Type.String())
+        },
+        { additionalProperties: true }
+      )
+    )
+  ),
   createdAt: Type.String(),
   updatedAt: Type.String(),
   history: Type.Array(
@@ -56,31 +73,49 @@ export function readRecording(line: string): Recording {
   try {
     value = JSON.parse(line)
   } catch {
-    throw new InvalidRecording(`expected one JSON object a line, as GET /sagas/export writes it; got ${shown(line)}`)
+    throw new InvalidRecording(
+      `expected one JSON object a line, as GET /sagas/export writes it; got ${shown(line)}`
+    )
   }
   const problem = check(value)
-  if (problem) throw new InvalidRecording(`${problem.field.replace(/^\./, '') || 'the line'} ${problem.expected}`)
+  if (problem)
+    throw new InvalidRecording(
+      `${problem.field.replace(/^\./, '') || 'the line'} ${problem.expected}`
+    )
   return value as Recording
 }
 
 export function rowOf(recording: Recording): SagaRow {
   const { sagaId, state, value, context, version, machineVersion, timers, deferred } = recording
-  return { saga_id: sagaId, state, value, context, version, timers, machine_version: machineVersion, deferred: deferred as SagaRow['deferred'], stuck_since: null, last_error: null }
+  return {
+    saga_id: sagaId,
+    state,
+    value,
+    context,
+    version,
+    timers,
+    machine_version: machineVersion,
+    deferred: deferred as SagaRow['deferred'],
+    stuck_since: null,
+    last_error: null
+  }
 }
 
 export function historyOf({ sagaId, history }: Recording): HistoryRow[] {
-  return history.map(({ sequence, event, body, messageId, from, to, sent, note, machineVersion }) => ({
-    saga_id: sagaId,
-    sequence,
-    event,
-    body,
-    message_id: messageId,
-    from_state: from,
-    to_state: to,
-    sent,
-    note,
-    machine_version: machineVersion
-  }))
+  return history.map(
+    ({ sequence, event, body, messageId, from, to, sent, note, machineVersion }) => ({
+      saga_id: sagaId,
+      sequence,
+      event,
+      body,
+      message_id: messageId,
+      from_state: from,
+      to_state: to,
+      sent,
+      note,
+      machine_version: machineVersion
+    })
+  )
 }
 
 function shown(text: string): string {

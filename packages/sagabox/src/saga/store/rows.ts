@@ -1,10 +1,20 @@
 import type { Message } from '../../messaging/message/message.ts'
-import { joinJson, jsonTexts, run, statement, write, type Tx } from '../../messaging/postgres/sql.ts'
+import {
+  joinJson,
+  jsonTexts,
+  run,
+  statement,
+  write,
+  type Tx
+} from '../../messaging/postgres/sql.ts'
 import type { PendingTimer } from '../define.ts'
 import { shortText } from '../machine/error-text.ts'
 import type { SagaEvent } from '../machine/step.ts'
 
-/** An event that came too early, with what the messages that it will cause need of the one that brought it. */
+/**
+ * An event that came too early, with what the messages that it will cause need of the one that
+ * brought it.
+ */
 export interface DeferredEvent extends Partial<Pick<Message, 'conversationId' | 'correlationId'>> {
   event: SagaEvent
   messageId: string | null
@@ -60,23 +70,32 @@ const COLUMNS = `${MOVED}, machine_version, deferred, stuck_since, last_error`
 const LOCKED_COLUMNS = `${COLUMNS}, ctid::text as place, floor(extract(epoch from now()) * 1000)::float8 as now_ms`
 
 // In id order: two batches that share instances wait for each other instead of deadlocking.
-const LOCK = statement(`select ${LOCKED_COLUMNS} from saga where saga = $1 and saga_id = any($2::uuid[]) order by saga_id for update`)
+const LOCK = statement(
+  `
+    select ${LOCKED_COLUMNS} from saga where saga = $1 and saga_id = any($2::uuid[])
+      order by saga_id for update`
+)
 
-// `skip locked` waits for nothing: an instance that an event is moving right now is looked at again next time.
+// `skip locked` waits for nothing: an instance that an event is moving right now is looked at again
+// next time.
 const LOCK_DUE = statement(`
   select ${LOCKED_COLUMNS} from saga
-  where saga = $1 and next_timer_at <= now() order by next_timer_at limit $2 for update skip locked`)
+  where saga = $1 and next_timer_at <= now() order by next_timer_at limit $2
+    for update skip locked`)
 
 // As many as are due may be looked at one by one, and each may wait for somebody else's lock.
 const DUE = statement(
-  `select saga_id from saga where saga = $1 and next_timer_at <= now() order by next_timer_at limit $2`
+  `
+    select saga_id from saga where saga = $1 and next_timer_at <= now() order by next_timer_at
+      limit $2`
 )
 const LOCK_IF_DUE = statement(`
-  select ${LOCKED_COLUMNS} from saga where saga = $1 and saga_id = $2 and next_timer_at <= now() for update skip locked`)
+  select ${LOCKED_COLUMNS} from saga where saga = $1 and saga_id = $2 and next_timer_at <= now()
+    for update skip locked`)
 const SHORT_WAITS = statement(`select set_config('lock_timeout', '500ms', true)`)
 
-// Timers of an instance that today's machine cannot move: they must not stand in the way of the others. The pause is as long as
-// it has been stuck, so that it doubles.
+// Timers of an instance that today's machine cannot move: they must not stand in the way of the
+// others. The pause is as long as it has been stuck, so that it doubles.
 const POSTPONE = statement(`
   update saga set
     next_timer_at = now() + least(greatest(now() - coalesce(stuck_since, now()), interval '1 minute'), interval '15 minutes'),
@@ -85,38 +104,55 @@ const POSTPONE = statement(`
   where saga = $1 and saga_id = id`)
 
 const FAIL = statement(`
-  update saga set last_error = failed.error from unnest($1::tid[], ${jsonTexts(2)}::jsonb[]) as failed (place, error) where saga.ctid = failed.place`)
+  update saga set last_error = failed.error from unnest($1::tid[],
+    ${jsonTexts(2)}::jsonb[]) as failed (place, error) where saga.ctid = failed.place`)
 
-const NEXT_TIMER = statement(`select extract(epoch from min(next_timer_at) - now()) * 1000 as ms from saga where saga = $1 and next_timer_at is not null`)
+const NEXT_TIMER = statement(
+  `
+    select extract(epoch from min(next_timer_at) - now()) * 1000 as ms from saga where saga = $1
+      and next_timer_at is not null`
+)
 
 const INSERT = statement(`
   insert into saga (saga, ${MOVED}, next_timer_at, machine_version)
-  select $1, *, $9 from unnest($2::uuid[], $3::text[], ${jsonTexts(4)}::jsonb[], ${jsonTexts(5)}::jsonb[], $6::integer[], ${jsonTexts(7)}::jsonb[], $8::timestamptz[])`)
+  select $1, *, $9 from unnest($2::uuid[], $3::text[], ${jsonTexts(4)}::jsonb[],
+    ${jsonTexts(5)}::jsonb[], $6::integer[], ${jsonTexts(7)}::jsonb[], $8::timestamptz[])`)
 
-// Each row is found where it was locked: joined by key to a list of values, the same update took 8 ms instead of 2 whenever its
-// plan looked every key up in the list again.
+// Each row is found where it was locked: joined by key to a list of values, the same update took 8
+// ms instead of 2 whenever its plan looked every key up in the list again.
 const UPDATE = statement(`
-  update saga set state = moved.state, value = moved.value, context = moved.context, version = moved.version,
+  update saga set state = moved.state, value = moved.value, context = moved.context,
+    version = moved.version,
     timers = moved.timers, next_timer_at = moved.next_timer_at, updated_at = now()
-  from unnest($1::tid[], $2::text[], ${jsonTexts(3)}::jsonb[], ${jsonTexts(4)}::jsonb[], $5::integer[], ${jsonTexts(6)}::jsonb[], $7::timestamptz[])
+  from unnest($1::tid[], $2::text[], ${jsonTexts(3)}::jsonb[], ${jsonTexts(4)}::jsonb[],
+    $5::integer[], ${jsonTexts(6)}::jsonb[], $7::timestamptz[])
     as moved (place, state, value, context, version, timers, next_timer_at)
   where saga.ctid = moved.place`)
 
-// What hardly any instance has: written with every move, it cost a tenth of the transitions a second.
+// What hardly any instance has: written with every move, it cost a tenth of the transitions a
+// second.
 const UPDATE_TROUBLES = statement(`
-  update saga set deferred = troubled.deferred, stuck_since = troubled.stuck_since, last_error = troubled.last_error
-  from unnest($2::uuid[], $3::jsonb[], $4::timestamptz[], $5::jsonb[]) as troubled (saga_id, deferred, stuck_since, last_error)
+  update saga set deferred = troubled.deferred, stuck_since = troubled.stuck_since,
+    last_error = troubled.last_error
+  from unnest($2::uuid[], $3::jsonb[], $4::timestamptz[], $5::jsonb[]) as troubled (saga_id,
+    deferred, stuck_since, last_error)
   where saga = $1 and saga.saga_id = troubled.saga_id`)
 
-const UPDATE_MACHINE_VERSION = statement(`update saga set machine_version = $3 where saga = $1 and saga_id = any($2::uuid[])`)
+const UPDATE_MACHINE_VERSION = statement(
+  `update saga set machine_version = $3 where saga = $1 and saga_id = any($2::uuid[])`
+)
 
 const INSERT_HISTORY = statement(`
-  insert into saga_history (saga, saga_id, sequence, event, body, message_id, from_state, to_state, sent, machine_version)
-  select $1, *, $10 from unnest($2::uuid[], $3::integer[], $4::text[], ${jsonTexts(5)}::jsonb[], $6::uuid[], $7::text[], $8::text[], ${jsonTexts(9)}::jsonb[])`)
+  insert into saga_history (saga, saga_id, sequence, event, body, message_id, from_state, to_state,
+    sent, machine_version)
+  select $1, *, $10 from unnest($2::uuid[], $3::integer[], $4::text[], ${jsonTexts(5)}::jsonb[],
+    $6::uuid[], $7::text[], $8::text[], ${jsonTexts(9)}::jsonb[])`)
 
 const INSERT_HISTORY_WITH_NOTES = statement(`
-  insert into saga_history (saga, saga_id, sequence, event, body, message_id, from_state, to_state, sent, note, machine_version)
-  select $1, *, $10 from unnest($2::uuid[], $3::integer[], $4::text[], ${jsonTexts(5)}::jsonb[], $6::uuid[], $7::text[], $8::text[], ${jsonTexts(9)}::jsonb[], $11::text[])`)
+  insert into saga_history (saga, saga_id, sequence, event, body, message_id, from_state, to_state,
+    sent, note, machine_version)
+  select $1, *, $10 from unnest($2::uuid[], $3::integer[], $4::text[], ${jsonTexts(5)}::jsonb[],
+    $6::uuid[], $7::text[], $8::text[], ${jsonTexts(9)}::jsonb[], $11::text[])`)
 
 export interface LockedRow extends SagaRow {
   /** Where the locked row is, until the transaction ends. */
@@ -138,7 +174,10 @@ export async function dueInstances(tx: Tx, saga: string, limit: number): Promise
   return (await run<{ saga_id: string }>(tx, DUE, [saga, limit])).map((row) => row.saga_id)
 }
 
-/** The instance, when it is still due and nobody else has it; the transaction then waits for no lock for long. */
+/**
+ * The instance, when it is still due and nobody else has it; the transaction then waits for no lock
+ * for long.
+ */
 export async function lockIfDue(
   tx: Tx,
   saga: string,
@@ -148,12 +187,26 @@ export async function lockIfDue(
   return (await run<LockedRow>(tx, LOCK_IF_DUE, [saga, sagaId]))[0]
 }
 
-export function postponeTimers(tx: Tx, saga: string, failed: readonly { sagaId: string; error: LastError }[]): void {
-  void write(tx, POSTPONE, [saga, failed.map(({ sagaId }) => sagaId), joinJson(failed.map(({ error }) => errorJson(error)))])
+export function postponeTimers(
+  tx: Tx,
+  saga: string,
+  failed: readonly { sagaId: string; error: LastError }[]
+): void {
+  void write(tx, POSTPONE, [
+    saga,
+    failed.map(({ sagaId }) => sagaId),
+    joinJson(failed.map(({ error }) => errorJson(error)))
+  ])
 }
 
-export function recordErrors(tx: Tx, failed: readonly { locked: LockedRow; error: LastError }[]): void {
-  void write(tx, FAIL, [failed.map(({ locked }) => locked.place), joinJson(failed.map(({ error }) => errorJson(error)))])
+export function recordErrors(
+  tx: Tx,
+  failed: readonly { locked: LockedRow; error: LastError }[]
+): void {
+  void write(tx, FAIL, [
+    failed.map(({ locked }) => locked.place),
+    joinJson(failed.map(({ error }) => errorJson(error)))
+  ])
 }
 
 /** What others write into a fault, or throw, need not be short, nor text that PostgreSQL takes. */
@@ -165,7 +218,9 @@ function errorJson({ at, message, type }: LastError): string {
   })
 }
 
-/** Milliseconds until the next timer is due, negative when overdue; undefined when none is pending. */
+/**
+ * Milliseconds until the next timer is due, negative when overdue; undefined when none is pending.
+ */
 export async function untilNextTimer(tx: Tx, saga: string): Promise<number | undefined> {
   const [row] = await run<{ ms: string | null }>(tx, NEXT_TIMER, [saga])
   return row?.ms == null ? undefined : Number(row.ms)
@@ -174,15 +229,32 @@ export async function untilNextTimer(tx: Tx, saga: string): Promise<number | und
 /** Rows of one version of the machine. */
 export function insertInstances(tx: Tx, saga: string, rows: readonly SagaRow[]): void {
   if (rows.length === 0) return
-  void write(tx, INSERT, [saga, rows.map((row) => row.saga_id), ...columns(rows), rows[0]!.machine_version])
+  void write(tx, INSERT, [
+    saga,
+    rows.map((row) => row.saga_id),
+    ...columns(rows),
+    rows[0]!.machine_version
+  ])
 }
 
 /** @param locked the same instances as they were locked, in the same order */
-export function updateInstances(tx: Tx, saga: string, locked: readonly LockedRow[], rows: readonly SagaRow[]): void {
+export function updateInstances(
+  tx: Tx,
+  saga: string,
+  locked: readonly LockedRow[],
+  rows: readonly SagaRow[]
+): void {
   void write(tx, UPDATE, [locked.map(({ place }) => place), ...columns(rows)])
-  const migrated = rows.filter((row, index) => row.machine_version !== locked[index]!.machine_version)
+  const migrated = rows.filter(
+    (row, index) => row.machine_version !== locked[index]!.machine_version
+  )
   // All to the same one: today's.
-  if (migrated.length > 0) void write(tx, UPDATE_MACHINE_VERSION, [saga, migrated.map((row) => row.saga_id), migrated[0]!.machine_version])
+  if (migrated.length > 0)
+    void write(tx, UPDATE_MACHINE_VERSION, [
+      saga,
+      migrated.map((row) => row.saga_id),
+      migrated[0]!.machine_version
+    ])
   const troubled = rows.filter((row, index) => isTroubled(row) || isTroubled(locked[index]!))
   if (troubled.length === 0) return
   void write(tx, UPDATE_TROUBLES, [
@@ -194,7 +266,11 @@ export function updateInstances(tx: Tx, saga: string, locked: readonly LockedRow
   ])
 }
 
-function isTroubled({ deferred, stuck_since: stuckSince, last_error: lastError }: SagaRow): boolean {
+function isTroubled({
+  deferred,
+  stuck_since: stuckSince,
+  last_error: lastError
+}: SagaRow): boolean {
   return deferred !== null || stuckSince !== null || lastError !== null
 }
 
@@ -212,7 +288,13 @@ function columns(rows: readonly SagaRow[]): unknown[] {
 export function insertHistory(tx: Tx, saga: string, rows: readonly HistoryRow[]): void {
   // Hardly ever more than one.
   const versions = new Set(rows.map((row) => row.machine_version))
-  for (const version of versions) insertHistoryOf(tx, saga, version, versions.size === 1 ? rows : rows.filter((row) => row.machine_version === version))
+  for (const version of versions)
+    insertHistoryOf(
+      tx,
+      saga,
+      version,
+      versions.size === 1 ? rows : rows.filter((row) => row.machine_version === version)
+    )
 }
 
 function insertHistoryOf(tx: Tx, saga: string, version: number, rows: readonly HistoryRow[]): void {
