@@ -1,8 +1,8 @@
 // The shop that every contender works on: the product's own domain tables, so that one set of
 // checks fits all.
 import { readdirSync, readFileSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
 import pg from 'pg'
+import { migrationsOf } from '../test/support/migrations.ts'
 
 export const PRODUCTS = 100
 /** Units on hand of each product before the load: more than any run sells. */
@@ -35,7 +35,7 @@ export async function createShop(databaseUrl: string, more: readonly string[] = 
     ['payment', more]
   ] as const) {
     const sql = [...extra, service].flatMap((folder) => {
-      const path = fileURLToPath(new URL(`../migrations/${folder}/`, import.meta.url))
+      const path = migrationsOf(folder)
       // Everything goes in one transaction here, and the tables are empty.
       return readdirSync(path)
         .toSorted()

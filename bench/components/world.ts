@@ -1,7 +1,6 @@
 // What the messaging benches stand on: an empty database and virtual host, one transport, and the
 // product's own classes.
 import { connect, type ChannelModel } from 'amqplib'
-import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import Type from 'typebox'
 import type { DataSource } from 'typeorm'
@@ -28,6 +27,7 @@ import type { Transport } from '../../packages/sagabox/src/messaging/transport/t
 import { until } from '../../test/support/until.ts'
 import type { Servers } from '../servers.ts'
 import type { Carrier } from './result.ts'
+import { migrationsOf } from '../../test/support/migrations.ts'
 
 export const BenchPingedEvent = event('BenchPingedEvent', {
   owner: 'sender',
@@ -156,9 +156,7 @@ export class BenchService {
   }
 
   static async open(name: string, url: string, transport: Transport): Promise<BenchService> {
-    const migrations = ['messaging', 'saga'].map((folder) =>
-      fileURLToPath(new URL(`../../migrations/${folder}`, import.meta.url))
-    )
+    const migrations = ['messaging', 'saga'].map((folder) => migrationsOf(folder))
     const options = { url, schema: name, migrations, poolSize: 10, log }
     const dataSource = createDataSource(options)
     await connectDatabase(dataSource, options)

@@ -79,7 +79,7 @@ t.test('cases that found something go well', async (t) => {
     t.same(
       await world.play(
         JSON.parse(
-          readFileSync(new URL(`model/cases/${name}`, import.meta.url), 'utf8')
+          readFileSync(new URL(`../model/cases/${name}`, import.meta.url), 'utf8')
         ) as ModelCase
       ),
       [],

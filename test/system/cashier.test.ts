@@ -1,4 +1,3 @@
-import { fileURLToPath } from 'node:url'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import { RefundPayment } from '../../src/contracts/payment.ts'
@@ -18,6 +17,7 @@ import { takePayments } from '../../src/payment/take.ts'
 import { postgresForTests } from '../support/postgres.ts'
 import { testLog } from '../support/system.ts'
 import { until } from '../support/until.ts'
+import { migrationsOf } from '../support/migrations.ts'
 
 const ORDER_ID = '01890000-0000-7000-8000-000000000001'
 
@@ -57,9 +57,7 @@ async function openPayment(t: Test) {
   const options = {
     url,
     schema: 'payment_service',
-    migrations: ['messaging', 'payment'].map((name) =>
-      fileURLToPath(new URL(`../migrations/${name}`, import.meta.url))
-    ),
+    migrations: ['messaging', 'payment'].map((name) => migrationsOf(name)),
     entities: [PaymentEntity],
     poolSize: 4,
     log: testLog

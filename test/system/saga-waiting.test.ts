@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { createMachine, type AnyStateMachine } from 'xstate'
@@ -33,6 +32,7 @@ import type { Api } from '../support/api.ts'
 import { GatedTransport } from '../support/gated-transport.ts'
 import { orderSagas, startSystem, testLog, watched, type TestSystem } from '../support/system.ts'
 import { until } from '../support/until.ts'
+import { migrationsOf } from '../support/migrations.ts'
 
 const schema = Type.Object({ id: Type.String({ format: 'uuid' }) })
 const Begun = event('BegunEvent', { owner: 'a', correlateBy: 'id', schema })
@@ -446,9 +446,7 @@ t.test(
 /** A database with the parcel's saga in it, and no messages that leave. */
 async function open(t: Test) {
   const url = await (await postgresForTests()).createDatabase()
-  const migrations = ['messaging', 'saga'].map((part) =>
-    fileURLToPath(new URL(`../migrations/${part}`, import.meta.url))
-  )
+  const migrations = ['messaging', 'saga'].map((part) => migrationsOf(part))
   const options = { url, schema: 'parcel_service', migrations, poolSize: 2, log: testLog }
   const dataSource = createDataSource(options)
   await connectDatabase(dataSource, options)

@@ -9,7 +9,7 @@ for (const [file, scenario] of scenarios()) {
     // Refreshes what test/histories.test.ts replays.
     if (process.env['RECORD_HISTORIES'])
       writeFileSync(
-        new URL(`histories/${file.replace('.json', '.ndjson')}`, import.meta.url),
+        new URL(`../histories/${file.replace('.json', '.ndjson')}`, import.meta.url),
         recorded
       )
   })

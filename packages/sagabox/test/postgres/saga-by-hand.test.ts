@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto'
-import { fileURLToPath } from 'node:url'
 import pino from 'pino'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
@@ -22,6 +21,7 @@ import { sagaRoutes } from '../../src/http/sagas.ts'
 import { TimerLoop } from '../../src/saga/run/timers.ts'
 import { postgresForTests } from '../../../../test/support/postgres.ts'
 import { testLog } from '../../../../test/support/system.ts'
+import { migrationsOf } from '../../../../test/support/migrations.ts'
 
 const Id = Type.Object({ id: Type.String({ format: 'uuid' }) })
 const Nested = Type.Object({ trip: Id, amount: Type.Integer({ minimum: 1 }) })
@@ -535,9 +535,7 @@ type Row = Record<string, any>
 
 async function open(t: Test) {
   const database = await (await postgresForTests()).createDatabase()
-  const migrations = ['messaging', 'saga'].map((part) =>
-    fileURLToPath(new URL(`../migrations/${part}`, import.meta.url))
-  )
+  const migrations = ['messaging', 'saga'].map((part) => migrationsOf(part))
   const options = { url: database, schema: 'trip_service', migrations, poolSize: 4, log: testLog }
   const dataSource = createDataSource(options)
   await connectDatabase(dataSource, options)

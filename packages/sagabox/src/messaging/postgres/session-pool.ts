@@ -50,9 +50,11 @@ export class SessionPool extends Pool {
     })
   }
 
-  override async end(): Promise<void> {
+  override end(): Promise<void>
+  override end(callback: () => void): void
+  override end(callback?: () => void): Promise<void> | void {
     this.#neighbours.delete(this)
-    await super.end()
+    return callback ? super.end(callback) : super.end()
   }
 
   /** What one session has answered, the others would answer one by one, or hide by an old state. */
