@@ -1,6 +1,7 @@
 import { allCrashPoints, crashPoints } from './crash-points.ts'
 import { databaseFaults } from './database.ts'
 import type { Fault } from './fault.ts'
+import { floodFaults } from './floods.ts'
 import { letterFaults } from './letters.ts'
 import { messageFaults } from './messages.ts'
 import { moneyFaults } from './money.ts'
@@ -10,7 +11,7 @@ import { queueFaults } from './queues.ts'
 import { serverFaults } from './servers.ts'
 
 /** Everything that is done to the product. */
-export const faults: Fault[] = [...crashPoints, ...serverFaults, ...networkFaults, ...processFaults, ...messageFaults, ...letterFaults, ...moneyFaults, ...databaseFaults, ...queueFaults, allCrashPoints]
+export const faults: Fault[] = [...crashPoints, ...serverFaults, ...networkFaults, ...processFaults, ...messageFaults, ...letterFaults, ...moneyFaults, ...databaseFaults, ...queueFaults, ...floodFaults, allCrashPoints]
 
 export function faultNamed(name: string): Fault {
   const found = faults.find((fault) => fault.name === name)

@@ -21,13 +21,19 @@ export const moneyFaults: Fault[] = [
       await shop.answered(10)
       return withClient(site.databaseUrl, async (client) => {
         await client.query(FORGE)
-        const reached = async (state: string) => Number((await client.query(REACHED, [state])).rows[0].count)
-        const enough = (state: string) => until(`forged payments reach ${state}`, async () => (await reached(state)) >= FORGED)
+        const reached = async (state: string) =>
+          Number((await client.query(REACHED, [state])).rows[0].count)
+        const enough = (state: string) =>
+          until(`forged payments reach ${state}`, async () => (await reached(state)) >= FORGED)
         // Stock cannot price meanwhile.
-        await whileLocked(site.databaseUrl, 'select from stock_service.products for update', () => enough('Suspend.reservingStock'))
+        await whileLocked(site.databaseUrl, 'select from stock_service.products for update', () =>
+          enough('Suspend.reservingStock')
+        )
         await enough('Suspend.takingPayment')
         for (const stop of STOP_FORGING) await client.query(stop)
-        const { rows } = await client.query<{ id: string }>('select message_id as id from forged.payments')
+        const { rows } = await client.query<{ id: string }>(
+          'select message_id as id from forged.payments'
+        )
         for (const { id } of rows) forged.add(id)
         return rows.length
       })
@@ -135,7 +141,10 @@ function settleByHand(scope: Scope, databaseUrl: string, api: Api): void {
       for (const { id, amount } of rows) {
         const kept = [0, amount, 1][settled % 3]!
         const end = kept > 0 ? { outcome: 'kept', amount: kept } : { outcome: 'refunded', amount }
-        const { status } = await api.call('POST', `/payments/${id}/settle`, { ...end, reason: 'Disputed' })
+        const { status } = await api.call('POST', `/payments/${id}/settle`, {
+          ...end,
+          reason: 'Disputed'
+        })
         if (status === 200) settled++
       }
     })
@@ -144,7 +153,10 @@ function settleByHand(scope: Scope, databaseUrl: string, api: Api): void {
   scope.teardown(() => clearInterval(timer))
 }
 
-async function withClient<R>(databaseUrl: string, work: (client: pg.Client) => Promise<R>): Promise<R> {
+async function withClient<R>(
+  databaseUrl: string,
+  work: (client: pg.Client) => Promise<R>
+): Promise<R> {
   const client = new pg.Client({ connectionString: databaseUrl })
   await client.connect()
   try {
