@@ -2,6 +2,7 @@ import { allCrashPoints, crashPoints } from './crash-points.ts'
 import { databaseFaults } from './database.ts'
 import { endpointFaults } from './endpoints.ts'
 import type { Fault } from './fault.ts'
+import { floodFaults } from './floods.ts'
 import { letterFaults } from './letters.ts'
 import { messageFaults } from './messages.ts'
 import { moneyFaults } from './money.ts'
@@ -24,6 +25,7 @@ export const faults: Fault[] = [
   ...switchoverFaults,
   ...queueFaults,
   ...endpointFaults,
+  ...floodFaults,
   allCrashPoints
 ]
 
