@@ -1,6 +1,7 @@
 // The shop that every contender works on: the product's own domain tables, so that one set of
 // checks fits all.
 import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import pg from 'pg'
 import { migrationsOf } from '../test/support/migrations.ts'
 
@@ -39,7 +40,7 @@ export async function createShop(databaseUrl: string, more: readonly string[] = 
       // Everything goes in one transaction here, and the tables are empty.
       return readdirSync(path)
         .toSorted()
-        .map((file) => readFileSync(path + file, 'utf8').replaceAll(/\bconcurrently /g, ''))
+        .map((file) => readFileSync(join(path, file), 'utf8').replaceAll(/\bconcurrently /g, ''))
     })
     await query(
       databaseUrl,
