@@ -67,7 +67,8 @@ export const ORDER_EVENTS = [
 /**
  * What happens to an order. Stock and payment act on each other's events; the machine listens, owns
  * the outcome and undoes what was done. The two publish independently, so their events may overtake
- * each other. Nothing is sold but for what stock asked: docs/architecture.md, "Who is believed".
+ * each other. Nothing is sold but for what stock asked: docs/explanation/how-it-works.md, "Who is
+ * believed".
  * @param deadlineSeconds how long an order may stay `Suspend`
  */
 export function orderMachine(deadlineSeconds: number) {

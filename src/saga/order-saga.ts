@@ -17,7 +17,8 @@ import { CANCEL_ORDER, ORDER_EVENTS, orderMachine, type OrderContext } from './m
 import { orderMachine1 } from './machine-1.ts'
 
 // An order ends once: whatever the saga still undoes afterwards no longer changes the order's
-// status. Each order is looked up by its key, then updated where it was found: see saga/tables.ts.
+// status. Each order is looked up by its key, then updated where it was found: see
+// packages/sagabox/src/saga/store/rows.ts.
 const END_ORDERS = statement(`
   update orders set status = ended.status, failure_reason = ended.failure_reason,
     total = ended.total, currency = ended.currency, updated_at = now()

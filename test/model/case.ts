@@ -73,7 +73,7 @@ export interface ModelCase {
 const MOST_ORDERS = 3
 /**
  * A message that meets more deaths than these rightly becomes a dead letter: see
- * messaging/unfinished.ts.
+ * packages/sagabox/src/messaging/inbox/unfinished.ts.
  */
 const MOST_DEATHS = 3
 

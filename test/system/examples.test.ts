@@ -1,14 +1,32 @@
 import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 
+const root = fileURLToPath(new URL('../..', import.meta.url))
+
 t.test('the tests of the example pass', (t) => {
-  const { status, stdout } = spawnSync(
-    process.execPath,
-    ['--import=tsx', '--test', '--test-reporter=spec', 'docs/examples/parcel-test.ts'],
-    { cwd: fileURLToPath(new URL('../..', import.meta.url)), encoding: 'utf8' }
-  )
+  const { status, stdout } = node('--test', '--test-reporter=spec', 'docs/examples/parcel-test.ts')
   t.equal(status, 0, stdout)
   t.match(stdout, /pass 4/)
   t.end()
 })
+
+t.test('the example prints what the pages say that it prints', (t) => {
+  const { status, stdout, stderr } = node('docs/examples/run-parcel.ts')
+  t.equal(status, 0, stderr)
+  for (const page of ['README.md', 'docs/tutorial/first-saga.md']) {
+    const [, printed] =
+      /<!-- output of docs\/examples\/run-parcel\.ts -->\n```\n\$ .*\n([^`]*)```/.exec(
+        readFileSync(join(root, page), 'utf8')
+      )!
+    t.equal(stdout.replaceAll(/ +$/gm, ''), printed, page)
+  }
+  t.end()
+})
+
+/** As the pages say: against the build. */
+function node(...args: string[]) {
+  return spawnSync(process.execPath, ['--import=tsx', ...args], { cwd: root, encoding: 'utf8' })
+}

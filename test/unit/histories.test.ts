@@ -28,7 +28,7 @@ for (const file of files) {
 }
 
 t.test(
-  'every scenario is recorded: RECORD_HISTORIES=1 npm test -- test/scenarios.memory.test.ts',
+  'every scenario is recorded: RECORD_HISTORIES=1 npm test -- test/system/scenarios.memory.test.ts',
   (t) => {
     t.same(
       files.map((file) => file.replace('.ndjson', '.json')),

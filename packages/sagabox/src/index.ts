@@ -4,6 +4,7 @@ export type { Log } from './messaging/async/log.ts'
 export type { Worker } from './messaging/async/worker.ts'
 export { each, handle, type Handler } from './messaging/endpoint/handler.ts'
 export { NotRetryable, Refused, type RetryPolicy } from './messaging/inbox/retry.ts'
+export { faultOf } from './messaging/message/fault.ts'
 export {
   command,
   event,

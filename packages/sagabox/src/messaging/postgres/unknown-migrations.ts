@@ -4,7 +4,7 @@ import type { Log } from '../async/log.ts'
 /**
  * Says once at start that the database is of a newer build than this process. It starts all the
  * same: while a deploy is under way, and when one is taken back, older code runs beside newer
- * tables on purpose (docs/decisions/0056).
+ * tables on purpose (docs/decisions/0056-what-is-built-is-decided-by-content.md).
  * @param dataSource connected and migrated
  */
 export async function warnOfUnknownMigrations(

@@ -77,7 +77,7 @@ export interface Subscription {
   cancel(): Promise<void>
 }
 
-/** How messages travel. Both implementations pass test/conformance.ts. */
+/** How messages travel. Both implementations pass test/suites/conformance.ts. */
 export interface Transport {
   /** Bus address for envelopes, with a trailing slash. */
   readonly address: string
