@@ -79,6 +79,7 @@ export class Service {
   readonly #database: DatabaseOptions
   readonly #endpoint: Endpoint
   readonly #hosts: readonly SagaHost[]
+  readonly sagas: readonly SagaDefinition[]
   readonly #transport: Transport
   readonly #readiness: Readiness
   readonly #stopping = new AbortController()
@@ -90,6 +91,7 @@ export class Service {
     const { name, sagas } = definition
     const schema = `${name}_service`
     this.name = name
+    this.sagas = sagas
     this.schema = schema
     this.#transport = transport
     const knows = (destination: string) => transport.knows(destination)
