@@ -79,10 +79,11 @@ export function defineService(name: string, options: ServiceOptions): ServiceDef
     )
   }
   const { sagas = [], handles = [], sends = [], migrations = [], entities = [] } = options
+  const ofSagas = new Set(sagas.flatMap((saga) => [...consumedBy(saga), ...faultsOf(saga)]))
   const consumes = [
     ...(options.handlers ?? []).flatMap(({ contracts }) => contracts),
     ...handles,
-    ...sagas.flatMap((saga) => [...consumedBy(saga), ...faultsOf(saga)])
+    ...ofSagas
   ]
   const twice = consumes.find((contract, index) => consumes.indexOf(contract) !== index)
   if (twice) refuse(`two of its handlers take ${twice.name}; expected one handler a contract`)
