@@ -64,7 +64,7 @@ export function buildMachine<Context, Event extends string>(
     set: (change) =>
       assign(({ context: before, event }) =>
         change(before as Context, event as Record<string, unknown>)
-      ) as Action,
+      ),
     ignore,
     defer
   })

@@ -39,6 +39,6 @@ export function defineSaga(
 ): SagaDefinition {
   if (typeof first !== 'string') return checkedSaga(first)
   const { context = (start: object) => ({ ...start }), ...rest } = options!
-  const machine = buildMachine(first, context as (input: never) => object, build!)
+  const machine = buildMachine(first, context, build!)
   return checkedSaga({ name: first, machine, ...rest })
 }
