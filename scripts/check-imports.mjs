@@ -91,7 +91,9 @@ const BUILDINGS = {
         'saga/run',
         'saga/inspect',
         'messaging',
-        'cannot-start.ts'
+        'cannot-start.ts',
+        // Imported when a database of its own is asked for.
+        'embedded/postgres.ts'
       ],
       testing: ['saga', 'saga/machine', 'saga/store', 'saga/run', 'saga/inspect', 'messaging'],
       embedded: ['cannot-start.ts', 'messaging/postgres/without-shell.ts']

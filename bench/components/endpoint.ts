@@ -6,7 +6,7 @@ import {
   EnvelopeWriter,
   destinationOf
 } from '../../packages/sagabox/src/messaging/message/envelope.ts'
-import { each, type Handler } from '../../packages/sagabox/src/messaging/endpoint/handler.ts'
+import { handle, type Handler } from '../../packages/sagabox/src/messaging/endpoint/handler.ts'
 import type { Message } from '../../packages/sagabox/src/messaging/message/message.ts'
 import { run, statement, type Tx } from '../../packages/sagabox/src/messaging/postgres/sql.ts'
 import type { Parcel, Transport } from '../../packages/sagabox/src/messaging/transport/transport.ts'
@@ -62,12 +62,12 @@ const WORKS: readonly Work[] = [
     }
   },
   {
-    name: 'each() with one insert a message',
+    name: 'handle() with one insert a message',
     messages: 4000,
-    ours: each<typeof BenchPingedEvent>(async (_body, message, tx) => {
-      await run(tx, INSERT_ALL, columns([pingOf(message)]))
-      return []
-    }),
+    ours: (messages, tx) =>
+      handle(BenchPingedEvent, async (_body, { message }) => {
+        await run(tx, INSERT_ALL, columns([pingOf(message)]))
+      }).handle(messages, tx),
     async byHand(messages, client) {
       for (const message of messages)
         await client.query({ name: 'insert', text: INSERT, values: columns([message]) })

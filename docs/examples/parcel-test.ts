@@ -1,39 +1,30 @@
-// Tests parcel.ts, in memory and in virtual time: node --import=tsx --test
-// docs/examples/parcel-test.ts
+// Tests parcel.ts, in memory and in virtual time: node --import=tsx --test docs/examples/parcel-test.ts
 import { test } from 'node:test'
-import { message } from 'sagabox'
 import { tell } from 'sagabox/testing'
-import {
-  BookCourier,
-  CancelCourier,
-  CourierBookedEvent,
-  ParcelRequestedEvent,
-  parcelSaga
-} from './parcel.ts'
+import { BookCourier, CancelCourier, CourierBooked, parcel, ParcelRequested } from './parcel.ts'
 
 const parcelId = '01a204b8-b63e-7263-8cc6-45323f1f4dcf'
-const requested = message(ParcelRequestedEvent, { parcelId, address: '12 St James Square, London' })
-const booked = message(CourierBookedEvent, { parcelId })
+const address = '12 St James Square, London'
+const requested = ParcelRequested({ parcelId, address })
+const booked = CourierBooked({ parcelId })
 
-const { given, when } = tell(parcelSaga)
+const { given, when } = tell(parcel)
 
 test('a parcel asks for a courier, and is booked when it has one', () => {
   when(requested)
-    .then('Booking', [message(BookCourier, { parcelId, address: '12 St James Square, London' })])
+    .then('booking', [BookCourier({ parcelId, address })])
     .when(booked)
-    .then('Booked')
+    .then('booked')
 })
 
 test('without an answer it is given up after a minute', () => {
-  given(requested).advance('59s').then('Booking').advance('1s').then('GivenUp')
+  given(requested).advance('59s').then('booking').advance('1s').then('givenUp')
 })
 
 test('a courier who comes too late is sent home', () => {
-  given(requested).advance('61s').when(booked).then('GivenUp', [CancelCourier])
+  given(requested).advance('61s').when(booked).then('givenUp', [CancelCourier])
 })
 
 test('news of a courier who is booked changes nothing', () => {
-  given(requested, booked)
-    .when(message(CourierBookedEvent, { parcelId }))
-    .thenIgnored('booked before')
+  given(requested, booked).when(CourierBooked({ parcelId })).thenIgnored('booked before')
 })

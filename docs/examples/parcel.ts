@@ -1,108 +1,74 @@
-import Type from 'typebox'
-import { setup } from 'xstate'
 import {
-  type BodyOf,
-  command,
+  contracts,
   defineSaga,
-  each,
-  event,
+  defineService,
   handle,
   ignore,
-  message,
-  sagaActions,
-  send
+  startSagabox,
+  Type,
+  type Sagabox
 } from 'sagabox'
 
-// 1. Messages. Exchanges, queues, validation and types are derived from these.
+// 1. What travels. Exchanges, queues, validation and types follow from it.
 const Id = Type.String({ format: 'uuid' })
+const shipping = contracts('shipping', { correlateBy: 'parcelId' })
+const courier = contracts('courier', { correlateBy: 'parcelId' })
 
-export const ParcelRequestedEvent = event('ParcelRequestedEvent', {
-  owner: 'shipping',
-  correlateBy: 'parcelId',
-  // nobody has to listen; without this it waits in the outbox until a queue takes it
-  optional: true,
-  schema: Type.Object({ parcelId: Id, address: Type.String() })
+export const ParcelRequested = shipping.event('ParcelRequested', {
+  parcelId: Id,
+  address: Type.String()
 })
+export const BookCourier = courier.command('BookCourier', { parcelId: Id, address: Type.String() })
+export const CancelCourier = courier.command('CancelCourier', { parcelId: Id })
+export const CourierBooked = courier.event('CourierBooked', { parcelId: Id })
 
-export const BookCourier = command('BookCourier', {
-  owner: 'courier', // the endpoint that receives it
-  correlateBy: 'parcelId',
-  schema: Type.Object({ parcelId: Id, address: Type.String() })
-})
-
-export const CourierBookedEvent = event('CourierBookedEvent', {
-  owner: 'courier',
-  correlateBy: 'parcelId',
-  schema: Type.Object({ parcelId: Id })
-})
-
-export const CancelCourier = command('CancelCourier', {
-  owner: 'courier',
-  correlateBy: 'parcelId',
-  schema: Type.Object({ parcelId: Id })
-})
-
-// 2. Handlers. One works in `tx` and returns what to send. Both commit together; then the message
+// 2. Who does it. What is written in `tx` and what is returned commit together; then the message
 // is acknowledged.
-export const bookCourier = handle(
-  BookCourier,
-  each(async ({ parcelId, address }, cause, tx) => {
-    await tx.query(
-      'insert into bookings (parcel_id, address) values ($1, $2) on conflict do nothing',
-      [parcelId, address]
-    )
-    return [message(CourierBookedEvent, { parcelId }, cause)]
-  })
-)
+const bookCourier = handle(BookCourier, async ({ parcelId, address }, { tx }) => {
+  await tx.query('insert into bookings values ($1, $2) on conflict do nothing', [parcelId, address])
+  return CourierBooked({ parcelId })
+})
+const cancelCourier = handle(CancelCourier, async ({ parcelId }, { tx }) => {
+  await tx.query('delete from bookings where parcel_id = $1', [parcelId])
+})
 
-export const cancelCourier = handle(
-  CancelCourier,
-  each(async ({ parcelId }, _cause, tx) => {
-    await tx.query('delete from bookings where parcel_id = $1', [parcelId])
-    return []
-  })
-)
-
-// 3. A saga: an XState machine that sends, waits and changes state. Its `after` timer is stored and
-// survives a restart.
-type Parcel = BodyOf<typeof ParcelRequestedEvent>
-type ParcelEvent = { type: 'CourierBookedEvent' } & BodyOf<typeof CourierBookedEvent>
-const types: { context?: Parcel; input?: Parcel; events?: ParcelEvent } = {}
-
-export const parcelSaga = defineSaga({
-  name: 'parcel',
-  startedBy: ParcelRequestedEvent,
-  handles: [CourierBookedEvent],
-  // For checkSaga: a parcel that is not Booked in the end must not keep its courier.
-  effects: [{ doneBy: CourierBookedEvent, undoneBy: CancelCourier }],
-  pointOfNoReturn: 'Booked',
-  machine: setup({
-    types,
-    actions: sagaActions
-  }).createMachine({
-    id: 'parcel',
-    context: ({ input: { parcelId, address } }) => ({ parcelId, address }),
-    initial: 'Booking',
+// 3. How it must end. A timer is a row and survives a restart; a late answer is still heard.
+export const parcel = defineSaga(
+  'parcel',
+  {
+    startedBy: ParcelRequested,
+    handles: [CourierBooked],
+    // For checkSaga: a parcel that is not booked in the end must not keep its courier.
+    effects: [{ doneBy: CourierBooked, undoneBy: CancelCourier }],
+    pointOfNoReturn: 'booked'
+  },
+  ({ send }) => ({
+    initial: 'booking',
     states: {
-      Booking: {
-        entry: send(BookCourier, ({ parcelId, address }: Parcel) => ({ parcelId, address })),
-        on: { CourierBookedEvent: 'Booked' },
-        after: { 60_000: 'GivenUp' }
+      booking: {
+        entry: send(BookCourier, ({ parcelId, address }) => ({ parcelId, address })),
+        on: { CourierBooked: 'booked' },
+        after: { '1m': 'givenUp' }
       },
-      // An end is a state like any other: late events still reach it, and it decides about them
-      // too.
-      Booked: {
+      booked: { tags: 'end', on: { CourierBooked: ignore('booked before') } },
+      givenUp: {
         tags: 'end',
-        on: { CourierBookedEvent: ignore('booked before') }
-      },
-      GivenUp: {
-        tags: 'end',
-        on: {
-          CourierBookedEvent: {
-            actions: send(CancelCourier, ({ parcelId }: Parcel) => ({ parcelId }))
-          }
-        }
+        on: { CourierBooked: { actions: send(CancelCourier, ({ parcelId }) => ({ parcelId })) } }
       }
     }
   })
-})
+)
+
+// 4. Where it runs: without a database URL with a PostgreSQL of its own, without a broker URL in
+// memory.
+export const services = [
+  defineService('shipping', { sagas: [parcel] }),
+  defineService('courier', {
+    handlers: [bookCourier, cancelCourier],
+    migrations: ['create table bookings (parcel_id uuid primary key, address text)']
+  })
+]
+
+export function start(dataDir: string): Promise<Sagabox> {
+  return startSagabox({ services, dataDir })
+}

@@ -1,5 +1,5 @@
 import { fileURLToPath } from 'node:url'
-import { defineService, handle } from 'sagabox'
+import { defineService, handleBatch } from 'sagabox'
 import {
   PaymentCompletedEvent,
   PaymentFailedEvent,
@@ -36,7 +36,7 @@ export function paymentService(settings: PaymentSettings) {
       return {
         handlers: [
           takingPayments(cashier),
-          handle(RefundPayment, refundPayments, { committed: wake })
+          handleBatch(RefundPayment, refundPayments, { committed: wake })
         ],
         routes: [paymentRoutes(requests.dataSource, requests.outbox, wake)],
         workers: [cashier]

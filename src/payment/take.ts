@@ -1,4 +1,4 @@
-import { handle, type Handler, message, type Message, NotRetryable, type Tx } from 'sagabox'
+import { handleBatch, type Handler, message, type Message, NotRetryable, type Tx } from 'sagabox'
 import { joinJson, jsonTexts, run, statement } from 'sagabox/engine'
 import { PaymentCompletedEvent, PaymentFailedEvent } from '../contracts/payment.ts'
 import { StockReservedEvent } from '../contracts/stock.ts'
@@ -39,7 +39,7 @@ class OtherPrice extends NotRetryable {
 export function takingPayments(cashier: Cashier): Handler {
   /** By the batch that they came in. */
   const taken = new WeakMap<readonly Message[], { claimed: Claimed[]; began: number }>()
-  return handle(
+  return handleBatch(
     StockReservedEvent,
     async (messages, tx) => {
       const began = performance.now()

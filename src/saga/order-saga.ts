@@ -42,6 +42,7 @@ export function orderSaga(deadlineSeconds: number) {
     migrate: ({ value, context }, from) =>
       from === 1 && statusOf(pathOf(value)) === 'Suspend' ? { value, context } : undefined,
     startedBy: OrderCreatedEvent,
+    startsInTransaction: true,
     handles: ORDER_EVENTS,
     asks: [CANCEL_ORDER],
     effects: [

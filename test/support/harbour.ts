@@ -10,7 +10,7 @@ import {
   createDataSource
 } from '../../packages/sagabox/src/messaging/postgres/database.ts'
 import { Endpoint } from '../../packages/sagabox/src/messaging/endpoint/endpoint.ts'
-import { handle, type Handler } from '../../packages/sagabox/src/messaging/endpoint/handler.ts'
+import { handleBatch, type Handler } from '../../packages/sagabox/src/messaging/endpoint/handler.ts'
 import {
   command,
   event,
@@ -118,7 +118,7 @@ export function writes(
   contract: ShipContract,
   { instance = '', then }: HandlerOptions = {}
 ): Handler {
-  return handle(contract as Contract, async (messages, tx) => {
+  return handleBatch(contract as Contract, async (messages, tx) => {
     await run(tx, WRITE, [
       endpoint,
       instance,

@@ -1,18 +1,18 @@
 import Type from 'typebox'
 import t from 'tap'
 import { assign, createMachine, setup, type AnyStateMachine } from 'xstate'
-import { parcelSaga } from '../../docs/examples/parcel.ts'
+import { parcel } from '../../docs/examples/parcel.ts'
 import { command, event } from '../../packages/sagabox/src/messaging/message/message.ts'
 import { orderSaga } from '../../src/saga/order-saga.ts'
 import { checkSaga } from '../../packages/sagabox/src/saga/inspect/check.ts'
 import {
   defer,
-  defineSaga,
   ignore,
   sagaActions,
   send,
   type SagaDefinition
 } from '../../packages/sagabox/src/saga/define.ts'
+import { defineSaga } from '../../packages/sagabox/src/saga/saga.ts'
 
 const schema = Type.Object({ id: Type.String({ format: 'uuid' }) })
 const Started = event('StartedEvent', { owner: 'a', correlateBy: 'id', schema })
@@ -22,7 +22,7 @@ const Undo = command('Undo', { owner: 'b', correlateBy: 'id', schema })
 
 t.test('the machines of this repository pass', async (t) => {
   t.same(checkSaga(orderSaga(30)), [])
-  t.same(checkSaga(parcelSaga), [])
+  t.same(checkSaga(parcel), [])
 })
 
 t.test('an event that a state does not decide', async (t) => {

@@ -9,12 +9,8 @@ import { PaymentCompletedEvent } from '../../src/contracts/payment.ts'
 import { ReleaseStock, StockReservedEvent } from '../../src/contracts/stock.ts'
 import { message } from '../../packages/sagabox/src/messaging/message/message.ts'
 import { orderMachine } from '../../src/saga/machine.ts'
-import {
-  defer,
-  defineSaga,
-  sagaActions,
-  type SagaDefinition
-} from '../../packages/sagabox/src/saga/define.ts'
+import { defer, sagaActions, type SagaDefinition } from '../../packages/sagabox/src/saga/define.ts'
+import { defineSaga } from '../../packages/sagabox/src/saga/saga.ts'
 import { replay } from '../../packages/sagabox/src/saga/inspect/replay.ts'
 import { tell } from '../../packages/sagabox/src/testing/story.ts'
 import { firstSaga, renamedSaga, toCharging } from '../support/renamed-state.ts'

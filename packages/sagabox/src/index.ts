@@ -1,8 +1,9 @@
 // `sagabox`: what services are written with.
+import Type from 'typebox'
 export { CannotStart } from './cannot-start.ts'
 export type { Log } from './messaging/async/log.ts'
 export type { Worker } from './messaging/async/worker.ts'
-export { each, handle, type Handler } from './messaging/endpoint/handler.ts'
+export { handle, handleBatch, type Handler, type Handling } from './messaging/endpoint/handler.ts'
 export { NotRetryable, Refused, type RetryPolicy } from './messaging/inbox/retry.ts'
 export { faultOf } from './messaging/message/fault.ts'
 export {
@@ -11,8 +12,10 @@ export {
   message,
   type BodyOf,
   type Contract,
-  type Message
+  type Message,
+  type CallableContract
 } from './messaging/message/message.ts'
+export { contracts, type Contracts, type ContractsOptions } from './messaging/message/contracts.ts'
 export type { Outbox } from './messaging/outbox/outbox.ts'
 export type { Tx } from './messaging/postgres/sql.ts'
 export { RabbitTransport, type RabbitTransportOptions } from './messaging/rabbitmq/transport.ts'
@@ -21,7 +24,6 @@ export type { Topology } from './messaging/transport/topology.ts'
 export type { Transport } from './messaging/transport/transport.ts'
 export {
   defer,
-  defineSaga,
   END,
   ignore,
   sagaActions,
@@ -30,6 +32,10 @@ export {
   type SagaChange,
   type SagaDefinition
 } from './saga/define.ts'
+export { defineSaga, type SagaOptions } from './saga/saga.ts'
+export type { State, States, Tools, Transition } from './saga/build-machine.ts'
+export { startSagabox, type Sagabox, type SagaboxOptions } from './service/start.ts'
+export { Type }
 export { pathOf, statusOf } from './saga/machine/state.ts'
 export type { SagaHost } from './saga/run/host.ts'
 export type { ServiceContext } from './service/context.ts'

@@ -39,7 +39,7 @@ export function byHandRoutes(host: SagaHost, outbox: Outbox): FastifyPluginAsync
 
   return async (app) => {
     app.post(
-      '/sagas/:sagaId/answer',
+      '/:sagaId/answer',
       {
         schema: {
           tags,
@@ -63,7 +63,7 @@ export function byHandRoutes(host: SagaHost, outbox: Outbox): FastifyPluginAsync
     )
 
     app.post(
-      '/sagas/:sagaId/migrate',
+      '/:sagaId/migrate',
       {
         schema: {
           tags,
@@ -83,7 +83,7 @@ export function byHandRoutes(host: SagaHost, outbox: Outbox): FastifyPluginAsync
     )
 
     app.post(
-      '/sagas/:sagaId/drop-deferred',
+      '/:sagaId/drop-deferred',
       {
         schema: {
           tags,

@@ -9,6 +9,7 @@ import type { Outbox } from '../messaging/outbox/outbox.ts'
 import { byHandRoutes } from './sagas-by-hand.ts'
 import { describe } from '../saga/inspect/diagram.ts'
 import { ExportDesk } from './export-desk.ts'
+import type { SagaDefinition } from '../saga/define.ts'
 import type { SagaHost } from '../saga/run/host.ts'
 import { MOST_STEPS, type SagaInspector } from '../saga/inspect/inspect.ts'
 import { Recording } from '../saga/store/recording.ts'
@@ -147,6 +148,46 @@ const tags = ['saga']
 /** `stuckSince_sagaId`, the time in ms since 1970: what a list of stuck instances goes on after. */
 const STUCK_CURSOR = /^\d{1,13}_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
+/** The sagas of a process: their names, and the machine of each. */
+export function definitionRoutes(
+  definitions: readonly SagaDefinition[]
+): FastifyPluginAsyncTypebox {
+  const machines = definitions.map((definition) => ({
+    name: definition.name,
+    version: versionOf(definition),
+    ...describe(definition)
+  }))
+  return async (app) => {
+    app.get(
+      '/sagas/definitions',
+      {
+        schema: {
+          tags,
+          summary: 'The sagas of this process',
+          response: {
+            200: Type.Object({
+              items: Type.Array(Type.Object({ name: Type.String(), version: Type.Integer() }))
+            })
+          }
+        }
+      },
+      async () => ({ items: machines.map(({ name, version }) => ({ name, version })) })
+    )
+    for (const machine of machines)
+      app.get(
+        `/sagas/definitions/${machine.name}`,
+        {
+          schema: {
+            tags,
+            summary: 'The machine: states, events and a Mermaid diagram',
+            response: { 200: Definition }
+          }
+        },
+        async () => machine
+      )
+  }
+}
+
 /** The inspection API of one saga, and what an operator may do to an instance. */
 export function sagaRoutes(
   inspector: SagaInspector,
@@ -154,11 +195,6 @@ export function sagaRoutes(
   outbox: Outbox
 ): FastifyPluginAsyncTypebox {
   const { definition } = inspector
-  const description = {
-    name: definition.name,
-    version: versionOf(definition),
-    ...describe(definition)
-  }
   const states = [
     ...new Set(allVersions(definition).flatMap((version) => describe(version).states))
   ]
@@ -173,7 +209,7 @@ export function sagaRoutes(
     await app.register(byHandRoutes(host, outbox))
 
     app.get(
-      '/sagas',
+      '',
       {
         schema: {
           tags,
@@ -216,7 +252,7 @@ export function sagaRoutes(
     )
 
     app.get(
-      '/sagas/summary',
+      '/summary',
       {
         schema: {
           tags,
@@ -236,19 +272,7 @@ export function sagaRoutes(
     )
 
     app.get(
-      `/sagas/definitions/${definition.name}`,
-      {
-        schema: {
-          tags,
-          summary: 'The machine: states, events and a Mermaid diagram',
-          response: { 200: Definition }
-        }
-      },
-      async () => description
-    )
-
-    app.get(
-      '/sagas/export',
+      '/export',
       {
         schema: {
           tags,
@@ -288,7 +312,7 @@ export function sagaRoutes(
     )
 
     app.get(
-      '/sagas/:sagaId',
+      '/:sagaId',
       {
         schema: {
           tags,
@@ -307,7 +331,7 @@ export function sagaRoutes(
     )
 
     app.get(
-      '/sagas/:sagaId/replay',
+      '/:sagaId/replay',
       {
         schema: {
           tags,
@@ -324,7 +348,7 @@ export function sagaRoutes(
     )
 
     app.post(
-      '/sagas/:sagaId/retry',
+      '/:sagaId/retry',
       {
         schema: {
           tags,

@@ -90,6 +90,13 @@ export interface SagaDefinition {
   ): (Pick<SagaSnapshot, 'value' | 'context'> & Partial<Pick<SagaSnapshot, 'timers'>>) | undefined
   /** The message whose body becomes the machine's input; its correlation id names the instance. */
   readonly startedBy: Contract
+  /**
+   * An instance is begun by SagaHost.start, in the transaction that commits its first message, and
+   * not by that message: what comes for an instance that is not there is then a dead letter at
+   * once. Without it the message begins it, wherever it comes from; a second one changes nothing,
+   * and an event that overtakes it comes again by the schedule of redeliveries.
+   */
+  readonly startsInTransaction?: boolean
   /** The events that reach the machine, as `{ type: contract.name, ...body }`. */
   readonly handles: readonly Contract[]
   /** Types of the events that come without a message: see SagaHost.ask. */
@@ -112,13 +119,13 @@ export interface SagaDefinition {
 }
 
 /**
- * Declares a saga.
+ * Holds a saga to what a saga can be.
  * @returns the definition with machines whose wildcards take no timers
  * @throws Error when a machine has parallel states or starts actors, neither of which survives a
  * restart, waits for what is no time, or has a wildcard that stands for nothing, or the versions
  * make no sense
  */
-export function defineSaga(definition: SagaDefinition): SagaDefinition {
+export function checkedSaga(definition: SagaDefinition): SagaDefinition {
   const { name, machine, version = 1, previous = {}, handles, asks = [] } = definition
   const events = [...handles.map((contract) => contract.name), ...asks]
   const refuse = (what: string) => {

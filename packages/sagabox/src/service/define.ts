@@ -1,11 +1,13 @@
 import type { FastifyPluginAsync } from 'fastify'
 import type { EntitySchema } from 'typeorm'
 import type { Handler } from '../messaging/endpoint/handler.ts'
+import { isFault } from '../messaging/message/fault.ts'
 import type { Contract } from '../messaging/message/message.ts'
 import { topologyOf, type Topology } from '../messaging/transport/topology.ts'
 import type { Worker } from '../messaging/async/worker.ts'
 import type { SagaDefinition } from '../saga/define.ts'
 import { faultsOf } from '../saga/run/faults.ts'
+import { consumedBy } from '../saga/run/host.ts'
 import { sendsOf } from '../saga/machine/sends.ts'
 import type { ServiceContext } from './context.ts'
 
@@ -28,7 +30,10 @@ export interface ServiceOptions extends ServiceParts {
   readonly handles?: readonly Contract[]
   /** What handlers, routes and workers send; what sagas send is read from their machines. */
   readonly sends?: readonly Contract[]
-  /** Folders of SQL files, run in the order of their names after the library's own. */
+  /**
+   * Folders of SQL files, run in the order of their names after the library's own; or SQL itself, run
+   * once, in the order of the list.
+   */
   readonly migrations?: readonly string[]
   readonly entities?: readonly EntitySchema[]
   /**
@@ -74,10 +79,11 @@ export function defineService(name: string, options: ServiceOptions): ServiceDef
     )
   }
   const { sagas = [], handles = [], sends = [], migrations = [], entities = [] } = options
+  const ofSagas = new Set(sagas.flatMap((saga) => [...consumedBy(saga), ...faultsOf(saga)]))
   const consumes = [
     ...(options.handlers ?? []).flatMap(({ contracts }) => contracts),
     ...handles,
-    ...sagas.flatMap((saga) => [...saga.handles, ...faultsOf(saga)])
+    ...ofSagas
   ]
   const twice = consumes.find((contract, index) => consumes.indexOf(contract) !== index)
   if (twice) refuse(`two of its handlers take ${twice.name}; expected one handler a contract`)
@@ -123,9 +129,11 @@ export function systemTopology(
   system: readonly ServiceDefinition[] = own
 ): Topology {
   const others = system.filter(({ name }) => own.every((one) => one.name !== name))
-  return topologyOf(
-    own,
-    own.flatMap(({ sends }) => sends),
-    others
-  )
+  const taken = system.flatMap(({ consumes }) => consumes)
+  const sent = own.flatMap(({ name, sends }) => [
+    ...sends,
+    // What a handler returns stands in its code alone: who owns an event publishes it.
+    ...taken.filter((one) => one.kind === 'event' && one.owner === name && !isFault(one))
+  ])
+  return topologyOf(own, [...new Set(sent)], others)
 }

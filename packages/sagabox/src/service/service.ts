@@ -27,7 +27,7 @@ import { Relay } from '../messaging/outbox/relay.ts'
 import type { Transport } from '../messaging/transport/transport.ts'
 import type { Worker } from '../messaging/async/worker.ts'
 import type { SagaDefinition } from '../saga/define.ts'
-import { faultHandler } from '../saga/run/faults.ts'
+import { handlersOf } from '../saga/run/endpoint-handlers.ts'
 import { SagaHost } from '../saga/run/host.ts'
 import { SagaInspector } from '../saga/inspect/inspect.ts'
 import { sagaRoutes } from '../http/sagas.ts'
@@ -79,6 +79,7 @@ export class Service {
   readonly #database: DatabaseOptions
   readonly #endpoint: Endpoint
   readonly #hosts: readonly SagaHost[]
+  readonly sagas: readonly SagaDefinition[]
   readonly #transport: Transport
   readonly #readiness: Readiness
   readonly #stopping = new AbortController()
@@ -90,6 +91,7 @@ export class Service {
     const { name, sagas } = definition
     const schema = `${name}_service`
     this.name = name
+    this.sagas = sagas
     this.schema = schema
     this.#transport = transport
     const knows = (destination: string) => transport.knows(destination)
@@ -140,9 +142,6 @@ export class Service {
     const { redeliverySeconds, inboxDays } = settings
     this.routes = [
       ...this.parts.routes,
-      ...this.#hosts.map((host) =>
-        sagaRoutes(new SagaInspector(asked, host.definition), host, this.requests.outbox)
-      ),
       deadLetterRoutes({ name, dataSource: asked, office: counter, inboxDays }),
       outboxRoutes({ name, dataSource: asked, log })
     ]
@@ -156,10 +155,7 @@ export class Service {
         log
       )
     ]
-    const handlers = [
-      ...this.parts.handlers,
-      ...this.#hosts.flatMap((host) => [host.handler(), faultHandler(host)])
-    ]
+    const handlers = [...this.parts.handlers, ...handlersOf(this.#hosts)]
     this.#endpoint = new Endpoint({
       definition: { name, handlers, retry: { redeliverySeconds } },
       outbox: this.outbox,
@@ -176,6 +172,15 @@ export class Service {
     const found = this.#hosts.find((host) => host.definition === definition)
     if (!found) throw new Error(`The service ${this.name} has no saga ${definition.name}`)
     return found
+  }
+
+  /** Routes of each of its sagas, to be mounted where the process has them. */
+  sagaRoutes(): { saga: SagaDefinition; routes: FastifyPluginAsync }[] {
+    const { dataSource, outbox } = this.requests
+    return this.#hosts.map((host) => ({
+      saga: host.definition,
+      routes: sagaRoutes(new SagaInspector(dataSource, host.definition), host, outbox)
+    }))
   }
 
   /** Begins to start; a database that is away is tried for as long as it takes. */

@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { buildApp, type AppOptions } from '../http/app.ts'
 import { operationRoutes } from '../http/operations.ts'
 import { HttpProblem } from '../http/problem.ts'
+import { definitionRoutes } from '../http/sagas.ts'
 import { outboxStatus } from '../messaging/outbox/status.ts'
 import type { Transport } from '../messaging/transport/transport.ts'
 import type { ServiceDefinition } from './define.ts'
@@ -79,7 +80,9 @@ export class System {
     const app = await buildApp(
       log,
       (root) => {
-        for (const service of services) mount(root, service)
+        const sagas = definitions.flatMap((definition) => definition.sagas)
+        if (sagas.length > 0) root.register(definitionRoutes(sagas))
+        for (const service of services) mount(root, service, sagas.length === 1)
         root.register(
           operationRoutes(
             services.map((service) => ({
@@ -131,7 +134,8 @@ export class System {
   }
 }
 
-function mount(app: FastifyInstance, service: Service): void {
+/** @param isOnly whether the process has one saga, which then is at `/sagas`, too */
+function mount(app: FastifyInstance, service: Service, isOnly: boolean): void {
   app.register(async (scope) => {
     scope.addHook('onRequest', (_request, _reply, next) => {
       if (service.databaseProblem === undefined) return next()
@@ -143,5 +147,13 @@ function mount(app: FastifyInstance, service: Service): void {
       )
     })
     for (const routes of service.routes) scope.register(routes)
+    for (const { saga, routes } of service.sagaRoutes()) {
+      if (isOnly) scope.register(routes, { prefix: '/sagas' })
+      scope.register(async (own) => {
+        if (isOnly)
+          own.addHook('onRoute', (route) => void (route.schema = { ...route.schema, hide: true }))
+        await own.register(routes, { prefix: `/sagas/${saga.name}` })
+      })
+    }
   })
 }

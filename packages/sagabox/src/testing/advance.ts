@@ -1,4 +1,4 @@
-import { milliseconds } from './duration.ts'
+import { milliseconds } from '../saga/duration.ts'
 import type { StoredSaga } from './settled.ts'
 
 const ADVANCE = `

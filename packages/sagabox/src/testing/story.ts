@@ -8,7 +8,7 @@ import { SagaInstance } from '../saga/run/instance.ts'
 import { replay } from '../saga/inspect/replay.ts'
 import type { SagaEvent } from '../saga/machine/step.ts'
 import type { HistoryRow, SagaRow } from '../saga/store/rows.ts'
-import { milliseconds } from './duration.ts'
+import { milliseconds } from '../saga/duration.ts'
 
 /** When every story begins. */
 const START = new Date('2026-01-01T00:00:00.000Z')

@@ -7,14 +7,8 @@ import { buildApp } from '../../src/http/app.ts'
 import { connectDatabase, createDataSource } from '../../src/messaging/postgres/database.ts'
 import { command, event, message, type Message } from '../../src/messaging/message/message.ts'
 import { Outbox } from '../../src/messaging/outbox/outbox.ts'
-import {
-  defer,
-  defineSaga,
-  ignore,
-  sagaActions,
-  send,
-  type SagaChange
-} from '../../src/saga/define.ts'
+import { defer, ignore, sagaActions, send, type SagaChange } from '../../src/saga/define.ts'
+import { defineSaga } from '../../src/saga/saga.ts'
 import { SagaHost } from '../../src/saga/run/host.ts'
 import { SagaInspector } from '../../src/saga/inspect/inspect.ts'
 import { sagaRoutes } from '../../src/http/sagas.ts'
@@ -26,10 +20,10 @@ import { migrationsOf } from '../../../../test/support/migrations.ts'
 const Id = Type.Object({ id: Type.String({ format: 'uuid' }) })
 const Nested = Type.Object({ trip: Id, amount: Type.Integer({ minimum: 1 }) })
 const Begun = event('BegunEvent', { owner: 'a', correlateBy: 'id', schema: Id })
-const Booked = {
-  ...event('BookedEvent', { owner: 'b', correlateBy: 'trip', schema: Nested }),
-  correlateBy: 'trip.id'
-}
+const Booked = Object.assign(
+  event('BookedEvent', { owner: 'b', correlateBy: 'trip', schema: Nested }),
+  { correlateBy: 'trip.id' }
+)
 const Left = event('LeftEvent', { owner: 'b', correlateBy: 'id', schema: Id })
 const Cancel = command('CancelTrip', { owner: 'b', correlateBy: 'id', schema: Id })
 

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import Type from 'typebox'
 import { EnvelopeWriter } from '../../src/messaging/message/envelope.ts'
-import { handle } from '../../src/messaging/endpoint/handler.ts'
+import { handleBatch } from '../../src/messaging/endpoint/handler.ts'
 import { newId } from '../../src/messaging/message/id.ts'
 import { command, event, message } from '../../src/messaging/message/message.ts'
 import { NotRetryable } from '../../src/messaging/inbox/retry.ts'
@@ -183,7 +183,7 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
       port.listen(
         'harbour',
         [
-          handle(DockShip, async (messages) => {
+          handleBatch(DockShip, async (messages) => {
             for (const { body } of messages) {
               // As one does whose work is there already.
               if (handled.includes(body.voyageId)) throw new NotRetryable('it has docked')

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import { DeadLetterOffice, NotAllowed } from '../../src/messaging/dead-letters/office.ts'
-import { handle } from '../../src/messaging/endpoint/handler.ts'
+import { handleBatch } from '../../src/messaging/endpoint/handler.ts'
 import { EnvelopeWriter } from '../../src/messaging/message/envelope.ts'
 import { faultOf } from '../../src/messaging/message/fault.ts'
 import type { Message } from '../../src/messaging/message/message.ts'
@@ -143,7 +143,7 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
       const { port, quiet, letters } = await open(t, COASTGUARD)
       const faults: Message[] = []
       port.listen('coastguard', [
-        handle(faultOf(DockShip), async (messages) => {
+        handleBatch(faultOf(DockShip), async (messages) => {
           faults.push(...messages)
           return []
         })

@@ -18,7 +18,7 @@ t.test('the same content has the same hash, however it is written', async (t) =>
   t.equal(hashOf('{"a":1,"b":{"c":"x","d":[1,2],"e":null},"f":null}'), hash, 'null is absent')
   t.equal(
     contentHash({
-      contract: { ...DockShip, urn: 'urn:message:Other:DockShip' },
+      contract: Object.assign({}, DockShip, { urn: 'urn:message:Other:DockShip' }),
       body: JSON.parse('{"b":{"c":"x","d":[1,2]},"a":1}') as Message['body']
     }),
     hash,

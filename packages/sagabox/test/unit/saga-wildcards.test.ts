@@ -5,13 +5,8 @@ import t from 'tap'
 import { assign, createMachine, raise, type AnyMachineSnapshot, type AnyStateMachine } from 'xstate'
 import { event, message } from '../../src/messaging/message/message.ts'
 import { checkSaga } from '../../src/saga/inspect/check.ts'
-import {
-  defineSaga,
-  ignore,
-  sagaActions,
-  statesOf,
-  type SagaDefinition
-} from '../../src/saga/define.ts'
+import { ignore, sagaActions, statesOf, type SagaDefinition } from '../../src/saga/define.ts'
+import { defineSaga } from '../../src/saga/saga.ts'
 import { acceptedEvents } from '../../src/saga/machine/states.ts'
 import { moveByXState } from '../../src/saga/machine/move.ts'
 import { planMove } from '../../src/saga/machine/plan.ts'

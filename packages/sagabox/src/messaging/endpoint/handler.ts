@@ -1,4 +1,4 @@
-import type { BodyOf, Contract, Message } from '../message/message.ts'
+import { causedBy, type BodyOf, type Contract, type Message } from '../message/message.ts'
 import { madeProgress } from '../async/progress.ts'
 import type { RetryPolicy } from '../inbox/retry.ts'
 import type { Tx } from '../postgres/sql.ts'
@@ -22,25 +22,52 @@ export interface Handler {
   readonly retry?: Partial<RetryPolicy>
 }
 
-/** Declares a handler of one contract. */
+/** What a handler is given beside the body. */
+export interface Handling<C extends Contract = Contract> {
+  /** The open transaction: what is written in it commits together with what is returned. */
+  readonly tx: Tx
+  /** The message with its ids and headers. */
+  readonly message: Message<C>
+}
+
+type Returned = Message | readonly Message[] | void
+
+/**
+ * Declares a handler of one contract, called once a message. What it writes in `tx` and the messages
+ * that it returns commit together; then the message is acknowledged. It is called again when the
+ * transaction could not be committed, so what leaves no trace in `tx` must bear that.
+ * @param handler returns what to send: a message, several, or nothing. They continue the
+ * conversation of the message that is handled
+ */
 export function handle<C extends Contract>(
+  contract: C,
+  handler: (body: BodyOf<C>, handling: Handling<C>) => Promise<Returned> | Returned,
+  options: Pick<Handler, 'committed' | 'retry'> = {}
+): Handler {
+  return handleBatch(
+    contract,
+    async (messages, tx) => {
+      const out: Message[] = []
+      for (const message of messages) {
+        const returned = (await handler(message.body, { tx, message })) ?? []
+        const sent = Array.isArray(returned) ? (returned as Message[]) : [returned as Message]
+        out.push(...sent.map((one) => causedBy(one, message)))
+        madeProgress()
+      }
+      return out
+    },
+    options
+  )
+}
+
+/**
+ * Declares a handler of one contract for hot paths, called with all messages of a transaction.
+ * @param handler gets them in order of arrival, several for one business transaction possible
+ */
+export function handleBatch<C extends Contract>(
   contract: C,
   handler: (messages: Message<C>[], tx: Tx) => Promise<Message[]>,
   options: Pick<Handler, 'committed' | 'retry'> = {}
 ): Handler {
   return { contracts: [contract], handle: handler, ...options }
-}
-
-/** Adapts code that handles one message at a time. */
-export function each<C extends Contract>(
-  handler: (body: BodyOf<C>, message: Message<C>, tx: Tx) => Promise<Message[]>
-): (messages: Message<C>[], tx: Tx) => Promise<Message[]> {
-  return async (messages, tx) => {
-    const out: Message[] = []
-    for (const message of messages) {
-      out.push(...(await handler(message.body, message, tx)))
-      madeProgress()
-    }
-    return out
-  }
 }

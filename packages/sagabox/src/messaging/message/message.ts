@@ -41,7 +41,13 @@ export interface Message<C extends Contract = Contract> {
   readonly headers: Readonly<Record<string, unknown>>
 }
 
+/** A contract that is called with a body: the result is a message to send. */
+export type CallableContract<Name extends string, Body extends TObject> = Contract<Name, Body> &
+  ((body: Static<Body>, cause?: Cause) => Message<Contract<Name, Body>>)
+
 interface ContractOptions<Body extends TObject> {
+  /** The .NET namespace of its type; `Contracts` when not given. */
+  namespace?: string
   owner: string
   schema: Body
   correlateBy: keyof Static<Body> & string
@@ -52,10 +58,10 @@ interface ContractOptions<Body extends TObject> {
 export const NAMESPACE = 'Contracts'
 
 /** Declares an event: a fact, published to whoever listens. */
-export function event<const Name extends `${string}Event`, Body extends TObject>(
+export function event<const Name extends string, Body extends TObject>(
   name: Name,
   options: ContractOptions<Body>
-): Contract<Name, Body> {
+): CallableContract<Name, Body> {
   return declare('event', name, options)
 }
 
@@ -63,7 +69,7 @@ export function event<const Name extends `${string}Event`, Body extends TObject>
 export function command<const Name extends string, Body extends TObject>(
   name: Name,
   options: ContractOptions<Body>
-): Contract<Name, Body> {
+): CallableContract<Name, Body> {
   return declare('command', name, options)
 }
 
@@ -71,22 +77,27 @@ function declare<Name extends string, Body extends TObject>(
   kind: Contract['kind'],
   name: Name,
   options: ContractOptions<Body>
-): Contract<Name, Body> {
-  const { owner, schema, correlateBy, optional = false } = options
+): CallableContract<Name, Body> {
+  const { owner, schema, correlateBy, optional = false, namespace = NAMESPACE } = options
   if ('type' in schema.properties)
     throw new Error(
       `Contract ${name}: a field named type would hide the event's own type from a saga`
     )
-  return {
+  const contract = {
     kind,
-    name,
     owner,
     schema,
     correlateBy,
     optional,
-    urn: `urn:message:${NAMESPACE}:${name}`,
-    exchange: `${NAMESPACE}:${name}`
+    urn: `urn:message:${namespace}:${name}`,
+    exchange: `${namespace}:${name}`
   }
+  const call: CallableContract<Name, Body> = Object.assign(
+    (body: Static<Body>, cause?: Cause) => message(call, body as BodyOf<typeof call>, cause),
+    contract
+  ) as unknown as CallableContract<Name, Body>
+  // A function's own name cannot be assigned.
+  return Object.defineProperty(call, 'name', { value: name, enumerable: true })
 }
 
 /** The business transaction that a body belongs to. */
@@ -114,13 +125,9 @@ const PROPAGATED = ['traceparent', 'tracestate']
 export function message<C extends Contract>(
   contract: C,
   body: BodyOf<C>,
-  cause?: Pick<Message, 'conversationId' | 'correlationId' | 'headers'>
+  cause?: Cause
 ): Message<C> {
   const messageId = newId()
-  const headers: Record<string, unknown> = {}
-  for (const name of PROPAGATED)
-    if (cause && Object.hasOwn(cause.headers, name) && typeof cause.headers[name] === 'string')
-      headers[name] = cause.headers[name]
   return {
     contract,
     body,
@@ -128,6 +135,26 @@ export function message<C extends Contract>(
     correlationId: correlationOf(contract, body),
     conversationId: cause?.conversationId ?? messageId,
     initiatorId: cause?.correlationId,
-    headers
+    headers: cause ? propagated(cause.headers) : {}
   }
+}
+
+type Cause = Pick<Message, 'conversationId' | 'correlationId' | 'headers'>
+
+/** The message as one that follows from another, unless its own cause was said when it was made. */
+export function causedBy(sent: Message, cause: Cause): Message {
+  if (sent.conversationId !== sent.messageId || sent.initiatorId !== undefined) return sent
+  return {
+    ...sent,
+    conversationId: cause.conversationId ?? sent.messageId,
+    initiatorId: cause.correlationId,
+    headers: { ...propagated(cause.headers), ...sent.headers }
+  }
+}
+
+function propagated(headers: Message['headers']): Record<string, unknown> {
+  const kept = PROPAGATED.filter(
+    (name) => Object.hasOwn(headers, name) && typeof headers[name] === 'string'
+  )
+  return Object.fromEntries(kept.map((name) => [name, headers[name]]))
 }

@@ -70,7 +70,7 @@ export function createDataSource(options: DatabaseOptions): DataSource {
       database: session.server.address.database,
       schema,
       entities: [...entities],
-      migrations: migrations.flatMap(sqlMigrations),
+      migrations: sqlMigrations(migrations),
       migrationsTableName: 'migrations',
       poolSize,
       // The pool says it, once for an outage.

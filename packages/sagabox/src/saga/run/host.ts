@@ -1,7 +1,7 @@
 import type { Handler } from '../../messaging/endpoint/handler.ts'
-import type { Message } from '../../messaging/message/message.ts'
+import type { Contract, Message } from '../../messaging/message/message.ts'
 import { NotRetryable, Refused } from '../../messaging/inbox/retry.ts'
-import type { Tx } from '../../messaging/postgres/sql.ts'
+import { run, statement, type Tx } from '../../messaging/postgres/sql.ts'
 import { DROP, type SagaDefinition } from '../define.ts'
 import { endsOf } from '../machine/states.ts'
 import { errorText } from '../machine/error-text.ts'
@@ -23,6 +23,8 @@ import {
   type LockedRow
 } from '../store/rows.ts'
 import { allVersions } from './versions.ts'
+
+const NOW = statement('select now() as now')
 
 /** One instance after a call. */
 export interface SagaMove {
@@ -72,7 +74,7 @@ export class SagaHost {
   /** The endpoint's handler for the saga's events. */
   handler(): Handler {
     return {
-      contracts: this.definition.handles,
+      contracts: consumedBy(this.definition),
       handle: (messages, tx) => this.#handle(messages, tx)
     }
   }
@@ -270,7 +272,27 @@ export class SagaHost {
   }
 
   async #handle(messages: Message[], tx: Tx): Promise<Message[]> {
-    const { name } = this.definition
+    const { startedBy, startsInTransaction } = this.definition
+    if (startsInTransaction) return this.#move(messages, tx)
+    const starts = messages.filter(({ contract }) => contract === startedBy)
+    if (starts.length === 0) return this.#move(messages, tx)
+    const begun = await this.#begin(starts, tx)
+    const others = messages.filter(({ contract }) => contract !== startedBy)
+    return others.length === 0 ? begun : [...begun, ...(await this.#move(others, tx))]
+  }
+
+  /** Starts those that are not there yet: a second start is the first again. */
+  async #begin(starts: readonly Message[], tx: Tx): Promise<Message[]> {
+    const first = new Map(starts.toReversed().map((start) => [idOf(start), start]))
+    for (const { saga_id } of await lockInstances(tx, this.definition.name, [...first.keys()]))
+      first.delete(saga_id)
+    if (first.size === 0) return []
+    const [row] = await run<{ now: Date }>(tx, NOW, [])
+    return this.start(tx, [...first.values()].toReversed(), row!.now)
+  }
+
+  async #move(messages: readonly Message[], tx: Tx): Promise<Message[]> {
+    const { name, startsInTransaction } = this.definition
     const ids = [...new Set(messages.map((message) => message.correlationId!))]
     const rows = await lockInstances(tx, name, ids)
     const now = nowOf(rows)
@@ -278,10 +300,17 @@ export class SagaHost {
       rows.map((row) => [row.saga_id, SagaInstance.load(this.definition, row, now)])
     )
     // The body's id may be written in capitals; Postgres answers in small letters.
-    const instanceOf = (message: Message) => instances.get(message.correlationId!.toLowerCase())
+    const instanceOf = (message: Message) => instances.get(idOf(message))
     const orphans = messages.filter((message) => !instanceOf(message))
     if (orphans.length > 0)
-      throw new Refused(new Map(orphans.map((orphan) => [orphan, new NoInstance(orphan, name)])))
+      throw new Refused(
+        new Map(
+          orphans.map((orphan) => [
+            orphan,
+            startsInTransaction ? new NoInstance(orphan, name) : new NotStartedYet(orphan, name)
+          ])
+        )
+      )
     for (const message of messages) instanceOf(message)!.apply(message, now)
     return this.#save(tx, rows, [...instances.values()])
   }
@@ -318,6 +347,28 @@ export class SagaHost {
       tx,
       changes.toSorted((a, b) => (a.sagaId < b.sagaId ? -1 : 1))
     )
+  }
+}
+
+/** What a saga's endpoint takes to move its instances, and to start them. */
+export function consumedBy({
+  startedBy,
+  startsInTransaction,
+  handles
+}: SagaDefinition): Contract[] {
+  return startsInTransaction ? [...handles] : [...new Set([startedBy, ...handles])]
+}
+
+function idOf({ correlationId }: Message): string {
+  return correlationId!.toLowerCase()
+}
+
+/** A message for an instance that is not here: it may have overtaken what starts it. */
+export class NotStartedYet extends Error {
+  override readonly name = 'NotStartedYet'
+
+  constructor({ contract, correlationId }: Message, saga: string) {
+    super(`${contract.name}: no ${saga} saga ${correlationId} has been started yet`)
   }
 }
 

@@ -94,7 +94,7 @@ export class SagaInstance {
     const first = begin(definition.machine, started.body)
     mustBeStorable(first, started.contract.name)
     const instance = new SagaInstance(definition.machine, first.snapshot, {
-      saga_id: started.correlationId!,
+      saga_id: started.correlationId!.toLowerCase(),
       state: first.to,
       version: 0,
       timers: [],

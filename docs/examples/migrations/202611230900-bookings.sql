@@ -1,4 +1,0 @@
-create table bookings (
-  parcel_id uuid primary key,
-  address   text not null
-);

@@ -1,0 +1,43 @@
+import Type, { type TObject, type TProperties } from 'typebox'
+import { command, event, type CallableContract } from './message.ts'
+
+/** Contracts of one owner. */
+export interface Contracts<Key extends string> {
+  /**
+   * Declares an event: a fact that the owner publishes to whoever listens.
+   * @param fields the body, as TypeBox has it; the correlating field among them
+   */
+  event<const Name extends string, Fields extends TProperties & Record<Key, TProperties[string]>>(
+    name: Name,
+    fields: Fields,
+    options?: { readonly optional?: boolean }
+  ): CallableContract<Name, TObject<Fields>>
+  /** Declares a command: an imperative, sent to the owner alone. */
+  command<const Name extends string, Fields extends TProperties & Record<Key, TProperties[string]>>(
+    name: Name,
+    fields: Fields
+  ): CallableContract<Name, TObject<Fields>>
+}
+
+export interface ContractsOptions<Key extends string> {
+  /** The field of every body, a UUID, that names the business transaction. */
+  readonly correlateBy: Key
+  /** The .NET namespace of the types, as MassTransit would have it; `Contracts` when not given. */
+  readonly namespace?: string
+}
+
+/**
+ * Declares contracts of one service. Queues, exchanges, validation and types follow from them.
+ * @param owner the service that publishes the events and takes the commands
+ */
+export function contracts<const Key extends string>(
+  owner: string,
+  { correlateBy, namespace }: ContractsOptions<Key>
+): Contracts<Key> {
+  const common = { owner, namespace, correlateBy: correlateBy as never }
+  return {
+    event: (name, fields, options) =>
+      event(name, { ...common, ...options, schema: Type.Object(fields) }),
+    command: (name, fields) => command(name, { ...common, schema: Type.Object(fields) })
+  }
+}

@@ -1,0 +1,85 @@
+import { assign, setup, type AnyStateMachine } from 'xstate'
+import type { BodyOf, Contract } from '../messaging/message/message.ts'
+import { defer, END, ignore, sagaActions, send } from './define.ts'
+import { milliseconds } from './duration.ts'
+
+/** What a state or a transition does; made by the tools below. */
+export type Action = ReturnType<typeof send> | ReturnType<typeof assign> | object
+
+type Several<T> = T | readonly T[]
+
+export interface Transition<Context> {
+  /** A state beside this one, or `#saga.path.of.state`; none: the state stays. */
+  readonly target?: string
+  readonly actions?: Several<Action>
+  readonly guard?: (given: { context: Context; event: Record<string, unknown> }) => boolean
+}
+
+export type Transitions<Context> = string | Several<Transition<Context>>
+
+/** A state of a saga: what XState takes, as far as a saga can have it. */
+export interface State<Context, Event extends string> {
+  /** `end`: an instance waits for nothing here. Late events still reach it. */
+  readonly tags?: typeof END
+  readonly entry?: Several<Action>
+  readonly exit?: Several<Action>
+  readonly on?: { readonly [name in Event | '*']?: Transitions<Context> }
+  /** By how long the instance has been here: `30s`, `5m`, `1d`, or milliseconds. */
+  readonly after?: Readonly<Record<string, Transitions<Context>>>
+  readonly initial?: string
+  readonly states?: Readonly<Record<string, State<Context, Event>>>
+}
+
+/** All states of a saga. */
+export interface States<Context, Event extends string> extends Pick<
+  State<Context, Event>,
+  'on' | 'after'
+> {
+  readonly initial: string
+  readonly states: Readonly<Record<string, State<Context, Event>>>
+}
+
+/** What a saga's states are written with. */
+export interface Tools<Context> {
+  /** Sends a message, composed from what the instance knows. */
+  send<C extends Contract>(contract: C, body: (context: Context) => BodyOf<C>): Action
+  /** Notes something on the instance. */
+  set(change: (context: Context, event: Record<string, unknown>) => Partial<Context>): Action
+  /** See the functions of these names. */
+  ignore: typeof ignore
+  defer: typeof defer
+}
+
+/**
+ * Makes the machine of a saga from its states.
+ * @throws Error when an `after` is no duration
+ */
+export function buildMachine<Context, Event extends string>(
+  name: string,
+  context: (input: never) => Context,
+  build: (tools: Tools<Context>) => States<Context, Event>
+): AnyStateMachine {
+  const config = build({
+    send: (contract, body) => send(contract, body),
+    set: (change) =>
+      assign(({ context: before, event }) =>
+        change(before as Context, event as Record<string, unknown>)
+      ),
+    ignore,
+    defer
+  })
+  const delays = Object.fromEntries(
+    delaysOf(config as State<Context, Event>).map((delay) => [delay, milliseconds(delay)])
+  )
+  return setup({ actions: sagaActions, delays }).createMachine({
+    id: name,
+    context: ({ input }: { input: never }) => context(input),
+    ...config
+  } as never) as unknown as AnyStateMachine
+}
+
+/** Every `after` that is a text such as `30s`; plain milliseconds XState reads by itself. */
+function delaysOf<Context, Event extends string>(state: State<Context, Event>): string[] {
+  const own = Object.keys(state.after ?? {}).filter((delay) => !/^\d+$/.test(delay))
+  return [...own, ...Object.values(state.states ?? {}).flatMap(delaysOf)]
+}

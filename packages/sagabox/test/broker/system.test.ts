@@ -1,0 +1,188 @@
+// Services of somebody's own, run by startSagabox: sagas that a message starts, and several of them.
+import { randomUUID } from 'node:crypto'
+import {
+  contracts,
+  defineSaga,
+  defineService,
+  handle,
+  startSagabox,
+  Type,
+  type Sagabox,
+  type ServiceDefinition
+} from 'sagabox'
+import t, { type Test } from 'tap'
+import { postgresForTests } from '../../../../test/support/postgres.ts'
+import { rabbitmqForTests } from '../../../../test/support/rabbitmq.ts'
+import { until } from '../../../../test/support/until.ts'
+
+const Id = Type.String({ format: 'uuid' })
+const zoo = contracts('zoo', { correlateBy: 'animalId', namespace: 'Zoo.Contracts' })
+const vet = contracts('vet', { correlateBy: 'animalId' })
+const AnimalArrived = zoo.event('AnimalArrived', { animalId: Id, kind: Type.String() })
+const Fed = zoo.event('Fed', { animalId: Id, meal: Type.String() })
+const Examine = vet.command('Examine', { animalId: Id })
+const Examined = vet.event('Examined', { animalId: Id, healthy: Type.Boolean() })
+
+const arrival = defineSaga(
+  'arrival',
+  { startedBy: AnimalArrived, handles: [Examined] },
+  ({ send }) => ({
+    initial: 'waiting',
+    states: {
+      waiting: {
+        entry: send(Examine, ({ animalId }) => ({ animalId })),
+        on: { Examined: 'ready' },
+        after: { '1h': 'forgotten' }
+      },
+      ready: { tags: 'end', on: { '*': {} } },
+      forgotten: { tags: 'end', on: { '*': {} } }
+    }
+  })
+)
+
+/** It takes an event that the other saga takes, too, and is started by an event of its own. */
+const feeding = defineSaga(
+  'feeding',
+  {
+    startedBy: Fed,
+    handles: [Examined, AnimalArrived],
+    context: ({ animalId }) => ({ animalId, meals: 1 })
+  },
+  ({ set }) => ({
+    initial: 'fed',
+    states: {
+      fed: {
+        on: {
+          Examined: { actions: set(({ meals }) => ({ meals: meals + 1 })) },
+          AnimalArrived: 'done'
+        },
+        after: { '1h': 'done' }
+      },
+      done: { tags: 'end', on: { '*': {} } }
+    }
+  })
+)
+
+const clinic = defineService('vet', {
+  handlers: [handle(Examine, ({ animalId }) => Examined({ animalId, healthy: true }))]
+})
+
+async function open(
+  t: Test,
+  broker: boolean,
+  services: ServiceDefinition[],
+  redeliverySeconds = [0.2, 0.2, 0.2]
+): Promise<Sagabox> {
+  const app = await startSagabox({
+    services,
+    databaseUrl: await (await postgresForTests()).createDatabase(),
+    ...(broker && { rabbitmqUrl: await (await rabbitmqForTests()).createVhost() }),
+    settings: { redeliverySeconds },
+    signals: false
+  })
+  t.teardown(() => app.stop())
+  return app
+}
+
+for (const broker of [false, true]) {
+  const where = broker ? 'over RabbitMQ' : 'in memory'
+
+  t.test(`a saga is started by its message, once, ${where}`, async (t) => {
+    const app = await open(t, broker, [defineService('zoo', { sagas: [arrival] }), clinic])
+    const animalId = randomUUID()
+    const arrived = AnimalArrived({ animalId: animalId.toUpperCase(), kind: 'owl' })
+    await app.publish(arrived)
+    const { state, history } = await app.ended(arrival, animalId)
+    t.equal(state, 'ready')
+    t.same(
+      history.map(({ event }) => event),
+      ['AnimalArrived', 'Examined']
+    )
+    // The first again, in the sender's eyes: another message that says the same.
+    await app.publish(AnimalArrived({ animalId, kind: 'owl' }))
+    const another = randomUUID()
+    await app.publish(AnimalArrived({ animalId: another, kind: 'cat' }))
+    await app.ended(arrival, another)
+    const { items } = (await (await fetch(`${app.url}/sagas`)).json()) as { items: object[] }
+    t.equal(items.length, 2)
+    t.match(await (await fetch(`${app.url}/sagas/arrival/${animalId}`)).json(), {
+      state: 'ready',
+      version: 2
+    })
+  })
+
+  t.test(`an event that overtakes its start waits for it, ${where}`, async (t) => {
+    const app = await open(t, broker, [defineService('zoo', { sagas: [arrival] }), clinic])
+    const animalId = randomUUID()
+    const { dataSource } = app.service('zoo')
+    await app.publish(Examined({ animalId, healthy: true }))
+    await until('it waits', async () => {
+      const [row] = await dataSource.query(
+        `select count(*)::integer as waiting from outbox where due_at is not null`
+      )
+      return row.waiting > 0
+    })
+    await app.publish(AnimalArrived({ animalId, kind: 'owl' }))
+    t.equal((await app.ended(arrival, animalId)).state, 'ready')
+    t.same(await dataSource.query('select id from dead_letter'), [])
+  })
+
+  t.test(`what is never started becomes a dead letter in the end, ${where}`, async (t) => {
+    const services = [defineService('zoo', { sagas: [arrival] }), clinic]
+    const app = await open(t, broker, services, [0.1])
+    await app.publish(Examined({ animalId: randomUUID(), healthy: true }))
+    const letters = await until('a letter', async () => {
+      const rows = await app.service('zoo').dataSource.query('select exception from dead_letter')
+      return rows.length > 0 && rows
+    })
+    t.match(letters, [{ exception: 'NotStartedYet' }])
+  })
+
+  t.test(`two sagas of a service may take the same event, ${where}`, async (t) => {
+    const app = await open(t, broker, [defineService('zoo', { sagas: [arrival, feeding] }), clinic])
+    const animalId = randomUUID()
+    await app.publish(Fed({ animalId, meal: 'mice' }))
+    await until('it is fed', async () => {
+      const answer = await fetch(`${app.url}/sagas/feeding/${animalId}`)
+      return answer.ok
+    })
+    await app.publish(AnimalArrived({ animalId, kind: 'owl' }))
+    t.equal((await app.ended(arrival, animalId)).state, 'ready')
+    t.match(await app.ended(feeding, animalId), { state: 'done', context: { animalId } })
+    const sagas = (await (await fetch(`${app.url}/sagas/definitions`)).json()) as object
+    t.match(sagas, { items: [{ name: 'arrival' }, { name: 'feeding' }] })
+    t.equal((await fetch(`${app.url}/sagas`)).status, 404, 'each has a place of its own')
+  })
+}
+
+t.test('a type of another namespace has its exchange and URN', async (t) => {
+  t.equal(AnimalArrived.name, 'AnimalArrived')
+  t.equal(AnimalArrived.urn, 'urn:message:Zoo.Contracts:AnimalArrived')
+  t.equal(AnimalArrived.exchange, 'Zoo.Contracts:AnimalArrived')
+})
+
+t.test('what cannot be run says so where it is written', async (t) => {
+  t.throws(
+    () => defineService('Zoo Keepers', {}),
+    /Service Zoo Keepers: expected a name of lower case letters/
+  )
+  const examine = handle(Examine, () => {})
+  t.throws(
+    () => defineService('vet', { handlers: [examine, examine] }),
+    /Service vet: two of its handlers take Examine/
+  )
+  t.throws(
+    () =>
+      defineSaga('x', { startedBy: Fed, handles: [] }, () => ({
+        initial: 'a',
+        states: { a: { after: { soon: 'b' } }, b: { tags: 'end' } }
+      })),
+    /"soon" is no duration/
+  )
+  const services = [clinic]
+  const system = [clinic, defineService('zoo', { sagas: [arrival] })]
+  await t.rejects(
+    startSagabox({ services, system, databaseUrl: 'postgres://localhost/x' }),
+    /rabbitmqUrl: expected an amqp:\/\/ URL, because zoo run/
+  )
+})

