@@ -10,10 +10,10 @@ import { ROOT } from '../support/program.ts'
 
 /** Runs a program and returns all that it said; what fails says it in its error. */
 function run(program: string, args: string[], cwd: string): Promise<string> {
-  // Not with what the tests' runner gives to Node.
-  const { NODE_OPTIONS: _, ...env } = process.env
+  // Without what the tests' runner gives to every Node that is started from here.
+  const plain = ['-c', 'unset NODE_OPTIONS; exec "$0" "$@"', program, ...args]
   return new Promise((resolve, reject) =>
-    execFile(program, args, { cwd, env }, (error: ExecFileException | null, stdout, stderr) =>
+    execFile('sh', plain, { cwd }, (error: ExecFileException | null, stdout, stderr) =>
       error ? reject(new Error(`${error.message}\n${stdout}${stderr}`)) : resolve(stdout)
     )
   )
