@@ -29,13 +29,14 @@ const BUILDINGS = {
       'messaging/errors': [],
       'messaging/async': ['messaging/errors'],
       'messaging/message': ['messaging/errors', 'messaging/async'],
-      'messaging/postgres': ['messaging/errors', 'messaging/async'],
+      'messaging/postgres': ['messaging/errors', 'messaging/async', 'quick-ways.ts'],
       'messaging/transport': ['messaging/errors', 'messaging/async', 'messaging/message'],
       'messaging/rabbitmq': [
         'messaging/errors',
         'messaging/async',
         'messaging/message',
-        'messaging/transport'
+        'messaging/transport',
+        'quick-ways.ts'
       ],
       'messaging/outbox': [
         'messaging/errors',
@@ -72,7 +73,13 @@ const BUILDINGS = {
         'messaging/dead-letters'
       ],
       saga: ['messaging/message', 'messaging/postgres', 'messaging/errors'],
-      'saga/machine': ['saga', 'messaging/message', 'messaging/postgres', 'messaging/errors'],
+      'saga/machine': [
+        'saga',
+        'messaging/message',
+        'messaging/postgres',
+        'messaging/errors',
+        'quick-ways.ts'
+      ],
       'saga/store': [
         'saga',
         'saga/machine',
@@ -91,7 +98,8 @@ const BUILDINGS = {
         'saga/run',
         'saga/inspect',
         'messaging',
-        'cannot-start.ts'
+        'cannot-start.ts',
+        'quick-ways.ts'
       ],
       testing: ['saga', 'saga/machine', 'saga/store', 'saga/run', 'saga/inspect', 'messaging'],
       embedded: ['cannot-start.ts', 'messaging/postgres/without-shell.ts']
@@ -102,7 +110,7 @@ const BUILDINGS = {
   }
 }
 /** Files directly in the library's src that are no doors. */
-const NO_DOORS = ['cannot-start.ts', 'pg-utils.d.ts']
+const NO_DOORS = ['cannot-start.ts', 'quick-ways.ts']
 
 const root = resolve(process.argv[2] ?? fileURLToPath(new URL('..', import.meta.url)))
 const violations = Object.entries(BUILDINGS).flatMap(([folder, rules]) => check(folder, rules))
