@@ -25,21 +25,21 @@ t.test('where amqplib is not as expected, it publishes and writes by itself', as
     prototypeOf('mux.js', 'Mux')
   ]
   const { sendMessage } = connection
-  const { _readIncoming: readIncoming } = mux
-  // Another version, with a property more in each message and another name inside.
-  t.intercept(connection, 'sendMessage', {
-    writable: true,
-    value(this: never, ...all: never[]) {
-      const [channel, method, fields, id, properties, content] = all
-      const stamped = { ...(properties as unknown as object), timestamp: 1 } as never
-      return sendMessage!.call(this, channel!, method!, fields!, id!, stamped, content!)
-    }
+  const { _readIncoming: readIncoming, _scheduleRead: scheduleRead } = mux
+  t.teardown(() => {
+    Object.assign(connection, { sendMessage })
+    Object.assign(mux, { _scheduleRead: scheduleRead })
   })
-  t.intercept(mux, '_scheduleRead', {
-    value(this: never) {
-      setImmediate(() => readIncoming!.call(this))
-    }
-  })
+  // Another version, with a property more in each message and another name inside. Not by
+  // t.intercept, with which a connection that closes would change all.
+  connection['sendMessage'] = function (this: never, ...all) {
+    const [channel, method, fields, id, properties, content] = all
+    const stamped = { ...(properties as unknown as object), timestamp: 1 } as never
+    return sendMessage!.call(this, channel!, method!, fields!, id!, stamped, content!)
+  }
+  mux['_scheduleRead'] = function (this: never) {
+    setImmediate(() => readIncoming!.call(this))
+  }
   const log = keptLog()
   const broker = await rabbitmqForTests()
   const url = await broker.createVhost()
