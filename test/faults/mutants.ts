@@ -72,6 +72,12 @@ export const mutants: Mutant[] = [
         file: 'packages/sagabox/dist/messaging/rabbitmq/publisher.js',
         from: 'this.#startFor(destination, required)',
         to: 'this.#startFor(destination, false)'
+      },
+      // Both ways: the probe holds one to the other.
+      {
+        file: 'packages/sagabox/dist/messaging/rabbitmq/publisher.js',
+        from: 'mandatory: required',
+        to: 'mandatory: false'
       }
     ],
     fault: 'a queue that gets nothing for 1 s',

@@ -12,6 +12,9 @@ await import('../system/saga.test.ts')
 await import('../system/scenarios.memory.test.ts')
 await import('../system/scenarios.rabbitmq.test.ts')
 
+// The limit of each suite is for it alone.
+t.setTimeout(900_000)
+
 t.test('all of it went the plain way', (t) => {
   for (const way of QUICK_WAYS) t.notOk(way.isOpen, way.name)
   t.end()

@@ -11,6 +11,9 @@ await import('../postgres/transaction.test.ts')
 await import('../unit/saga-wildcards.test.ts')
 await import('../postgres/saga-by-hand.test.ts')
 
+// The limit of each suite is for it alone.
+t.setTimeout(900_000)
+
 t.test('all of it went the plain way', (t) => {
   for (const way of QUICK_WAYS) t.notOk(way.isOpen, way.name)
   t.end()
