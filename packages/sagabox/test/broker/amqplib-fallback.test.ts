@@ -65,7 +65,7 @@ t.test('where amqplib is not as expected, it publishes and writes by itself', as
   t.notOk(FRAMES.isOpen || AMQPLIB_PATCHES.isOpen)
 
   const came: string[] = []
-  receiver.subscribe('harbour', ({ messageId, ack }) => {
+  const { cancel } = receiver.subscribe('harbour', ({ messageId, ack }) => {
     came.push(String(messageId))
     ack()
   })
@@ -81,4 +81,5 @@ t.test('where amqplib is not as expected, it publishes and writes by itself', as
   )
   await until('all have come', async () => came.length === ids.length)
   t.same(came, ids)
+  await cancel()
 })
