@@ -29,13 +29,14 @@ const BUILDINGS = {
       'messaging/errors': [],
       'messaging/async': ['messaging/errors'],
       'messaging/message': ['messaging/errors', 'messaging/async'],
-      'messaging/postgres': ['messaging/errors', 'messaging/async'],
+      'messaging/postgres': ['messaging/errors', 'messaging/async', 'quick-ways.ts'],
       'messaging/transport': ['messaging/errors', 'messaging/async', 'messaging/message'],
       'messaging/rabbitmq': [
         'messaging/errors',
         'messaging/async',
         'messaging/message',
-        'messaging/transport'
+        'messaging/transport',
+        'quick-ways.ts'
       ],
       'messaging/outbox': [
         'messaging/errors',
@@ -72,7 +73,13 @@ const BUILDINGS = {
         'messaging/dead-letters'
       ],
       saga: ['messaging/message', 'messaging/postgres', 'messaging/errors'],
-      'saga/machine': ['saga', 'messaging/message', 'messaging/postgres', 'messaging/errors'],
+      'saga/machine': [
+        'saga',
+        'messaging/message',
+        'messaging/postgres',
+        'messaging/errors',
+        'quick-ways.ts'
+      ],
       'saga/store': [
         'saga',
         'saga/machine',
@@ -92,6 +99,7 @@ const BUILDINGS = {
         'saga/inspect',
         'messaging',
         'cannot-start.ts',
+        'quick-ways.ts',
         // Imported when a database of its own is asked for.
         'embedded/postgres.ts'
       ],
@@ -104,7 +112,7 @@ const BUILDINGS = {
   }
 }
 /** Files directly in the library's src that are no doors. */
-const NO_DOORS = ['cannot-start.ts', 'pg-utils.d.ts']
+const NO_DOORS = ['cannot-start.ts', 'quick-ways.ts']
 
 const root = resolve(process.argv[2] ?? fileURLToPath(new URL('..', import.meta.url)))
 const violations = Object.entries(BUILDINGS).flatMap(([folder, rules]) => check(folder, rules))

@@ -70,8 +70,14 @@ export const mutants: Mutant[] = [
     edits: [
       {
         file: 'packages/sagabox/dist/messaging/rabbitmq/publisher.js',
-        from: 'mandatory ? 1 : 0',
-        to: '0'
+        from: 'this.#startFor(destination, required)',
+        to: 'this.#startFor(destination, false)'
+      },
+      // Both ways: the probe holds one to the other.
+      {
+        file: 'packages/sagabox/dist/messaging/rabbitmq/publisher.js',
+        from: 'mandatory: required',
+        to: 'mandatory: false'
       }
     ],
     fault: 'a queue that gets nothing for 1 s',

@@ -28,6 +28,9 @@ import {
   type EndpointTopology
 } from '../../packages/sagabox/src/messaging/transport/topology.ts'
 import type { Transport } from '../../packages/sagabox/src/messaging/transport/transport.ts'
+import { goPlainAsTold } from './quick-ways.ts'
+
+goPlainAsTold()
 
 const schema = Type.Object({ voyageId: Type.String({ format: 'uuid' }) })
 

@@ -18,6 +18,9 @@ import type { WatchedTransport } from '../../packages/sagabox/src/testing/watche
 import { postgresForTests } from './postgres.ts'
 import { rabbitmqForTests } from './rabbitmq.ts'
 import { Api } from './api.ts'
+import { goPlainAsTold } from './quick-ways.ts'
+
+goPlainAsTold()
 
 export type TransportName = 'memory' | 'rabbitmq'
 

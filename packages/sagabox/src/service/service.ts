@@ -28,7 +28,9 @@ import type { Transport } from '../messaging/transport/transport.ts'
 import type { Worker } from '../messaging/async/worker.ts'
 import type { SagaDefinition } from '../saga/define.ts'
 import { handlersOf } from '../saga/run/endpoint-handlers.ts'
+import { probePlans } from '../saga/machine/probe-plans.ts'
 import { SagaHost } from '../saga/run/host.ts'
+import { PLANS } from '../quick-ways.ts'
 import { SagaInspector } from '../saga/inspect/inspect.ts'
 import { sagaRoutes } from '../http/sagas.ts'
 import { TimerLoop } from '../saga/run/timers.ts'
@@ -126,6 +128,7 @@ export class Service {
     const asked = createDataSource({ ...patient, patience: REQUEST_PATIENCE })
     this.requests = { dataSource: asked, outbox: outboxOn(asked) }
     this.#hosts = sagas.map((saga) => new SagaHost(saga))
+    if (sagas.length > 0) PLANS.probe(probePlans).tell(log)
     this.parts = definition.build({
       dataSource: this.dataSource,
       outbox: this.outbox,

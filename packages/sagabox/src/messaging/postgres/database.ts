@@ -4,7 +4,9 @@ import { sayingAway } from '../errors/database-away.ts'
 import { DatabaseOutage } from './outage.ts'
 import { UnfitSession } from './server.ts'
 import type { Log } from '../async/log.ts'
+import { ONE_SYNC } from '../../quick-ways.ts'
 import { sqlMigrations } from './migrations.ts'
+import { probeOneSync } from './probe-one-sync.ts'
 import { SessionPool } from './session-pool.ts'
 import { Session, SessionClient, type SessionConfig } from './session.ts'
 import { warnOfUnknownMigrations } from './unknown-migrations.ts'
@@ -44,6 +46,7 @@ const DEFAULT_PATIENCE: Patience = { statementMs: 12_000, lockMs: 5000, connecti
 export function createDataSource(options: DatabaseOptions): DataSource {
   const { url, schema, migrations, entities = [], poolSize, log } = options
   const { statementMs, lockMs, connectionMs } = options.patience ?? DEFAULT_PATIENCE
+  ONE_SYNC.probe(probeOneSync).tell(log)
   const session = new Session({
     url,
     schema,

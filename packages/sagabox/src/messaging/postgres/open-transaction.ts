@@ -1,8 +1,11 @@
-import pg, { type ClientBase, type Connection, type QueryResult, type QueryResultRow } from 'pg'
-import utils from 'pg/lib/utils.js'
+import type { ClientBase, QueryResult, QueryResultRow } from 'pg'
 import { QueryFailedError } from 'typeorm'
-import { parameter } from './array-literal.ts'
 import { isServersOwn } from '../errors/database-away.ts'
+import { ONE_SYNC } from '../../quick-ways.ts'
+import { parameter } from './array-literal.ts'
+import { sendEach } from './one-by-one.ts'
+import { encoded, isPrepared, OneSync } from './one-sync.ts'
+import { probeOneSync } from './probe-one-sync.ts'
 
 /**
  * One SQL statement, prepared once a connection: planning a join of `unnest` costs more than
@@ -15,8 +18,8 @@ export interface Statement {
 
 interface Queued {
   statement: Statement
-  /** As the protocol carries them. */
-  values: (string | Buffer | null)[]
+  /** The quick way: as the protocol carries them. */
+  values: unknown[]
   /** Nobody waits for its answer but the commit. */
   isWrite: boolean
   resolve(result: QueryResult): void
@@ -28,12 +31,13 @@ const COMMIT = { name: 'commit', text: 'commit' }
 
 /**
  * A transaction on one connection. What is sent in one turn of the event loop goes to the server as
- * one message (one Sync), BEGIN and COMMIT included, and comes back as one: after an error
- * PostgreSQL leaves out all that is left of the message. Statements by themselves, each with a
- * Sync, cost a packet, and a turn of a busy event loop, each.
+ * one message (one Sync), BEGIN and COMMIT included, and comes back as one. The plain way is each
+ * statement by itself, BEGIN before all.
  */
 export class OpenTransaction {
   readonly #client: ClientBase
+  /** Statements go under one Sync. */
+  readonly #isQuick = ONE_SYNC.probe(probeOneSync).isOpen
   readonly #queued: Queued[] = []
   #isScheduled = false
   /** Undefined: nothing was sent yet. */
@@ -75,9 +79,9 @@ export class OpenTransaction {
     isWrite: boolean
   ): Promise<QueryResult<Row>> {
     this.#mustBeOpen()
-    const prepared = values.map((value) => utils.prepareValue(parameter(value)))
+    const carried = values.map(this.#isQuick ? encoded : parameter)
     const answer = new Promise<QueryResult>((resolve, reject) =>
-      this.#queued.push({ statement, values: prepared, isWrite, resolve, reject })
+      this.#queued.push({ statement, values: carried, isWrite, resolve, reject })
     )
     // Not everybody waits; what failed fails the commit in any case.
     answer.catch(() => {})
@@ -170,9 +174,7 @@ export class OpenTransaction {
    * would be committed by itself.
    */
   async #sendBegin(): Promise<void> {
-    const ready = [BEGIN, ...this.#queued.map(({ statement }) => statement)].every((statement) =>
-      isPrepared(this.#client, statement)
-    )
+    const ready = this.#areReady([BEGIN, ...this.#queued.map(({ statement }) => statement)])
     const first = ready ? this.#queued.splice(0) : []
     try {
       await new Promise<QueryResult>((resolve, reject) =>
@@ -197,72 +199,30 @@ export class OpenTransaction {
       if (isServersOwn(error)) this.away ??= error
       reject(error)
     }
-    if (!statements.every(({ statement }) => isPrepared(this.#client, statement))) {
-      for (const one of statements)
-        this.#client
-          .query({ ...one.statement, values: one.values })
-          .then(one.resolve, (error: unknown) => failed(one, error))
-      return
-    }
-    const query = new OneMessage(statements, (error) => {
-      const { results } = query
-      statements.forEach((one, index) => {
-        if (index < results.length && (!error || results.length < statements.length))
-          one.resolve(results[index]!)
-        else if (index === results.length) failed(one, error)
-        else one.reject(error)
-      })
+    if (!this.#areReady(statements.map(({ statement }) => statement)))
+      sendEach(this.#client, statements, failed)
+    else sendTogether(this.#client, statements, failed)
+  }
+
+  /** One that is not prepared yet goes by itself, as pg sends it. */
+  #areReady(statements: readonly Statement[]): boolean {
+    return this.#isQuick && statements.every((one) => isPrepared(this.#client, one))
+  }
+}
+
+function sendTogether(
+  client: ClientBase,
+  statements: readonly Queued[],
+  failed: (one: Queued, error: unknown) => void
+): void {
+  const query = new OneSync(statements, (error) => {
+    const { results } = query
+    statements.forEach((one, index) => {
+      if (index < results.length && (!error || results.length < statements.length))
+        one.resolve(results[index]!)
+      else if (index === results.length) failed(one, error)
+      else one.reject(error)
     })
-    this.#client.query(query)
-  }
-}
-
-function isPrepared(client: ClientBase, { name, text }: Statement): boolean {
-  const { parsedStatements } = (
-    client as unknown as { connection: { parsedStatements: Record<string, string> } }
-  ).connection
-  return parsedStatements[name] === text
-}
-
-/** What pg's client asks of a query. */
-interface PgQuery {
-  /** The result that is being read. */
-  _result: QueryResult
-  submit(connection: Connection): Error | null
-  handleCommandComplete(message: unknown, connection: Connection): void
-}
-
-const PgQuery = pg.Query as unknown as new (
-  config: { text: string },
-  answered: (error: Error | undefined) => void
-) => PgQuery
-
-/** Prepared statements with one Sync after the last, which pg has no call for. */
-class OneMessage extends PgQuery {
-  /** Of the statements that have succeeded. */
-  readonly results: QueryResult[] = []
-  readonly #statements: readonly Queued[]
-
-  constructor(statements: readonly Queued[], answered: (error: Error | undefined) => void) {
-    super({ text: '' }, answered)
-    this.#statements = statements
-  }
-
-  override submit(connection: Connection): null {
-    connection.stream.cork()
-    for (const { statement, values } of this.#statements) {
-      connection.bind({ statement: statement.name, values }, false)
-      connection.describe({ type: 'P' }, false)
-      connection.execute(null, false)
-    }
-    connection.sync()
-    connection.stream.uncork()
-    return null
-  }
-
-  override handleCommandComplete(message: unknown, connection: Connection): void {
-    super.handleCommandComplete(message, connection)
-    // oxlint-disable-next-line no-underscore-dangle -- the name is pg's
-    this.results.push(this._result)
-  }
+  })
+  client.query(query)
 }

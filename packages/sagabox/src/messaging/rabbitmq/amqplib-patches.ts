@@ -1,11 +1,7 @@
 import type { Connection } from 'amqplib/callback_api.js'
 import type { Duplex } from 'node:stream'
+import { FRAME_END, FRAME_START_BYTES } from './frames.ts'
 
-/**
- * A frame of AMQP 0-9-1: type, channel (16 bits) and size (32 bits), what it carries, and its end.
- */
-export const FRAME_START_BYTES = 7
-export const FRAME_END = 0xce
 const HEADER_FRAME = 2
 /** Of a header frame's payload: class, weight, size of the body. Flags and properties follow. */
 const BODY_SIZE_BYTES = 12

@@ -1,6 +1,6 @@
 import { connect as connectPlain, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
-import { FRAME_START_BYTES } from './amqplib-patches.ts'
+import { FRAME_START_BYTES } from './frames.ts'
 
 /** How long the broker may take to say why, ms. */
 const ANSWER_MS = 3000

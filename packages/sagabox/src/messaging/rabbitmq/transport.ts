@@ -16,6 +16,8 @@ import { isNack, RabbitPublisher } from './publisher.ts'
 import { Blame } from './blame.ts'
 import { explainRefusal } from './refusal.ts'
 import { packWrites, surviveProperties } from './amqplib-patches.ts'
+import { probeAmqplib } from './probe-amqplib.ts'
+import { AMQPLIB_PATCHES, FRAMES } from '../../quick-ways.ts'
 import { RabbitSubscription } from './subscription.ts'
 import { survey, type Finding } from './survey.ts'
 import { rascalConfig, VHOST, type Adopted } from './rascal-config.ts'
@@ -263,8 +265,14 @@ export class RabbitTransport implements Transport {
         closeConnection
       )
       connection.once('close', () => (this.#undeclared = true))
-      packWrites(connection)
-      surviveProperties(connection)
+      // Without a listener an `error` event would end the process, and a probe takes turns.
+      connection.on('error', () => {})
+      await probeAmqplib(connection)
+      for (const way of [FRAMES, AMQPLIB_PATCHES]) way.tell(this.#options.log)
+      if (AMQPLIB_PATCHES.isOpen) {
+        packWrites(connection)
+        surviveProperties(connection)
+      }
       this.#complaint = undefined
       return connection
     } catch (error) {

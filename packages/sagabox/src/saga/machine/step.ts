@@ -3,6 +3,8 @@ import { END, type Send, type send } from '../define.ts'
 import { EXPECTED_DELAY, isDelay } from '../delay.ts'
 import { moveByXState, type ActionData, type Move } from './move.ts'
 import { planMove, planStart } from './plan.ts'
+import { probePlans } from './probe-plans.ts'
+import { PLANS } from '../../quick-ways.ts'
 import { activeNodes, pathOf } from './state.ts'
 
 export interface TimerStart {
@@ -33,10 +35,15 @@ export interface SagaEvent {
   [field: string]: unknown
 }
 
+/** The quick way; XState itself is the plain one. */
+function arePlanned(): boolean {
+  return PLANS.probe(probePlans).isOpen
+}
+
 /** The first step of an instance. */
 export function begin(machine: AnyStateMachine, input: unknown): Step {
   const move =
-    planStart(machine, input) ??
+    (arePlanned() ? planStart(machine, input) : undefined) ??
     moveByXState(machine, (scope) => machine.getInitialSnapshot(scope, input))
   // XState does not throw what fails here.
   if (move.snapshot.status === 'error') throw move.snapshot.error
@@ -47,7 +54,7 @@ export function begin(machine: AnyStateMachine, input: unknown): Step {
 export function step(machine: AnyStateMachine, before: AnyMachineSnapshot, event: SagaEvent): Step {
   const result = toStep(
     pathOf(before.value),
-    planMove(machine, before, event) ??
+    (arePlanned() ? planMove(machine, before, event) : undefined) ??
       moveByXState(machine, (scope) => machine.transition(before, event, scope))
   )
   // XState gives back the very snapshot when no transition was enabled. So does a state that is
