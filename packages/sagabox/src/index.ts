@@ -2,8 +2,14 @@
 export { CannotStart } from './cannot-start.ts'
 export type { Log } from './messaging/async/log.ts'
 export type { Worker } from './messaging/async/worker.ts'
+export { NotAllowed } from './messaging/dead-letters/office.ts'
+export { DeadlyMessage } from './messaging/endpoint/suspects.ts'
 export { each, handle, type Handler } from './messaging/endpoint/handler.ts'
+export { DatabaseAway } from './messaging/errors/database-away.ts'
+export { SagaboxError } from './messaging/errors/sagabox-error.ts'
+export { MessageIdReused } from './messaging/inbox/inbox.ts'
 export { NotRetryable, Refused, type RetryPolicy } from './messaging/inbox/retry.ts'
+export { UnknownMessageType, UnreadableMessage } from './messaging/message/envelope.ts'
 export {
   command,
   event,
@@ -12,12 +18,19 @@ export {
   type Contract,
   type Message
 } from './messaging/message/message.ts'
-export type { Outbox } from './messaging/outbox/outbox.ts'
-export type { Tx } from './messaging/postgres/sql.ts'
+export { NowhereToSend, type Outbox } from './messaging/outbox/outbox.ts'
+export { UnfitSession } from './messaging/postgres/server.ts'
+export { Swallowed, type Tx } from './messaging/postgres/sql.ts'
+export { DatabaseUrlError } from './messaging/postgres/url.ts'
+export { Unreachable } from './messaging/rabbitmq/connection.ts'
 export { RabbitTransport, type RabbitTransportOptions } from './messaging/rabbitmq/transport.ts'
 export { MemoryTransport } from './messaging/transport/memory.ts'
 export type { Topology } from './messaging/transport/topology.ts'
-export type { Transport } from './messaging/transport/transport.ts'
+export {
+  PublishInterrupted,
+  PublishRefused,
+  type Transport
+} from './messaging/transport/transport.ts'
 export {
   defer,
   defineSaga,
@@ -30,7 +43,9 @@ export {
   type SagaDefinition
 } from './saga/define.ts'
 export { pathOf, statusOf } from './saga/machine/state.ts'
-export type { SagaHost } from './saga/run/host.ts'
+export { NotMoved } from './saga/run/by-hand.ts'
+export { NoInstance, type SagaHost } from './saga/run/host.ts'
+export { Stranded } from './saga/run/versions.ts'
 export type { ServiceContext } from './service/context.ts'
 export {
   defineService,

@@ -5,7 +5,7 @@ export {
   type Finding,
   type RecordingsReport
 } from './saga/inspect/check-recordings.ts'
-export { readRecording } from './saga/store/recording.ts'
+export { InvalidRecording, readRecording } from './saga/store/recording.ts'
 export { advance } from './testing/advance.ts'
 export { settled, type StoredSaga, type Watched } from './testing/settled.ts'
 export { tell } from './testing/story.ts'

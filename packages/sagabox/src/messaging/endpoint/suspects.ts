@@ -69,6 +69,7 @@ function idsOf(batch: readonly Received[]): string[] {
 /** The process ended again and again while it handled this message. */
 export class DeadlyMessage extends NotRetryable {
   override readonly name = 'DeadlyMessage'
+  override readonly code = 'DEADLY_MESSAGE'
   constructor() {
     super(`the process ended ${DEADLY_STARTS + 1} times while this message was being handled`)
   }

@@ -32,6 +32,7 @@ export interface Claim {
 /** Another message was handled under its id: it never can be, nor is it a copy. */
 export class MessageIdReused extends NotRetryable {
   override readonly name = 'MessageIdReused'
+  override readonly code = 'MESSAGE_ID_REUSED'
 }
 
 /** Records messages as handled, the first of each id in the batch. */

@@ -101,6 +101,7 @@ export interface OutboxOptions {
 /** A message that could reach nobody: no retry will change that in this process. */
 export class NowhereToSend extends NotRetryable {
   override readonly name = 'NowhereToSend'
+  override readonly code = 'NOWHERE_TO_SEND'
 }
 
 /**

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { userInfo } from 'node:os'
 import type { ConnectionOptions } from 'node:tls'
+import { SagaboxError } from '../errors/sagabox-error.ts'
 
 /** Where a server listens; a host that begins with `/` is the folder of its socket. */
 export interface DatabaseHost {
@@ -29,8 +30,9 @@ export interface DatabaseAddress {
 }
 
 /** The message never holds the password, nor any part of what could not be taken apart. */
-export class DatabaseUrlError extends Error {
+export class DatabaseUrlError extends SagaboxError {
   override readonly name = 'DatabaseUrlError'
+  override readonly code = 'DATABASE_URL_ERROR'
 }
 
 const SYNTAX = 'expected a postgres:// URL, with user and password percent-encoded'

@@ -1,4 +1,5 @@
 import type { AwaitedEndpoints } from './awaited-endpoints.ts'
+import { SagaboxError } from '../errors/sagabox-error.ts'
 
 /** What travels beside a payload. Received ones are a sender's word: anything may be in them. */
 export type Headers = Readonly<Record<string, unknown>>
@@ -35,8 +36,9 @@ export type PublishOutcome = 'accepted' | 'returned' | 'refused' | 'awaited'
  * The answer of a broker that does not take a message, in its words. Nothing is wrong with the way
  * to it.
  */
-export class PublishRefused extends Error {
+export class PublishRefused extends SagaboxError {
   override readonly name = 'PublishRefused'
+  override readonly code = 'PUBLISH_REFUSED'
   /** What it is about: this message alone, or whatever goes to its destination. */
   readonly concerns: 'message' | 'destination'
   constructor(concerns: PublishRefused['concerns'], reason: string) {
@@ -49,8 +51,9 @@ export class PublishRefused extends Error {
  * The channel went because of another message, which is known: this one is to be sent again, and
  * under no suspicion.
  */
-export class PublishInterrupted extends Error {
+export class PublishInterrupted extends SagaboxError {
   override readonly name = 'PublishInterrupted'
+  override readonly code = 'PUBLISH_INTERRUPTED'
 }
 
 /**
