@@ -141,14 +141,14 @@ export function voyageOf(sent: Message): string {
   return (sent.body as { voyageId: string }).voyageId
 }
 
-export interface PortOptions {
+export interface TestServiceOptions {
   /** After how long, ms, an outage of the database counts as long. */
   longOutageMs?: number
   log?: Log
 }
 
 /** What one process has: a pool, an outbox with its relay, and endpoints. */
-export class Port {
+export class TestService {
   readonly dataSource: DataSource
   readonly outbox: Outbox
   readonly relay: Relay
@@ -160,7 +160,7 @@ export class Port {
     url: string,
     dataSource: DataSource,
     transport: Transport,
-    { longOutageMs, log: given = log }: PortOptions
+    { longOutageMs, log: given = log }: TestServiceOptions
   ) {
     const told = describing(given)
     this.#log = told
@@ -178,14 +178,18 @@ export class Port {
   }
 
   /** Connects database and transport; the relay is the caller's to start. */
-  static async open(url: string, transport: Transport, given: PortOptions = {}): Promise<Port> {
+  static async open(
+    url: string,
+    transport: Transport,
+    given: TestServiceOptions = {}
+  ): Promise<TestService> {
     const options = { url, schema: SCHEMA, migrations: [MIGRATIONS], poolSize: 10, log }
     const dataSource = createDataSource(options)
     await connectDatabase(dataSource, options)
     await dataSource.query(EFFECTS)
-    const port = new Port(url, dataSource, transport, given)
-    transport.start(() => port.relay.wake())
-    return port
+    const service = new TestService(url, dataSource, transport, given)
+    transport.start(() => service.relay.wake())
+    return service
   }
 
   /** Starts an endpoint; `transport` when it stands for another process than this port's. */

@@ -7,7 +7,7 @@ import {
   type DatabaseOptions
 } from '../../src/messaging/postgres/database.ts'
 import { run, statement, transaction } from '../../src/messaging/postgres/sql.ts'
-import { Port, ship, DockShip, topology, writes } from '../../../../test/support/harbour.ts'
+import { TestService, ship, DockShip, topology, writes } from '../../../../test/support/harbour.ts'
 import { postgresForTests } from '../../../../test/support/postgres.ts'
 import { MemoryTransport } from '../../src/messaging/transport/memory.ts'
 import { Pooler } from '../../../../test/support/pooler.ts'
@@ -311,15 +311,15 @@ for (const options of ['dropped', 'refused'] as const) {
       const { url, admin } = await newDatabase(t)
       const pooler = await Pooler.open(t, url, { mode: 'session', options })
       const transport = new MemoryTransport(topology)
-      const port = await Port.open(pooler.url, transport)
-      t.teardown(() => port.stop())
-      port.listen('harbour', [writes('harbour', DockShip)])
-      port.relay.start()
-      await port.send(ship(DockShip))
-      await until('the message is handled', async () => (await port.count('effects')) === 1)
+      const service = await TestService.open(pooler.url, transport)
+      t.teardown(() => service.stop())
+      service.listen('harbour', [writes('harbour', DockShip)])
+      service.relay.start()
+      await service.send(ship(DockShip))
+      await until('the message is handled', async () => (await service.count('effects')) === 1)
       t.match(
         await settingsOf(
-          port.dataSource,
+          service.dataSource,
           'search_path',
           'statement_timeout',
           'DateStyle',
@@ -346,7 +346,7 @@ for (const options of ['dropped', 'refused'] as const) {
     async (t) => {
       const { url, admin } = await newDatabase(t)
       const pooler = await Pooler.open(t, url, { mode: 'transaction', options })
-      const failure = await failureOf(Port.open(pooler.url, new MemoryTransport(topology)))
+      const failure = await failureOf(TestService.open(pooler.url, new MemoryTransport(topology)))
       t.match(
         reasonOf(failure),
         /transaction pooling.*Expected a session for each connection: pool_mode=session/

@@ -13,7 +13,7 @@ export interface Statement {
   readonly text: string
 }
 
-interface Queued {
+interface QueuedStatement {
   statement: Statement
   /** As the protocol carries them. */
   values: (string | Buffer | null)[]
@@ -34,7 +34,7 @@ const COMMIT = { name: 'commit', text: 'commit' }
  */
 export class OpenTransaction {
   readonly #client: ClientBase
-  readonly #queued: Queued[] = []
+  readonly #queued: QueuedStatement[] = []
   #isScheduled = false
   /** Undefined: nothing was sent yet. */
   #beginning: Promise<void> | undefined
@@ -190,9 +190,9 @@ export class OpenTransaction {
     this.#flush()
   }
 
-  #dispatch(statements: Queued[]): void {
+  #dispatch(statements: QueuedStatement[]): void {
     if (statements.length === 0) return
-    const failed = ({ isWrite, reject }: Queued, error: unknown) => {
+    const failed = ({ isWrite, reject }: QueuedStatement, error: unknown) => {
       if (isWrite) this.failedWrite ??= error
       if (isServersOwn(error)) this.away ??= error
       reject(error)
@@ -241,9 +241,12 @@ const PgQuery = pg.Query as unknown as new (
 class OneMessage extends PgQuery {
   /** Of the statements that have succeeded. */
   readonly results: QueryResult[] = []
-  readonly #statements: readonly Queued[]
+  readonly #statements: readonly QueuedStatement[]
 
-  constructor(statements: readonly Queued[], answered: (error: Error | undefined) => void) {
+  constructor(
+    statements: readonly QueuedStatement[],
+    answered: (error: Error | undefined) => void
+  ) {
     super({ text: '' }, answered)
     this.#statements = statements
   }

@@ -1,6 +1,6 @@
 import type { Channel, ConfirmChannel, Connection } from 'amqplib/callback_api.js'
 import { backoff, pause } from '../async/batcher.ts'
-import { answerWithin, within } from '../async/timeout.ts'
+import { atMost, orTimeout } from '../async/timeout.ts'
 import { SagaboxError } from '../errors/sagabox-error.ts'
 
 /**
@@ -57,7 +57,7 @@ export async function openChannel(
       reject(error ?? new Error('The connection closed before the channel was open'))
     )
   })
-  const channel = await answerWithin(SETUP_TIMEOUT_MS, 'RabbitMQ opened no channel', opening)
+  const channel = await orTimeout(SETUP_TIMEOUT_MS, 'RabbitMQ opened no channel', opening)
   return { connection, channel, closed: Promise.race([connectionClosed, closedOrFailed(channel)]) }
 }
 
@@ -70,7 +70,7 @@ function closedOrFailed(emitter: NodeJS.EventEmitter): Promise<Error | undefined
 }
 
 export async function closeConnection(connection: Connection): Promise<void> {
-  await within(
+  await atMost(
     CLOSE_TIMEOUT_MS,
     new Promise<void>((resolve) => {
       try {

@@ -2,7 +2,7 @@ import type { ConfirmChannel } from 'amqplib/callback_api.js'
 import type { Writable } from 'node:stream'
 import { CONTENT_TYPE } from '../message/envelope.ts'
 import { FRAME_END, FRAME_START_BYTES } from './amqplib-patches.ts'
-import { PublishRefused, type Parcel } from '../transport/transport.ts'
+import { PublishRefused, type TransportMessage } from '../transport/transport.ts'
 
 const FRAME_BYTES = FRAME_START_BYTES + 1
 /** A UUID. */
@@ -62,9 +62,9 @@ export class RabbitPublisher {
     this.#internals = channel as unknown as Internals
   }
 
-  publish(parcel: Parcel, confirmed: Confirmed): void {
+  publish(message: TransportMessage, confirmed: Confirmed): void {
     try {
-      this.#publish(parcel, confirmed)
+      this.#publish(message, confirmed)
     } catch (error) {
       // Headers or names that cannot be encoded, or a channel that has closed: no confirm will
       // come.
@@ -79,7 +79,7 @@ export class RabbitPublisher {
   }
 
   #publish(
-    { messageId, destination, required, payload, contentType, headers }: Parcel,
+    { messageId, destination, required, payload, contentType, headers }: TransportMessage,
     confirmed: Confirmed
   ): void {
     const bodyBytes = Buffer.byteLength(payload)

@@ -5,7 +5,7 @@ import { SagaboxError } from '../errors/sagabox-error.ts'
 export type Headers = Readonly<Record<string, unknown>>
 
 /** A message as a transport carries it: bytes and an address, nothing to interpret. */
-export interface Parcel {
+export interface TransportMessage {
   messageId: string
   /** Exchange to publish to. */
   destination: string
@@ -94,7 +94,7 @@ export interface Transport {
   readonly canPublish: boolean
   /** Whether the topology has such an exchange: what goes elsewhere reaches nobody. */
   knows(destination: string): boolean
-  publish(parcel: Parcel): Promise<PublishOutcome>
+  publish(message: TransportMessage): Promise<PublishOutcome>
   /** Endpoints declared elsewhere, until they have been seen. Absent: there are none. */
   readonly awaited?: AwaitedEndpoints
   /**
