@@ -7,7 +7,7 @@ import { isFault } from '../message/fault.ts'
 import { SILENT } from '../async/log.ts'
 import type { Contract, Message } from '../message/message.ts'
 import { NotRetryable } from '../errors/not-retryable.ts'
-import { Outage } from './outage.ts'
+import { Outage } from '../postgres/outage.ts'
 import {
   isNested,
   joinJson,

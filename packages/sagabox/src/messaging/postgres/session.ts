@@ -1,7 +1,7 @@
 import { Client, escapeIdentifier, type ClientConfig } from 'pg'
 import { DatabaseServer, placeOf, UnfitSession } from './server.ts'
 import { withoutShell } from './without-shell.ts'
-import type { DatabaseOutage } from './outage.ts'
+import type { Outage } from './outage.ts'
 
 /** The oldest PostgreSQL whose settings are the ones that are looked at. */
 const OLDEST_VERSION = 140_000
@@ -86,14 +86,14 @@ export interface SessionOptions {
   /** Limits and other settings, as PostgreSQL shows them: `5s`, not `5000`. */
   settings: Record<string, string>
   /** Told when a connection is lost, cannot be made, or is there again. */
-  outage?: DatabaseOutage
+  outage?: Outage
 }
 
 /** What a connection has to be before it is used. */
 export class Session {
   readonly server: DatabaseServer
   readonly applicationName: string
-  readonly outage: DatabaseOutage | undefined
+  readonly outage: Outage | undefined
   /** Name -> value, as PostgreSQL shows it. */
   readonly pinned: Record<string, string>
   /**
@@ -263,7 +263,7 @@ export class SessionClient extends Client {
         super.connect((error: Error | null) => (error ? reject(error) : resolve()))
       })
       await this.#makeFit()
-      outage?.back()
+      outage?.connected()
     } catch (error) {
       void this.end()
       const failure = this.#explained(error as Error)
