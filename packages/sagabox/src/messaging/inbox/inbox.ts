@@ -3,10 +3,8 @@ import type { Message } from '../message/message.ts'
 import { NotRetryable } from './retry.ts'
 import { run, statement, write, type Tx } from '../postgres/sql.ts'
 
-// Both sorted, so that two consumers given overlapping redeliveries wait for each other instead of
-// deadlocking. This one with `on conflict`: what is new beside a copy is to be handled, and a
-// unique violation would abort the whole transaction. All ids in one row: pg makes an object, and
-// PostgreSQL a message, of each.
+// Both inserts sort by id: two consumers with the same redeliveries would deadlock otherwise. This
+// one returns all new ids in one row, since pg makes an object, and PostgreSQL a message, of each.
 const RECORD_NEW = statement(`
   with recorded as (
     insert into inbox (message_id, endpoint, content)

@@ -24,11 +24,6 @@ const MAX_DEPTH = 200
 const SHALLOW_CHARACTERS = 4000
 
 /**
- * Some senders write one before the envelope: it is no part of the JSON, and nothing is wrong with
- * it.
- */
-
-/**
  * A received message that no handler may see. `field` names what was wrong, the message says what
  * was expected.
  */

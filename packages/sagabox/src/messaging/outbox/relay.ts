@@ -54,11 +54,10 @@ const WEIGHT =
 const COLUMNS = 'id, message_id, destination, required, payload, body, headers, content_type'
 const PUT_OFF = 'put_off, last_error'
 
-// `id >= $2` passes over what was deleted and cannot be removed yet, because somebody holds a
-// transaction open. It must not be all that is read: ids commit out of order, and a row that
-// commits late would be skipped for ever. The rows in hand are left out by a hashed look-up: with
-// 3,500 of them `id <> all(…)` took 40 to 90 ms, this 4 to 7. $3 rows and $4 bytes of each half:
-// what a row weighs is known without reading it.
+// `id >= $2` skips deleted rows that an open transaction keeps in the table. The relay must read
+// from 0 now and then: ids commit out of order, and a row that commits late would be skipped for
+// ever. A hashed look-up leaves out the rows in hand: with 3,500 of them it takes 4 to 7 ms, and
+// `id <> all(…)` took 40 to 90. It reads at most $3 rows and $4 bytes of each half.
 const READ = statement(`
   (select ${COLUMNS}, ${PUT_OFF}, bytes from (
     select *, sum(bytes) over (order by id) - bytes as before from (
@@ -118,10 +117,9 @@ export interface RelayOptions {
 }
 
 /**
- * Carries committed messages from one service's outbox to the transport: read, publish, wait for
- * the confirms, delete. One relay a schema leads, by an advisory lock held by the very connection
- * it reads and deletes on, so that a lost connection ends both at once. The others stand by and
- * pass wake-ups on.
+ * Carries committed messages from one service's outbox to the transport: it reads, publishes, waits
+ * for the confirms, deletes. One relay a schema leads, by an advisory lock on the very connection
+ * that it reads and deletes on, so that it loses both at once; the others pass wake-ups on to it.
  */
 export class Relay {
   readonly #options: RelayOptions

@@ -27,10 +27,9 @@ const BEGIN = { name: 'begin', text: 'begin' }
 const COMMIT = { name: 'commit', text: 'commit' }
 
 /**
- * A transaction on one connection. What is sent in one turn of the event loop goes to the server as
- * one message (one Sync), BEGIN and COMMIT included, and comes back as one: after an error
- * PostgreSQL leaves out all that is left of the message. Statements by themselves, each with a
- * Sync, cost a packet, and a turn of a busy event loop, each.
+ * A transaction on one connection. It sends all statements of one turn of the event loop under one
+ * Sync, BEGIN and COMMIT included, since each Sync costs a packet and a turn of a busy event loop;
+ * after an error PostgreSQL skips the rest up to the Sync.
  */
 export class OpenTransaction {
   readonly #client: ClientBase

@@ -61,8 +61,7 @@ const ADVICE: readonly (readonly [found: RegExp, advice: (setting: string) => st
 
 /**
  * A sentence for an operator: what the database or the way there said, and what was expected of
- * which setting. Never the
- * password.
+ * which setting. It never holds the password.
  * @param setting where the URL comes from, such as `DATABASE_URL or ORDER_DATABASE_URL`
  */
 export function databaseProblem(error: unknown, setting: string): string {

@@ -45,9 +45,8 @@ export class DatabaseServer {
   }
 
   /**
-   * What pg needs to connect, complete: what is left out, it would take from the shell's PG…
-   * variables. All but the password,
-   * which is looked for there when the URL has none.
+   * All that pg needs to connect: it would take what is left out from the shell's PG… variables.
+   * Only the password may come from there, when the URL has none.
    */
   config({ host, port }: DatabaseHost, options: string): ClientConfig {
     const { user, password, database, ssl, sslNegotiation, channelBinding } = this.address

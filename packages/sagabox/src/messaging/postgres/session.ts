@@ -165,13 +165,10 @@ export interface SessionConfig extends Pick<
 const backends = new Map<string, SessionClient>()
 
 /**
- * A connection that is looked at before anybody gets it: whether the server takes writes, and
- * whether the session has the
- * settings that were asked for. It knows afterwards whether it may be used again.
- *
- * It emits `outdated` when it answers what every session opened before now would answer: that the
- * server takes no writes any
- * more, or that a table has changed since statements were prepared.
+ * A connection that checks, before anybody gets it, that the server takes writes and the session
+ * has the settings that were asked for; `unfit` says afterwards why nobody may use it again. It
+ * emits `outdated` when the server takes no writes any more or a table has changed since statements
+ * were prepared: all older sessions have met the same.
  */
 export class SessionClient extends Client {
   readonly #session: Session

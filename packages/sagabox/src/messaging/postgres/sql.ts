@@ -38,10 +38,10 @@ export interface TransactionOptions {
 /**
  * Runs work in a transaction. What `write` has sent goes to the server together with the commit,
  * which fails with it.
- * @throws DatabaseAway when the database could not do it, whatever the work made of that; otherwise
- * what the work threw (as an Error), what the first failed `write` met, or an error when a failed
- * statement's error was swallowed: PostgreSQL would answer such a commit with a rollback, and say
- * nothing
+ * @throws DatabaseAway when the database could not do it, whatever the work made of that
+ * @throws Swallowed when the work hid a statement's error: PostgreSQL would roll back at the commit
+ * and say nothing
+ * @throws Error what the work threw, or what the first failed `write` met
  */
 export async function transaction<R>(
   dataSource: DataSource,

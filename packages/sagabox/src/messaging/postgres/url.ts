@@ -54,14 +54,13 @@ const WITHOUT_EFFECT: Record<string, RegExp> = {
 
 /**
  * Reads a URL as psql does: several hosts (`h1:5432,h2`), a socket
- * (`postgres://app@/db?host=/run/postgresql`, or the host
- * percent-encoded), `target_session_attrs`, `sslmode` with `sslrootcert`, `options`.
+ * (`postgres://app@/db?host=/run/postgresql`, or the host percent-encoded),
+ * `target_session_attrs`, `sslmode` with `sslrootcert`, `options`.
  *
  * TLS differs from libpq in this: `require` verifies the certificate as `verify-full` does (unless
  * `uselibpqcompat=true`), and there is no mode that tries both.
  * @throws {DatabaseUrlError} naming the parameter, what was found and what was expected; also when
- * a certificate's file
- * cannot be read
+ * a certificate's file cannot be read
  */
 export function parseDatabaseUrl(url: string): DatabaseAddress {
   const parts =

@@ -23,12 +23,15 @@ export interface TransportMessage {
 }
 
 /**
- * - `accepted`: every queue that wants it has it safely (rabbitmq: confirmed; memory: every endpoint has committed).
+ * - `accepted`: every queue that wants it has it safely: RabbitMQ has confirmed it, in memory every
+ * endpoint has committed.
  * - `returned`: nobody takes it; it was not delivered.
- * - `awaited`: an endpoint that takes it has never been there; it was not sent (see `awaited` below).
- * - `refused`: a queue behind the destination takes nothing now, such as a full one; others behind
- * it may have it. A promise rejected with PublishRefused is an answer, too. With anything else it
- * means unknown: it may or may not have been delivered, and must be sent again.
+ * - `awaited`: an endpoint that takes it has never been there; it was not sent (see `awaited`).
+ * - `refused`: a queue behind the destination, such as a full one, takes nothing now; others may
+ * have it.
+ *
+ * A promise rejected with PublishRefused is an answer, too. When it is rejected with anything else,
+ * the message may have been delivered or not, and must be sent again.
  */
 export type PublishOutcome = 'accepted' | 'returned' | 'refused' | 'awaited'
 
