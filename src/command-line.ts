@@ -5,6 +5,7 @@ import { SERVICE_NAMES, type ServiceName } from './shop.ts'
 /** An option that means nothing here. */
 export class UsageError extends CannotStart {
   override readonly name = 'UsageError'
+  override readonly code = 'USAGE_ERROR'
   override readonly exitCode = 2
 }
 

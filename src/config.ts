@@ -98,6 +98,7 @@ export type Config = Static<typeof Config>
 /** A setting that cannot be used; the message names it and says what was expected. */
 export class ConfigError extends CannotStart {
   override readonly name = 'ConfigError'
+  override readonly code = 'CONFIG_ERROR'
 }
 
 /** `5,30,300` as numbers. */

@@ -9,7 +9,10 @@ import {
 import { handle, type Handler } from '../../packages/sagabox/src/messaging/endpoint/handler.ts'
 import type { Message } from '../../packages/sagabox/src/messaging/message/message.ts'
 import { run, statement, type Tx } from '../../packages/sagabox/src/messaging/postgres/sql.ts'
-import type { Parcel, Transport } from '../../packages/sagabox/src/messaging/transport/transport.ts'
+import type {
+  TransportMessage,
+  Transport
+} from '../../packages/sagabox/src/messaging/transport/transport.ts'
 import { batches } from '../floor/service.ts'
 import type { Servers } from '../servers.ts'
 import { against, inTurn, scaled, Tally, type Carrier, type ComponentResult } from './result.ts'
@@ -23,7 +26,7 @@ const AHEAD = 2000
 
 const INSERT = `insert into effects (message_id, note) select * from unnest($1::uuid[], $2::text[])`
 const INSERT_ALL = statement(INSERT)
-const CLAIM = `insert into inbox (message_id, endpoint) select id, '${RECEIVER}' from unnest($1::uuid[]) as id order by id on conflict do nothing returning message_id`
+const RECORD_NEW = `insert into inbox (message_id, endpoint) select id, '${RECEIVER}' from unnest($1::uuid[]) as id order by id on conflict do nothing returning message_id`
 
 type Pinged = Message<typeof BenchPingedEvent>
 
@@ -90,19 +93,19 @@ export async function endpointMessages(
     for (const work of WORKS) {
       const count = scaled(work.messages, scale)
       const own = async () => {
-        const parcels = parcelsFor(world.transport, count)
-        if (carrier === 'rabbitmq') await publish(world.transport, parcels)
+        const messages = messagesFor(world.transport, count)
+        if (carrier === 'rabbitmq') await publish(world.transport, messages)
         const tally = new Tally(count)
         receiver.listen(counted(work, tally))
-        if (carrier === 'memory') await publish(world.transport, parcels)
+        if (carrier === 'memory') await publish(world.transport, messages)
         const rate = await tally.rate()
         await receiver.stopListening()
         return rate
       }
       const other = async () => {
-        const parcels = parcelsFor(world.transport, count)
-        if (carrier === 'memory') return handleByHand(parcels, work, client)
-        await publish(world.transport, parcels)
+        const messages = messagesFor(world.transport, count)
+        if (carrier === 'memory') return handleByHand(messages, work, client)
+        await publish(world.transport, messages)
         return consumeByHand(world, count, work, client)
       }
       report({
@@ -136,7 +139,7 @@ function counted({ ours }: Work, tally: Tally): Handler {
   }
 }
 
-function parcelsFor({ address }: Transport, count: number): Parcel[] {
+function messagesFor({ address }: Transport, count: number): TransportMessage[] {
   return pings(count).map((ping) => ({
     messageId: ping.messageId,
     destination: destinationOf(ping.contract),
@@ -146,24 +149,25 @@ function parcelsFor({ address }: Transport, count: number): Parcel[] {
 }
 
 /** Resolves when the transport has accepted all. */
-async function publish(transport: Transport, parcels: readonly Parcel[]): Promise<void> {
-  const next = parcels.values()
+async function publish(transport: Transport, messages: readonly TransportMessage[]): Promise<void> {
+  const next = messages.values()
   await Promise.all(
     Array.from({ length: AHEAD }, async () => {
-      for (const parcel of next)
-        if ((await transport.publish(parcel)) !== 'accepted') throw new Error('A message came back')
+      for (const message of next)
+        if ((await transport.publish(message)) !== 'accepted')
+          throw new Error('A message came back')
     })
   )
 }
 
 async function handleByHand(
-  parcels: readonly Parcel[],
+  messages: readonly TransportMessage[],
   work: Work,
   client: pg.Client
 ): Promise<number> {
-  const tally = new Tally(parcels.length)
-  for (let done = 0; done < parcels.length; done += 100) {
-    const batch = parcels.slice(done, done + 100).map(({ payload }) => payload.toString())
+  const tally = new Tally(messages.length)
+  for (let done = 0; done < messages.length; done += 100) {
+    const batch = messages.slice(done, done + 100).map(({ payload }) => payload.toString())
     await transactByHand(batch, work, client)
     tally.add(batch.length)
   }
@@ -217,8 +221,8 @@ async function transactByHand(
   })
   await client.query('begin')
   await client.query({
-    name: 'claim',
-    text: CLAIM,
+    name: 'record-new',
+    text: RECORD_NEW,
     values: [messages.map(({ messageId }) => messageId)]
   })
   await byHand?.(messages, client)

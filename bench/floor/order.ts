@@ -105,7 +105,7 @@ async function insertOrders(sql: Sql, batch: readonly Waiting[]): Promise<Reply[
 
 interface SagaRow {
   saga_id: string
-  place: string
+  ctid: string
   state: string
   context: {
     orderId: string
@@ -122,7 +122,7 @@ async function moveOrders(messages: Envelope[], sql: Sql): Promise<Reply[]> {
   const rows = await sql<SagaRow>(
     'lock',
     `
-      select saga_id, ctid::text as place, state, context, version from saga where saga = 'order'
+      select saga_id, ctid::text as ctid, state, context, version from saga where saga = 'order'
         and saga_id = any($1::uuid[]) order by saga_id for update`,
     [messages.map(({ body }) => body['orderId'])]
   )
@@ -157,8 +157,8 @@ async function moveOrders(messages: Envelope[], sql: Sql): Promise<Reply[]> {
       update saga set state = moved.state, context = moved.context, version = moved.version,
         updated_at = now(),
         next_timer_at = case when moved.state like 'Suspend%' then saga.next_timer_at end
-      from unnest($1::tid[], $2::text[], ${jsonTexts(3)}::jsonb[], $4::integer[]) as moved (place,
-        state, context, version) where saga.ctid = place
+      from unnest($1::tid[], $2::text[], ${jsonTexts(3)}::jsonb[], $4::integer[]) as moved (ctid,
+        state, context, version) where saga.ctid = moved.ctid
     ), ended as (
       update orders set status = ended.status, failure_reason = ended.reason, total = ended.total,
         currency = ended.currency, updated_at = now()
@@ -171,7 +171,7 @@ async function moveOrders(messages: Envelope[], sql: Sql): Promise<Reply[]> {
     select 'order', * from unnest($10::uuid[], $11::integer[], $12::text[],
       ${jsonTexts(13)}::jsonb[], $14::uuid[], $15::text[], $16::text[], ${jsonTexts(17)}::jsonb[])`,
     [
-      rows.map(({ place }) => place),
+      rows.map(({ ctid }) => ctid),
       rows.map(({ state }) => state),
       joinJson(rows.map(({ context }) => JSON.stringify(context))),
       rows.map(({ version }) => version),

@@ -1,5 +1,5 @@
 import { setMaxListeners } from 'node:events'
-import { backoff, Batcher, Loop, run, statement, waitOrSplit, within, write } from 'sagabox/engine'
+import { backoff, Batcher, Loop, run, statement, waitOrSplit, atMost, write } from 'sagabox/engine'
 import { type Log, message, type Message, type Outbox, type Tx } from 'sagabox'
 import {
   PaymentCompletedEvent,
@@ -24,7 +24,7 @@ const RETRY_MAX_MS = 60_000
 
 const LOCK = statement(
   `
-    select order_id, status, refund_requested, ctid::text as place from payments
+    select order_id, status, refund_requested, ctid::text as ctid from payments
       where order_id = any($1::uuid[]) order by order_id for update`
 )
 
@@ -37,8 +37,8 @@ const RECORD = statement(`
     next_attempt_at = now() + outcome.retry_ms * interval '1 millisecond'
   from unnest($1::tid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[],
     $7::integer[])
-    as outcome (place, status, failure_reason, reference, refunded_amount, last_error, retry_ms)
-  where payments.ctid = outcome.place`)
+    as outcome (ctid, status, failure_reason, reference, refunded_amount, last_error, retry_ms)
+  where payments.ctid = outcome.ctid`)
 
 type Outcome =
   | ChargeResult
@@ -55,7 +55,7 @@ interface LockedPayment {
   order_id: string
   status: PaymentStatus
   refund_requested: boolean
-  place: string
+  ctid: string
 }
 
 interface Change {
@@ -120,7 +120,7 @@ export class Cashier {
     await this.#loop.stop()
     await Promise.all(this.#asking)
     // Bounded: without a database the answers cannot be recorded, and will be asked for again.
-    await within(STOP_GRACE_MS, this.#answers.idle())
+    await atMost(STOP_GRACE_MS, this.#answers.idle())
     await this.#answers.stop()
   }
 
@@ -265,11 +265,11 @@ function recordAnswers(
     )
     .map(({ payment, answer }) => ({
       orderId: payment.orderId,
-      place: current.get(payment.orderId)!.place,
+      ctid: current.get(payment.orderId)!.ctid,
       ...changeFor(payment, answer, current.get(payment.orderId)!)
     }))
   void write(tx, RECORD, [
-    changes.map(({ place }) => place),
+    changes.map(({ ctid }) => ctid),
     changes.map(({ status }) => status),
     changes.map(({ failureReason }) => failureReason),
     changes.map(({ reference }) => reference),

@@ -1,3 +1,5 @@
+import { SagaboxError } from 'sagabox'
+
 /** What a gateway says to a charge. */
 export type ChargeResult =
   | { outcome: 'charged'; reference: string }
@@ -10,8 +12,9 @@ export type ChargeResult =
 export type RefundResult = { amount: number } | { refused: string; detail?: string }
 
 /** A failure that has nothing to do with the payment: whoever asks the gateway now meets it. */
-export class GatewayUnavailable extends Error {
+export class GatewayUnavailable extends SagaboxError {
   override readonly name = 'GatewayUnavailable'
+  override readonly code = 'GATEWAY_UNAVAILABLE'
 }
 
 /**

@@ -33,6 +33,7 @@ const READ = statement(
  */
 class OtherPrice extends NotRetryable {
   override readonly name = 'OtherPrice'
+  override readonly code = 'OTHER_PRICE'
 }
 
 /** Takes payments, and has the cashier ask for them as soon as they are committed. */

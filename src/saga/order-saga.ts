@@ -23,13 +23,13 @@ const END_ORDERS = statement(`
   update orders set status = ended.status, failure_reason = ended.failure_reason,
     total = ended.total, currency = ended.currency, updated_at = now()
   from (
-    select ended.*, found.place
+    select ended.*, found.ctid
     from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[]) as ended (order_id,
       status, failure_reason, total, currency),
-      lateral (select ctid as place from orders where orders.order_id = ended.order_id
+      lateral (select ctid as ctid from orders where orders.order_id = ended.order_id
         and orders.status = 'Suspend' for update) as found
   ) as ended
-  where orders.ctid = ended.place`)
+  where orders.ctid = ended.ctid`)
 
 /** @param deadlineSeconds how long an order may stay `Suspend` */
 export function orderSaga(deadlineSeconds: number) {

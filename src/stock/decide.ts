@@ -10,7 +10,7 @@ export interface Shelf {
   reserved: number
 }
 
-export type Decision =
+export type StockDecision =
   | {
       status: 'Reserved'
       lines: { productId: string; quantity: number; unitPrice: number }[]
@@ -30,7 +30,7 @@ export type Decision =
 export function decide(
   { items, expectedTotal }: BodyOf<typeof OrderCreatedEvent>,
   shelves: Map<string, Shelf>
-): Decision {
+): StockDecision {
   const demand = new Map<string, number>()
   for (const { productId, quantity } of items)
     demand.set(productId, (demand.get(productId) ?? 0) + quantity)

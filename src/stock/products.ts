@@ -5,7 +5,7 @@ import type { Shelf } from './decide.ts'
 // The newest version first: see the migration product-versions.
 const LOCK = statement(`
   select product.* from unnest($1::text[]) as wanted (product_id), lateral (
-    select product_id, unit_price, currency, on_hand, reserved, ctid::text as place from products
+    select product_id, unit_price, currency, on_hand, reserved, ctid::text as ctid from products
     where products.product_id = wanted.product_id order by version desc limit 1
       for update) as product`)
 
@@ -14,13 +14,13 @@ const LOCK = statement(`
 const MOVE = statement(`
   update products set on_hand = on_hand + moved.quantity, reserved = reserved - moved.quantity,
     version = version + 1, updated_at = now()
-  from unnest($1::tid[], $2::bigint[]) as moved (place, quantity)
-  where products.ctid = moved.place and products.on_hand + moved.quantity >= 0
+  from unnest($1::tid[], $2::bigint[]) as moved (ctid, quantity)
+  where products.ctid = moved.ctid and products.on_hand + moved.quantity >= 0
   returning products.product_id`)
 
 export interface LockedShelf extends Shelf {
   /** Where the locked row is, until the transaction ends. */
-  place: string
+  ctid: string
 }
 
 /** Locks the products in key order and reads them. Unknown ones are missing from the answer. */
@@ -34,7 +34,7 @@ export async function lockProducts(
     currency: string
     on_hand: string
     reserved: string
-    place: string
+    ctid: string
   }
   if (productIds.length === 0) return new Map()
   const rows = await run<Row>(tx, LOCK, [[...new Set(productIds)].toSorted()])
@@ -46,7 +46,7 @@ export async function lockProducts(
         currency: row.currency,
         onHand: Number(row.on_hand),
         reserved: Number(row.reserved),
-        place: row.place
+        ctid: row.ctid
       }
     ])
   )
@@ -64,7 +64,7 @@ export async function moveStock(
 ): Promise<void> {
   if (moves.size === 0) return
   const moved = await run(tx, MOVE, [
-    [...moves.keys()].map((productId) => shelves.get(productId)!.place),
+    [...moves.keys()].map((productId) => shelves.get(productId)!.ctid),
     [...moves.values()]
   ])
   if (moved.length !== moves.size)

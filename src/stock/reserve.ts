@@ -2,7 +2,7 @@ import { message, type Message, type Tx } from 'sagabox'
 import { Conflict, run, statement } from 'sagabox/engine'
 import type { OrderCreatedEvent } from '../contracts/order.ts'
 import { StockNotReservedEvent, StockReservedEvent } from '../contracts/stock.ts'
-import type { Decision } from './decide.ts'
+import type { StockDecision } from './decide.ts'
 import type { ReservationStatus } from './entities.ts'
 
 const READ_RESERVATIONS = statement(
@@ -66,7 +66,7 @@ export async function decidedBefore(
  */
 export async function insertDecisions(
   tx: Tx,
-  decisions: readonly ({ orderId: string } & Decision)[]
+  decisions: readonly ({ orderId: string } & StockDecision)[]
 ): Promise<void> {
   if (decisions.length === 0) return
   const lines = decisions.flatMap((decision) =>

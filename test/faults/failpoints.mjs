@@ -58,8 +58,8 @@ async function dieBefore(work) {
 for (const { prototype } of [MemoryTransport, RabbitTransport]) {
   const { publish, subscribe } = prototype
 
-  prototype.publish = async function (parcel) {
-    const outcome = publish.call(this, parcel)
+  prototype.publish = async function (message) {
+    const outcome = publish.call(this, message)
     if (reached('publish-confirm')) {
       deaf = true
       return dieSoon()

@@ -57,7 +57,7 @@ export const mutants: Mutant[] = [
       },
       {
         file: 'packages/sagabox/dist/messaging/inbox/inbox.js',
-        from: 'void write(tx, CLAIM_AS_NEW, [ids, endpoint, messages.map(contentHash)])',
+        from: 'void write(tx, RECORD_AS_NEW, [ids, endpoint, messages.map(contentHash)])',
         to: 'void ids'
       }
     ],
@@ -117,17 +117,17 @@ export const mutants: Mutant[] = [
       },
       {
         file: 'dist/stock/products.js',
-        from: 'from unnest($1::tid[], $2::bigint[]) as moved (place, quantity)',
+        from: 'from unnest($1::tid[], $2::bigint[]) as moved (ctid, quantity)',
         to: 'from unnest($1::text[], $2::bigint[], $3::bigint[]) as moved (product_id, quantity, on_hand)'
       },
       {
         file: 'dist/stock/products.js',
-        from: 'where products.ctid = moved.place and products.on_hand + moved.quantity >= 0',
+        from: 'where products.ctid = moved.ctid and products.on_hand + moved.quantity >= 0',
         to: 'where products.product_id = moved.product_id'
       },
       {
         file: 'dist/stock/products.js',
-        from: '[[...moves.keys()].map((productId) => shelves.get(productId).place), [...moves.values()]]',
+        from: '[[...moves.keys()].map((productId) => shelves.get(productId).ctid), [...moves.values()]]',
         to: '[[...moves.keys()], [...moves.values()], [...moves.keys()].map((productId) => shelves.get(productId).onHand)]'
       }
     ],
@@ -370,7 +370,7 @@ export const mutants: Mutant[] = [
     edits: [
       {
         file: 'packages/sagabox/dist/messaging/rabbitmq/transport.js',
-        from: 'if (this.#publisher && this.awaited.before(parcel.destination).length > 0)',
+        from: 'if (this.#publisher && this.awaited.before(message.destination).length > 0)',
         to: 'if (false)'
       }
     ],

@@ -22,7 +22,7 @@ export const mutants: readonly Mutant[] = [
       },
       {
         file: 'packages/sagabox/src/messaging/inbox/inbox.ts',
-        from: 'void write(tx, CLAIM_AS_NEW, [ids, endpoint, messages.map(contentHash)])',
+        from: 'void write(tx, RECORD_AS_NEW, [ids, endpoint, messages.map(contentHash)])',
         to: ''
       }
     ]

@@ -1,4 +1,4 @@
-import type { Parcel } from '../../packages/sagabox/src/messaging/transport/transport.ts'
+import type { TransportMessage } from '../../packages/sagabox/src/messaging/transport/transport.ts'
 import type { Route } from './case.ts'
 
 /** The customer of an order tells its place in the case. */
@@ -15,7 +15,7 @@ interface Seen {
 /** What is done to the messages of a case, and what was sent: it outlives the process. */
 export class Traffic {
   readonly #orders = new Map<string, number>()
-  readonly #sent = new Map<number, Map<string, Parcel>>()
+  readonly #sent = new Map<number, Map<string, TransportMessage>>()
   readonly #held = new Set<string>()
   readonly #lostAcks = new Set<string>()
 
@@ -32,19 +32,19 @@ export class Traffic {
     this.#lostAcks.clear()
   }
 
-  note(parcel: Parcel): void {
-    const { type, orderId, customerId } = look(parcel.payload)
+  note(message: TransportMessage): void {
+    const { type, orderId, customerId } = look(message.payload)
     if (orderId === undefined) return
     if (type === 'OrderCreatedEvent')
       this.#orders.set(orderId, Number(customerId!.split('-').at(-1)))
     const order = this.#orders.get(orderId)
     if (order === undefined) return
-    const ofOrder = this.#sent.get(order) ?? new Map<string, Parcel>()
-    this.#sent.set(order, ofOrder.set(parcel.messageId, parcel))
+    const ofOrder = this.#sent.get(order) ?? new Map<string, TransportMessage>()
+    this.#sent.set(order, ofOrder.set(message.messageId, message))
   }
 
   /** Every message sent for an order, once, in the order of their first sending. */
-  sentFor(order: number): Parcel[] {
+  sentFor(order: number): TransportMessage[] {
     return [...(this.#sent.get(order)?.values() ?? [])]
   }
 

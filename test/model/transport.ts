@@ -2,7 +2,7 @@ import { MemoryTransport } from '../../packages/sagabox/src/messaging/transport/
 import type { Topology } from '../../packages/sagabox/src/messaging/transport/topology.ts'
 import type {
   Delivery,
-  Parcel,
+  TransportMessage,
   PublishOutcome,
   Subscription
 } from '../../packages/sagabox/src/messaging/transport/transport.ts'
@@ -32,13 +32,13 @@ export class ModelTransport extends WatchedTransport {
     this.#died.catch(() => {})
   }
 
-  override publish(parcel: Parcel): Promise<PublishOutcome> {
-    this.#traffic.note(parcel)
-    return super.publish(parcel)
+  override publish(message: TransportMessage): Promise<PublishOutcome> {
+    this.#traffic.note(message)
+    return super.publish(message)
   }
 
-  override send(parcel: Parcel): Promise<PublishOutcome> {
-    return this.#dead ? this.#died : Promise.race([super.send(parcel), this.#died])
+  override send(message: TransportMessage): Promise<PublishOutcome> {
+    return this.#dead ? this.#died : Promise.race([super.send(message), this.#died])
   }
 
   override subscribe(endpoint: string, receive: (delivery: Delivery) => void): Subscription {

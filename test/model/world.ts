@@ -177,16 +177,16 @@ export class World {
     ids: 'same' | 'new'
   }): Promise<void> {
     const sent = this.#traffic.sentFor(order)
-    const parcel = sent[nth % (sent.length || 1)]
-    if (!parcel) return
-    const messageId = ids === 'same' ? parcel.messageId : randomUUID()
+    const message = sent[nth % (sent.length || 1)]
+    if (!message) return
+    const messageId = ids === 'same' ? message.messageId : randomUUID()
     const payload = JSON.stringify({
-      ...(JSON.parse(parcel.payload.toString()) as object),
+      ...(JSON.parse(message.payload.toString()) as object),
       messageId
     })
     await this.#ask(
       async ({ transport }) =>
-        void transport.send({ ...parcel, messageId, payload }).catch(() => {})
+        void transport.send({ ...message, messageId, payload }).catch(() => {})
     )
   }
 

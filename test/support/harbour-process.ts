@@ -3,7 +3,7 @@
 import { MemoryTransport } from '../../packages/sagabox/src/messaging/transport/memory.ts'
 import { RabbitTransport } from '../../packages/sagabox/src/messaging/rabbitmq/transport.ts'
 import type { Transport } from '../../packages/sagabox/src/messaging/transport/transport.ts'
-import { DockShip, log, Port, topology, writes } from './harbour.ts'
+import { DockShip, log, TestService, topology, writes } from './harbour.ts'
 
 export interface HarbourProcess {
   databaseUrl: string
@@ -42,8 +42,8 @@ transport.subscribe = (endpoint, receive) =>
     })
   )
 
-const port = await Port.open(databaseUrl, transport)
-port.listen('harbour', [
+const service = await TestService.open(databaseUrl, transport)
+service.listen('harbour', [
   writes('harbour', DockShip, {
     async then(messages) {
       if (dies === 'before commit') die()
@@ -53,8 +53,8 @@ port.listen('harbour', [
     }
   })
 ])
-port.relay.start()
+service.relay.start()
 
 process.once('disconnect', () => {
-  void port.stop().then(() => transport.stop())
+  void service.stop().then(() => transport.stop())
 })

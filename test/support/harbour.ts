@@ -19,7 +19,7 @@ import {
   type Message
 } from '../../packages/sagabox/src/messaging/message/message.ts'
 import { describing, type Log } from '../../packages/sagabox/src/messaging/async/log.ts'
-import { Outage } from '../../packages/sagabox/src/messaging/outbox/outage.ts'
+import { Outage } from '../../packages/sagabox/src/messaging/postgres/outage.ts'
 import { Outbox } from '../../packages/sagabox/src/messaging/outbox/outbox.ts'
 import { Relay } from '../../packages/sagabox/src/messaging/outbox/relay.ts'
 import { run, statement, type Tx } from '../../packages/sagabox/src/messaging/postgres/sql.ts'
@@ -144,14 +144,14 @@ export function voyageOf(sent: Message): string {
   return (sent.body as { voyageId: string }).voyageId
 }
 
-export interface PortOptions {
+export interface TestServiceOptions {
   /** After how long, ms, an outage of the database counts as long. */
   longOutageMs?: number
   log?: Log
 }
 
 /** What one process has: a pool, an outbox with its relay, and endpoints. */
-export class Port {
+export class TestService {
   readonly dataSource: DataSource
   readonly outbox: Outbox
   readonly relay: Relay
@@ -163,16 +163,16 @@ export class Port {
     url: string,
     dataSource: DataSource,
     transport: Transport,
-    { longOutageMs, log: given = log }: PortOptions
+    outage: Outage,
+    told: Log
   ) {
-    const told = describing(given)
     this.#log = told
     this.dataSource = dataSource
     this.transport = transport
     this.relay = new Relay({ url, schema: SCHEMA, transport, log: told })
     this.outbox = new Outbox({
       dataSource,
-      outage: new Outage(SCHEMA, told, longOutageMs),
+      outage,
       address: transport.address,
       source: 'port',
       knows: (destination) => transport.knows(destination),
@@ -181,17 +181,23 @@ export class Port {
   }
 
   /** Connects database and transport; the relay is the caller's to start. */
-  static async open(url: string, transport: Transport, given: PortOptions = {}): Promise<Port> {
-    const options = { url, schema: SCHEMA, migrations: [MIGRATIONS], poolSize: 10, log }
+  static async open(
+    url: string,
+    transport: Transport,
+    { longOutageMs, log: given = log }: TestServiceOptions = {}
+  ): Promise<TestService> {
+    const told = describing(given)
+    const outage = new Outage(SCHEMA, told, longOutageMs)
+    const options = { url, schema: SCHEMA, migrations: [MIGRATIONS], poolSize: 10, log, outage }
     const dataSource = createDataSource(options)
     await connectDatabase(dataSource, options)
     await dataSource.query(EFFECTS)
-    const port = new Port(url, dataSource, transport, given)
-    transport.start(() => port.relay.wake())
-    return port
+    const service = new TestService(url, dataSource, transport, outage, told)
+    transport.start(() => service.relay.wake())
+    return service
   }
 
-  /** Starts an endpoint; `transport` when it stands for another process than this port's. */
+  /** Starts an endpoint; `transport` when it stands for another process than this service's. */
   listen(name: string, handlers: Handler[], transport = this.transport): Endpoint {
     const endpoint = new Endpoint({
       definition: { name, handlers },

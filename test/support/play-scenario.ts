@@ -104,12 +104,12 @@ async function play(
     await settled(watched(system, gate))
     const sent = [...gate.published]
     for (let time = 0; time < step.times; time++) {
-      for (const parcel of sent) {
-        const messageId = step.ids === 'same' ? parcel.messageId : randomUUID()
+      for (const message of sent) {
+        const messageId = step.ids === 'same' ? message.messageId : randomUUID()
         await gate.send({
-          ...parcel,
+          ...message,
           messageId,
-          payload: JSON.stringify({ ...JSON.parse(parcel.payload.toString()), messageId })
+          payload: JSON.stringify({ ...JSON.parse(message.payload.toString()), messageId })
         })
       }
     }

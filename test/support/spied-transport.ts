@@ -21,7 +21,7 @@ export function spied(transport: Transport, told: Spy): Transport {
     stop: () => transport.stop(),
     problem: () => transport.problem(),
     knows: (destination) => transport.knows(destination),
-    publish: (parcel) => transport.publish(parcel),
+    publish: (message) => transport.publish(message),
     subscribe: (endpoint, receive) =>
       transport.subscribe(endpoint, (delivery) => {
         told.deliver?.(endpoint, delivery)

@@ -13,7 +13,7 @@ import {
   type ShopSettings
 } from '../../src/shop.ts'
 import { System } from '../../packages/sagabox/src/service/system.ts'
-import type { StoredSaga, Watched } from '../../packages/sagabox/src/testing/settled.ts'
+import type { WatchedSaga, Watched } from '../../packages/sagabox/src/testing/settled.ts'
 import type { WatchedTransport } from '../../packages/sagabox/src/testing/watched-transport.ts'
 import { postgresForTests } from './postgres.ts'
 import { rabbitmqForTests } from './rabbitmq.ts'
@@ -83,7 +83,7 @@ export async function startSystem(
 }
 
 /** Where the sagas of orders are kept. */
-export function orderSagas(system: System): StoredSaga {
+export function orderSagas(system: System): WatchedSaga {
   return { dataSource: system.service('order').dataSource, name: 'order' }
 }
 

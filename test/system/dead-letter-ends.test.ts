@@ -9,7 +9,10 @@ import { OLD_DELETED_LETTERS } from '../../packages/sagabox/src/messaging/dead-l
 import { oldInboxRows } from '../../packages/sagabox/src/messaging/inbox/old.ts'
 import { OldRowsCleaner } from '../../packages/sagabox/src/messaging/postgres/old-rows.ts'
 import { message, type Message } from '../../packages/sagabox/src/messaging/message/message.ts'
-import type { Parcel, Transport } from '../../packages/sagabox/src/messaging/transport/transport.ts'
+import type {
+  TransportMessage,
+  Transport
+} from '../../packages/sagabox/src/messaging/transport/transport.ts'
 import type { Answer, Api } from '../support/api.ts'
 import { startSystem, testLog } from '../support/system.ts'
 import { until } from '../support/until.ts'
@@ -29,10 +32,10 @@ class Purged {
     return new Proxy(transport, {
       get: (target, name) => {
         if (name === 'publish')
-          return (parcel: Parcel) =>
-            this.now && parcel.headers?.['sagabox-replayed'] !== undefined
+          return (sent: TransportMessage) =>
+            this.now && sent.headers?.['sagabox-replayed'] !== undefined
               ? Promise.resolve('accepted')
-              : target.publish(parcel)
+              : target.publish(sent)
         const value: unknown = Reflect.get(target, name, target)
         return typeof value === 'function' ? (value.bind(target) as unknown) : value
       }
@@ -50,13 +53,13 @@ async function open(t: Test) {
   await database.connect()
   t.teardown(() => database.end())
   await database.query('set search_path = stock_service')
-  const publish = (parcel: Partial<Parcel> = {}) =>
+  const publish = (given: Partial<TransportMessage> = {}) =>
     started.system.transport.publish({
       messageId: randomUUID(),
       destination: 'stock',
       required: true,
       payload: `no envelope ${randomUUID()}`,
-      ...parcel
+      ...given
     })
   const letters = (count: number): Promise<Answer['body'][]> =>
     until(`there are ${count} letters`, async () => {

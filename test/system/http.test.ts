@@ -867,7 +867,7 @@ t.test('what an operator sees while messages do not flow', async (t) => {
 })
 
 t.test('the trace of a request is in every message that follows from it', async (t) => {
-  const parcels: {
+  const messages: {
     destination: string
     payload: {
       message: { orderId: string }
@@ -878,12 +878,12 @@ t.test('the trace of a request is in every message that follows from it', async 
   const { api } = await startSystem(t, 'memory', {
     wrap: (transport) =>
       changed(transport, {
-        publish: (parcel) => {
-          parcels.push({
-            destination: parcel.destination,
-            payload: JSON.parse(parcel.payload.toString())
+        publish: (message) => {
+          messages.push({
+            destination: message.destination,
+            payload: JSON.parse(message.payload.toString())
           })
-          return transport.publish(parcel)
+          return transport.publish(message)
         }
       })
   })
@@ -897,7 +897,7 @@ t.test('the trace of a request is in every message that follows from it', async 
     )
     await api.settled(body.orderId)
     return until('all its messages have left', async () => {
-      const found = parcels.filter(({ payload }) => payload.message.orderId === body.orderId)
+      const found = messages.filter(({ payload }) => payload.message.orderId === body.orderId)
       return new Set(found.map(({ destination }) => destination)).size === 6 && found
     })
   }

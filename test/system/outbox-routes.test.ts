@@ -16,10 +16,10 @@ t.test('what no queue takes is listed by destination, and given up with a reason
         get(target, key) {
           const value: unknown = Reflect.get(target, key, target)
           if (key === 'publish') {
-            const publish: Transport['publish'] = (parcel): Promise<PublishOutcome> =>
-              refusing.yes && parcel.destination === CREATED
+            const publish: Transport['publish'] = (message): Promise<PublishOutcome> =>
+              refusing.yes && message.destination === CREATED
                 ? Promise.resolve('refused')
-                : target.publish(parcel)
+                : target.publish(message)
             return publish
           }
           return typeof value === 'function' ? value.bind(target) : value

@@ -1,7 +1,7 @@
 // `sagabox/engine`: what hot paths are made of. It stands outside the promise of versions.
 export { backoff, Batcher } from './messaging/async/batcher.ts'
 export { Loop } from './messaging/async/loop.ts'
-export { within } from './messaging/async/timeout.ts'
+export { atMost } from './messaging/async/timeout.ts'
 export { waitOrSplit } from './messaging/inbox/retry.ts'
 export { UUID } from './messaging/message/envelope.ts'
 export { newId } from './messaging/message/id.ts'

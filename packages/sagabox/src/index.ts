@@ -3,8 +3,14 @@ import Type from 'typebox'
 export { CannotStart } from './cannot-start.ts'
 export type { Log } from './messaging/async/log.ts'
 export type { Worker } from './messaging/async/worker.ts'
+export { NotAllowed } from './messaging/dead-letters/office.ts'
+export { DeadlyMessage } from './messaging/endpoint/suspects.ts'
 export { handle, handleBatch, type Handler, type Handling } from './messaging/endpoint/handler.ts'
+export { DatabaseAway } from './messaging/errors/database-away.ts'
+export { SagaboxError } from './messaging/errors/sagabox-error.ts'
+export { MessageIdReused } from './messaging/inbox/inbox.ts'
 export { NotRetryable, Refused, type RetryPolicy } from './messaging/inbox/retry.ts'
+export { UnknownMessageType, UnreadableMessage } from './messaging/message/envelope.ts'
 export { faultOf } from './messaging/message/fault.ts'
 export {
   command,
@@ -16,12 +22,19 @@ export {
   type CallableContract
 } from './messaging/message/message.ts'
 export { contracts, type Contracts, type ContractsOptions } from './messaging/message/contracts.ts'
-export type { Outbox } from './messaging/outbox/outbox.ts'
-export type { Tx } from './messaging/postgres/sql.ts'
+export { NowhereToSend, type Outbox } from './messaging/outbox/outbox.ts'
+export { UnfitSession } from './messaging/postgres/server.ts'
+export { Swallowed, type Tx } from './messaging/postgres/sql.ts'
+export { DatabaseUrlError } from './messaging/postgres/url.ts'
+export { Unreachable } from './messaging/rabbitmq/connection.ts'
 export { RabbitTransport, type RabbitTransportOptions } from './messaging/rabbitmq/transport.ts'
 export { MemoryTransport } from './messaging/transport/memory.ts'
 export type { Topology } from './messaging/transport/topology.ts'
-export type { Transport } from './messaging/transport/transport.ts'
+export {
+  PublishInterrupted,
+  PublishRefused,
+  type Transport
+} from './messaging/transport/transport.ts'
 export {
   defer,
   END,
@@ -37,7 +50,9 @@ export type { State, States, Tools, Transition } from './saga/build-machine.ts'
 export { startSagabox, type Sagabox, type SagaboxOptions } from './service/start.ts'
 export { Type }
 export { pathOf, statusOf } from './saga/machine/state.ts'
-export type { SagaHost } from './saga/run/host.ts'
+export { NotMoved } from './saga/run/by-hand.ts'
+export { NoInstance, type SagaHost } from './saga/run/host.ts'
+export { Stranded } from './saga/run/versions.ts'
 export type { ServiceContext } from './service/context.ts'
 export {
   defineService,

@@ -5,8 +5,8 @@ export {
   type Finding,
   type RecordingsReport
 } from './saga/inspect/check-recordings.ts'
-export { readRecording } from './saga/store/recording.ts'
+export { InvalidRecording, readRecording } from './saga/store/recording.ts'
 export { advance } from './testing/advance.ts'
-export { settled, type StoredSaga, type Watched } from './testing/settled.ts'
+export { settled, type WatchedSaga, type Watched } from './testing/settled.ts'
 export { tell } from './testing/story.ts'
 export { WatchedTransport } from './testing/watched-transport.ts'

@@ -59,6 +59,7 @@ async function fromPs(pid: number): Promise<ProcessInfo | undefined> {
 /** A folder is held by another process that is alive. */
 export class FolderInUseError extends CannotStart {
   override readonly name = 'FolderInUseError'
+  override readonly code = 'FOLDER_IN_USE_ERROR'
 }
 
 /**

@@ -17,7 +17,7 @@ const LARGEST_LOG = 10 * 2 ** 20
 const LOOK_AT_LOG_MS = 60_000
 const ATTEMPTS = 5
 
-export interface Log {
+export interface ServerLog {
   info(message: string): void
   error(message: string): void
 }
@@ -25,7 +25,7 @@ export interface Log {
 export interface EmbeddedPostgresOptions {
   /** Everything the server keeps goes here; created when missing. */
   dataDir: string
-  log: Log
+  log: ServerLog
   /** Chooses the port to listen on; by default one that is free now. */
   choosePort?(): Promise<number>
 }
@@ -127,7 +127,7 @@ async function startServer(prepared: Prepared): Promise<EmbeddedPostgres> {
  * it is nobody's. A new server does not simply use it: its programs may be of another version and
  * its log goes elsewhere.
  */
-async function stopOrphan(data: string, log: Log): Promise<void> {
+async function stopOrphan(data: string, log: ServerLog): Promise<void> {
   const pidFile = join(data, 'postmaster.pid')
   const text = await readFile(pidFile, 'utf8').catch(() => undefined)
   const pid = Number.parseInt(text ?? '', 10)

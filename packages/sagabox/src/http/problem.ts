@@ -4,6 +4,7 @@ import type { Socket } from 'node:net'
 import Type from 'typebox'
 import { isAmbiguous, isBadData, isConflict, isUnavailable } from '../messaging/postgres/sql.ts'
 import { Refusals } from './refusals.ts'
+import { SagaboxError } from '../messaging/errors/sagabox-error.ts'
 
 /** RFC 9457 problem document; `errors` names each wrong field and what was expected of it. */
 const Problem = Type.Object(
@@ -30,7 +31,8 @@ export interface FieldError {
 }
 
 /** An answer to the client that is not a success. */
-export class HttpProblem extends Error {
+export class HttpProblem extends SagaboxError {
+  override readonly code: string = 'HTTP_PROBLEM'
   readonly status: number
   readonly errors: FieldError[] | undefined
   constructor(status: number, detail: string, errors?: FieldError[]) {
@@ -146,6 +148,7 @@ function isBusy(error: Error): boolean {
 
 /** A request that does not fit its route's schema. */
 export class InvalidRequest extends HttpProblem {
+  override readonly code = 'INVALID_REQUEST'
   constructor(part: string, errors: FieldError[]) {
     super(
       400,

@@ -10,6 +10,7 @@ import { faultsOf } from '../saga/run/faults.ts'
 import { consumedBy } from '../saga/run/host.ts'
 import { sendsOf } from '../saga/machine/sends.ts'
 import type { ServiceContext } from './context.ts'
+import { SagaboxError } from '../messaging/errors/sagabox-error.ts'
 
 /** What a service is made of when it runs. */
 export interface ServiceParts {
@@ -57,8 +58,9 @@ export interface ServiceDefinition {
 }
 
 /** A service that cannot be run as it was written. */
-export class InvalidService extends Error {
+export class InvalidService extends SagaboxError {
   override readonly name = 'InvalidService'
+  override readonly code = 'INVALID_SERVICE'
 }
 
 const NAME = /^[a-z][a-z0-9-]{0,40}$/

@@ -19,7 +19,7 @@ import { OLD_DELETED_LETTERS } from '../messaging/dead-letters/deleted.ts'
 import { oldInboxRows } from '../messaging/inbox/old.ts'
 import { OldRowsCleaner } from '../messaging/postgres/old-rows.ts'
 import { describing, type Log } from '../messaging/async/log.ts'
-import { Outage } from '../messaging/outbox/outage.ts'
+import { Outage } from '../messaging/postgres/outage.ts'
 import { Readiness } from '../messaging/outbox/readiness.ts'
 import { mustBeReachable, Outbox } from '../messaging/outbox/outbox.ts'
 import { OLD_DISCARDED_ROWS } from '../messaging/outbox/discard.ts'
@@ -109,7 +109,8 @@ export class Service {
       migrations,
       entities: definition.entities,
       poolSize: POOL_SIZE,
-      log
+      log,
+      outage: new Outage(schema, log)
     }
     this.dataSource = createDataSource(this.#database)
     this.relay = new Relay({ url: databaseUrl, schema, transport, log })
@@ -122,7 +123,7 @@ export class Service {
         knows,
         committed: (rows) => this.relay.offer(rows)
       })
-    this.outbox = outboxOn(this.dataSource, new Outage(schema, log))
+    this.outbox = outboxOn(this.dataSource, this.#database.outage)
     this.#readiness = new Readiness(this.outbox)
     const patient = { ...this.#database, migrations: [], poolSize: REQUEST_POOL_SIZE }
     const asked = createDataSource({ ...patient, patience: REQUEST_PATIENCE })

@@ -1,5 +1,5 @@
 import { milliseconds } from '../saga/duration.ts'
-import type { StoredSaga } from './settled.ts'
+import type { WatchedSaga } from './settled.ts'
 
 const ADVANCE = `
   update saga set next_timer_at = next_timer_at - $2 * interval '1 millisecond',
@@ -18,7 +18,7 @@ const ADVANCE = `
  * @param sagaIds only of these instances
  */
 export async function advance(
-  { dataSource, name }: StoredSaga,
+  { dataSource, name }: WatchedSaga,
   duration: string | number,
   sagaIds?: readonly string[]
 ): Promise<void> {

@@ -5,7 +5,7 @@ import type { WatchedTransport } from './watched-transport.ts'
 const INTERVAL_MS = 10
 
 /** A saga in the schema that a data source is connected to. */
-export interface StoredSaga {
+export interface WatchedSaga {
   dataSource: DataSource
   name: string
 }
@@ -15,7 +15,7 @@ export interface Watched {
   /** One for each schema that has an outbox. */
   outboxes: readonly DataSource[]
   /** Sagas whose timers have to have fired. */
-  sagas?: readonly StoredSaga[]
+  sagas?: readonly WatchedSaga[]
   /** Says what else is under way, such as a call to another system; undefined when nothing is. */
   busy?(): Promise<string | undefined>
 }

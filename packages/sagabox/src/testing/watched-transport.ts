@@ -1,7 +1,7 @@
 import type { Topology } from '../messaging/transport/topology.ts'
 import type {
   Delivery,
-  Parcel,
+  TransportMessage,
   PublishOutcome,
   Subscription,
   Transport
@@ -13,7 +13,7 @@ import type {
  */
 export class WatchedTransport implements Transport {
   readonly address: string
-  readonly published: Parcel[] = []
+  readonly published: TransportMessage[] = []
   readonly #inner: Transport
   readonly #topology: Topology
   #expected = 0
@@ -49,15 +49,15 @@ export class WatchedTransport implements Transport {
     return this.#inner.stop()
   }
 
-  publish(parcel: Parcel): Promise<PublishOutcome> {
-    this.published.push(parcel)
-    return this.send(parcel)
+  publish(message: TransportMessage): Promise<PublishOutcome> {
+    this.published.push(message)
+    return this.send(message)
   }
 
   /** Sends a message that no outbox knows. */
-  send(parcel: Parcel): Promise<PublishOutcome> {
-    this.#expected += this.#reach(parcel.destination)
-    return this.#inner.publish(parcel)
+  send(message: TransportMessage): Promise<PublishOutcome> {
+    this.#expected += this.#reach(message.destination)
+    return this.#inner.publish(message)
   }
 
   subscribe(endpoint: string, receive: (delivery: Delivery) => void): Subscription {

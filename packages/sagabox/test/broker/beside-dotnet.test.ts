@@ -6,7 +6,7 @@ import { RabbitTransport } from '../../src/messaging/rabbitmq/transport.ts'
 import { topologyOf, type Topology } from '../../src/messaging/transport/topology.ts'
 import {
   DockShip,
-  Port,
+  TestService,
   ship,
   ShipDockedEvent,
   ShipSailedEvent,
@@ -37,17 +37,17 @@ async function openProcess(t: Test, url: string, topology: Topology, databaseUrl
   const keep = (fields: object, message: string) => void lines.push({ ...fields, message })
   const log: Log = { debug() {}, info: keep, warn: keep, error: keep }
   const transport = new RabbitTransport({ url, topology, clientName: 'beside', log })
-  const port = await Port.open(
+  const service = await TestService.open(
     databaseUrl ?? (await (await postgresForTests()).createDatabase('beside')),
     transport
   )
   t.teardown(async () => {
-    await port.stop()
+    await service.stop()
     await transport.stop()
   })
-  port.relay.start()
+  service.relay.start()
   return {
-    port,
+    service,
     transport,
     lines,
     said: (text: string) => lines.filter(({ message }) => message.includes(text))
@@ -147,24 +147,27 @@ for (const [name, declared] of Object.entries(DECLARED)) {
     )
     await channel.waitForConfirms()
 
-    const { port, transport, said } = await openProcess(
+    const { service, transport, said } = await openProcess(
       t,
       url,
       topologyOf([HARBOUR], [ShipSailedEvent, DockShip])
     )
     const other = await openProcess(t, url, topologyOf([HARBOUR], [ShipSailedEvent, DockShip]))
-    port.listen('harbour', [writes('harbour', ShipSailedEvent), writes('harbour', DockShip)])
+    service.listen('harbour', [writes('harbour', ShipSailedEvent), writes('harbour', DockShip)])
     const sent = [ship(ShipSailedEvent), ship(DockShip)]
-    await port.send(...sent)
-    await until('all are handled, and what waited', async () => (await port.count('effects')) === 3)
+    await service.send(...sent)
+    await until(
+      'all are handled, and what waited',
+      async () => (await service.count('effects')) === 3
+    )
     t.ok(
-      (await port.effects()).some(({ voyageId }) => voyageId === voyageOf(waiting)),
+      (await service.effects()).some(({ voyageId }) => voyageId === voyageOf(waiting)),
       'what waited in it is not lost'
     )
-    await port.sendText('harbour', '{"no": "envelope"}')
+    await service.sendText('harbour', '{"no": "envelope"}')
     await until(
       'what cannot be read is a dead letter',
-      async () => (await port.count('dead_letter')) === 1
+      async () => (await service.count('dead_letter')) === 1
     )
     await until('a second process works beside it', async () => other.transport.canPublish)
     t.equal(transport.problem(), undefined)
@@ -238,12 +241,12 @@ t.test(
     await channel.assertExchange(ShipSailedEvent.exchange, 'topic', { durable: true })
     await channel.assertQueue('harbour', { durable: true, arguments: { 'x-queue-type': 'stream' } })
     await channel.assertQueue('harbour_error', { exclusive: true })
-    const { port, transport, lines } = await openProcess(
+    const { service, transport, lines } = await openProcess(
       t,
       url,
       topologyOf([HARBOUR], [ShipSailedEvent, DockShip])
     )
-    port.listen('harbour', [writes('harbour', DockShip)])
+    service.listen('harbour', [writes('harbour', DockShip)])
     await until('it says so', async () => lines.length > 0)
     t.match(lines[0], { message: /^Cannot reach RabbitMQ/ })
     const reason = String(lines[0]!.reason)
@@ -251,11 +254,11 @@ t.test(
     t.match(reason, /queue harbour is of type stream; expected a quorum or a classic queue/)
     t.match(reason, /queue harbour_error is exclusive to another connection/)
     t.match(transport.problem(), /of type stream/)
-    await port.send(ship(DockShip))
+    await service.send(ship(DockShip))
     await channel.deleteQueue('harbour')
     await channel.deleteQueue('harbour_error')
     await channel.deleteExchange(ShipSailedEvent.exchange)
-    await until('the message is handled', async () => (await port.count('effects')) === 1)
+    await until('the message is handled', async () => (await service.count('effects')) === 1)
     const complaints = lines
       .filter(({ message }) => message.startsWith('Cannot reach'))
       .map((line) => line.reason)
@@ -272,14 +275,14 @@ t.test('an exchange that is declared in another way serves, if it is a fanout', 
     alternateExchange: 'unrouted'
   })
   await channel.assertExchange('harbour', 'fanout', { durable: false, autoDelete: true })
-  const { port, said } = await openProcess(
+  const { service, said } = await openProcess(
     t,
     url,
     topologyOf([HARBOUR], [ShipSailedEvent, DockShip])
   )
-  port.listen('harbour', [writes('harbour', ShipSailedEvent)])
-  await port.send(ship(ShipSailedEvent))
-  await until('it is handled', async () => (await port.count('effects')) === 1)
+  service.listen('harbour', [writes('harbour', ShipSailedEvent)])
+  await service.send(ship(ShipSailedEvent))
+  await until('it is handled', async () => (await service.count('effects')) === 1)
   t.match(
     said(USED_AS_IT_IS).map(({ exchange, found, lacks }) => ({ exchange, found, lacks })),
     [
@@ -301,12 +304,12 @@ t.test('an adopted queue that is deleted is declared anew', async (t) => {
   const url = await vhost(t)
   const channel = await foreignChannel(t, url)
   await declareEndpoint(channel, 'harbour', {}, TYPES)
-  const { port, transport } = await openProcess(
+  const { service, transport } = await openProcess(
     t,
     url,
     topologyOf([HARBOUR], [ShipSailedEvent, DockShip])
   )
-  port.listen('harbour', [writes('harbour', DockShip)])
+  service.listen('harbour', [writes('harbour', DockShip)])
   await until('it works', async () => transport.problem() === undefined)
   await channel.deleteQueue('harbour')
   await until('it is there again', async () =>
@@ -315,8 +318,8 @@ t.test('an adopted queue that is deleted is declared anew', async (t) => {
         name === 'harbour' && 'x-delivery-limit' in found
     )
   )
-  await port.send(ship(DockShip))
-  await until('it is handled', async () => (await port.count('effects')) === 1)
+  await service.send(ship(DockShip))
+  await until('it is handled', async () => (await service.count('effects')) === 1)
 })
 
 t.test(
@@ -324,12 +327,12 @@ t.test(
   async (t) => {
     const url = await vhost(t)
     await declareEndpoint(await foreignChannel(t, url), 'harbour', {})
-    const { port, transport } = await openProcess(
+    const { service, transport } = await openProcess(
       t,
       url,
       topologyOf([HARBOUR], [ShipSailedEvent, DockShip])
     )
-    await port.send(ship(DockShip))
+    await service.send(ship(DockShip))
     const redeliveries: number[] = []
     const subscription = transport.subscribe('harbour', (delivery) => {
       redeliveries.push(delivery.redeliveries)
@@ -352,17 +355,17 @@ t.test(
   'an event waits for an endpoint that has never been there, says so, and goes when it is',
   async (t) => {
     const url = await vhost(t)
-    const { port, transport, said } = await openProcess(t, url, SENDER)
-    port.listen('harbour', [writes('harbour', ShipSailedEvent)])
+    const { service, transport, said } = await openProcess(t, url, SENDER)
+    service.listen('harbour', [writes('harbour', ShipSailedEvent)])
     // Harbour takes it too: the broker would confirm it, and customs never hear of it.
     const [sailed, docked, sighted] = [
       ship(ShipSailedEvent),
       ship(ShipDockedEvent),
       ship(ShipSightedEvent)
     ]
-    await port.send(sailed, docked, sighted)
+    await service.send(sailed, docked, sighted)
     const waiting = await until('both are put off', async () => {
-      const rows = await port.dataSource.query(
+      const rows = await service.dataSource.query(
         'select message_id, last_error from outbox where due_at > now() order by id'
       )
       return rows.length === 2 && rows
@@ -374,9 +377,9 @@ t.test(
     ])
     await until(
       'what nobody is known to take has gone',
-      async () => (await port.count('outbox')) === 2
+      async () => (await service.count('outbox')) === 2
     )
-    t.equal(await port.count('effects'), 0, 'nobody has it before all can')
+    t.equal(await service.count('effects'), 0, 'nobody has it before all can')
     t.equal(transport.problem(), undefined, 'that is no problem of the broker')
     t.same(
       transport.awaited.missing.map(({ endpoint }) => endpoint),
@@ -384,17 +387,18 @@ t.test(
     )
 
     // Nothing but the arrival brings them forward.
-    await port.dataSource.query(`update outbox set due_at = now() + interval '1 hour'`)
+    await service.dataSource.query(`update outbox set due_at = now() + interval '1 hour'`)
     const customs = await openProcess(t, url, topologyOf([CUSTOMS], []))
-    customs.port.listen('customs', [
+    customs.service.listen('customs', [
       writes('customs', ShipSailedEvent),
       writes('customs', ShipDockedEvent)
     ])
     await until(
       'all have what they take',
-      async () => (await port.count('effects')) === 1 && (await customs.port.count('effects')) === 2
+      async () =>
+        (await service.count('effects')) === 1 && (await customs.service.count('effects')) === 2
     )
-    await until('the outbox is empty', async () => (await port.count('outbox')) === 0)
+    await until('the outbox is empty', async () => (await service.count('outbox')) === 0)
     t.equal(said('has never been started').length, 1)
     t.equal(said('is there').length, 1)
   }
@@ -409,14 +413,14 @@ t.test(
     await declareEndpoint(channel, 'customs', { 'x-queue-type': 'quorum' }, [
       ShipDockedEvent.exchange
     ])
-    const { port, transport } = await openProcess(t, url, SENDER)
-    port.listen('harbour', [writes('harbour', ShipSailedEvent)])
-    await port.send(ship(ShipSailedEvent), ship(ShipDockedEvent))
+    const { service, transport } = await openProcess(t, url, SENDER)
+    service.listen('harbour', [writes('harbour', ShipSailedEvent)])
+    await service.send(ship(ShipSailedEvent), ship(ShipDockedEvent))
     await until(
       'both wait in its queue',
       async () => (await channel.checkQueue('customs')).messageCount === 2
     )
-    await until('harbour has its own', async () => (await port.count('effects')) === 1)
+    await until('harbour has its own', async () => (await service.count('effects')) === 1)
     t.same(transport.awaited.missing, [])
     t.same((await management(`queues/${vhostOf(url)}/customs`)).arguments, {
       'x-queue-type': 'quorum'
@@ -435,12 +439,13 @@ t.test('a queue whose endpoint is not declared to its end is not taken for one',
   const url = await vhost(t)
   const channel = await foreignChannel(t, url)
   await channel.assertQueue('customs', { durable: true })
-  const { port, transport } = await openProcess(t, url, SENDER)
-  await port.send(ship(ShipDockedEvent))
+  const { service, transport } = await openProcess(t, url, SENDER)
+  await service.send(ship(ShipDockedEvent))
   await until(
     'it waits',
     async () =>
-      (await port.dataSource.query('select from outbox where last_error is not null')).length === 1
+      (await service.dataSource.query('select from outbox where last_error is not null')).length ===
+      1
   )
   t.equal(transport.awaited.missing.length, 1)
   await channel.assertExchange('customs', 'fanout', { durable: true })
@@ -454,18 +459,18 @@ t.test('what waits is released by the next leader, too', async (t) => {
   const url = await vhost(t)
   const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
   const first = await openProcess(t, url, SENDER, databaseUrl)
-  await first.port.send(ship(ShipDockedEvent))
+  await first.service.send(ship(ShipDockedEvent))
   await until(
     'it waits',
     async () =>
-      (await first.port.dataSource.query('select from outbox where last_error is not null'))
+      (await first.service.dataSource.query('select from outbox where last_error is not null'))
         .length === 1
   )
-  await first.port.relay.stop()
-  await first.port.dataSource.query(`update outbox set due_at = now() + interval '1 hour'`)
+  await first.service.relay.stop()
+  await first.service.dataSource.query(`update outbox set due_at = now() + interval '1 hour'`)
   await declareEndpoint(await foreignChannel(t, url), 'customs', {})
   const second = await openProcess(t, url, SENDER, databaseUrl)
-  await until('it has gone', async () => (await second.port.count('outbox')) === 0)
+  await until('it has gone', async () => (await second.service.count('outbox')) === 0)
 })
 
 for (const late of ['order', 'stock', 'payment'] as const) {

@@ -5,11 +5,11 @@ import { newId } from '../../src/messaging/message/id.ts'
 import {
   PublishInterrupted,
   PublishRefused,
-  type Parcel
+  type TransportMessage
 } from '../../src/messaging/transport/transport.ts'
 import {
   DockShip,
-  Port,
+  TestService,
   ship,
   ShipLostEvent,
   ships,
@@ -29,20 +29,20 @@ async function open(t: Test) {
   const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
   const bus = await rabbitmqBus(t)
   const said = keptLog()
-  const port = await Port.open(databaseUrl, bus.connect(topology), { log: said })
-  t.teardown(() => port.stop())
-  await until('the transport can publish', async () => port.transport.canPublish)
+  const service = await TestService.open(databaseUrl, bus.connect(topology), { log: said })
+  t.teardown(() => service.stop())
+  await until('the transport can publish', async () => service.transport.canPublish)
   const connection = await connect(bus.url!)
   t.teardown(() => connection.close())
   const putOff = async () =>
     (
-      await port.dataSource.query(
+      await service.dataSource.query(
         'select count(*)::integer as count from outbox where put_off is not null'
       )
     )[0].count as number
   return {
     bus,
-    port,
+    service,
     channel: await connection.createChannel(),
     putOff,
     lines: (level: string) => said.lines.filter((line) => line.level === level)
@@ -57,26 +57,29 @@ async function bindFullQueue(channel: Channel, exchange: string): Promise<void> 
   await channel.bindQueue('full', exchange, '')
 }
 
-function parcel(destination: string, payload = '{}', required = true): Parcel {
+function toSend(destination: string, payload = '{}', required = true): TransportMessage {
   return { messageId: newId(), destination, required, payload }
 }
 
 t.test(
   'a full queue without a consumer: its messages wait, others go on, and all arrive when it flows',
   async (t) => {
-    const { port, channel, putOff, lines } = await open(t)
+    const { service, channel, putOff, lines } = await open(t)
     await bindFullQueue(channel, LOST)
-    port.listen('harbour', [writes('harbour', DockShip)])
-    port.relay.start()
+    service.listen('harbour', [writes('harbour', DockShip)])
+    service.relay.start()
     const lost = ships(ShipLostEvent, 90)
-    await port.send(...lost)
+    await service.send(...lost)
     await until('all but one are put off', async () => (await putOff()) === 89)
     const docked = ships(DockShip, 50)
-    await port.send(...docked)
-    await until('others are handled', async () => (await port.count('effects')) === docked.length)
+    await service.send(...docked)
+    await until(
+      'others are handled',
+      async () => (await service.count('effects')) === docked.length
+    )
     t.equal(lines('warn').length, 1)
     t.match(
-      await port.dataSource.query(
+      await service.dataSource.query(
         'select distinct put_off, last_error from outbox where put_off is not null'
       ),
       [{ put_off: 'refused', last_error: /^refused: .*full/ }]
@@ -88,29 +91,29 @@ t.test(
       channel.ack(message!)
     })
     await until('all have arrived', async () => arrived.size === lost.length)
-    await until('the outbox is empty', async () => (await port.count('outbox')) === 0)
+    await until('the outbox is empty', async () => (await service.count('outbox')) === 0)
   }
 )
 
 t.test(
   'a fanout to two queues of which one is full: the other has each message once in the end',
   async (t) => {
-    const { port, channel, putOff } = await open(t)
+    const { service, channel, putOff } = await open(t)
     await bindFullQueue(channel, 'harbour')
-    port.listen('harbour', [writes('harbour', DockShip)])
-    port.relay.start()
+    service.listen('harbour', [writes('harbour', DockShip)])
+    service.relay.start()
     const sent = ships(DockShip, 20)
-    await port.send(...sent)
+    await service.send(...sent)
     await until('some are put off', async () => (await putOff()) > 0)
     let arrived = 0
     await channel.consume('full', (message) => {
       arrived++
       channel.ack(message!)
     })
-    await until('the outbox is empty', async () => (await port.count('outbox')) === 0)
-    await until('all are handled', async () => (await port.count('effects')) === sent.length)
+    await until('the outbox is empty', async () => (await service.count('outbox')) === 0)
+    await until('all are handled', async () => (await service.count('effects')) === sent.length)
     t.same(
-      (await port.effects()).map(({ voyageId }) => voyageId).toSorted(),
+      (await service.effects()).map(({ voyageId }) => voyageId).toSorted(),
       sent.map(voyageOf).toSorted()
     )
     t.ok(arrived >= sent.length)
@@ -120,14 +123,14 @@ t.test(
 t.test(
   'a message whose exchange was deleted takes no other with it for long, and is known',
   async (t) => {
-    const { port, channel } = await open(t)
-    const { transport } = port
-    t.equal(await transport.publish(parcel(LOST)), 'returned')
+    const { service, channel } = await open(t)
+    const { transport } = service
+    t.equal(await transport.publish(toSend(LOST)), 'returned')
     await channel.deleteExchange(SIGHTED)
-    const guilty = parcel(SIGHTED, '{}', false)
+    const guilty = toSend(SIGHTED, '{}', false)
     const answers = await Promise.allSettled([
       transport.publish(guilty),
-      ...ships(DockShip, 5).map(() => transport.publish(parcel('harbour')))
+      ...ships(DockShip, 5).map(() => transport.publish(toSend('harbour')))
     ])
     t.match(answers[0], {
       status: 'rejected',
@@ -144,10 +147,10 @@ t.test(
     t.equal(await transport.publish(guilty), 'accepted')
 
     // What is not in the topology goes alone.
-    const nowhere = parcel('nowhere')
+    const nowhere = toSend('nowhere')
     const [first, second] = await Promise.allSettled([
       transport.publish(nowhere),
-      transport.publish(parcel('harbour'))
+      transport.publish(toSend('harbour'))
     ])
     t.match(first, {
       status: 'rejected',
@@ -162,37 +165,37 @@ t.test(
 t.test(
   'a message that cannot be encoded, or is larger than the broker takes, waits alone',
   async (t) => {
-    const { port, lines } = await open(t)
-    const { transport } = port
+    const { service, lines } = await open(t)
+    const { transport } = service
     const cyclic: Record<string, unknown> = {}
     cyclic['self'] = cyclic
     t.match(
-      (await Promise.allSettled([transport.publish({ ...parcel('harbour'), headers: cyclic })]))[0],
+      (await Promise.allSettled([transport.publish({ ...toSend('harbour'), headers: cyclic })]))[0],
       { reason: { concerns: 'message' } }
     )
 
     // The brokers of the tests take 16 MiB.
     const large = 'x'.repeat(17 * 1024 * 1024)
-    await port.sendText(LOST, large)
+    await service.sendText(LOST, large)
     const sent = ship(DockShip)
-    port.listen('harbour', [writes('harbour', DockShip)])
-    port.relay.start()
+    service.listen('harbour', [writes('harbour', DockShip)])
+    service.relay.start()
     await until(
       'it is put off',
       async () =>
         (
-          await port.dataSource.query(
+          await service.dataSource.query(
             `select 1 from outbox where put_off = 'failed' and last_error ~ 'larger than'`
           )
         ).length === 1
     )
-    await port.send(sent)
-    await until('another is handled', async () => (await port.count('effects')) === 1)
+    await service.send(sent)
+    await until('another is handled', async () => (await service.count('effects')) === 1)
     t.equal(lines('warn').filter(({ message }) => /cannot be sent/.test(message)).length, 1)
     // From now on it goes alone: the channel of the others stays.
     const [again, beside] = await Promise.allSettled([
-      transport.publish(parcel(LOST, large)),
-      transport.publish(parcel('harbour'))
+      transport.publish(toSend(LOST, large)),
+      transport.publish(toSend('harbour'))
     ])
     t.match(again, {
       status: 'rejected',
@@ -206,18 +209,18 @@ t.test(
 t.test(
   'a dead letter that meets a full queue keeps what its sender wrote into the headers',
   async (t) => {
-    const { port, channel } = await open(t)
+    const { service, channel } = await open(t)
     await bindFullQueue(channel, 'harbour_error')
-    await port.transport.publish(parcel('harbour_error', 'fills the queue'))
-    port.listen('harbour', [writes('harbour', DockShip)])
-    const unreadable = { ...parcel('harbour', 'not an envelope'), headers: { ship: 'Ada' } }
-    await port.transport.publish(unreadable)
+    await service.transport.publish(toSend('harbour_error', 'fills the queue'))
+    service.listen('harbour', [writes('harbour', DockShip)])
+    const unreadable = { ...toSend('harbour', 'not an envelope'), headers: { ship: 'Ada' } }
+    await service.transport.publish(unreadable)
     // Each try reaches the endpoint's own queue, whoever else refuses it.
     await until(
       'it was tried three times',
       async () =>
         (
-          await port.dataSource.query(
+          await service.dataSource.query(
             `select 1 from dead_letter where seen >= 3 and payload = 'not an envelope'`
           )
         ).length === 1
@@ -234,7 +237,7 @@ t.test(
 )
 
 t.test("the broker's words tell which message took the channel", async (t) => {
-  const [guilty, innocent] = [parcel('a.b', 'x'.repeat(20)), parcel('harbour')]
+  const [guilty, innocent] = [toSend('a.b', 'x'.repeat(20)), toSend('harbour')]
   const said = (
     text: string,
     code = 'Channel closed by server: 403 (ACCESS-REFUSED) with message'

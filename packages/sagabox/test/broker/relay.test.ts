@@ -1,7 +1,11 @@
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import type { Parcel, PublishOutcome, Transport } from '../../src/messaging/transport/transport.ts'
-import { DockShip, Port, SCHEMA, ship, ships } from '../../../../test/support/harbour.ts'
+import type {
+  TransportMessage,
+  PublishOutcome,
+  Transport
+} from '../../src/messaging/transport/transport.ts'
+import { DockShip, TestService, SCHEMA, ship, ships } from '../../../../test/support/harbour.ts'
 import { postgresForTests } from '../../../../test/support/postgres.ts'
 import { Relay } from '../../src/messaging/outbox/relay.ts'
 import { keptLog } from '../../../../test/support/kept-log.ts'
@@ -15,7 +19,7 @@ class Ledger implements Transport {
   start(flowing: () => void): void {
     flowing()
   }
-  async publish({ messageId }: Parcel): Promise<PublishOutcome> {
+  async publish({ messageId }: TransportMessage): Promise<PublishOutcome> {
     this.messageIds.push(messageId)
     return 'accepted'
   }
@@ -30,15 +34,15 @@ class Ledger implements Transport {
 }
 
 interface Peer {
-  port: Port
+  service: TestService
   ledger: Ledger
 }
 
 async function openPeer(t: Test, databaseUrl: string): Promise<Peer> {
   const ledger = new Ledger()
-  const port = await Port.open(databaseUrl, ledger)
-  t.teardown(() => port.stop())
-  return { port, ledger }
+  const service = await TestService.open(databaseUrl, ledger)
+  t.teardown(() => service.stop())
+  return { service, ledger }
 }
 
 /** Two processes of one service: the first leads, the second stands by. */
@@ -46,15 +50,15 @@ async function openPair(t: Test): Promise<{ leader: Peer; standby: Peer; databas
   const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
   const leader = await openPeer(t, databaseUrl)
   const standby = await openPeer(t, databaseUrl)
-  leader.port.relay.start()
-  await until('the first leads', async () => leader.port.relay.leading)
-  standby.port.relay.start()
-  await until('the second is connected', async () => standby.port.relay.problem() === undefined)
+  leader.service.relay.start()
+  await until('the first leads', async () => leader.service.relay.leading)
+  standby.service.relay.start()
+  await until('the second is connected', async () => standby.service.relay.problem() === undefined)
   return { leader, standby, databaseUrl }
 }
 
-async function outboxIsEmpty({ port }: Peer): Promise<void> {
-  await until('the outbox is empty', async () => (await port.count('outbox')) === 0)
+async function outboxIsEmpty({ service }: Peer): Promise<void> {
+  await until('the outbox is empty', async () => (await service.count('outbox')) === 0)
 }
 
 t.test(
@@ -62,21 +66,21 @@ t.test(
   async (t) => {
     const { leader, standby } = await openPair(t)
     const first = ship(DockShip)
-    await leader.port.send(first)
+    await leader.service.send(first)
     await outboxIsEmpty(leader)
     t.same(leader.ledger.messageIds, [first.messageId])
     t.same(standby.ledger.messageIds, [])
-    t.notOk(standby.port.relay.leading)
+    t.notOk(standby.service.relay.leading)
 
     // Whoever asks first leads next, and that may be the first again: until the other has it.
-    const other = await standbyPid(leader.port)
+    const other = await standbyPid(leader.service)
     await until('the other leads', async () => {
-      await terminateLeader(leader.port, other)
-      return standby.port.relay.leading
+      await terminateLeader(leader.service, other)
+      return standby.service.relay.leading
     })
-    await until('the first has noticed', async () => !leader.port.relay.leading)
+    await until('the first has noticed', async () => !leader.service.relay.leading)
     const second = ship(DockShip)
-    await standby.port.send(second)
+    await standby.service.send(second)
     await outboxIsEmpty(standby)
     t.same(standby.ledger.messageIds, [second.messageId])
     t.same(leader.ledger.messageIds, [first.messageId])
@@ -88,30 +92,31 @@ t.test('a clock that is set back holds nobody up', async (t) => {
   const { now } = Date
   t.teardown(() => (Date.now = now))
   Date.now = () => now() - 3_600_000
-  await leader.port.relay.stop()
-  await until('the other leads', async () => standby.port.relay.leading)
+  await leader.service.relay.stop()
+  await until('the other leads', async () => standby.service.relay.leading)
   const late = ship(DockShip)
-  await standby.port.send(late)
+  await standby.service.send(late)
   await outboxIsEmpty(standby)
   t.same(standby.ledger.messageIds, [late.messageId])
 })
 
 t.test('a leader that lost its connection comes back by itself', async (t) => {
   const peer = await openPeer(t, await (await postgresForTests()).createDatabase(t.name))
-  peer.port.relay.start()
-  await until('it leads', async () => peer.port.relay.leading)
-  const lost = await leaderPid(peer.port)
-  await terminateLeader(peer.port)
+  peer.service.relay.start()
+  await until('it leads', async () => peer.service.relay.leading)
+  const lost = await leaderPid(peer.service)
+  await terminateLeader(peer.service)
   // By its connection: that it does not lead in between may last only a moment.
   await until(
     'it leads on another connection',
-    async () => peer.port.relay.leading && ![lost, undefined].includes(await leaderPid(peer.port))
+    async () =>
+      peer.service.relay.leading && ![lost, undefined].includes(await leaderPid(peer.service))
   )
   const sent = ship(DockShip)
-  await peer.port.send(sent)
+  await peer.service.send(sent)
   await outboxIsEmpty(peer)
   t.ok(peer.ledger.messageIds.includes(sent.messageId))
-  t.equal(peer.port.relay.problem(), undefined)
+  t.equal(peer.service.relay.problem(), undefined)
 })
 
 t.test("a stand-by's wake-up reaches the leader as a notification", async (t) => {
@@ -126,15 +131,15 @@ t.test("a stand-by's wake-up reaches the leader as a notification", async (t) =>
   // What the leader does, seen at its own wake(): a notification calls it, the back-stop poll does
   // not.
   let wakeUps = 0
-  const wake = leader.port.relay.wake.bind(leader.port.relay)
-  leader.port.relay.wake = () => {
+  const wake = leader.service.relay.wake.bind(leader.service.relay)
+  leader.service.relay.wake = () => {
     wakeUps++
     wake()
   }
   const sent = ship(DockShip)
-  await standby.port.send(sent)
+  await standby.service.send(sent)
   await until('the stand-by has notified', async () => {
-    standby.port.relay.wake()
+    standby.service.relay.wake()
     return notifications > 0
   })
   await until('the leader was woken by it', async () => wakeUps > 0)
@@ -145,13 +150,13 @@ t.test("a stand-by's wake-up reaches the leader as a notification", async (t) =>
 
 t.test('rows that commit out of the order of their ids are all sent', async (t) => {
   const peer = await openPeer(t, await (await postgresForTests()).createDatabase(t.name))
-  const { port, ledger } = peer
-  port.relay.start()
+  const { service, ledger } = peer
+  service.relay.start()
   const [low, high] = ships(DockShip, 2)
-  await port.outbox.transaction(async (tx) => {
-    port.outbox.add(tx, [low!])
+  await service.outbox.transaction(async (tx) => {
+    service.outbox.add(tx, [low!])
     await tx.query('select 1')
-    await port.send(high!)
+    await service.send(high!)
     await until('the higher id is sent', async () => ledger.messageIds.includes(high!.messageId))
     t.same(ledger.messageIds, [high!.messageId], 'the lower is not committed yet')
   })
@@ -163,15 +168,15 @@ t.test(
   'messages are not taken inside a nested transaction, which may be undone alone',
   async (t) => {
     const peer = await openPeer(t, await (await postgresForTests()).createDatabase(t.name))
-    const { port, ledger } = peer
-    port.relay.start()
+    const { service, ledger } = peer
+    service.relay.start()
     const [first, last] = ships(DockShip, 2)
-    await port.outbox.transaction(async (tx) => {
+    await service.outbox.transaction(async (tx) => {
       await t.rejects(
-        tx.transaction(async (nested) => port.outbox.add(nested, [first!])),
+        tx.transaction(async (nested) => service.outbox.add(nested, [first!])),
         /add\(\) needs the outer transaction/
       )
-      port.outbox.add(tx, [last!])
+      service.outbox.add(tx, [last!])
     })
     await until('the other is sent', async () => ledger.messageIds.length > 0)
     await outboxIsEmpty(peer)
@@ -184,8 +189,8 @@ t.test(
   async (t) => {
     const peer = await openPeer(t, await (await postgresForTests()).createDatabase(t.name))
     const sent = ships(DockShip, 1200)
-    await peer.port.send(...sent)
-    peer.port.relay.start()
+    await peer.service.send(...sent)
+    peer.service.relay.start()
     await outboxIsEmpty(peer)
     t.same(
       [...new Set(peer.ledger.messageIds)],
@@ -196,18 +201,18 @@ t.test(
 
 t.test('a row is not sent before it is due', async (t) => {
   const peer = await openPeer(t, await (await postgresForTests()).createDatabase(t.name))
-  const { port, ledger } = peer
+  const { service, ledger } = peer
   const [later, soon, now] = ships(DockShip, 3)
-  await port.send(later!, soon!, now!)
+  await service.send(later!, soon!, now!)
   const due = (id: string, interval: string) =>
-    port.dataSource.query('update outbox set due_at = now() + $2::interval where message_id = $1', [
-      id,
-      interval
-    ])
+    service.dataSource.query(
+      'update outbox set due_at = now() + $2::interval where message_id = $1',
+      [id, interval]
+    )
   await due(later!.messageId, '1 hour')
   await due(soon!.messageId, '500 milliseconds')
-  port.relay.start()
-  await until('two are sent', async () => (await port.count('outbox')) === 1)
+  service.relay.start()
+  await until('two are sent', async () => (await service.count('outbox')) === 1)
   t.same(
     [...new Set(ledger.messageIds)],
     [now!.messageId, soon!.messageId],
@@ -220,16 +225,16 @@ t.test('a row is not sent before it is due', async (t) => {
 
 t.test('a row that becomes due is sent although others come all the time', async (t) => {
   const peer = await openPeer(t, await (await postgresForTests()).createDatabase(t.name))
-  const { port, ledger } = peer
+  const { service, ledger } = peer
   const [first, late] = ships(DockShip, 2)
-  port.relay.start()
-  await port.send(first!)
+  service.relay.start()
+  await service.send(first!)
   await outboxIsEmpty(peer)
   const sending: Promise<void>[] = []
-  const traffic = setInterval(() => sending.push(port.send(ship(DockShip))), 100)
+  const traffic = setInterval(() => sending.push(service.send(ship(DockShip))), 100)
   t.teardown(() => clearInterval(traffic))
   // As something sent back by another process: nobody says when its time has come.
-  await port.dataSource.query(
+  await service.dataSource.query(
     `
       insert into outbox (message_id, destination, required, payload, due_at) values ($1, 'harbour',
         true, '{}', now() + interval '300 milliseconds')`,
@@ -252,23 +257,23 @@ t.test('stop() finishes what is in flight and hands over', async (t) => {
     }
   })
   const [first, second] = ships(DockShip, 2)
-  await leader.port.send(first!)
+  await leader.service.send(first!)
   await inFlight
   let ended = false
-  const stopped = leader.port.relay.stop().then(() => (ended = true))
+  const stopped = leader.service.relay.stop().then(() => (ended = true))
   // The stand-by's second question was certainly asked after stop() was, and answered before its
   // third.
   const asked = countQueries(t, /pg_try_advisory_lock/)
   await until(
     'the stand-by has asked for the lead',
-    async () => asked() >= 3 || standby.port.relay.leading
+    async () => asked() >= 3 || standby.service.relay.leading
   )
-  t.notOk(standby.port.relay.leading || ended, 'not while a message is in flight')
+  t.notOk(standby.service.relay.leading || ended, 'not while a message is in flight')
   confirm()
   await stopped
-  t.equal(await leader.port.count('outbox'), 0, 'the confirmed row is gone')
-  await until('the other leads', async () => standby.port.relay.leading)
-  await standby.port.send(second!)
+  t.equal(await leader.service.count('outbox'), 0, 'the confirmed row is gone')
+  await until('the other leads', async () => standby.service.relay.leading)
+  await standby.service.send(second!)
   await outboxIsEmpty(standby)
   t.same(
     [leader.ledger.messageIds, standby.ledger.messageIds],
@@ -298,19 +303,19 @@ const LEADER = `
   and database = (select oid from pg_database where datname = current_database())`
 
 /** Ends the connection that holds the leader's lock, as a failing network or an operator would. */
-async function terminateLeader({ dataSource }: Port, spared = 0): Promise<void> {
+async function terminateLeader({ dataSource }: TestService, spared = 0): Promise<void> {
   await dataSource.query(
     `select pg_terminate_backend(pid) from (${LEADER}) as leader where pid <> $1`,
     [spared]
   )
 }
 
-async function leaderPid({ dataSource }: Port): Promise<number | undefined> {
+async function leaderPid({ dataSource }: TestService): Promise<number | undefined> {
   const [row] = await dataSource.query(LEADER)
   return row?.pid
 }
 
-async function standbyPid({ dataSource }: Port): Promise<number> {
+async function standbyPid({ dataSource }: TestService): Promise<number> {
   const [row] = await dataSource.query(
     `
       select pid from pg_stat_activity where datname = current_database()
@@ -322,9 +327,9 @@ async function standbyPid({ dataSource }: Port): Promise<number> {
 t.test('every row is published once, however the confirms fall', async (t) => {
   const peer = await openPeer(t, await (await postgresForTests()).createDatabase(t.name))
   const sent = ships(DockShip, 2000)
-  peer.port.relay.start()
+  peer.service.relay.start()
   for (let from = 0; from < sent.length; from += 50)
-    await peer.port.send(...sent.slice(from, from + 50))
+    await peer.service.send(...sent.slice(from, from + 50))
   await outboxIsEmpty(peer)
   t.equal(peer.ledger.messageIds.length, sent.length)
   t.equal(new Set(peer.ledger.messageIds).size, sent.length)
@@ -332,9 +337,9 @@ t.test('every row is published once, however the confirms fall', async (t) => {
 
 t.test('rows are read and in flight by what they weigh', async (t) => {
   const peer = await openPeer(t, await (await postgresForTests()).createDatabase(t.name))
-  const { port, ledger } = peer
+  const { service, ledger } = peer
   const [count, each] = [600, 600_000]
-  await port.dataSource.query(
+  await service.dataSource.query(
     `insert into outbox (message_id, destination, required, payload)
      select gen_random_uuid(), 'harbour', true, repeat('x', ${each})
        from generate_series(1, ${count})`
@@ -343,19 +348,19 @@ t.test('rows are read and in flight by what they weigh', async (t) => {
   let most = 0
   ledger.publish = ({ messageId }) => {
     ledger.messageIds.push(messageId)
-    most = Math.max(most, port.relay.bytesInFlight)
+    most = Math.max(most, service.relay.bytesInFlight)
     return new Promise((resolve) => confirms.push(() => resolve('accepted')))
   }
-  port.relay.start()
-  await until('the transport is full', async () => port.relay.bytesInFlight >= 16 * 1024 * 1024)
+  service.relay.start()
+  await until('the transport is full', async () => service.relay.bytesInFlight >= 16 * 1024 * 1024)
   await until('all are sent', async () => {
     for (const confirm of confirms.splice(0)) confirm()
-    return (await port.count('outbox')) === 0
+    return (await service.count('outbox')) === 0
   })
   confirms = []
   t.equal(ledger.messageIds.length, count)
   t.ok(most <= 20 * 1024 * 1024 + each, `${most} bytes in flight`)
-  t.equal(port.relay.bytesInFlight, 0)
+  t.equal(service.relay.bytesInFlight, 0)
 
   // Offered ones, too.
   const rows = Array.from({ length: 100 }, (_, n) => ({
@@ -366,12 +371,12 @@ t.test('rows are read and in flight by what they weigh', async (t) => {
     payload: 'x'.repeat(each)
   }))
   await until('it is idle', async () => {
-    port.relay.offer(rows)
-    return port.relay.bytesInFlight > 0
+    service.relay.offer(rows)
+    return service.relay.bytesInFlight > 0
   })
   t.ok(
-    port.relay.bytesInFlight <= 16 * 1024 * 1024 + each,
-    `${port.relay.bytesInFlight} bytes in flight`
+    service.relay.bytesInFlight <= 16 * 1024 * 1024 + each,
+    `${service.relay.bytesInFlight} bytes in flight`
   )
   for (const confirm of confirms.splice(0)) confirm()
 })
@@ -391,8 +396,8 @@ t.test('after a read that failed the next asks for less', async (t) => {
     return (query as (...args: unknown[]) => unknown).apply(this, args)
   } as typeof query
   const peer = await openPeer(t, databaseUrl)
-  await peer.port.send(...ships(DockShip, 30))
-  peer.port.relay.start()
+  await peer.service.send(...ships(DockShip, 30))
+  peer.service.relay.start()
   await outboxIsEmpty(peer)
   t.same(
     asked.slice(0, 5),
@@ -411,19 +416,19 @@ t.test(
   async (t) => {
     const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
     const said = keptLog()
-    const port = await Port.open(databaseUrl, new Ledger(), { log: said })
-    t.teardown(() => port.stop())
+    const service = await TestService.open(databaseUrl, new Ledger(), { log: said })
+    t.teardown(() => service.stop())
     const problems = new Set<string | undefined>()
-    await port.dataSource.query('alter table outbox rename to elsewhere')
-    port.relay.start()
+    await service.dataSource.query('alter table outbox rename to elsewhere')
+    service.relay.start()
     await until('it has tried three times', async () => {
-      problems.add(port.relay.problem())
+      problems.add(service.relay.problem())
       return said.lines.some(({ fields }) => (fields['failures'] as number) >= 3)
     })
     t.notOk(problems.has(undefined), 'never ready in between')
     t.equal(said.lines.filter(({ level }) => level === 'warn').length, 1)
-    await port.dataSource.query('alter table elsewhere rename to outbox')
-    await until('it works', async () => port.relay.problem() === undefined)
+    await service.dataSource.query('alter table elsewhere rename to outbox')
+    await until('it works', async () => service.relay.problem() === undefined)
     t.equal(said.lines.filter(({ message }) => /has its database again/.test(message)).length, 1)
     t.equal(said.lines.filter(({ level }) => level === 'warn').length, 1)
   }
@@ -432,19 +437,21 @@ t.test(
 t.test('a database that cannot be written to is not led', async (t) => {
   const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
   const said = keptLog()
-  const port = await Port.open(databaseUrl, new Ledger(), { log: said })
-  t.teardown(() => port.stop())
+  const service = await TestService.open(databaseUrl, new Ledger(), { log: said })
+  t.teardown(() => service.stop())
   const name = new URL(databaseUrl).pathname.slice(1)
-  port.relay.start()
-  await until('it leads', async () => port.relay.leading)
-  await port.dataSource.query(`alter database ${name} set default_transaction_read_only = on`)
-  await terminateLeader(port)
-  await until('it says why it does not', async () => /read-only/.test(port.relay.problem() ?? ''))
-  t.notOk(port.relay.leading)
-  await port.dataSource.query(`alter database ${name} reset default_transaction_read_only`)
+  service.relay.start()
+  await until('it leads', async () => service.relay.leading)
+  await service.dataSource.query(`alter database ${name} set default_transaction_read_only = on`)
+  await terminateLeader(service)
+  await until('it says why it does not', async () =>
+    /read-only/.test(service.relay.problem() ?? '')
+  )
+  t.notOk(service.relay.leading)
+  await service.dataSource.query(`alter database ${name} reset default_transaction_read_only`)
   await until(
     'it leads again',
-    async () => port.relay.leading && port.relay.problem() === undefined
+    async () => service.relay.leading && service.relay.problem() === undefined
   )
   t.equal(said.lines.filter(({ level }) => level === 'warn').length, 1)
 })
@@ -453,11 +460,11 @@ t.test('a session whose server takes no writes any more is given up for another'
   const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
   const said = keptLog()
   const ledger = new Ledger()
-  const port = await Port.open(databaseUrl, ledger, { log: said })
-  t.teardown(() => port.stop())
-  port.relay.start()
-  await until('it leads', async () => port.relay.leading)
-  const before = await leaderPid(port)
+  const service = await TestService.open(databaseUrl, ledger, { log: said })
+  t.teardown(() => service.stop())
+  service.relay.start()
+  await until('it leads', async () => service.relay.leading)
+  const before = await leaderPid(service)
   // As after a switchover: the open session is read-only, a new one is not.
   const { query } = pg.Client.prototype
   t.teardown(() => (pg.Client.prototype.query = query))
@@ -476,9 +483,9 @@ t.test('a session whose server takes no writes any more is given up for another'
     return (query as (...args: unknown[]) => unknown).apply(this, args)
   } as typeof query
   const sent = ships(DockShip, 20)
-  await port.send(...sent)
-  await until('the rows are gone', async () => (await port.count('outbox')) === 0)
-  t.not(await leaderPid(port), before)
+  await service.send(...sent)
+  await until('the rows are gone', async () => (await service.count('outbox')) === 0)
+  t.not(await leaderPid(service), before)
   t.equal(ledger.messageIds.length, sent.length, 'nothing was sent twice')
   await until('it is said once', async () =>
     said.lines.some(({ message }) => /has its database again/.test(message))
@@ -491,10 +498,10 @@ t.test('schemas of long names pass wake-ups on, too', async (t) => {
   const said = keptLog()
   const relay = () =>
     new Relay({ url: databaseUrl, schema: 'p'.repeat(60), transport: new Ledger(), log: said })
-  const port = await Port.open(databaseUrl, new Ledger())
-  t.teardown(() => port.stop())
-  await port.dataSource.query(`create schema ${'p'.repeat(60)}`)
-  await port.dataSource.query(`create view ${'p'.repeat(60)}.outbox as select * from outbox`)
+  const service = await TestService.open(databaseUrl, new Ledger())
+  t.teardown(() => service.stop())
+  await service.dataSource.query(`create schema ${'p'.repeat(60)}`)
+  await service.dataSource.query(`create view ${'p'.repeat(60)}.outbox as select * from outbox`)
   const [leader, standby] = [relay(), relay()]
   t.teardown(() => Promise.all([leader.stop(), standby.stop()]))
   leader.start()

@@ -19,12 +19,12 @@ import { createInterface } from 'node:readline'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { FolderInUseError, lockFolder, processInfo } from '../../src/embedded/lock.ts'
-import { limitLog, startEmbeddedPostgres, type Log } from '../../src/embedded/postgres.ts'
+import { limitLog, startEmbeddedPostgres, type ServerLog } from '../../src/embedded/postgres.ts'
 import { postgresForTests } from '../../../../test/support/postgres.ts'
 import { TYPESCRIPT } from '../../../../test/support/program.ts'
 import { until } from '../../../../test/support/until.ts'
 
-const quiet: Log = { info() {}, error() {} }
+const quiet: ServerLog = { info() {}, error() {} }
 const root = process.getuid?.() === 0
 // Side by side: most of a test's time is waiting for an initdb.
 t.jobs = 4

@@ -12,14 +12,14 @@ import { outboxStatus } from '../../src/messaging/outbox/status.ts'
 import {
   PublishInterrupted,
   PublishRefused,
-  type Parcel,
+  type TransportMessage,
   type PublishOutcome,
   type Transport
 } from '../../src/messaging/transport/transport.ts'
 import {
   DockShip,
   log,
-  Port,
+  TestService,
   SCHEMA,
   ship,
   ships,
@@ -35,17 +35,17 @@ const SAILED = 'Contracts:ShipSailedEvent'
 class Broker implements Transport {
   readonly address = 'test://localhost/'
   canPublish = true
-  readonly published: Parcel[] = []
-  answer: (parcel: Parcel) => PublishOutcome | Promise<PublishOutcome> = () => 'accepted'
+  readonly published: TransportMessage[] = []
+  answer: (message: TransportMessage) => PublishOutcome | Promise<PublishOutcome> = () => 'accepted'
   start(flowing: () => void): void {
     flowing()
   }
   knows(): boolean {
     return true
   }
-  async publish(parcel: Parcel): Promise<PublishOutcome> {
-    this.published.push(parcel)
-    return this.answer(parcel)
+  async publish(message: TransportMessage): Promise<PublishOutcome> {
+    this.published.push(message)
+    return this.answer(message)
   }
   subscribe(): never {
     throw new Error('nobody listens here')
@@ -54,7 +54,7 @@ class Broker implements Transport {
   async stop(): Promise<void> {}
   to(destination: string): string[] {
     return this.published
-      .filter((parcel) => parcel.destination === destination)
+      .filter((message) => message.destination === destination)
       .map(({ messageId }) => messageId)
   }
 }
@@ -62,31 +62,31 @@ class Broker implements Transport {
 async function open(t: Test) {
   const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
   const [broker, said] = [new Broker(), keptLog()]
-  const port = await Port.open(databaseUrl, broker, { log: said })
-  t.teardown(() => port.stop())
+  const service = await TestService.open(databaseUrl, broker, { log: said })
+  t.teardown(() => service.stop())
   const putOff = async () =>
     (
-      await port.dataSource.query(
+      await service.dataSource.query(
         'select count(*)::integer as count from outbox where put_off is not null'
       )
     )[0].count as number
   const lines = (level: string) => said.lines.filter((line) => line.level === level)
-  return { broker, port, databaseUrl, putOff, lines }
+  return { broker, service, databaseUrl, putOff, lines }
 }
 
 for (const answer of ['refused', 'returned'] as const) {
   t.test(
     `a destination whose messages are ${answer} costs few publishes and holds nobody up`,
     async (t) => {
-      const { broker, port, putOff, lines } = await open(t)
+      const { broker, service, putOff, lines } = await open(t)
       const isFull = { yes: true }
       broker.answer = ({ destination }) =>
         destination === 'harbour' && isFull.yes ? answer : 'accepted'
       const waiting = ships(DockShip, 1500)
       const other = ship(ShipSailedEvent)
-      await port.send(...waiting)
-      await port.send(other)
-      port.relay.start()
+      await service.send(...waiting)
+      await service.send(other)
+      service.relay.start()
       await until('the other has gone', async () => broker.to(SAILED).includes(other.messageId))
       await until('all the others are put off', async () => (await putOff()) === waiting.length)
       const first = broker.to('harbour').length
@@ -95,7 +95,7 @@ for (const answer of ['refused', 'returned'] as const) {
         `${first} of 1500 were tried: what was read before the first answer, and single tries`
       )
 
-      await port.send(...ships(DockShip, 10))
+      await service.send(...ships(DockShip, 10))
       await until(
         'what is new is put off, too',
         async () => (await putOff()) === waiting.length + 10
@@ -111,7 +111,7 @@ for (const answer of ['refused', 'returned'] as const) {
       ])
       t.equal(lines('warn').length, 1, 'one line')
       const status = await until('none is tried just now', async () => {
-        const found = await outboxStatus(port.dataSource, SCHEMA)
+        const found = await outboxStatus(service.dataSource, SCHEMA)
         return found.putOff[0]?.rows === waiting.length + 10 && found
       })
       t.match(status, {
@@ -128,35 +128,35 @@ for (const answer of ['refused', 'returned'] as const) {
         ]
       })
       await until('attempts are those that were made', async () => {
-        const [{ attempts }] = await port.dataSource.query(
+        const [{ attempts }] = await service.dataSource.query(
           'select sum(attempts)::integer as attempts from outbox'
         )
         return attempts === broker.to('harbour').length
       })
 
       isFull.yes = false
-      await until('all have gone', async () => (await port.count('outbox')) === 0)
+      await until('all have gone', async () => (await service.count('outbox')) === 0)
       const sent = new Set(broker.to('harbour').slice(-(waiting.length + 10)))
       t.equal(sent.size, waiting.length + 10, 'each once more')
       await until('it is said', async () =>
         lines('info').some(({ message }) => message === 'This destination takes messages again')
       )
-      await port.send(ship(DockShip))
-      await until('a new one goes straight away', async () => (await port.count('outbox')) === 0)
+      await service.send(ship(DockShip))
+      await until('a new one goes straight away', async () => (await service.count('outbox')) === 0)
     }
   )
 }
 
 t.test('what a full destination has refused sets nobody to one at a time', async (t) => {
-  const { broker, port } = await open(t)
+  const { broker, service } = await open(t)
   const held: (() => void)[] = []
   broker.answer = ({ destination }) =>
     destination === 'harbour'
       ? 'refused'
       : new Promise((resolve) => held.push(() => resolve('accepted')))
   // More than one read: the second comes after the answer to the first row of the first.
-  await port.send(ship(DockShip), ...ships(ShipSailedEvent, 599))
-  port.relay.start()
+  await service.send(ship(DockShip), ...ships(ShipSailedEvent, 599))
+  service.relay.start()
   await until('all others are under way at once', async () => held.length === 599)
   for (const confirm of held) confirm()
 })
@@ -164,7 +164,7 @@ t.test('what a full destination has refused sets nobody to one at a time', async
 t.test(
   'a message that cannot be sent waits alone; one that was only interrupted goes again at once',
   async (t) => {
-    const { broker, port, lines } = await open(t)
+    const { broker, service, lines } = await open(t)
     const [bad, ...good] = ships(DockShip, 5)
     const interrupted = good[2]!
     let interruptions = 1
@@ -175,55 +175,55 @@ t.test(
         throw new PublishInterrupted('the channel went')
       return 'accepted'
     }
-    await port.send(bad!, ...good)
-    port.relay.start()
-    await until('the others have gone', async () => (await port.count('outbox')) === 1)
-    const [row] = await port.dataSource.query(
+    await service.send(bad!, ...good)
+    service.relay.start()
+    await until('the others have gone', async () => (await service.count('outbox')) === 1)
+    const [row] = await service.dataSource.query(
       'select message_id, put_off, last_error, attempts from outbox'
     )
     t.match(row, { message_id: bad!.messageId, put_off: 'failed', last_error: /larger than/ })
     t.ok(row.attempts >= 1)
     t.equal(lines('warn').length, 1)
     broker.answer = () => 'accepted'
-    await port.dataSource.query('update outbox set due_at = now()')
-    await until('it goes when it is due', async () => (await port.count('outbox')) === 0)
+    await service.dataSource.query('update outbox set due_at = now()')
+    await until('it goes when it is due', async () => (await service.count('outbox')) === 0)
   }
 )
 
 t.test('a new leader tries what an earlier one put off', async (t) => {
-  const { broker, port, databaseUrl, putOff } = await open(t)
+  const { broker, service, databaseUrl, putOff } = await open(t)
   broker.answer = () => 'refused'
-  await port.send(...ships(DockShip, 40))
-  port.relay.start()
+  await service.send(...ships(DockShip, 40))
+  service.relay.start()
   await until('all are put off', async () => (await putOff()) === 40)
-  await port.relay.stop()
-  const next = await Port.open(databaseUrl, new Broker())
+  await service.relay.stop()
+  const next = await TestService.open(databaseUrl, new Broker())
   t.teardown(() => next.stop())
   next.relay.start()
-  await until('all have gone', async () => (await port.count('outbox')) === 0)
+  await until('all have gone', async () => (await service.count('outbox')) === 0)
 })
 
 t.test('what is put off and made due by hand is tried now', async (t) => {
-  const { broker, port, putOff } = await open(t)
+  const { broker, service, putOff } = await open(t)
   broker.answer = () => 'refused'
-  await port.send(...ships(DockShip, 3))
-  port.relay.start()
+  await service.send(...ships(DockShip, 3))
+  service.relay.start()
   await until('all are put off', async () => (await putOff()) === 3)
   broker.answer = () => 'accepted'
-  await port.dataSource.query('update outbox set due_at = now()')
-  await until('all have gone', async () => (await port.count('outbox')) === 0)
+  await service.dataSource.query('update outbox set due_at = now()')
+  await until('all have gone', async () => (await service.count('outbox')) === 0)
 })
 
 t.test('a row that is put off can be listed and discarded, and is not sent any more', async (t) => {
-  const { broker, port, putOff } = await open(t)
+  const { broker, service, putOff } = await open(t)
   broker.answer = () => 'refused'
   const sent = ships(DockShip, 3)
-  await port.send(...sent)
-  port.relay.start()
+  await service.send(...sent)
+  service.relay.start()
   await until('all are put off', async () => (await putOff()) === 3)
   // One is not among them while it is tried.
   const rows = await until('all are listed', async () => {
-    const listed = await listPutOff(port.dataSource, 'harbour', 10)
+    const listed = await listPutOff(service.dataSource, 'harbour', 10)
     return listed.length === 3 && listed
   })
   t.match(
@@ -238,14 +238,14 @@ t.test('a row that is put off can be listed and discarded, and is not sent any m
       payloadEncoding: 'utf8'
     }))
   )
-  t.equal((await listPutOff(port.dataSource, undefined, 10, rows[0])).length, 2)
-  t.same(await listPutOff(port.dataSource, 'customs', 10), [])
+  t.equal((await listPutOff(service.dataSource, undefined, 10, rows[0])).length, 2)
+  t.same(await listPutOff(service.dataSource, 'customs', 10), [])
 
-  t.match(await discardRow(port.dataSource, rows[1]!.id, 'not wanted', log), {
+  t.match(await discardRow(service.dataSource, rows[1]!.id, 'not wanted', log), {
     outcome: 'discarded',
     messageId: sent[1]!.messageId
   })
-  t.same(await discardRow(port.dataSource, rows[1]!.id, 'again', log), { outcome: 'unknown' })
+  t.same(await discardRow(service.dataSource, rows[1]!.id, 'again', log), { outcome: 'unknown' })
 
   // From here on the relay has the others in its hand.
   let confirm: (() => void)[] = []
@@ -253,15 +253,15 @@ t.test('a row that is put off can be listed and discarded, and is not sent any m
   const before = broker.published.length
   broker.answer = () => new Promise((resolve) => confirm.push(() => resolve('accepted')))
   await until('one is being sent', async () => confirm.length === 1)
-  t.same(await discardRow(port.dataSource, rows[0]!.id, 'too late', log), { outcome: 'in hand' })
+  t.same(await discardRow(service.dataSource, rows[0]!.id, 'too late', log), { outcome: 'in hand' })
   await until('all are sent', async () => {
     for (const go of confirm.splice(0)) go()
-    return (await port.count('outbox')) === 0
+    return (await service.count('outbox')) === 0
   })
   confirm = []
   t.notOk(broker.published.slice(before).some(({ messageId }) => discarded.has(messageId)))
 
-  t.match(await listDiscarded(port.dataSource, 10), [
+  t.match(await listDiscarded(service.dataSource, 10), [
     {
       id: rows[1]!.id,
       messageId: sent[1]!.messageId,
@@ -269,26 +269,26 @@ t.test('a row that is put off can be listed and discarded, and is not sent any m
       putOff: 'refused'
     }
   ])
-  t.match(await readDiscarded(port.dataSource, rows[1]!.id), {
+  t.match(await readDiscarded(service.dataSource, rows[1]!.id), {
     payload: /voyageId/,
     headers: null,
     discardReason: 'not wanted'
   })
-  await port.dataSource.query(
+  await service.dataSource.query(
     `update outbox_discarded set discarded_at = now() - interval '31 days'`
   )
-  t.equal(await new OldRowsCleaner(port.dataSource, [OLD_DISCARDED_ROWS], log).runOnce(), 1)
+  t.equal(await new OldRowsCleaner(service.dataSource, [OLD_DISCARDED_ROWS], log).runOnce(), 1)
 })
 
 t.test('a relay that has read a row before it was discarded does not send it', async (t) => {
-  const { broker, port, databaseUrl, putOff } = await open(t)
+  const { broker, service, databaseUrl, putOff } = await open(t)
   broker.answer = () => 'refused'
   const [sent] = ships(DockShip, 1)
-  await port.send(sent!)
-  port.relay.start()
+  await service.send(sent!)
+  service.relay.start()
   await until('it is put off', async () => (await putOff()) === 1)
   const [row] = await until('it is listed', async () => {
-    const listed = await listPutOff(port.dataSource, undefined, 1)
+    const listed = await listPutOff(service.dataSource, undefined, 1)
     return listed.length === 1 && listed
   })
   // Discarded, and not committed yet, while the relay comes to release it.
@@ -306,7 +306,7 @@ t.test('a relay that has read a row before it was discarded does not send it', a
     'the relay waits for the row',
     async () =>
       (
-        await port.dataSource.query(
+        await service.dataSource.query(
           `
             select 1 from pg_stat_activity where wait_event_type = 'Lock'
               and datname = current_database()`
@@ -315,7 +315,7 @@ t.test('a relay that has read a row before it was discarded does not send it', a
   )
   await client.query('commit')
   const other = ship(DockShip)
-  await port.send(other)
+  await service.send(other)
   await until('another goes', async () => broker.to('harbour').includes(other.messageId))
   t.same(
     broker.published.slice(before).map(({ messageId }) => messageId),
@@ -324,16 +324,16 @@ t.test('a relay that has read a row before it was discarded does not send it', a
 })
 
 t.test('the status counts no further than it has to, and goes by the indexes', async (t) => {
-  const { port } = await open(t)
+  const { service } = await open(t)
   const fill = (columns: string, values: string, count: number) =>
-    port.dataSource.query(
+    service.dataSource.query(
       `
         insert into outbox (message_id, destination, required,
           payload${columns}) select gen_random_uuid(), 'harbour', true, '{}'${values}
           from generate_series(1, ${count})`
     )
   await fill('', '', 10)
-  t.match(await outboxStatus(port.dataSource, SCHEMA), {
+  t.match(await outboxStatus(service.dataSource, SCHEMA), {
     pending: 10,
     atLeast: false,
     postponed: 0,
@@ -345,7 +345,7 @@ t.test('the status counts no further than it has to, and goes by the indexes', a
     `, 'refused', now() + interval '1 day', 'full'`,
     100_000
   )
-  const status = await outboxStatus(port.dataSource, SCHEMA)
+  const status = await outboxStatus(service.dataSource, SCHEMA)
   t.match(status, {
     pending: 100_000,
     atLeast: true,
@@ -354,9 +354,9 @@ t.test('the status counts no further than it has to, and goes by the indexes', a
     putOff: [{ destination: 'harbour', rows: 10_000, atLeast: true, reason: 'full' }]
   })
   t.equal(
-    (await port.dataSource.query('select count(*)::integer as count from outbox'))[0].count,
+    (await service.dataSource.query('select count(*)::integer as count from outbox'))[0].count,
     100_010
   )
-  await port.dataSource.query('delete from outbox where put_off is null')
-  t.match(await outboxStatus(port.dataSource, SCHEMA), { pending: 100_000, atLeast: false })
+  await service.dataSource.query('delete from outbox where put_off is null')
+  t.match(await outboxStatus(service.dataSource, SCHEMA), { pending: 100_000, atLeast: false })
 })

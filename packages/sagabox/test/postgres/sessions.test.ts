@@ -7,7 +7,8 @@ import {
   type DatabaseOptions
 } from '../../src/messaging/postgres/database.ts'
 import { run, statement, transaction } from '../../src/messaging/postgres/sql.ts'
-import { Port, ship, DockShip, topology, writes } from '../../../../test/support/harbour.ts'
+import { closeDatabase } from '../../../../test/support/closed-database.ts'
+import { TestService, ship, DockShip, topology, writes } from '../../../../test/support/harbour.ts'
 import { postgresForTests } from '../../../../test/support/postgres.ts'
 import { MemoryTransport } from '../../src/messaging/transport/memory.ts'
 import { Pooler } from '../../../../test/support/pooler.ts'
@@ -311,15 +312,15 @@ for (const options of ['dropped', 'refused'] as const) {
       const { url, admin } = await newDatabase(t)
       const pooler = await Pooler.open(t, url, { mode: 'session', options })
       const transport = new MemoryTransport(topology)
-      const port = await Port.open(pooler.url, transport)
-      t.teardown(() => port.stop())
-      port.listen('harbour', [writes('harbour', DockShip)])
-      port.relay.start()
-      await port.send(ship(DockShip))
-      await until('the message is handled', async () => (await port.count('effects')) === 1)
+      const service = await TestService.open(pooler.url, transport)
+      t.teardown(() => service.stop())
+      service.listen('harbour', [writes('harbour', DockShip)])
+      service.relay.start()
+      await service.send(ship(DockShip))
+      await until('the message is handled', async () => (await service.count('effects')) === 1)
       t.match(
         await settingsOf(
-          port.dataSource,
+          service.dataSource,
           'search_path',
           'statement_timeout',
           'DateStyle',
@@ -346,7 +347,7 @@ for (const options of ['dropped', 'refused'] as const) {
     async (t) => {
       const { url, admin } = await newDatabase(t)
       const pooler = await Pooler.open(t, url, { mode: 'transaction', options })
-      const failure = await failureOf(Port.open(pooler.url, new MemoryTransport(topology)))
+      const failure = await failureOf(TestService.open(pooler.url, new MemoryTransport(topology)))
       t.match(
         reasonOf(failure),
         /transaction pooling.*Expected a session for each connection: pool_mode=session/
@@ -393,4 +394,31 @@ t.test('an outage is one short line, and its end another', async (t) => {
     { lines }
   )
   t.match(lines[0]!.text, /terminating connection due to administrator command/)
+})
+
+t.test('an outage that pool and outbox meet together is two lines in all', async (t) => {
+  const url = await (await postgresForTests()).createDatabase(t.name)
+  const lines: { level: string; text: string; message: string }[] = []
+  const write = (level: string) => (details: object, message: string) =>
+    void lines.push({ level, message, text: `${message} ${JSON.stringify(details)}` })
+  const log = { debug() {}, info: write('info'), warn: write('warn'), error: write('error') }
+  const service = await TestService.open(url, new MemoryTransport(topology), { log })
+  t.teardown(() => service.stop())
+  const closed = await closeDatabase(url)
+  await t.rejects(service.dataSource.query('select 1'), 'the pool meets it')
+  t.match(await service.outbox.problem(), /not currently accepting connections/)
+  t.match(await service.outbox.problem(), /not currently accepting connections/)
+  await closed.open()
+  await service.dataSource.query('select 1')
+  await until('it has worked for a while', async () => {
+    await service.outbox.works()
+    return service.outbox.outage.lastedMs === 0
+  })
+  t.same(
+    lines.map(({ level }) => level),
+    ['warn', 'info']
+  )
+  t.match(lines[0], { text: /"schema":"port","reason":"/ })
+  t.equal(lines[1]?.message, 'Database is back')
+  for (const { text } of lines) t.ok(text.length < 400, 'short')
 })

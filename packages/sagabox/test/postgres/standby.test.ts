@@ -4,7 +4,7 @@ import { MemoryTransport } from '../../src/messaging/transport/memory.ts'
 import { databaseProblem } from '../../src/messaging/postgres/problem.ts'
 import { Service } from '../../src/service/service.ts'
 import { shop, shopTopology } from '../../../../src/shop.ts'
-import { DockShip, Port, ship, topology, writes } from '../../../../test/support/harbour.ts'
+import { DockShip, TestService, ship, topology, writes } from '../../../../test/support/harbour.ts'
 import { postgresForTests } from '../../../../test/support/postgres.ts'
 import { startStandby, TEST_CA } from '../../../../test/support/standby.ts'
 import { testLog } from '../../../../test/support/system.ts'
@@ -34,19 +34,19 @@ t.test(
       `${url.host},${there.host}`,
       `127.0.0.1:1,${there.host},${url.host}`
     ]) {
-      const port = await Port.open(
+      const service = await TestService.open(
         `postgres://${url.username}:${url.password}@${hosts}${url.pathname}?target_session_attrs=read-write`,
         new MemoryTransport(topology)
       )
-      port.listen('harbour', [writes('harbour', DockShip)])
-      port.relay.start()
-      const before = await port.count('effects')
-      await port.send(ship(DockShip))
+      service.listen('harbour', [writes('harbour', DockShip)])
+      service.relay.start()
+      const before = await service.count('effects')
+      await service.send(ship(DockShip))
       await until(
         'the message is handled',
-        async () => (await port.count('effects')) === before + 1
+        async () => (await service.count('effects')) === before + 1
       )
-      await port.stop()
+      await service.stop()
     }
   }
 )

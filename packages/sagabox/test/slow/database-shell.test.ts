@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { MemoryTransport } from '../../src/messaging/transport/memory.ts'
-import { Port, topology } from '../../../../test/support/harbour.ts'
+import { TestService, topology } from '../../../../test/support/harbour.ts'
 import { postgresForTests } from '../../../../test/support/postgres.ts'
 import { Program } from '../../../../test/support/program.ts'
 import { until } from '../../../../test/support/until.ts'
@@ -32,16 +32,16 @@ t.test('the shell’s PG variables do not steer the connection', async (t) => {
   const url = await (await postgresForTests()).createDatabase(t.name)
   Object.assign(process.env, SHELL)
   t.teardown(() => Object.keys(SHELL).forEach((name) => delete process.env[name]))
-  const port = await Port.open(url, new MemoryTransport(topology))
-  t.teardown(() => port.stop())
-  const [settings] = await port.dataSource.query(
+  const service = await TestService.open(url, new MemoryTransport(topology))
+  t.teardown(() => service.stop())
+  const [settings] = await service.dataSource.query(
     `
       select current_setting('DateStyle') as style, current_setting('application_name') as name,
         current_setting('client_encoding') as encoding`
   )
   t.same(settings, { style: 'ISO, MDY', name: 'sagabox port', encoding: 'UTF8' })
-  port.relay.start()
-  await until('the relay leads', async () => port.relay.leading)
+  service.relay.start()
+  await until('the relay leads', async () => service.relay.leading)
 })
 
 t.test('nor do they steer what the program connects to itself', async (t) => {

@@ -4,7 +4,14 @@ import t from 'tap'
 import { v7 as uuidv7 } from 'uuid'
 import { EnvelopeWriter } from '../../src/messaging/message/envelope.ts'
 import { topologyOf } from '../../src/messaging/transport/topology.ts'
-import { DockShip, Port, ship, ships, voyageOf, writes } from '../../../../test/support/harbour.ts'
+import {
+  DockShip,
+  TestService,
+  ship,
+  ships,
+  voyageOf,
+  writes
+} from '../../../../test/support/harbour.ts'
 import { postgresForTests } from '../../../../test/support/postgres.ts'
 import { rabbitmqBus } from '../../../../test/support/buses.ts'
 import { until } from '../../../../test/support/until.ts'
@@ -82,13 +89,13 @@ function publishRaw(
 
 t.test('properties that no client can read or write again stop nothing', async (t) => {
   const bus = await rabbitmqBus(t)
-  const port = await Port.open(
+  const service = await TestService.open(
     await (await postgresForTests()).createDatabase(t.name),
     bus.connect(topologyOf([{ name: 'harbour', consumes: [DockShip] }], [DockShip]))
   )
-  t.teardown(() => port.stop())
+  t.teardown(() => service.stop())
   const [unlucky, alsoUnlucky] = [ship(DockShip), ship(DockShip)]
-  port.listen('harbour', [
+  service.listen('harbour', [
     {
       ...writes('harbour', DockShip, {
         async then(messages) {
@@ -103,8 +110,8 @@ t.test('properties that no client can read or write again stop nothing', async (
       retry: { immediate: { times: 1, minMs: 1, maxMs: 1 }, redeliverySeconds: [0.01, 0.01] }
     }
   ])
-  port.relay.start()
-  await until('messages can be sent', async () => port.transport.canPublish)
+  service.relay.start()
+  await until('messages can be sent', async () => service.transport.canPublish)
   const connection = await connect(bus.url!)
   t.teardown(() => connection.close())
   await connection.createChannel()
@@ -118,7 +125,7 @@ t.test('properties that no client can read or write again stop nothing', async (
     publishRaw(connection, 'harbour', `deep ${levels}`, FLAG.headers, deepTable(levels))
   publishRaw(connection, 'harbour', envelope(), FLAG.headers, deepTable(20_000))
   publishRaw(connection, 'harbour_error', 'deep letter', FLAG.headers, deepTable(20_000))
-  await port.transport.publish({
+  await service.transport.publish({
     messageId: uuidv7(),
     destination: 'harbour',
     required: true,
@@ -135,21 +142,22 @@ t.test('properties that no client can read or write again stop nothing', async (
     named
   )
   const good = ships(DockShip, 3)
-  await port.send(...good)
+  await service.send(...good)
 
   const letters = async () =>
     (
-      await port.dataSource.query<{ text: string }[]>(
+      await service.dataSource.query<{ text: string }[]>(
         `select convert_from(payload, 'UTF8') as text from dead_letter`
       )
     ).map(({ text }) => text)
   await until(
     'each is buried or handled',
-    async () => (await letters()).length >= DEPTHS.length + 5 && (await port.count('effects')) >= 4
+    async () =>
+      (await letters()).length >= DEPTHS.length + 5 && (await service.count('effects')) >= 4
   )
   for (const queue of ['harbour', 'harbour_error', 'harbour_skipped'])
     await until(`${queue} is empty`, async () => (await bus.kept(queue)) === 0)
-  await until('the outbox is empty', async () => (await port.count('outbox')) === 0)
+  await until('the outbox is empty', async () => (await service.count('outbox')) === 0)
   const [envelopes, others] = [
     (await letters()).filter((text) => text.startsWith('{')),
     (await letters()).filter((text) => !text.startsWith('{'))
@@ -168,9 +176,9 @@ t.test('properties that no client can read or write again stop nothing', async (
     [unlucky, alsoUnlucky].map(voyageOf).toSorted()
   )
   t.equal(
-    await port.count('effects'),
+    await service.count('effects'),
     4,
     'an envelope that can be read is handled without its headers'
   )
-  t.equal(port.transport.problem(), undefined)
+  t.equal(service.transport.problem(), undefined)
 })

@@ -8,10 +8,14 @@ import { handleBatch } from '../../src/messaging/endpoint/handler.ts'
 import { newId } from '../../src/messaging/message/id.ts'
 import { command, event, message } from '../../src/messaging/message/message.ts'
 import { NotRetryable } from '../../src/messaging/inbox/retry.ts'
-import type { Delivery, Parcel, Transport } from '../../src/messaging/transport/transport.ts'
+import type {
+  Delivery,
+  TransportMessage,
+  Transport
+} from '../../src/messaging/transport/transport.ts'
 import {
   DockShip,
-  Port,
+  TestService,
   ship,
   ShipDockedEvent,
   ShipLostEvent,
@@ -35,7 +39,7 @@ interface World {
   bus: Bus
   databaseUrl: string
   /** The process under test: its relay runs, its endpoints are the test's to start. */
-  port: Port
+  service: TestService
 }
 
 /** What every transport does, with outbox and relay before it and endpoints behind it. */
@@ -47,14 +51,14 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
   async function open(t: Test): Promise<World> {
     const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
     const bus = await makeBus(t)
-    const port = await openPort(t, databaseUrl, bus.connect(topology))
-    port.relay.start()
-    return { bus, databaseUrl, port }
+    const service = await openService(t, databaseUrl, bus.connect(topology))
+    service.relay.start()
+    return { bus, databaseUrl, service }
   }
 
   /** Nothing is under way any more: no copy of a message can still come. */
-  async function quiet({ bus, port }: World): Promise<void> {
-    await until('the outbox is empty', async () => (await port.count('outbox')) === 0)
+  async function quiet({ bus, service }: World): Promise<void> {
+    await until('the outbox is empty', async () => (await service.count('outbox')) === 0)
     for (const endpoint of ['harbour', 'customs']) {
       for (const queue of [endpoint, `${endpoint}_error`, `${endpoint}_skipped`])
         await until(`the queue ${queue} is empty`, async () => ((await bus.kept(queue)) ?? 0) === 0)
@@ -63,15 +67,15 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
 
   t.test('an event reaches every endpoint that takes it, a command its owner only', async (t) => {
     const world = await open(t)
-    const { port } = world
-    port.listen('harbour', [writes('harbour', ShipSailedEvent), writes('harbour', DockShip)])
+    const { service } = world
+    service.listen('harbour', [writes('harbour', ShipSailedEvent), writes('harbour', DockShip)])
     // Customs would take the command if it came.
-    port.listen('customs', [writes('customs', ShipSailedEvent), writes('customs', DockShip)])
+    service.listen('customs', [writes('customs', ShipSailedEvent), writes('customs', DockShip)])
     const [sailed, dock] = [ship(ShipSailedEvent), ship(DockShip)]
-    await port.send(sailed, dock)
-    await until('three effects', async () => (await port.count('effects')) >= 3)
+    await service.send(sailed, dock)
+    await until('three effects', async () => (await service.count('effects')) >= 3)
     await quiet(world)
-    const effects = (await port.effects()).map(
+    const effects = (await service.effects()).map(
       ({ endpoint, contract, voyageId }) => `${endpoint} ${contract} ${voyageId}`
     )
     t.same(effects.toSorted(), [
@@ -83,10 +87,10 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
 
   t.test('instances of one endpoint share its messages, each handled once', async (t) => {
     const world = await open(t)
-    const { bus, port } = world
-    const transports = [port.transport, bus.connect(topology)]
+    const { bus, service } = world
+    const transports = [service.transport, bus.connect(topology)]
     for (const [i, transport] of transports.entries())
-      port.listen(
+      service.listen(
         'harbour',
         [writes('harbour', DockShip, { instance: `instance ${i}` })],
         transport
@@ -95,10 +99,10 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
       transports.every((transport) => transport.problem() === undefined)
     )
     const sent = ships(DockShip, 200)
-    await port.send(...sent)
-    await until('all are handled', async () => (await port.count('effects')) >= sent.length)
+    await service.send(...sent)
+    await until('all are handled', async () => (await service.count('effects')) >= sent.length)
     await quiet(world)
-    const effects = await port.effects()
+    const effects = await service.effects()
     t.same(voyagesOf(effects), sent.map(voyageOf).toSorted())
     t.same(
       new Set(effects.map(({ instance }) => instance)),
@@ -111,13 +115,13 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
     'a message whose handler fails comes again, and its neighbours do not wait for it',
     async (t) => {
       const world = await open(t)
-      const { port } = world
+      const { service } = world
       const sent = ships(DockShip, 20)
       const guilty = sent[7]!
       let mended = false
       let largest = 0
       const requeued = new Set<string | undefined>()
-      port.listen(
+      service.listen(
         'harbour',
         [
           writes('harbour', DockShip, {
@@ -128,45 +132,45 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
             }
           })
         ],
-        spied(port.transport, { requeue: ({ messageId }) => requeued.add(messageId) })
+        spied(service.transport, { requeue: ({ messageId }) => requeued.add(messageId) })
       )
-      await port.send(...sent)
+      await service.send(...sent)
       await until(
         'all neighbours are handled',
-        async () => (await port.count('effects')) === sent.length - 1
+        async () => (await service.count('effects')) === sent.length - 1
       )
       t.ok(largest > 1, 'they came in one batch with it')
       t.notOk(
-        (await port.effects()).some(({ voyageId }) => voyageId === voyageOf(guilty)),
+        (await service.effects()).some(({ voyageId }) => voyageId === voyageOf(guilty)),
         'while it still fails'
       )
       mended = true
-      await until('it is handled too', async () => (await port.count('effects')) >= sent.length)
+      await until('it is handled too', async () => (await service.count('effects')) >= sent.length)
       await quiet(world)
-      t.same(voyagesOf(await port.effects()), sent.map(voyageOf).toSorted(), 'every effect once')
+      t.same(voyagesOf(await service.effects()), sent.map(voyageOf).toSorted(), 'every effect once')
       t.same([...requeued], [], 'nothing went back to the queue')
-      t.equal(await port.count('dead_letter'), 0)
+      t.equal(await service.count('dead_letter'), 0)
     }
   )
 
   t.test('copies of a message are handled once', async (t) => {
     const world = await open(t)
-    const { port } = world
+    const { service } = world
     const sent = ship(DockShip)
-    const payload = new EnvelopeWriter(port.transport.address, 'port').write(sent)
-    for (let copy = 0; copy < 3; copy++) await port.sendText('harbour', payload, sent.messageId)
-    port.listen('harbour', [writes('harbour', DockShip)])
-    await until('one of them is handled', async () => (await port.count('effects')) > 0)
+    const payload = new EnvelopeWriter(service.transport.address, 'port').write(sent)
+    for (let copy = 0; copy < 3; copy++) await service.sendText('harbour', payload, sent.messageId)
+    service.listen('harbour', [writes('harbour', DockShip)])
+    await until('one of them is handled', async () => (await service.count('effects')) > 0)
     await quiet(world)
     const next = ship(DockShip)
-    await port.sendText('harbour', payload, sent.messageId)
-    await port.send(next)
+    await service.sendText('harbour', payload, sent.messageId)
+    await service.send(next)
     await until('what comes after them is handled', async () =>
-      (await port.effects()).some(({ voyageId }) => voyageId === voyageOf(next))
+      (await service.effects()).some(({ voyageId }) => voyageId === voyageOf(next))
     )
     await quiet(world)
     t.same(
-      (await port.effects()).map(({ voyageId }) => voyageId),
+      (await service.effects()).map(({ voyageId }) => voyageId),
       [sent, next].map(voyageOf),
       'in one batch or long after'
     )
@@ -176,11 +180,11 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
     'a copy is dropped although its handler would fail, and what is new beside it is handled',
     async (t) => {
       const world = await open(t)
-      const { port } = world
+      const { service } = world
       const [old, fresh] = ships(DockShip, 2)
       const handled: string[] = []
       const acknowledged: (string | undefined)[] = []
-      port.listen(
+      service.listen(
         'harbour',
         [
           handleBatch(DockShip, async (messages) => {
@@ -192,28 +196,28 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
             return []
           })
         ],
-        spied(port.transport, { ack: ({ messageId }) => acknowledged.push(messageId) })
+        spied(service.transport, { ack: ({ messageId }) => acknowledged.push(messageId) })
       )
-      await port.send(old!)
+      await service.send(old!)
       await until('the first is handled', async () => handled.length === 1)
       // Not delivered again by the broker, but sent again: nothing but the inbox knows it.
-      await port.send(old!, fresh!)
+      await service.send(old!, fresh!)
       await until('the second is handled', async () => handled.length === 2)
       await quiet(world)
       t.same(handled, [voyageOf(old!), voyageOf(fresh!)])
-      t.equal(await port.count('inbox'), 2)
+      t.equal(await service.count('inbox'), 2)
       t.equal(acknowledged.length, 3)
-      t.equal(await port.count('dead_letter'), 0)
+      t.equal(await service.count('dead_letter'), 0)
     }
   )
 
   t.test('nothing is acknowledged before the commit', async (t) => {
     const world = await open(t)
-    const { bus, port } = world
+    const { bus, service } = world
     const [entered, gate] = [latch(), latch()]
     t.teardown(gate.open)
     const acknowledged: Delivery[] = []
-    port.listen(
+    service.listen(
       'harbour',
       [
         writes('harbour', DockShip, {
@@ -223,31 +227,31 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
           }
         })
       ],
-      spied(port.transport, { ack: (delivery) => acknowledged.push(delivery) })
+      spied(service.transport, { ack: (delivery) => acknowledged.push(delivery) })
     )
-    await port.send(ship(DockShip))
+    await service.send(ship(DockShip))
     await entered.opened
     await until(
       'the message is seen to be kept',
-      async () => ((await bus.kept('harbour')) ?? (await port.count('outbox'))) === 1
+      async () => ((await bus.kept('harbour')) ?? (await service.count('outbox'))) === 1
     )
     t.equal(acknowledged.length, 0)
-    t.equal(await port.count('effects'), 0, 'nothing is committed yet')
+    t.equal(await service.count('effects'), 0, 'nothing is committed yet')
     gate.open()
     await quiet(world)
     t.equal(acknowledged.length, 1)
-    t.equal(await port.count('effects'), 1)
+    t.equal(await service.count('effects'), 1)
   })
 
   t.test(
     'a required message without a queue waits in the outbox, holds nothing up, and is delivered when there is one',
     async (t) => {
-      const { bus, port, databaseUrl } = await open(t)
-      port.listen('harbour', [writes('harbour', DockShip)])
+      const { bus, service, databaseUrl } = await open(t)
+      service.listen('harbour', [writes('harbour', DockShip)])
       const [lost, ...others] = [ship(ShipLostEvent), ...ships(DockShip, 5)]
-      await port.send(lost, ...others)
+      await service.send(lost, ...others)
       const row = await until('it has come back', async () => {
-        const [waiting] = await port.dataSource.query(
+        const [waiting] = await service.dataSource.query(
           'select message_id, attempts, last_error, due_at > now() as later from outbox where attempts > 0'
         )
         return waiting
@@ -255,14 +259,14 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
       t.match(row, { message_id: lost.messageId, attempts: 1, last_error: /no queue/, later: true })
       await until(
         'the others are handled',
-        async () => (await port.count('effects')) === others.length
+        async () => (await service.count('effects')) === others.length
       )
-      await until('only it waits', async () => (await port.count('outbox')) === 1)
+      await until('only it waits', async () => (await service.count('outbox')) === 1)
 
-      let sender = port
+      let sender = service
       if (!bus.findsLaterQueues) {
-        await port.relay.stop()
-        sender = await openPort(t, databaseUrl, bus.connect(topologyWithLighthouse))
+        await service.relay.stop()
+        sender = await openService(t, databaseUrl, bus.connect(topologyWithLighthouse))
         sender.relay.start()
       }
       sender.listen(
@@ -271,71 +275,71 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
         bus.findsLaterQueues ? bus.connect(topologyWithLighthouse) : sender.transport
       )
       await until('the lighthouse has it', async () => {
-        await port.dataSource.query('update outbox set due_at = now() where due_at > now()')
+        await service.dataSource.query('update outbox set due_at = now() where due_at > now()')
         sender.relay.wake()
-        return (await port.effects()).some(
+        return (await service.effects()).some(
           ({ endpoint, voyageId }) => endpoint === 'lighthouse' && voyageId === voyageOf(lost)
         )
       })
-      await until('the outbox is empty', async () => (await port.count('outbox')) === 0)
+      await until('the outbox is empty', async () => (await service.count('outbox')) === 0)
     }
   )
 
   t.test('messages of one transaction under one id reach each its receiver', async (t) => {
     const world = await open(t)
-    const { port } = world
-    port.listen('harbour', [writes('harbour', DockShip)])
-    port.listen('customs', [writes('customs', ShipDockedEvent)])
+    const { service } = world
+    service.listen('harbour', [writes('harbour', DockShip)])
+    service.listen('customs', [writes('customs', ShipDockedEvent)])
     for (let round = 0; round < 3; round++) {
       const dock = ship(DockShip)
       const docked = { ...ship(ShipDockedEvent), messageId: dock.messageId }
-      await port.send(dock, docked)
+      await service.send(dock, docked)
       await until('both are handled', async () => {
-        const voyages = voyagesOf(await port.effects())
+        const voyages = voyagesOf(await service.effects())
         return [dock, docked].every((sent) => voyages.includes(voyageOf(sent)))
       })
     }
     await quiet(world)
-    t.equal(await port.count('effects'), 6)
+    t.equal(await service.count('effects'), 6)
   })
 
   t.test(
     'under one id to one receiver, two messages are refused, and copies are not',
     async (t) => {
       const world = await open(t)
-      const { port } = world
-      port.listen('harbour', [writes('harbour', DockShip)])
+      const { service } = world
+      service.listen('harbour', [writes('harbour', DockShip)])
       const dock = ship(DockShip)
       await t.rejects(
-        port.send(dock, { ...ship(DockShip), messageId: dock.messageId }),
+        service.send(dock, { ...ship(DockShip), messageId: dock.messageId }),
         new RegExp(`Two messages to harbour have the id ${dock.messageId}`)
       )
-      await port.send(dock, dock)
-      await until('it is handled', async () => (await port.count('effects')) > 0)
+      await service.send(dock, dock)
+      await until('it is handled', async () => (await service.count('effects')) > 0)
       await quiet(world)
-      t.equal(await port.count('effects'), 1)
+      t.equal(await service.count('effects'), 1)
     }
   )
 
   t.test('what comes back is told from what does not, under one id', async (t) => {
-    const { port } = await open(t)
+    const { service } = await open(t)
     const messageId = newId()
-    const parcel = (destination: string, required = true): Parcel => ({
+    const toSend = (destination: string, required = true): TransportMessage => ({
       messageId,
       destination,
       required,
       payload: '{}'
     })
-    port.listen('harbour', [])
-    await until('the transport can publish', async () => port.transport.canPublish)
-    const parcels = [
-      parcel('Contracts:ShipLostEvent'),
-      parcel('harbour'),
-      parcel('Contracts:ShipLostEvent', false),
-      parcel('Contracts:ShipLostEvent'),
-      parcel('harbour')
+    service.listen('harbour', [])
+    await until('the transport can publish', async () => service.transport.canPublish)
+    const messages = [
+      toSend('Contracts:ShipLostEvent'),
+      toSend('harbour'),
+      toSend('Contracts:ShipLostEvent', false),
+      toSend('Contracts:ShipLostEvent'),
+      toSend('harbour')
     ]
-    t.same(await Promise.all(parcels.map((one) => port.transport.publish(one))), [
+    t.same(await Promise.all(messages.map((one) => service.transport.publish(one))), [
       'returned',
       'accepted',
       'accepted',
@@ -346,60 +350,61 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
 
   t.test('a contract that the topology does not know is refused where it is added', async (t) => {
     const world = await open(t)
-    const { port } = world
+    const { service } = world
     const schema = Type.Object({ voyageId: Type.String({ format: 'uuid' }) })
     const [FoundEvent, Repair] = [
       event('ShipFoundEvent', { owner: 'port', correlateBy: 'voyageId', optional: true, schema }),
       command('RepairShip', { owner: 'dock', correlateBy: 'voyageId', schema })
     ]
     const body = { voyageId: newId() }
-    await t.rejects(port.send(message(FoundEvent, body)), {
+    await t.rejects(service.send(message(FoundEvent, body)), {
       name: 'NowhereToSend',
       message:
         /^ShipFoundEvent cannot be sent: the topology has no exchange Contracts:ShipFoundEvent; list it in what a service sends/
     })
     await t.rejects(
-      port.send(message(Repair, body)),
+      service.send(message(Repair, body)),
       /^RepairShip cannot be sent: .* declare the endpoint dock$/m
     )
     const long = command('RepairShip', { owner: 'd'.repeat(256), correlateBy: 'voyageId', schema })
-    await t.rejects(port.send(message(long, body)), /a name of 256 bytes: expected at most 255/)
+    await t.rejects(service.send(message(long, body)), /a name of 256 bytes: expected at most 255/)
     // Already there, as from a process that knew it.
     const insert =
       'insert into outbox (message_id, destination, required, payload) values ($1, $2, false, $3)'
-    await port.dataSource.query(insert, [newId(), 'Contracts:ShipFoundEvent', '{}'])
-    port.listen('harbour', [writes('harbour', DockShip)])
+    await service.dataSource.query(insert, [newId(), 'Contracts:ShipFoundEvent', '{}'])
+    service.listen('harbour', [writes('harbour', DockShip)])
     const sent = ships(DockShip, 20)
-    await port.send(...sent)
+    await service.send(...sent)
     await until(
       'it is put off',
       async () =>
-        (await port.dataSource.query('select 1 from outbox where put_off is not null')).length === 1
+        (await service.dataSource.query('select 1 from outbox where put_off is not null'))
+          .length === 1
     )
-    await port.send(ship(DockShip))
+    await service.send(ship(DockShip))
     await until(
       'all others are handled',
-      async () => (await port.count('effects')) === sent.length + 1
+      async () => (await service.count('effects')) === sent.length + 1
     )
-    t.match(await port.dataSource.query('select last_error from outbox'), [
+    t.match(await service.dataSource.query('select last_error from outbox'), [
       { last_error: /no exchange '?Contracts:ShipFoundEvent/ }
     ])
   })
 
   t.test('an optional event that nobody takes leaves the outbox', async (t) => {
     const world = await open(t)
-    await world.port.send(ship(ShipSightedEvent))
+    await world.service.send(ship(ShipSightedEvent))
     await quiet(world)
-    t.equal(await world.port.count('effects'), 0)
+    t.equal(await world.service.count('effects'), 0)
   })
 
   t.test('stop() finishes what is in flight and gives the rest back', async (t) => {
     const world = await open(t)
-    const { bus, port } = world
+    const { bus, service } = world
     const [entered, gate] = [latch(), latch()]
     t.teardown(gate.open)
     let inFlight: string[] | undefined
-    const old = port.listen('harbour', [
+    const old = service.listen('harbour', [
       writes('harbour', DockShip, {
         instance: 'old',
         async then(messages) {
@@ -410,26 +415,26 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
       })
     ])
     const sent = ships(DockShip, 450)
-    await port.send(...sent)
+    await service.send(...sent)
     await entered.opened
     const stopped = old.stop()
     gate.open()
     await stopped
-    const before = await port.effects()
+    const before = await service.effects()
     t.ok(before.length < sent.length, 'it did not take all')
     t.ok(
       inFlight!.length > 0 &&
         inFlight!.every((voyageId) => before.some((effect) => effect.voyageId === voyageId)),
       'it finished what it had begun'
     )
-    port.listen(
+    service.listen(
       'harbour',
       [writes('harbour', DockShip, { instance: 'new' })],
       bus.connect(topology)
     )
-    await until('all are handled', async () => (await port.count('effects')) >= sent.length)
+    await until('all are handled', async () => (await service.count('effects')) >= sent.length)
     await quiet(world)
-    const effects = await port.effects()
+    const effects = await service.effects()
     t.same(voyagesOf(effects), sent.map(voyageOf).toSorted(), 'nothing twice, nothing lost')
     t.equal(
       effects.filter(({ instance }) => instance === 'old').length,
@@ -444,20 +449,20 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
       async (t) => {
         const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
         const bus = await makeBus(t)
-        const port = await openPort(t, databaseUrl, bus.connect(topology))
+        const service = await openService(t, databaseUrl, bus.connect(topology))
         const sent = ship(DockShip)
-        await port.send(sent)
+        await service.send(sent)
         const start = (death: HarbourProcess['dies']) =>
           startHarbour(t, { databaseUrl, rabbitmqUrl: bus.url, dies: death })
 
         const [, signal] = await once(start(dies), 'exit')
         t.equal(signal, 'SIGKILL')
-        t.equal(await port.count('effects'), dies === 'before commit' ? 0 : 1)
+        t.equal(await service.count('effects'), dies === 'before commit' ? 0 : 1)
 
         const second = start('never')
         t.same(await once(second, 'message'), ['acknowledged', undefined])
-        await quiet({ bus, databaseUrl, port })
-        t.same(voyagesOf(await port.effects()), [voyageOf(sent)])
+        await quiet({ bus, databaseUrl, service })
+        t.same(voyagesOf(await service.effects()), [voyageOf(sent)])
         second.disconnect()
         t.same(await once(second, 'exit'), [0, null])
       }
@@ -468,10 +473,10 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
     'a message that cannot be read becomes a dead letter byte for byte, and the queue goes on',
     async (t) => {
       const world = await open(t)
-      const { port } = world
-      port.listen('harbour', [writes('harbour', DockShip)])
+      const { service } = world
+      service.listen('harbour', [writes('harbour', DockShip)])
       const envelope = JSON.parse(
-        new EnvelopeWriter(port.transport.address, 'port').write(ship(DockShip))
+        new EnvelopeWriter(service.transport.address, 'port').write(ship(DockShip))
       )
       const unreadable = [
         {
@@ -497,16 +502,16 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
         }
       ]
       const [first, last] = ships(DockShip, 2)
-      await port.send(first!)
-      for (const { payload } of unreadable) await port.sendText('harbour', payload)
-      await port.send(last!)
-      await until('the good ones are handled', async () => (await port.count('effects')) === 2)
+      await service.send(first!)
+      for (const { payload } of unreadable) await service.sendText('harbour', payload)
+      await service.send(last!)
+      await until('the good ones are handled', async () => (await service.count('effects')) === 2)
       await until(
         'the others are dead letters',
-        async () => (await port.count('dead_letter')) >= unreadable.length
+        async () => (await service.count('dead_letter')) >= unreadable.length
       )
       await quiet(world)
-      const letters: { payload: Buffer }[] = await port.dataSource.query(
+      const letters: { payload: Buffer }[] = await service.dataSource.query(
         'select endpoint, kind, message_id, payload, exception, reason from dead_letter'
       )
       t.equal(letters.length, unreadable.length)
@@ -526,7 +531,7 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
   t.test(
     'what is sent in one turn arrives byte for byte and in order, whatever its size and what travels beside it',
     async (t) => {
-      const { port } = await open(t)
+      const { service } = await open(t)
       // RabbitMQ's frames hold 131,072 bytes, 8 of them its own.
       const sizes = [1, 900, 131_063, 131_064, 131_065, 400_000]
       const texts = [
@@ -534,7 +539,7 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
         'Zürich 🚢 \u0000',
         '🚢'.repeat(40_000)
       ]
-      const sent: Parcel[] = texts.flatMap((text) => [
+      const sent: TransportMessage[] = texts.flatMap((text) => [
         { messageId: newId(), destination: 'harbour', required: true, payload: text },
         { messageId: newId(), destination: 'harbour', required: false, payload: Buffer.from(text) },
         {
@@ -553,13 +558,13 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
         }
       ])
       const arrived: Delivery[] = []
-      const subscription = port.transport.subscribe('harbour', (delivery) => {
+      const subscription = service.transport.subscribe('harbour', (delivery) => {
         arrived.push(delivery)
         delivery.ack()
       })
-      await until('the transport can publish', async () => port.transport.canPublish)
+      await until('the transport can publish', async () => service.transport.canPublish)
       t.same(
-        new Set(await Promise.all(sent.map((parcel) => port.transport.publish(parcel)))),
+        new Set(await Promise.all(sent.map((one) => service.transport.publish(one)))),
         new Set(['accepted'])
       )
       await until('all have arrived', async () => arrived.length >= sent.length)
@@ -590,13 +595,13 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
 
   t.test('a thousand messages take few transactions and keep their order', async (t) => {
     const world = await open(t)
-    const { port } = world
-    port.listen('harbour', [writes('harbour', DockShip)])
+    const { service } = world
+    service.listen('harbour', [writes('harbour', DockShip)])
     const sent = ships(DockShip, 1000)
-    await port.send(...sent)
-    await until('all are handled', async () => (await port.count('effects')) >= sent.length)
+    await service.send(...sent)
+    await until('all are handled', async () => (await service.count('effects')) >= sent.length)
     await quiet(world)
-    const effects = await port.effects()
+    const effects = await service.effects()
     t.same(
       effects.map(({ voyageId }) => voyageId),
       sent.map(voyageOf),
@@ -609,14 +614,14 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
 
   t.test('what a handler returns is sent only if its transaction commits', async (t) => {
     const world = await open(t)
-    const { port } = world
+    const { service } = world
     // A violation that shows only at the commit.
-    await port.dataSource.query('create table tides (id integer primary key)')
-    await port.dataSource.query(
+    await service.dataSource.query('create table tides (id integer primary key)')
+    await service.dataSource.query(
       'create table anchors (tide integer references tides deferrable initially deferred)'
     )
     const answers: string[] = []
-    port.listen('harbour', [
+    service.listen('harbour', [
       writes('harbour', DockShip, {
         async then(messages, tx) {
           if (answers.length === 0) await tx.query('insert into anchors values (1)')
@@ -629,7 +634,7 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
       })
     ])
     const received: string[] = []
-    port.listen('customs', [
+    service.listen('customs', [
       writes('customs', ShipDockedEvent, {
         async then(messages) {
           received.push(...messages.map(({ messageId }) => messageId))
@@ -637,25 +642,29 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
       })
     ])
     const dock = ship(DockShip)
-    await port.send(dock)
+    await service.send(dock)
     await until('customs knows', async () =>
-      (await port.effects()).some(({ endpoint }) => endpoint === 'customs')
+      (await service.effects()).some(({ endpoint }) => endpoint === 'customs')
     )
     await quiet(world)
     t.equal(answers.length, 2, 'the first commit failed')
     t.same(received, [answers[1]])
-    t.match(await port.effects(), [
+    t.match(await service.effects(), [
       { endpoint: 'harbour', voyageId: voyageOf(dock) },
       { endpoint: 'customs', voyageId: voyageOf(dock) }
     ])
-    t.equal(await port.count('effects'), 2)
+    t.equal(await service.count('effects'), 2)
   })
 }
 
-async function openPort(t: Test, databaseUrl: string, transport: Transport): Promise<Port> {
-  const port = await Port.open(databaseUrl, transport)
-  t.teardown(() => port.stop())
-  return port
+async function openService(
+  t: Test,
+  databaseUrl: string,
+  transport: Transport
+): Promise<TestService> {
+  const service = await TestService.open(databaseUrl, transport)
+  t.teardown(() => service.stop())
+  return service
 }
 
 function voyagesOf(effects: { voyageId: string }[]): string[] {

@@ -12,7 +12,7 @@ import { topologyOf, type EndpointTopology } from '../../src/messaging/transport
 import {
   DockShip,
   log,
-  Port,
+  TestService,
   ship,
   ships,
   ShipSailedEvent,
@@ -56,7 +56,7 @@ interface Letter {
 interface World {
   bus: Bus
   databaseUrl: string
-  port: Port
+  service: TestService
   office: DeadLetterOffice
   letters(): Promise<Letter[]>
   /** Nothing is under way any more. */
@@ -70,27 +70,27 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
   async function open(t: Test, ...endpoints: EndpointTopology[]): Promise<World> {
     const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
     const bus = await makeBus(t)
-    const port = await Port.open(
+    const service = await TestService.open(
       databaseUrl,
       bus.connect(topologyOf([HARBOUR, ...endpoints], [ShipSailedEvent, DockShip]))
     )
-    const office = new DeadLetterOffice(port.dataSource, port.outbox, log)
+    const office = new DeadLetterOffice(service.dataSource, service.outbox, log)
     t.teardown(async () => {
       await office.stop()
-      await port.stop()
+      await service.stop()
     })
-    port.relay.start()
+    service.relay.start()
     return {
       bus,
       databaseUrl,
-      port,
+      service,
       office,
       letters: () =>
-        port.dataSource.query(
+        service.dataSource.query(
           'select *, id::integer as id from dead_letter order by dead_letter.id'
         ),
       async quiet() {
-        await until('the outbox is empty', async () => (await port.count('outbox')) === 0)
+        await until('the outbox is empty', async () => (await service.count('outbox')) === 0)
         for (const queue of ['harbour', 'harbour_error', 'harbour_skipped', 'coastguard'])
           await until(
             `the queue ${queue} is empty`,
@@ -103,11 +103,11 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
   t.test(
     'a handler that works at the third try: handled once, and nobody hears of it',
     async (t) => {
-      const { port, quiet, letters } = await open(t)
+      const { service, quiet, letters } = await open(t)
       const sent = ships(DockShip, 20)
       const guilty = sent[7]!
       let tries = 0
-      port.listen('harbour', [
+      service.listen('harbour', [
         writes('harbour', DockShip, {
           async then(messages) {
             if (
@@ -124,11 +124,11 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
           }
         })
       ])
-      await port.send(...sent)
-      await until('all are handled', async () => (await port.count('effects')) === sent.length)
+      await service.send(...sent)
+      await until('all are handled', async () => (await service.count('effects')) === sent.length)
       await quiet()
       t.same(
-        (await port.effects()).map(({ voyageId }) => voyageId).toSorted(),
+        (await service.effects()).map(({ voyageId }) => voyageId).toSorted(),
         sent.map(voyageOf).toSorted(),
         'each once'
       )
@@ -140,9 +140,9 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
   t.test(
     'a message that never works is tried at once, then later, then becomes a dead letter with all its attempts, and a Fault',
     async (t) => {
-      const { port, quiet, letters } = await open(t, COASTGUARD)
+      const { service, quiet, letters } = await open(t, COASTGUARD)
       const faults: Message[] = []
-      port.listen('coastguard', [
+      service.listen('coastguard', [
         handleBatch(faultOf(DockShip), async (messages) => {
           faults.push(...messages)
           return []
@@ -150,20 +150,20 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
       ])
       const [guilty, ...others] = ships(DockShip, 10)
       const redeliveries: unknown[] = []
-      const watched = spied(port.transport, {
+      const watched = spied(service.transport, {
         deliver(endpoint, delivery) {
           if (endpoint === 'harbour' && delivery.messageId === guilty!.messageId)
             redeliveries.push(delivery.headers['MT-Redelivery-Count'])
         }
       })
-      port.listen('harbour', [{ ...failsFor(guilty!), retry: HASTY }], watched)
-      await port.send(guilty!, ...others)
+      service.listen('harbour', [{ ...failsFor(guilty!), retry: HASTY }], watched)
+      await service.send(guilty!, ...others)
       const [letter] = await until('it is a dead letter', async () => {
         const found = await letters()
         return found.length > 0 && found
       })
       await quiet()
-      t.equal(await port.count('effects'), others.length, 'its neighbours are handled')
+      t.equal(await service.count('effects'), others.length, 'its neighbours are handled')
       t.same(redeliveries, [undefined, '1', '2'], 'it left the queue and came again twice')
       t.match(letter, {
         endpoint: 'harbour',
@@ -204,10 +204,10 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
   )
 
   t.test('errors that no retry can mend: a dead letter after one try', async (t) => {
-    const { port, quiet, letters } = await open(t)
+    const { service, quiet, letters } = await open(t)
     const [thrown, declared, unstorable] = ships(DockShip, 3)
     let tries = 0
-    port.listen('harbour', [
+    service.listen('harbour', [
       {
         ...writes('harbour', DockShip, {
           async then(messages, tx) {
@@ -223,7 +223,7 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
         retry: { notRetryable: (error) => error instanceof RangeError }
       }
     ])
-    await port.send(thrown!, declared!, unstorable!)
+    await service.send(thrown!, declared!, unstorable!)
     await until('all are dead letters', async () => (await letters()).length === 3)
     await quiet()
     t.equal(tries, 3)
@@ -240,11 +240,11 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
   t.test(
     'an operator retries letters: handled under the same id, or back with its new attempts',
     async (t) => {
-      const { port, office, quiet, letters } = await open(t)
+      const { service, office, quiet, letters } = await open(t)
       const [guilty] = ships(DockShip, 1)
       let mended = false
-      port.listen('harbour', [{ ...failsFor(guilty!, () => mended), retry: HASTY }])
-      await port.send(guilty!)
+      service.listen('harbour', [{ ...failsFor(guilty!, () => mended), retry: HASTY }])
+      await service.send(guilty!)
       const [letter] = await until('it is a dead letter', async () => {
         const found = await letters()
         return found.length > 0 && found
@@ -269,11 +269,11 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
       await office.retry(letter!.id)
       await until('it is handled', async () => (await letters())[0]?.status === 'handled')
       await quiet()
-      t.equal(await port.count('effects'), 1)
+      t.equal(await service.count('effects'), 1)
       await t.rejects(office.retry(letter!.id), NotAllowed, 'not once more')
       t.ok(await office.delete(letter!.id, 'seen to'))
       t.same(await letters(), [])
-      const audit = await port.dataSource.query(
+      const audit = await service.dataSource.query(
         'select action, message_id, details from dead_letter_audit order by id'
       )
       t.match(audit, [
@@ -291,10 +291,10 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
   t.test(
     'a group is sent back a few at a time: it stops when they fail again, and goes through when they do not',
     async (t) => {
-      const { port, office, quiet, letters } = await open(t)
+      const { service, office, quiet, letters } = await open(t)
       const sent = ships(DockShip, 30)
       let mended = false
-      port.listen('harbour', [
+      service.listen('harbour', [
         {
           ...writes('harbour', DockShip, {
             async then() {
@@ -303,7 +303,7 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
           })
         }
       ])
-      await port.send(...sent)
+      await service.send(...sent)
       await until('all are dead letters', async () => (await letters()).length === sent.length)
       await quiet()
       office.start()
@@ -324,7 +324,7 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
         return retry?.state !== 'running' && retry
       })
       t.match(done, { state: 'done', sent: 30, handled: 30, failedAgain: 0, underWay: 0, left: 0 })
-      t.equal(await port.count('effects'), sent.length)
+      t.equal(await service.count('effects'), sent.length)
       t.ok((await letters()).every(({ status }) => status === 'handled'))
       t.match(
         (await office.groupRetries(10)).map(({ state }) => state),
@@ -334,21 +334,21 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
   )
 
   t.test('a dead letter of a message that was handled after all waits for nobody', async (t) => {
-    const { port, quiet, letters } = await open(t)
+    const { service, quiet, letters } = await open(t)
     const sent = ship(DockShip)
-    port.listen('harbour', [writes('harbour', DockShip)])
-    await port.send(sent)
-    await until('it is handled', async () => (await port.count('effects')) === 1)
-    await port.sendText(
+    service.listen('harbour', [writes('harbour', DockShip)])
+    await service.send(sent)
+    await until('it is handled', async () => (await service.count('effects')) === 1)
+    await service.sendText(
       'harbour_error',
-      new EnvelopeWriter(port.transport.address, 'port').write(sent),
+      new EnvelopeWriter(service.transport.address, 'port').write(sent),
       sent.messageId
     )
     await until('its letter is there', async () => (await letters()).length === 1)
     // Another message under its id was not: neither is its letter.
-    await port.sendText(
+    await service.sendText(
       'harbour_error',
-      new EnvelopeWriter(port.transport.address, 'port').write({
+      new EnvelopeWriter(service.transport.address, 'port').write({
         ...ship(DockShip),
         messageId: sent.messageId
       }),
@@ -362,10 +362,10 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
   t.test(
     'another message under an id that was handled is a dead letter of its own; a copy is dropped',
     async (t) => {
-      const { port, quiet, letters } = await open(t)
+      const { service, quiet, letters } = await open(t)
       const [guilty, forged] = ships(DockShip, 2)
       let mended = false
-      port.listen('harbour', [
+      service.listen('harbour', [
         writes('harbour', DockShip, {
           async then(messages) {
             if (!mended && messages.some((message) => voyageOf(message) === voyageOf(guilty!)))
@@ -373,17 +373,17 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
           }
         })
       ])
-      const writer = new EnvelopeWriter(port.transport.address, 'port')
-      await port.send(guilty!)
+      const writer = new EnvelopeWriter(service.transport.address, 'port')
+      await service.send(guilty!)
       const [letter] = await until('it is a dead letter', async () => {
         const found = await letters()
         return found.length > 0 && found
       })
       // Another message comes under its id, is handled, and comes once more, in another envelope.
       const other = { ...forged!, messageId: guilty!.messageId }
-      await port.sendText('harbour', writer.write(other), other.messageId)
-      await until('the other one is handled', async () => (await port.count('effects')) === 1)
-      await port.sendText(
+      await service.sendText('harbour', writer.write(other), other.messageId)
+      await until('the other one is handled', async () => (await service.count('effects')) === 1)
+      await service.sendText(
         'harbour',
         writer.write(other, '2001-01-01T00:00:00.000Z'),
         other.messageId
@@ -396,7 +396,7 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
       )
 
       mended = true
-      const office = new DeadLetterOffice(port.dataSource, port.outbox, log)
+      const office = new DeadLetterOffice(service.dataSource, service.outbox, log)
       await office.retry(letter!.id)
       await until('it is a dead letter again', async () => (await letters())[0]?.seen === 2)
       await quiet()
@@ -410,14 +410,14 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
         'it was not handled, and does not say so'
       )
       t.same(more, [])
-      t.equal(await port.count('effects'), 1)
+      t.equal(await service.count('effects'), 1)
 
       t.test('what 0.1 has handled is known by its id alone', async (t) => {
-        await port.dataSource.query('update inbox set content = null')
+        await service.dataSource.query('update inbox set content = null')
         await office.retry(letter!.id)
         await until('it counts as handled', async () => (await letters())[0]?.status === 'handled')
         await quiet()
-        t.equal(await port.count('effects'), 1)
+        t.equal(await service.count('effects'), 1)
       })
     }
   )
@@ -425,13 +425,17 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
   t.test(
     'two messages of one id in one batch: one is handled, the other is a dead letter',
     async (t) => {
-      const { port, quiet, letters } = await open(t)
-      port.listen('harbour', [writes('harbour', DockShip)], together(port.transport, 'harbour', 4))
+      const { service, quiet, letters } = await open(t)
+      service.listen(
+        'harbour',
+        [writes('harbour', DockShip)],
+        together(service.transport, 'harbour', 4)
+      )
       const [one, two, three] = ships(DockShip, 3)
-      const writer = new EnvelopeWriter(port.transport.address, 'port')
+      const writer = new EnvelopeWriter(service.transport.address, 'port')
       const under = { ...two!, messageId: one!.messageId }
       for (const sent of [one!, under, one!, three!])
-        await port.sendText('harbour', writer.write(sent), sent.messageId)
+        await service.sendText('harbour', writer.write(sent), sent.messageId)
       await until('it is a dead letter', async () => (await letters()).length === 1)
       await quiet()
       t.match(await letters(), [
@@ -443,11 +447,11 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
         }
       ])
       t.same(
-        (await port.effects()).map(({ voyageId }) => voyageId).toSorted(),
+        (await service.effects()).map(({ voyageId }) => voyageId).toSorted(),
         [one!, three!].map(voyageOf).toSorted()
       )
       t.equal(
-        new Set((await port.effects()).map(({ transaction }) => transaction)).size,
+        new Set((await service.effects()).map(({ transaction }) => transaction)).size,
         1,
         'nobody was held up by it'
       )
@@ -458,12 +462,12 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
     t.test(
       `a message that ends its process by ${by} becomes a dead letter; its neighbours are handled once`,
       async (t) => {
-        const { bus, databaseUrl, port, letters } = await open(t)
+        const { bus, databaseUrl, service, letters } = await open(t)
         // In memory its messages stay in the outbox, for the process that is to die.
-        if (!bus.url) await port.relay.stop()
+        if (!bus.url) await service.relay.stop()
         const sent = ships(DockShip, 12)
         const deadly = sent[4]!
-        await port.send(...sent)
+        await service.send(...sent)
         const options: HarbourProcess = {
           databaseUrl,
           rabbitmqUrl: bus.url,
@@ -471,7 +475,7 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
           deadly: { messageId: deadly.messageId, by }
         }
         if (bus.url)
-          await until('they are in the queue', async () => (await port.count('outbox')) === 0)
+          await until('they are in the queue', async () => (await service.count('outbox')) === 0)
         let deaths = 0
         const run = async (): Promise<void> => {
           const child = fork(
@@ -494,7 +498,7 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
           }
           await until(
             'the others are handled',
-            async () => (await port.count('effects')) === sent.length - 1
+            async () => (await service.count('effects')) === sent.length - 1
           )
           child.disconnect()
           await ended
@@ -506,7 +510,7 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
           { message_id: deadly.messageId, exception: 'DeadlyMessage', reason: /process ended/ }
         ])
         t.same(
-          (await port.effects()).map(({ voyageId }) => voyageId).toSorted(),
+          (await service.effects()).map(({ voyageId }) => voyageId).toSorted(),
           sent
             .filter((one) => one !== deadly)
             .map(voyageOf)

@@ -5,7 +5,7 @@ import { v7 as uuidv7 } from 'uuid'
 import { EnvelopeWriter } from '../../src/messaging/message/envelope.ts'
 import type { Headers } from '../../src/messaging/transport/transport.ts'
 import { topologyOf } from '../../src/messaging/transport/topology.ts'
-import { DockShip, Port, ship, writes } from '../../../../test/support/harbour.ts'
+import { DockShip, TestService, ship, writes } from '../../../../test/support/harbour.ts'
 import { postgresForTests } from '../../../../test/support/postgres.ts'
 import type { Bus } from '../../../../test/support/buses.ts'
 import { until } from '../../../../test/support/until.ts'
@@ -228,21 +228,21 @@ export function endpointFuzz(t: Test, makeBus: (t: Test) => Promise<Bus>): void 
       const seed = Number(process.env.FUZZ_SEED ?? Math.floor(Math.random() * 2 ** 31))
       t.comment(`FUZZ_SEED=${seed}`)
       const bus = await makeBus(t)
-      const port = await Port.open(
+      const service = await TestService.open(
         await (await postgresForTests()).createDatabase(t.name),
         bus.connect(topologyOf([{ name: 'harbour', consumes: [DockShip] }], [DockShip]))
       )
-      t.teardown(() => port.stop())
-      port.listen('harbour', [writes('harbour', DockShip)])
-      port.relay.start()
-      await until('messages can be sent', async () => port.transport.canPublish)
+      t.teardown(() => service.stop())
+      service.listen('harbour', [writes('harbour', DockShip)])
+      service.relay.start()
+      await until('messages can be sent', async () => service.transport.canPublish)
 
       const picked = handPicked()
       const all = [...picked, ...random(seed)]
       const good = all.filter((_, index) => index % 20 === 0).map(() => ship(DockShip))
       await Promise.all([
         ...all.map(({ payload, contentType, headers }) =>
-          port.transport.publish({
+          service.transport.publish({
             messageId: uuidv7(),
             destination: 'harbour',
             required: true,
@@ -251,33 +251,35 @@ export function endpointFuzz(t: Test, makeBus: (t: Test) => Promise<Bus>): void 
             headers
           })
         ),
-        port.send(...good)
+        service.send(...good)
       ])
       // The same bytes twice are one letter, seen twice.
       const buriedOrHandled = async () =>
         Number(
           (
-            await port.dataSource.query('select coalesce(sum(seen), 0) as buried from dead_letter')
+            await service.dataSource.query(
+              'select coalesce(sum(seen), 0) as buried from dead_letter'
+            )
           )[0].buried
-        ) + (await port.count('effects'))
+        ) + (await service.count('effects'))
       await until(
         'each is buried or handled',
         async () => (await buriedOrHandled()) >= all.length + good.length
       )
       for (const queue of ['harbour', 'harbour_error', 'harbour_skipped'])
         await until(`${queue} is empty`, async () => ((await bus.kept(queue)) ?? 0) === 0)
-      await until('the outbox is empty', async () => (await port.count('outbox')) === 0)
+      await until('the outbox is empty', async () => (await service.count('outbox')) === 0)
 
       const letters: { payload: Buffer; reason: string; exception: string }[] =
-        await port.dataSource.query('select payload, reason, exception from dead_letter')
-      const handled = await port.count('effects')
+        await service.dataSource.query('select payload, reason, exception from dead_letter')
+      const handled = await service.count('effects')
       t.equal(
         await buriedOrHandled(),
         all.length + good.length,
         `${letters.length} letters and ${handled} handled: each exactly one of both`
       )
       t.equal(
-        new Set((await port.effects()).map(({ voyageId }) => voyageId)).size,
+        new Set((await service.effects()).map(({ voyageId }) => voyageId)).size,
         handled,
         'nothing was handled twice'
       )
@@ -298,7 +300,7 @@ export function endpointFuzz(t: Test, makeBus: (t: Test) => Promise<Bus>): void 
             'names the field'
           )
       t.equal(({} as Record<string, unknown>)['polluted'], undefined)
-      t.equal(port.transport.problem(), undefined)
+      t.equal(service.transport.problem(), undefined)
     }
   )
 }

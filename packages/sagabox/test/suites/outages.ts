@@ -8,13 +8,13 @@ import { closeDatabase } from '../../../../test/support/closed-database.ts'
 import { latch } from '../../../../test/support/latch.ts'
 import {
   DockShip,
-  Port,
+  TestService,
   ship,
   ships,
   ShipSailedEvent,
   voyageOf,
   writes,
-  type PortOptions
+  type TestServiceOptions
 } from '../../../../test/support/harbour.ts'
 import { postgresForTests } from '../../../../test/support/postgres.ts'
 import type { Bus } from '../../../../test/support/buses.ts'
@@ -45,7 +45,7 @@ interface Line {
 export function outageConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): void {
   t.setTimeout(180_000)
 
-  async function open(t: Test, options: Pick<PortOptions, 'longOutageMs'> = {}) {
+  async function open(t: Test, options: Pick<TestServiceOptions, 'longOutageMs'> = {}) {
     const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
     const bus = await makeBus(t)
     const lines: Line[] = []
@@ -57,26 +57,26 @@ export function outageConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): 
       warn: line('warn'),
       error: line('error')
     }
-    const port = await Port.open(
+    const service = await TestService.open(
       databaseUrl,
       bus.connect(topologyOf([HARBOUR], [ShipSailedEvent, DockShip])),
       { ...options, log }
     )
-    t.teardown(() => port.stop())
-    port.relay.start()
+    t.teardown(() => service.stop())
+    service.relay.start()
     // What was sent before counts as sent by an earlier process.
-    await until('the relay leads', async () => port.relay.leading)
+    await until('the relay leads', async () => service.relay.leading)
     return {
-      port,
+      service,
       databaseUrl,
       lines,
       said: (text: RegExp) => lines.filter(({ message }) => text.test(message)),
       letters: (): Promise<Letter[]> =>
-        port.dataSource.query('select * from dead_letter order by id'),
+        service.dataSource.query('select * from dead_letter order by id'),
       handled: (count: number) =>
-        until(`${count} are handled`, async () => (await port.count('effects')) === count),
+        until(`${count} are handled`, async () => (await service.count('effects')) === count),
       async quiet() {
-        await until('the outbox is empty', async () => (await port.count('outbox')) === 0)
+        await until('the outbox is empty', async () => (await service.count('outbox')) === 0)
         for (const queue of ['harbour', 'harbour_error'])
           await until(
             `the queue ${queue} is empty`,
@@ -89,12 +89,12 @@ export function outageConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): 
   t.test(
     'logins that are refused for long: one delivery is spent, no attempt counts, and it is said once',
     async (t) => {
-      const { port, databaseUrl, said, letters, handled, quiet } = await open(t, {
+      const { service, databaseUrl, said, letters, handled, quiet } = await open(t, {
         longOutageMs: 300
       })
       const deliveries: number[] = []
       let givenBack = 0
-      const told = spied(port.transport, {
+      const told = spied(service.transport, {
         deliver: (_, { redeliveries }) => deliveries.push(redeliveries),
         requeue: () => givenBack++
       })
@@ -108,10 +108,10 @@ export function outageConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): 
           await gate.opened
         }
       })
-      port.listen('harbour', [{ ...handler, retry: STRICT }], told)
-      await port.send(...ships(DockShip, 5))
+      service.listen('harbour', [{ ...handler, retry: STRICT }], told)
+      await service.send(...ships(DockShip, 5))
       await entered.opened
-      await port.send(...ships(DockShip, 20))
+      await service.send(...ships(DockShip, 20))
       await until('they are in hand', async () => deliveries.length === 25)
       const closed = await closeDatabase(databaseUrl)
       gate.open()
@@ -121,7 +121,7 @@ export function outageConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): 
           ({ details }) => details.endpoint === 'harbour'
         )
       )
-      t.match(await port.outbox.problem(), /not currently accepting connections/)
+      t.match(await service.outbox.problem(), /not currently accepting connections/)
       await closed.open()
       await handled(25)
       await quiet()
@@ -135,7 +135,7 @@ export function outageConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): 
   t.test(
     'a session that ends in a handler, which says something else of it: no attempt counts',
     async (t) => {
-      const { port, databaseUrl, letters, handled, quiet } = await open(t)
+      const { service, databaseUrl, letters, handled, quiet } = await open(t)
       const admin = new pg.Client({ connectionString: databaseUrl })
       await admin.connect()
       t.teardown(() => admin.end())
@@ -151,8 +151,8 @@ export function outageConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): 
           })
         }
       })
-      port.listen('harbour', [{ ...handler, retry: STRICT }])
-      await port.send(...ships(DockShip, 3))
+      service.listen('harbour', [{ ...handler, retry: STRICT }])
+      await service.send(...ships(DockShip, 3))
       await handled(3)
       await quiet()
       t.same(await letters(), [])
@@ -162,7 +162,7 @@ export function outageConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): 
   t.test(
     'a session that ends while a handler does something else: no attempt counts',
     async (t) => {
-      const { port, databaseUrl, letters, handled, quiet } = await open(t)
+      const { service, databaseUrl, letters, handled, quiet } = await open(t)
       const admin = new pg.Client({ connectionString: databaseUrl })
       await admin.connect()
       t.teardown(() => admin.end())
@@ -176,8 +176,8 @@ export function outageConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): 
           await new Promise(() => {})
         }
       })
-      port.listen('harbour', [{ ...handler, retry: STRICT }])
-      await port.send(...ships(DockShip, 3))
+      service.listen('harbour', [{ ...handler, retry: STRICT }])
+      await service.send(...ships(DockShip, 3))
       await handled(3)
       await quiet()
       t.same(await letters(), [])
@@ -319,7 +319,7 @@ export function outageConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): 
   t.test(
     'errors of every shape are the message’s own: it becomes a dead letter, and its neighbours are handled',
     async (t) => {
-      const { port, letters, handled, quiet } = await open(t)
+      const { service, letters, handled, quiet } = await open(t)
       const guilty = new Map<string, (typeof own)[number]>()
       for (const one of own) guilty.set(ship(DockShip).messageId, one)
       const messages = [...guilty.keys()].map((messageId) => ({ ...ship(DockShip), messageId }))
@@ -328,9 +328,9 @@ export function outageConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): 
           for (const { messageId } of batch) await guilty.get(messageId)?.[1](tx)
         }
       })
-      port.listen('harbour', [{ ...handler, retry: STRICT }])
+      service.listen('harbour', [{ ...handler, retry: STRICT }])
       const innocent = ships(DockShip, 20)
-      await port.send(
+      await service.send(
         ...[...messages, ...innocent].toSorted((a, b) =>
           (a.body.voyageId as string) < (b.body.voyageId as string) ? -1 : 1
         )
@@ -351,17 +351,17 @@ export function outageConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): 
         t.equal(letter.attempts.length, 1, what)
       }
       t.same(
-        (await port.effects()).map(({ voyageId }) => voyageId).toSorted(),
+        (await service.effects()).map(({ voyageId }) => voyageId).toSorted(),
         innocent.map(voyageOf).toSorted()
       )
     }
   )
 
   t.test('a notRetryable that fails itself says nothing', async (t) => {
-    const { port, letters } = await open(t)
+    const { service, letters } = await open(t)
     const notRetryable = (error: unknown): boolean =>
       (error as { response: { status: number } }).response.status === 400
-    port.listen('harbour', [
+    service.listen('harbour', [
       {
         ...writes('harbour', DockShip, {
           async then() {
@@ -371,7 +371,7 @@ export function outageConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): 
         retry: { ...STRICT, notRetryable }
       }
     ])
-    await port.send(ship(DockShip))
+    await service.send(ship(DockShip))
     await until('it is a dead letter', async () => (await letters()).length === 1)
     t.match(await letters(), [{ reason: 'no response' }])
   })
@@ -379,10 +379,10 @@ export function outageConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): 
   t.test(
     'somebody’s lock on a row: only those that need it wait, it is said who holds it, and nothing counts',
     async (t) => {
-      const { port, databaseUrl, said, letters, handled, quiet } = await open(t)
-      await port.dataSource.query('create table berths (voyage_id uuid primary key)')
+      const { service, databaseUrl, said, letters, handled, quiet } = await open(t)
+      await service.dataSource.query('create table berths (voyage_id uuid primary key)')
       const needing = ships(DockShip, 7)
-      await port.dataSource.query('insert into berths select unnest($1::uuid[])', [
+      await service.dataSource.query('insert into berths select unnest($1::uuid[])', [
         needing.map(voyageOf)
       ])
       const locker = new pg.Client({
@@ -397,14 +397,14 @@ export function outageConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): 
           'select from berths where voyage_id = any($1) order by voyage_id for update',
           [batch.map(voyageOf)]
         ))
-      port.listen('harbour', [{ ...writes('harbour', DockShip, { then: lock }), retry: STRICT }])
+      service.listen('harbour', [{ ...writes('harbour', DockShip, { then: lock }), retry: STRICT }])
       const free = ships(DockShip, 40)
-      await port.send(...free.slice(0, 20), ...needing.slice(0, 5))
+      await service.send(...free.slice(0, 20), ...needing.slice(0, 5))
       await handled(20)
-      await port.send(...needing.slice(5), ...free.slice(20))
+      await service.send(...needing.slice(5), ...free.slice(20))
       await handled(40)
       t.same(
-        (await port.effects()).map(({ voyageId }) => voyageId).toSorted(),
+        (await service.effects()).map(({ voyageId }) => voyageId).toSorted(),
         free.map(voyageOf).toSorted(),
         'all that do not need it'
       )
@@ -422,8 +422,10 @@ export function outageConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): 
   )
 
   t.test('more that wait for a lock than may wait aside come again from the outbox', async (t) => {
-    const { port, databaseUrl, letters, handled, quiet } = await open(t)
-    await port.dataSource.query('create table gate (open boolean); insert into gate values (true)')
+    const { service, databaseUrl, letters, handled, quiet } = await open(t)
+    await service.dataSource.query(
+      'create table gate (open boolean); insert into gate values (true)'
+    )
     const locker = new pg.Client({ connectionString: databaseUrl })
     await locker.connect()
     await locker.query('begin')
@@ -437,17 +439,17 @@ export function outageConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): 
     })
     const needing = ships(DockShip, 130)
     for (const { messageId } of needing) guilty.add(messageId)
-    port.listen('harbour', [{ ...handler, retry: STRICT }])
-    await port.send(...needing)
+    service.listen('harbour', [{ ...handler, retry: STRICT }])
+    await service.send(...needing)
     const putOff = async () =>
-      await port.dataSource.query('select headers from outbox where due_at is not null')
+      await service.dataSource.query('select headers from outbox where due_at is not null')
     const waiting = await until('some wait in the outbox', async () => {
       const rows = await putOff()
       return rows.length > 0 && rows
     })
     t.notMatch(waiting[0].headers, { 'MT-Redelivery-Count': /./ }, 'not as a failure')
     const free = ships(DockShip, 5)
-    await port.send(...free)
+    await service.send(...free)
     await handled(5)
     await locker.query('commit')
     await locker.end()
@@ -457,7 +459,7 @@ export function outageConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): 
   })
 
   t.test('those that a handler refuses by name leave the others in one transaction', async (t) => {
-    const { port, letters, handled, quiet } = await open(t)
+    const { service, letters, handled, quiet } = await open(t)
     const orphans = ships(DockShip, 60)
     const orphan = new Set(orphans.map(({ messageId }) => messageId))
     const sizes: number[] = []
@@ -473,12 +475,12 @@ export function outageConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): 
     })
     const others = ships(DockShip, 40)
     // All in one batch: they are there before the endpoint is.
-    await port.send(
+    await service.send(
       ...orphans.flatMap((one, index) => [one, ...(others[index] ? [others[index]] : [])])
     )
-    if (port.transport.address.startsWith('rabbitmq'))
-      await until('they have left', async () => (await port.count('outbox')) === 0)
-    port.listen('harbour', [handler])
+    if (service.transport.address.startsWith('rabbitmq'))
+      await until('they have left', async () => (await service.count('outbox')) === 0)
+    service.listen('harbour', [handler])
     await handled(40)
     await until('the orphans are dead letters', async () => (await letters()).length === 60)
     await quiet()

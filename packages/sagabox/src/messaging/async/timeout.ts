@@ -1,5 +1,5 @@
 /** Waits for work, but not longer than `ms`. */
-export function within(ms: number, work: Promise<unknown> | undefined): Promise<void> {
+export function atMost(ms: number, work: Promise<unknown> | undefined): Promise<void> {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, ms)
     const done = () => {
@@ -15,7 +15,7 @@ export function within(ms: number, work: Promise<unknown> | undefined): Promise<
  * @param late what to do with one that comes too late
  * @throws Error when it does not come in time
  */
-export async function answerWithin<T>(
+export async function orTimeout<T>(
   ms: number,
   complaint: string,
   answer: Promise<T>,

@@ -22,6 +22,7 @@ import { isConflict, isUnavailable, type Tx } from '../postgres/sql.ts'
 import type { Headers } from '../transport/transport.ts'
 import { typeName } from '../message/type-name.ts'
 import { forgetStart } from '../inbox/unfinished.ts'
+import { SagaboxError } from '../errors/sagabox-error.ts'
 
 /** Letters sent before any of them has shown how it ends. */
 const FIRST = 5
@@ -42,8 +43,9 @@ const POLL_MS = 5000
 const LONGEST_REASON = 2000
 
 /** An operator's request that the letter's state does not allow. */
-export class NotAllowed extends Error {
+export class NotAllowed extends SagaboxError {
   override readonly name = 'NotAllowed'
+  override readonly code = 'NOT_ALLOWED'
 }
 
 export interface GroupRetry {

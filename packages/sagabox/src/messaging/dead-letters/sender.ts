@@ -11,7 +11,7 @@ import {
   type Headers,
   type Transport
 } from '../transport/transport.ts'
-import { within } from '../async/timeout.ts'
+import { atMost } from '../async/timeout.ts'
 
 /**
  * How long stop() waits for letters under way, ms. What has not arrived by then stays in the
@@ -53,7 +53,7 @@ export class DeadLetterSender {
   }
 
   async stop(): Promise<void> {
-    await within(STOP_GRACE_MS, Promise.all(this.#underWay))
+    await atMost(STOP_GRACE_MS, Promise.all(this.#underWay))
     this.#stopping.abort()
   }
 

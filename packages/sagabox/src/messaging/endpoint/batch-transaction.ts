@@ -3,7 +3,7 @@ import { markHandled } from '../dead-letters/letter.ts'
 import type { Endings } from './endings.ts'
 import { attemptOf, replayedIn } from '../dead-letters/headers.ts'
 import type { Handler } from './handler.ts'
-import { claim, claimAsNew, isAnyClaimed, type Claim } from '../inbox/inbox.ts'
+import { recordNew, recordAsNew, isAnyRecorded, type Recorded } from '../inbox/inbox.ts'
 import type { Message } from '../message/message.ts'
 import type { Outbox } from '../outbox/outbox.ts'
 import type { Received } from './received.ts'
@@ -40,7 +40,7 @@ export class BatchTransaction {
     try {
       await outbox.transaction(
         async (tx) => {
-          claimAsNew(tx, endpoint, messages)
+          recordAsNew(tx, endpoint, messages)
           outbox.add(tx, await this.#handler.handle(messages, tx))
         },
         { lockTimeoutMs }
@@ -48,7 +48,7 @@ export class BatchTransaction {
       return messages
     } catch (error) {
       if (error instanceof DatabaseAway) throw error
-      if (!(await outbox.transaction((tx) => isAnyClaimed(tx, endpoint, ids)))) throw error
+      if (!(await outbox.transaction((tx) => isAnyRecorded(tx, endpoint, ids)))) throw error
       return undefined
     }
   }
@@ -63,15 +63,15 @@ export class BatchTransaction {
   ): Promise<Message[]> {
     const { messages, reused } = await this.#outbox.transaction(
       async (tx) => {
-        const claimed = await claim(
+        const recorded = await recordNew(
           tx,
           this.#endpoint,
           batch.map(({ message }) => message)
         )
-        const fresh = [...claimed.fresh]
+        const fresh = [...recorded.fresh]
         if (fresh.length > 0) this.#outbox.add(tx, await this.#handler.handle(fresh, tx))
-        this.#settle(tx, batch, claimed)
-        return { messages: fresh, reused: claimed.reused }
+        this.#settle(tx, batch, recorded)
+        return { messages: fresh, reused: recorded.reused }
       },
       { lockTimeoutMs }
     )
@@ -85,7 +85,7 @@ export class BatchTransaction {
   }
 
   /** Writes down that redelivered messages are finished, and letters sent back are handled. */
-  #settle(tx: Tx, batch: readonly Received[], { reused }: Claim): void {
+  #settle(tx: Tx, batch: readonly Received[], { reused }: Recorded): void {
     if (batch.some(({ delivery }) => delivery.redeliveries > 0)) {
       forgetStart(
         tx,

@@ -37,10 +37,9 @@ export interface EndpointOptions {
 }
 
 /**
- * Consumes one queue. What arrives while a handler is busy becomes its next batch: one transaction
- * of inbox, handler and outbox, and only after its commit the acknowledgements. A transaction holds
- * one handler's messages, so that handlers never mix their lock orders. Every message ends handled,
- * put off (in the outbox, until it is due) or as a dead letter.
+ * Consumes one queue: messages that arrive while a handler is busy become its next batch, handled
+ * in one transaction of inbox, handler and outbox, and acknowledged after its commit. A batch never
+ * mixes two handlers, which might lock rows in opposite orders.
  */
 export class Endpoint {
   readonly #reader: EnvelopeReader

@@ -4,11 +4,9 @@ import type { RetryPolicy } from '../inbox/retry.ts'
 import type { Tx } from '../postgres/sql.ts'
 
 /**
- * Handles messages of some contracts. `handle` gets messages in order of arrival, several for one
- * business transaction possible; it does its work in `tx` and returns the messages to send. What it
- * did is undone when one of them turns out to have been handled by this endpoint before, and it is
- * called again without that one; so it is after a conflict. What leaves no trace in `tx` must bear
- * that.
+ * Handles messages of some contracts: `handle` gets them in order of arrival, does its work in `tx`
+ * and returns the messages to send. After a conflict, or when a message was a copy, the endpoint
+ * rolls `tx` back and calls it again: what it does outside `tx` must bear being done twice.
  */
 export interface Handler {
   readonly contracts: readonly Contract[]

@@ -3,7 +3,7 @@ import { NotRetryable } from '../errors/not-retryable.ts'
 import type { Outbox } from '../outbox/outbox.ts'
 import type { Received } from './received.ts'
 import { DEADLY_STARTS, forgetStart, recordStart, unfinishedStarts } from '../inbox/unfinished.ts'
-import { within } from '../async/timeout.ts'
+import { atMost } from '../async/timeout.ts'
 
 /** How long a stop may take to record what it gives back, ms. */
 const FORGET_MS = 2000
@@ -58,7 +58,7 @@ export class Suspects {
       .catch((error: unknown) => {
         this.#log.debug({ err: error }, 'Messages given back stay recorded as begun')
       })
-    await within(FORGET_MS, forgotten)
+    await atMost(FORGET_MS, forgotten)
   }
 }
 
@@ -69,6 +69,7 @@ function idsOf(batch: readonly Received[]): string[] {
 /** The process ended again and again while it handled this message. */
 export class DeadlyMessage extends NotRetryable {
   override readonly name = 'DeadlyMessage'
+  override readonly code = 'DEADLY_MESSAGE'
   constructor() {
     super(`the process ended ${DEADLY_STARTS + 1} times while this message was being handled`)
   }

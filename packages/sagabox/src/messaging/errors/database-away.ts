@@ -1,20 +1,22 @@
 import pg from 'pg'
 import { QueryFailedError, type DataSource } from 'typeorm'
 import { describeError } from './describe.ts'
+import { SagaboxError } from './sagabox-error.ts'
 
 /**
  * The database is away, full, read-only, restarting or refuses us: nothing is wrong with the work
  * itself. Where it failed decides, not a list of codes: no session could be had, no transaction
  * could begin in it, or the session met this and not the work.
  */
-export class DatabaseAway extends Error {
+export class DatabaseAway extends SagaboxError {
   override readonly name: string = 'DatabaseAway'
+  override readonly code = 'DATABASE_AWAY'
   /** The SQLSTATE or system error code, where there is one. */
-  readonly code: string | undefined
+  readonly databaseCode: string | undefined
 
   constructor(cause: unknown) {
     super(describeError(cause).text, { cause })
-    this.code = codeOf(cause)
+    this.databaseCode = codeOf(cause)
   }
 }
 
@@ -59,10 +61,12 @@ export function sayingAway(dataSource: DataSource): DataSource {
  * undefined where there is none.
  */
 export function codeOf(error: unknown): string | undefined {
-  const { code, driverError } = (error ?? {}) as {
+  const { code, databaseCode, driverError } = (error ?? {}) as {
     code?: unknown
+    databaseCode?: unknown
     driverError?: { code?: unknown } | null
   }
-  const found = driverError?.code ?? code
+  const own = error instanceof SagaboxError ? databaseCode : code
+  const found = driverError?.code ?? own
   return typeof found === 'string' ? found : undefined
 }

@@ -1,4 +1,5 @@
 import { inspect } from 'node:util'
+import { SagaboxError } from './sagabox-error.ts'
 
 /** Characters kept of a text and of a stack: a header table has 64 KiB for everything. */
 const LONGEST_TEXT = 2000
@@ -7,15 +8,19 @@ const LONGEST_TYPE = 200
 
 /** What is said of something that was thrown. */
 export interface Described {
-  /** `DatabaseError 42703`: the error's name, and the code that programs go by. */
+  /**
+   * `DatabaseError 42703`: the error's name, and the code that programs go by. Of a SagaboxError
+   * the name alone, or with what the database said: `DatabaseAway 57P01`.
+   */
   type: string
   text: string
   stack?: string
 }
 
 /** Something was thrown that is no Error, or one that cannot be read like an Error. */
-export class Thrown extends Error {
+export class Thrown extends SagaboxError {
   override readonly name: string = 'Thrown'
+  override readonly code = 'THROWN'
   readonly thrown: unknown
 
   constructor(thrown: unknown) {
@@ -85,7 +90,9 @@ function withCause(thrown: object, message: string): string {
 }
 
 function typeOf(thrown: object): string {
-  const [name, code] = [property(thrown, 'name'), property(thrown, 'code')]
+  // The code of a SagaboxError only repeats its class, and what is on the wire stays as it was.
+  const name = property(thrown, 'name')
+  const code = property(thrown, isSagaboxError(thrown) ? 'databaseCode' : 'code')
   // pg's errors are named `error`.
   const constructor: unknown = property(thrown, 'constructor')
   const given = typeof name === 'string' && name !== '' && name !== 'error' ? name : undefined
@@ -107,6 +114,14 @@ function property(object: object, name: string): unknown {
     return (object as Record<string, unknown>)[name]
   } catch {
     return undefined
+  }
+}
+
+function isSagaboxError(thrown: object): boolean {
+  try {
+    return thrown instanceof SagaboxError
+  } catch {
+    return false
   }
 }
 

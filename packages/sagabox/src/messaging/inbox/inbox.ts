@@ -3,26 +3,24 @@ import type { Message } from '../message/message.ts'
 import { NotRetryable } from './retry.ts'
 import { run, statement, write, type Tx } from '../postgres/sql.ts'
 
-// Both sorted, so that two consumers given overlapping redeliveries wait for each other instead of
-// deadlocking. This one with `on conflict`: what is new beside a copy is to be handled, and a
-// unique violation would abort the whole transaction. All ids in one row: pg makes an object, and
-// PostgreSQL a message, of each.
-const CLAIM = statement(`
-  with claimed as (
+// Both inserts sort by id: two consumers with the same redeliveries would deadlock otherwise. This
+// one returns all new ids in one row, since pg makes an object, and PostgreSQL a message, of each.
+const RECORD_NEW = statement(`
+  with recorded as (
     insert into inbox (message_id, endpoint, content)
     select id, $2, content from unnest($1::uuid[], $3::uuid[]) as new (id, content) order by id
     on conflict do nothing
     returning message_id
   )
-  select string_agg(message_id::text, ' ') as ids from claimed`)
+  select string_agg(message_id::text, ' ') as ids from recorded`)
 
-// After CLAIM, which may have met rows that its own snapshot does not see.
+// After RECORD_NEW, which may have met rows that its own snapshot does not see.
 const SEEN = statement(`
   select message_id, replace(content::text, '-', '') as content, handled_at from inbox
   where endpoint = $2 and message_id = any($1::uuid[])`)
 
 /** What the inbox says of a batch; in neither: what is a copy of something that was handled. */
-export interface Claim {
+export interface Recorded {
   /** Not handled before by this endpoint, and now recorded as handled. */
   fresh: Set<Message>
   /** Other messages under the ids of messages that were handled. */
@@ -32,14 +30,15 @@ export interface Claim {
 /** Another message was handled under its id: it never can be, nor is it a copy. */
 export class MessageIdReused extends NotRetryable {
   override readonly name = 'MessageIdReused'
+  override readonly code = 'MESSAGE_ID_REUSED'
 }
 
 /** Records messages as handled, the first of each id in the batch. */
-export async function claim(
+export async function recordNew(
   tx: Tx,
   endpoint: string,
   messages: readonly Message[]
-): Promise<Claim> {
+): Promise<Recorded> {
   const contents = new Map(messages.map((message) => [message, contentHash(message)]))
   const first = new Map<string, Message>()
   for (const message of messages) {
@@ -47,23 +46,25 @@ export async function claim(
   }
   const ids = [...first.keys()]
   const hashes = [...first.values()].map((message) => contents.get(message))
-  const [row] = await run<{ ids: string | null }>(tx, CLAIM, [ids, endpoint, hashes])
-  const claimed = new Set(row!.ids?.split(' '))
-  const fresh = new Set([...first.values()].filter(({ messageId }) => claimed.has(messageId)))
+  const [row] = await run<{ ids: string | null }>(tx, RECORD_NEW, [ids, endpoint, hashes])
+  const recorded = new Set(row!.ids?.split(' '))
+  const fresh = new Set([...first.values()].filter(({ messageId }) => recorded.has(messageId)))
   const others = messages.filter((message) => !fresh.has(message))
   const seen = await seenBefore(
     tx,
     endpoint,
-    others.filter(({ messageId }) => !claimed.has(messageId))
+    others.filter(({ messageId }) => !recorded.has(messageId))
   )
   const reused = new Map<Message, MessageIdReused>()
   for (const message of others) {
     const found = contents.get(message)!
     const { content, at } = seen.get(message.messageId) ?? {
-      content: claimed.has(message.messageId) ? contents.get(first.get(message.messageId)!)! : null,
+      content: recorded.has(message.messageId)
+        ? contents.get(first.get(message.messageId)!)!
+        : null,
       at: 'just now'
     }
-    // Null: handled by 0.1, or forgotten since the claim. All that is known is the id.
+    // Null: handled by 0.1, or forgotten since the insert. All that is known is the id.
     if (content !== null && content !== found)
       reused.set(message, reusedId(message, found, content, at))
   }
@@ -93,7 +94,7 @@ async function seenBefore(
   )
 }
 
-const CLAIM_AS_NEW = statement(`
+const RECORD_AS_NEW = statement(`
   insert into inbox (message_id, endpoint, content)
   select id, $2, content from unnest($1::uuid[], $3::uuid[]) as new (id, content) order by id`)
 
@@ -101,9 +102,9 @@ const CLAIM_AS_NEW = statement(`
  * Records messages as handled that are taken to be new: one that is not fails the transaction.
  * Nobody need wait for the answer.
  */
-export function claimAsNew(tx: Tx, endpoint: string, messages: readonly Message[]): void {
+export function recordAsNew(tx: Tx, endpoint: string, messages: readonly Message[]): void {
   const ids = messages.map(({ messageId }) => messageId)
-  void write(tx, CLAIM_AS_NEW, [ids, endpoint, messages.map(contentHash)])
+  void write(tx, RECORD_AS_NEW, [ids, endpoint, messages.map(contentHash)])
 }
 
 const FIND = statement(
@@ -111,7 +112,7 @@ const FIND = statement(
 )
 
 /** Whether this endpoint has handled any of these before. */
-export async function isAnyClaimed(
+export async function isAnyRecorded(
   tx: Tx,
   endpoint: string,
   messageIds: readonly string[]

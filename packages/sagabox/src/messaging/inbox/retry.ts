@@ -51,6 +51,7 @@ export { NotRetryable } from '../errors/not-retryable.ts'
  * handled without them, at once.
  */
 export class Refused extends NotRetryable {
+  override readonly code = 'REFUSED'
   readonly #reasons: ReadonlyMap<Message, Error>
 
   /** @param reasons why, for each of them: what its dead letter says */

@@ -43,9 +43,8 @@ export class BodyReader {
   }
 
   /**
-   * Reads what .NET writes in other words. MassTransit writes every property: `null` is read as
-   * absent where the schema lets the property be absent and does not itself allow null. A Guid in
-   * any of .NET's formats is read as a UUID in lower case.
+   * Reads what .NET writes in other words: `null` as absent where the schema lets the property be
+   * absent and does not allow null, and a Guid in any of .NET's formats as a UUID in lower case.
    * @returns a copy that the schema accepts, or what is wrong
    */
   adapt(value: unknown): { body: unknown } | { problem: SchemaProblem } {

@@ -2,11 +2,10 @@ import { hash } from 'node:crypto'
 import type { Message } from './message.ts'
 
 /**
- * Tells a copy of a message from another message under its id: 128 bits, written as 32 hexadecimal
- * digits, of the contract's name and the body as parsed. Neither the order of keys nor white space
- * counts, nor what an envelope says beside the body, for MassTransit writes envelopes anew; and a
- * property that is null is one that is not there. Measured: 1 µs for a body of 3 fields, 2 µs for
- * an order of two lines.
+ * Hashes the contract's name and the parsed body to 32 hexadecimal digits, which tell a copy of a
+ * message from another one under its id; the order of keys, white space, nulls and the rest of the
+ * envelope do not count, for MassTransit writes envelopes anew. Measured: 1 µs for a body of 3
+ * fields, 2 µs for an order of two lines.
  */
 export function contentHash({ contract, body }: Pick<Message, 'contract' | 'body'>): string {
   return hash('sha256', `${contract.name} ${canonical(body)}`).slice(0, 32)

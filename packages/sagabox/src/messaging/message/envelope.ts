@@ -3,6 +3,7 @@ import { hostname, release } from 'node:os'
 import { BodyReader } from './body-reader.ts'
 import { guidOf } from './id.ts'
 import { correlationOf, type Contract, type Message } from './message.ts'
+import { SagaboxError } from '../errors/sagabox-error.ts'
 
 export const CONTENT_TYPE = 'application/vnd.masstransit+json'
 
@@ -23,16 +24,12 @@ const MAX_DEPTH = 200
 const SHALLOW_CHARACTERS = 4000
 
 /**
- * Some senders write one before the envelope: it is no part of the JSON, and nothing is wrong with
- * it.
- */
-
-/**
  * A received message that no handler may see. `field` names what was wrong, the message says what
  * was expected.
  */
-export class UnreadableMessage extends Error {
+export class UnreadableMessage extends SagaboxError {
   override readonly name: string = 'UnreadableMessage'
+  override readonly code: string = 'UNREADABLE_MESSAGE'
   readonly field: string
   constructor(field: string, expected: string) {
     super(`${field}: ${expected}`)
@@ -43,6 +40,7 @@ export class UnreadableMessage extends Error {
 /** A well-formed message of a type that the endpoint has no handler for. */
 export class UnknownMessageType extends UnreadableMessage {
   override readonly name = 'UnknownMessageType'
+  override readonly code = 'UNKNOWN_MESSAGE_TYPE'
 }
 
 /** This process, as MassTransit describes a sender. */

@@ -7,7 +7,7 @@ import { isFault } from '../message/fault.ts'
 import { SILENT } from '../async/log.ts'
 import type { Contract, Message } from '../message/message.ts'
 import { NotRetryable } from '../errors/not-retryable.ts'
-import { Outage } from './outage.ts'
+import { Outage } from '../postgres/outage.ts'
 import {
   isNested,
   joinJson,
@@ -25,9 +25,8 @@ import type { Headers } from '../transport/transport.ts'
 /** Of a name in AMQP, bytes. */
 const MAX_NAME_BYTES = 255
 
-// All ids in one row, as in the inbox. They are given in the order of the rows, so that in order
-// they say whose they are: a message's id does
-// not, for two of them may go to two receivers under one id.
+// It returns all new row ids in one row, as the inbox does, smallest first: the nth belongs to the
+// nth message. Message ids cannot tell, since one may go to two receivers.
 const INSERT = statement(`
   with stored as (
     insert into outbox (message_id, destination, required, payload)
@@ -101,6 +100,7 @@ export interface OutboxOptions {
 /** A message that could reach nobody: no retry will change that in this process. */
 export class NowhereToSend extends NotRetryable {
   override readonly name = 'NowhereToSend'
+  override readonly code = 'NOWHERE_TO_SEND'
 }
 
 /**

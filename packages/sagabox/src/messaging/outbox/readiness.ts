@@ -1,4 +1,4 @@
-import { answerWithin } from '../async/timeout.ts'
+import { orTimeout } from '../async/timeout.ts'
 import type { Outbox } from './outbox.ts'
 
 /** An answer serves all who ask within so many ms. */
@@ -42,7 +42,7 @@ export class Readiness {
   async #look(): Promise<string | undefined> {
     try {
       const answer = async () => (await this.#outbox.problem()) && this.#outbox.problem()
-      return await answerWithin(ANSWER_MS, 'The database did not take a row', answer())
+      return await orTimeout(ANSWER_MS, 'The database did not take a row', answer())
     } catch (error) {
       return (error as Error).message
     }

@@ -54,11 +54,10 @@ const WEIGHT =
 const COLUMNS = 'id, message_id, destination, required, payload, body, headers, content_type'
 const PUT_OFF = 'put_off, last_error'
 
-// `id >= $2` passes over what was deleted and cannot be removed yet, because somebody holds a
-// transaction open. It must not be all that is read: ids commit out of order, and a row that
-// commits late would be skipped for ever. The rows in hand are left out by a hashed look-up: with
-// 3,500 of them `id <> all(…)` took 40 to 90 ms, this 4 to 7. $3 rows and $4 bytes of each half:
-// what a row weighs is known without reading it.
+// `id >= $2` skips deleted rows that an open transaction keeps in the table. The relay must read
+// from 0 now and then: ids commit out of order, and a row that commits late would be skipped for
+// ever. A hashed look-up leaves out the rows in hand: with 3,500 of them it takes 4 to 7 ms, and
+// `id <> all(…)` took 40 to 90. It reads at most $3 rows and $4 bytes of each half.
 const READ = statement(`
   (select ${COLUMNS}, ${PUT_OFF}, bytes from (
     select *, sum(bytes) over (order by id) - bytes as before from (
@@ -118,10 +117,9 @@ export interface RelayOptions {
 }
 
 /**
- * Carries committed messages from one service's outbox to the transport: read, publish, wait for
- * the confirms, delete. One relay a schema leads, by an advisory lock held by the very connection
- * it reads and deletes on, so that a lost connection ends both at once. The others stand by and
- * pass wake-ups on.
+ * Carries committed messages from one service's outbox to the transport: it reads, publishes, waits
+ * for the confirms, deletes. One relay a schema leads, by an advisory lock on the very connection
+ * that it reads and deletes on, so that it loses both at once; the others pass wake-ups on to it.
  */
 export class Relay {
   readonly #options: RelayOptions
@@ -131,7 +129,7 @@ export class Relay {
    * A publish failed, and one row may have taken the channel from all: one at a time until all that
    * is read has gone.
    */
-  #careful = false
+  #oneByOne = false
   /** Rows may be waiting: something was committed, or the last read was full. */
   #unread = true
   /**
@@ -143,7 +141,7 @@ export class Relay {
    * The newest id that was there when this relay took the lead: up to it, an earlier process may
    * have handed rows out.
    */
-  #inherited = 0
+  #newestBeforeLead = 0
   /** Id of the row published last. */
   #latest = '0'
   /** Of what a read may ask for, from 1 down to a single row: the last one failed. */
@@ -163,7 +161,7 @@ export class Relay {
       ...options,
       settled: () => this.#wake.give(),
       failed: (blameless) => {
-        if (!blameless) this.#careful = true
+        if (!blameless) this.#oneByOne = true
         this.wake()
       }
     })
@@ -188,7 +186,7 @@ export class Relay {
       rows.length === 0 ||
       !this.#leading ||
       this.#stopping ||
-      this.#careful ||
+      this.#oneByOne ||
       this.#unread ||
       !this.#canRead()
     )
@@ -320,7 +318,7 @@ export class Relay {
     const { rows } = await client.query<{ newest: string }>(
       'select coalesce(max(id), 0) as newest from outbox'
     )
-    this.#inherited = Number(rows[0]!.newest)
+    this.#newestBeforeLead = Number(rows[0]!.newest)
     await client.query(`listen ${client.escapeIdentifier(channelOf(this.#options.schema))}`)
     // A lead that can be taken and not be used is given back: by reading alone it would look as if
     // all were well.
@@ -374,7 +372,7 @@ export class Relay {
     if (putOff.length > 0) await this.#takeUp(client, putOff)
     // A row may have been offered after the statement began. Nothing is forgotten in between, so it
     // is still in hand.
-    if (this.#careful) await this.#sendOneByOne(sendable)
+    if (this.#oneByOne) await this.#sendOneByOne(sendable)
     else for (const row of sendable) if (!this.#sender.has(row.id)) void this.#send(row)
   }
 
@@ -411,7 +409,7 @@ export class Relay {
   /** Tries a destination that took nothing, when its pause is over. */
   async #tryShut(client: Client): Promise<void> {
     const next = this.#sender.toTry
-    if (!next || this.#careful || !this.#canRead()) return
+    if (!next || this.#oneByOne || !this.#canRead()) return
     // What is to be put off must be in the table, or it would be left behind.
     if (this.#sender.forgetAt !== Infinity) await this.#sender.forget(client)
     const { destination, rows: most } = next
@@ -423,7 +421,7 @@ export class Relay {
       .filter(({ id }) => !this.#sender.has(id))
       .toSorted((a, b) => Number(a.id) - Number(b.id))
     const more = rows.length >= most || weightOfAll(rows) >= BATCH_BYTES
-    this.#sender.tryAgain(destination, inOrder, (row) => this.#isInherited(row), more)
+    this.#sender.tryAgain(destination, inOrder, (row) => this.#mayHaveBeenSent(row), more)
   }
 
   async #sendOneByOne(rows: readonly OutboxRow[]): Promise<void> {
@@ -437,16 +435,16 @@ export class Relay {
       // went.
       if (error) return this.#sender.postpone(row.id, { putOff: 'failed', error }, true)
     }
-    this.#careful = false
+    this.#oneByOne = false
   }
 
   #send(row: OutboxRow): Promise<string | undefined> {
     this.#latest = row.id
-    return this.#sender.send(row, this.#isInherited(row))
+    return this.#sender.send(row, this.#mayHaveBeenSent(row))
   }
 
-  #isInherited({ id }: OutboxRow): boolean {
-    return Number(id) <= this.#inherited
+  #mayHaveBeenSent({ id }: OutboxRow): boolean {
+    return Number(id) <= this.#newestBeforeLead
   }
 
   #canRead(): boolean {

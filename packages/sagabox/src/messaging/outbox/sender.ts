@@ -141,7 +141,7 @@ export class OutboxSender {
 
   /** When the table is to be told, by performance.now(); Infinity: there is nothing to tell. */
   get forgetAt(): number {
-    return this.#untold >= FORGET ? 0 : this.#forgetAt
+    return this.#unwritten >= FORGET ? 0 : this.#forgetAt
   }
 
   /** When a destination is to be tried that takes nothing, by performance.now(). */
@@ -221,7 +221,7 @@ export class OutboxSender {
       })
       .then(
         (outcome) => {
-          this.#landed(bytes)
+          this.#noLongerInFlight(bytes)
           if (outcome === 'accepted') {
             this.#settled.push(id)
             landed?.('accepted')
@@ -241,7 +241,7 @@ export class OutboxSender {
           return undefined
         },
         (error: unknown) => {
-          this.#landed(bytes)
+          this.#noLongerInFlight(bytes)
           if (error instanceof PublishRefused && error.concerns === 'destination') {
             this.#refused(row, { putOff: 'refused', error: error.message }, landed)
             return undefined
@@ -312,7 +312,7 @@ export class OutboxSender {
       this.#postponed = this.#postponed.slice(postponed.length)
       for (const { id } of postponed) this.#inHand.delete(id)
     }
-    this.#forgetAt = this.#untold > 0 ? performance.now() + FORGET_MS : Infinity
+    this.#forgetAt = this.#unwritten > 0 ? performance.now() + FORGET_MS : Infinity
   }
 
   /** What waited for endpoints that have been seen since the last call is tried now. */
@@ -323,7 +323,7 @@ export class OutboxSender {
     this.#shut.tryAll('awaited')
   }
 
-  #landed(bytes: number): void {
+  #noLongerInFlight(bytes: number): void {
     this.#bytesInFlight -= bytes
     if (--this.#inFlight === 0) this.#drained.give()
   }
@@ -341,11 +341,11 @@ export class OutboxSender {
 
   #forgetSoon(): void {
     if (this.#forgetAt === Infinity) this.#forgetAt = performance.now() + FORGET_MS
-    else if (this.#untold < FORGET) return
+    else if (this.#unwritten < FORGET) return
     this.#options.settled()
   }
 
-  get #untold(): number {
+  get #unwritten(): number {
     return this.#settled.length + this.#postponed.length
   }
 }

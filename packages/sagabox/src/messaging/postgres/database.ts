@@ -1,7 +1,7 @@
 import { escapeIdentifier } from 'pg'
 import { DataSource, type EntitySchema } from 'typeorm'
 import { sayingAway } from '../errors/database-away.ts'
-import { DatabaseOutage } from './outage.ts'
+import { Outage } from './outage.ts'
 import { UnfitSession } from './server.ts'
 import type { Log } from '../async/log.ts'
 import { ONE_SYNC } from '../../quick-ways.ts'
@@ -26,6 +26,8 @@ export interface DatabaseOptions {
    */
   patience?: Patience
   log: Log
+  /** Told of connections; one of its own when not given. */
+  outage?: Outage
 }
 
 export interface Patience {
@@ -56,7 +58,7 @@ export function createDataSource(options: DatabaseOptions): DataSource {
       idle_in_transaction_session_timeout: '30s',
       statement_timeout: asShown(statementMs)
     },
-    outage: new DatabaseOutage(schema, log)
+    outage: options.outage ?? new Outage(schema, log)
   })
   const connection: SessionConfig = {
     session,
@@ -76,7 +78,7 @@ export function createDataSource(options: DatabaseOptions): DataSource {
       migrations: sqlMigrations(migrations),
       migrationsTableName: 'migrations',
       poolSize,
-      // The pool says it, once for an outage.
+      // Outage says it, once.
       poolErrorHandler: () => {},
       extra: {
         ...connection,

@@ -16,7 +16,7 @@ export interface Statement {
   readonly text: string
 }
 
-interface Queued {
+interface QueuedStatement {
   statement: Statement
   /** The quick way: as the protocol carries them. */
   values: unknown[]
@@ -38,7 +38,7 @@ export class OpenTransaction {
   readonly #client: ClientBase
   /** Statements go under one Sync. */
   readonly #isQuick = ONE_SYNC.probe(probeOneSync).isOpen
-  readonly #queued: Queued[] = []
+  readonly #queued: QueuedStatement[] = []
   #isScheduled = false
   /** Undefined: nothing was sent yet. */
   #beginning: Promise<void> | undefined
@@ -192,9 +192,9 @@ export class OpenTransaction {
     this.#flush()
   }
 
-  #dispatch(statements: Queued[]): void {
+  #dispatch(statements: QueuedStatement[]): void {
     if (statements.length === 0) return
-    const failed = ({ isWrite, reject }: Queued, error: unknown) => {
+    const failed = ({ isWrite, reject }: QueuedStatement, error: unknown) => {
       if (isWrite) this.failedWrite ??= error
       if (isServersOwn(error)) this.away ??= error
       reject(error)
@@ -212,8 +212,8 @@ export class OpenTransaction {
 
 function sendTogether(
   client: ClientBase,
-  statements: readonly Queued[],
-  failed: (one: Queued, error: unknown) => void
+  statements: readonly QueuedStatement[],
+  failed: (one: QueuedStatement, error: unknown) => void
 ): void {
   const query = new OneSync(statements, (error) => {
     const { results } = query

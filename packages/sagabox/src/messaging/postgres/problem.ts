@@ -1,3 +1,4 @@
+import { codeOf } from '../errors/database-away.ts'
 import { UnfitSession } from './server.ts'
 import { DatabaseUrlError } from './url.ts'
 
@@ -60,16 +61,14 @@ const ADVICE: readonly (readonly [found: RegExp, advice: (setting: string) => st
 
 /**
  * A sentence for an operator: what the database or the way there said, and what was expected of
- * which setting. Never the
- * password.
+ * which setting. It never holds the password.
  * @param setting where the URL comes from, such as `DATABASE_URL or ORDER_DATABASE_URL`
  */
 export function databaseProblem(error: unknown, setting: string): string {
-  const {
-    code = '',
-    message,
-    errors
-  } = (error ?? {}) as { code?: unknown; message?: unknown; errors?: { message?: string }[] }
+  const { message, errors } = (error ?? {}) as {
+    message?: unknown
+    errors?: { message?: string }[]
+  }
   // A name with several addresses fails once for each, and says nothing itself.
   const said =
     (typeof message === 'string' && message) ||
@@ -77,7 +76,7 @@ export function databaseProblem(error: unknown, setting: string): string {
     String(error)
   if (error instanceof DatabaseUrlError) return `${setting}: ${said}`
   if (error instanceof UnfitSession) return `${said} (${setting})`
-  const driven = (error as { driverError?: { code?: unknown } }).driverError?.code ?? code
-  const advice = ADVICE.find(([found]) => found.test(`${String(driven)} ${said}`))?.[1](setting)
+  const code = codeOf(error) ?? ''
+  const advice = ADVICE.find(([found]) => found.test(`${code} ${said}`))?.[1](setting)
   return advice === undefined ? said : `${said}: ${advice}`
 }

@@ -1,6 +1,7 @@
 import { Client, type ClientConfig } from 'pg'
 import { parseDatabaseUrl, type DatabaseAddress, type DatabaseHost } from './url.ts'
 import { withoutShell } from './without-shell.ts'
+import { SagaboxError } from '../errors/sagabox-error.ts'
 
 /** How long one of several servers may take to answer, ms. */
 const SEARCH_MS = 3000
@@ -9,10 +10,11 @@ const SEARCH_MS = 3000
  * The database answers, and cannot be used as it is: the message says what was found, what was
  * expected and what to do.
  */
-export class UnfitSession extends Error {
+export class UnfitSession extends SagaboxError {
   override readonly name = 'UnfitSession'
+  override readonly code = 'UNFIT_SESSION'
   /** SQLSTATE "the server rejected the connection": it counts as a database that is away. */
-  readonly code = '08004'
+  readonly databaseCode = '08004'
 }
 
 /**
@@ -43,9 +45,8 @@ export class DatabaseServer {
   }
 
   /**
-   * What pg needs to connect, complete: what is left out, it would take from the shell's PG…
-   * variables. All but the password,
-   * which is looked for there when the URL has none.
+   * All that pg needs to connect: it would take what is left out from the shell's PG… variables.
+   * Only the password may come from there, when the URL has none.
    */
   config({ host, port }: DatabaseHost, options: string): ClientConfig {
     const { user, password, database, ssl, sslNegotiation, channelBinding } = this.address

@@ -12,9 +12,8 @@ const LIFETIME_S = 900
 const poolsAt = new WeakMap<DatabaseServer, Set<SessionPool>>()
 
 /**
- * A pool that takes back only what is as good as new: a session that has answered as a replica, or
- * as anything else that
- * is unfit, whose settings somebody has changed, or in which a transaction is open, is ended.
+ * A pool that takes back only sessions as good as new. It ends one that has answered as a replica,
+ * whose settings somebody has changed, or in which a transaction is open.
  */
 export class SessionPool extends Pool {
   readonly #all = new Set<PoolClient & SessionClient>()

@@ -1,7 +1,7 @@
 import { Client, escapeIdentifier, type ClientConfig } from 'pg'
 import { DatabaseServer, placeOf, UnfitSession } from './server.ts'
 import { withoutShell } from './without-shell.ts'
-import type { DatabaseOutage } from './outage.ts'
+import type { Outage } from './outage.ts'
 
 /** The oldest PostgreSQL whose settings are the ones that are looked at. */
 const OLDEST_VERSION = 140_000
@@ -86,14 +86,14 @@ export interface SessionOptions {
   /** Limits and other settings, as PostgreSQL shows them: `5s`, not `5000`. */
   settings: Record<string, string>
   /** Told when a connection is lost, cannot be made, or is there again. */
-  outage?: DatabaseOutage
+  outage?: Outage
 }
 
 /** What a connection has to be before it is used. */
 export class Session {
   readonly server: DatabaseServer
   readonly applicationName: string
-  readonly outage: DatabaseOutage | undefined
+  readonly outage: Outage | undefined
   /** Name -> value, as PostgreSQL shows it. */
   readonly pinned: Record<string, string>
   /**
@@ -165,13 +165,10 @@ export interface SessionConfig extends Pick<
 const backends = new Map<string, SessionClient>()
 
 /**
- * A connection that is looked at before anybody gets it: whether the server takes writes, and
- * whether the session has the
- * settings that were asked for. It knows afterwards whether it may be used again.
- *
- * It emits `outdated` when it answers what every session opened before now would answer: that the
- * server takes no writes any
- * more, or that a table has changed since statements were prepared.
+ * A connection that checks, before anybody gets it, that the server takes writes and the session
+ * has the settings that were asked for; `unfit` says afterwards why nobody may use it again. It
+ * emits `outdated` when the server takes no writes any more or a table has changed since statements
+ * were prepared: all older sessions have met the same.
  */
 export class SessionClient extends Client {
   readonly #session: Session
@@ -263,7 +260,7 @@ export class SessionClient extends Client {
         super.connect((error: Error | null) => (error ? reject(error) : resolve()))
       })
       await this.#makeFit()
-      outage?.back()
+      outage?.connected()
     } catch (error) {
       void this.end()
       const failure = this.#explained(error as Error)

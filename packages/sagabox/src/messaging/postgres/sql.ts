@@ -4,6 +4,7 @@ import { parameter } from './array-literal.ts'
 import { codeOf, DatabaseAway, isServersOwn } from '../errors/database-away.ts'
 import { asError } from '../errors/describe.ts'
 import { OpenTransaction, type Statement } from './open-transaction.ts'
+import { SagaboxError } from '../errors/sagabox-error.ts'
 
 /** The open transaction: always an argument, never ambient. */
 export type Tx = EntityManager
@@ -14,7 +15,9 @@ export function statement(text: string): Statement {
   return { name: `s${++statements}`, text }
 }
 
-class Swallowed extends Error {
+/** A statement of a transaction failed, and the work went on as if it had not. */
+export class Swallowed extends SagaboxError {
+  override readonly code = 'SWALLOWED'
   constructor(cause?: unknown) {
     super(
       'A statement of this transaction failed and its error was swallowed: nothing of it can be committed',
@@ -35,10 +38,10 @@ export interface TransactionOptions {
 /**
  * Runs work in a transaction. What `write` has sent goes to the server together with the commit,
  * which fails with it.
- * @throws DatabaseAway when the database could not do it, whatever the work made of that; otherwise
- * what the work threw (as an Error), what the first failed `write` met, or an error when a failed
- * statement's error was swallowed: PostgreSQL would answer such a commit with a rollback, and say
- * nothing
+ * @throws DatabaseAway when the database could not do it, whatever the work made of that
+ * @throws Swallowed when the work hid a statement's error: PostgreSQL would roll back at the commit
+ * and say nothing
+ * @throws Error what the work threw, or what the first failed `write` met
  */
 export async function transaction<R>(
   dataSource: DataSource,
@@ -244,6 +247,7 @@ export function isBadData(error: unknown): boolean {
 }
 
 /** Another transaction was first: the same work, run again, will see it. */
-export class Conflict extends Error {
+export class Conflict extends SagaboxError {
   override readonly name = 'Conflict'
+  override readonly code = 'CONFLICT'
 }

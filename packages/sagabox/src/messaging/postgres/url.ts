@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { userInfo } from 'node:os'
 import type { ConnectionOptions } from 'node:tls'
+import { SagaboxError } from '../errors/sagabox-error.ts'
 
 /** Where a server listens; a host that begins with `/` is the folder of its socket. */
 export interface DatabaseHost {
@@ -29,8 +30,9 @@ export interface DatabaseAddress {
 }
 
 /** The message never holds the password, nor any part of what could not be taken apart. */
-export class DatabaseUrlError extends Error {
+export class DatabaseUrlError extends SagaboxError {
   override readonly name = 'DatabaseUrlError'
+  override readonly code = 'DATABASE_URL_ERROR'
 }
 
 const SYNTAX = 'expected a postgres:// URL, with user and password percent-encoded'
@@ -52,14 +54,13 @@ const WITHOUT_EFFECT: Record<string, RegExp> = {
 
 /**
  * Reads a URL as psql does: several hosts (`h1:5432,h2`), a socket
- * (`postgres://app@/db?host=/run/postgresql`, or the host
- * percent-encoded), `target_session_attrs`, `sslmode` with `sslrootcert`, `options`.
+ * (`postgres://app@/db?host=/run/postgresql`, or the host percent-encoded),
+ * `target_session_attrs`, `sslmode` with `sslrootcert`, `options`.
  *
  * TLS differs from libpq in this: `require` verifies the certificate as `verify-full` does (unless
  * `uselibpqcompat=true`), and there is no mode that tries both.
  * @throws {DatabaseUrlError} naming the parameter, what was found and what was expected; also when
- * a certificate's file
- * cannot be read
+ * a certificate's file cannot be read
  */
 export function parseDatabaseUrl(url: string): DatabaseAddress {
   const parts =

@@ -1,4 +1,4 @@
-import { PublishRefused, type Parcel } from '../transport/transport.ts'
+import { PublishRefused, type TransportMessage } from '../transport/transport.ts'
 
 /**
  * The broker's words when a message goes to an exchange that is not there, or that this user may
@@ -25,7 +25,7 @@ export class Blame {
   #largest = Infinity
 
   /** Whether the message may take its channel from others. */
-  suspects({ destination, payload }: Parcel): boolean {
+  suspects({ destination, payload }: TransportMessage): boolean {
     if (this.#exchanges.size > 0 && this.#exchanges.has(destination)) return true
     return this.#largest !== Infinity && Buffer.byteLength(payload) > this.#largest
   }
@@ -34,18 +34,18 @@ export class Blame {
    * Why the channel went. Whoever was the cause is suspect from now on.
    * @returns false when none of the messages that were under way was
    */
-  assign(error: Error, underWay: readonly Parcel[]): boolean {
+  assign(error: Error, underWay: readonly TransportMessage[]): boolean {
     const cause = causeOf(error)
-    if (!underWay.some((parcel) => isCause(cause, parcel))) return false
+    if (!underWay.some((message) => isCause(cause, message))) return false
     if (cause.exchange !== undefined) this.#exchanges.add(cause.exchange)
     if (cause.max !== undefined) this.#largest = cause.max
     return true
   }
 
   /** The broker's answer to this message; undefined: the channel went for another reason. */
-  refusalOf(error: Error, parcel: Parcel): PublishRefused | undefined {
+  refusalOf(error: Error, message: TransportMessage): PublishRefused | undefined {
     const cause = causeOf(error)
-    if (!isCause(cause, parcel)) return undefined
+    if (!isCause(cause, message)) return undefined
     return new PublishRefused(
       cause.exchange === undefined ? 'message' : 'destination',
       error.message
@@ -53,7 +53,7 @@ export class Blame {
   }
 
   /** It went well, alone: so do others like it. */
-  acquit({ destination, payload }: Parcel): void {
+  acquit({ destination, payload }: TransportMessage): void {
     this.#exchanges.delete(destination)
     this.#largest = Math.max(this.#largest, Buffer.byteLength(payload))
   }
@@ -66,7 +66,7 @@ function causeOf({ message }: Error): Cause {
   return size === undefined ? {} : { size: Number(size), max: Number(max) }
 }
 
-function isCause({ exchange, size }: Cause, { destination, payload }: Parcel): boolean {
+function isCause({ exchange, size }: Cause, { destination, payload }: TransportMessage): boolean {
   return exchange === undefined
     ? size !== undefined && Buffer.byteLength(payload) === size
     : destination === exchange

@@ -1,6 +1,7 @@
 import type { Channel, ConfirmChannel, Connection } from 'amqplib/callback_api.js'
 import { backoff, pause } from '../async/batcher.ts'
-import { answerWithin, within } from '../async/timeout.ts'
+import { atMost, orTimeout } from '../async/timeout.ts'
+import { SagaboxError } from '../errors/sagabox-error.ts'
 
 /**
  * A blocked or half-open connection never answers a close; after this many ms the process goes on
@@ -19,8 +20,9 @@ const RETRY_MIN_MS = 250
 const RETRY_MAX_MS = 5000
 
 /** There is no way to the broker. Said once, by the transport, for everybody who waits for it. */
-export class Unreachable extends Error {
+export class Unreachable extends SagaboxError {
   override readonly name = 'Unreachable'
+  override readonly code = 'UNREACHABLE'
 }
 
 /** One life of a connection with one channel on it. */
@@ -55,7 +57,7 @@ export async function openChannel(
       reject(error ?? new Error('The connection closed before the channel was open'))
     )
   })
-  const channel = await answerWithin(SETUP_TIMEOUT_MS, 'RabbitMQ opened no channel', opening)
+  const channel = await orTimeout(SETUP_TIMEOUT_MS, 'RabbitMQ opened no channel', opening)
   return { connection, channel, closed: Promise.race([connectionClosed, closedOrFailed(channel)]) }
 }
 
@@ -68,7 +70,7 @@ function closedOrFailed(emitter: NodeJS.EventEmitter): Promise<Error | undefined
 }
 
 export async function closeConnection(connection: Connection): Promise<void> {
-  await within(
+  await atMost(
     CLOSE_TIMEOUT_MS,
     new Promise<void>((resolve) => {
       try {

@@ -1,7 +1,7 @@
 import type { Channel, Connection } from 'amqplib/callback_api.js'
 import { SETUP_TIMEOUT_MS } from './connection.ts'
 import type { EndpointElsewhere } from '../transport/topology.ts'
-import { answerWithin } from '../async/timeout.ts'
+import { orTimeout } from '../async/timeout.ts'
 
 /** The broker's answer to a question that it closes the channel over. */
 export interface Refusal extends Error {
@@ -23,7 +23,7 @@ export async function ask(connection: Connection, questions: readonly Question[]
       error ? reject(error) : resolve(channel)
     )
   )
-  const channel = await answerWithin(SETUP_TIMEOUT_MS, 'RabbitMQ opened no channel', opening, close)
+  const channel = await orTimeout(SETUP_TIMEOUT_MS, 'RabbitMQ opened no channel', opening, close)
   // The answer itself says what is wrong; without a listener this event would end the process.
   channel.on('error', () => {})
   try {
@@ -31,7 +31,7 @@ export async function ask(connection: Connection, questions: readonly Question[]
       const answer = new Promise<void>((resolve, reject) =>
         question(channel, (error) => (error ? reject(error) : resolve()))
       )
-      await answerWithin(SETUP_TIMEOUT_MS, 'RabbitMQ gave no answer', answer)
+      await orTimeout(SETUP_TIMEOUT_MS, 'RabbitMQ gave no answer', answer)
     }
   } finally {
     close(channel)

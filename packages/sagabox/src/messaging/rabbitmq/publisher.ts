@@ -3,7 +3,7 @@ import type { Writable } from 'node:stream'
 import { CONTENT_TYPE } from '../message/envelope.ts'
 import { FRAMES } from '../../quick-ways.ts'
 import { FRAME_BYTES, framesOf, ID_BYTES, startOf, type Framed, type Start } from './frames.ts'
-import { PublishRefused, type Parcel } from '../transport/transport.ts'
+import { PublishRefused, type TransportMessage } from '../transport/transport.ts'
 
 /** Called once the broker has the message, or with the reason why that is not known. */
 export type Confirmed = (error: Error | null) => void
@@ -45,9 +45,9 @@ export class RabbitPublisher {
     this.#isQuick = isQuick
   }
 
-  publish(parcel: Parcel, confirmed: Confirmed): void {
+  publish(message: TransportMessage, confirmed: Confirmed): void {
     try {
-      this.#publish(parcel, confirmed)
+      this.#publish(message, confirmed)
     } catch (error) {
       // Headers or names that cannot be encoded, or a channel that has closed: no confirm will
       // come.
@@ -65,13 +65,13 @@ export class RabbitPublisher {
     return name === 'IllegalOperationError' || (this.#isQuick && !connection.channels[ch])
   }
 
-  #publish(parcel: Parcel, confirmed: Confirmed): void {
+  #publish(parcel: TransportMessage, confirmed: Confirmed): void {
     const bodyBytes = Buffer.byteLength(parcel.payload)
     if (this.#isQuick && this.#isUsual(parcel, bodyBytes)) this.#pack(parcel, bodyBytes, confirmed)
     else this.#publishPlainly(parcel, confirmed)
   }
 
-  #isUsual({ messageId, contentType, headers }: Parcel, bodyBytes: number): boolean {
+  #isUsual({ messageId, contentType, headers }: TransportMessage, bodyBytes: number): boolean {
     return (
       !headers &&
       !contentType &&
@@ -82,7 +82,7 @@ export class RabbitPublisher {
   }
 
   #publishPlainly(
-    { messageId, destination, required, payload, contentType, headers }: Parcel,
+    { messageId, destination, required, payload, contentType, headers }: TransportMessage,
     confirmed: Confirmed
   ): void {
     this.#flush()
@@ -103,7 +103,7 @@ export class RabbitPublisher {
   }
 
   #pack(
-    { messageId, destination, required, payload }: Parcel,
+    { messageId, destination, required, payload }: TransportMessage,
     bodyBytes: number,
     confirmed: Confirmed
   ): void {

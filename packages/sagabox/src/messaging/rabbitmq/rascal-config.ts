@@ -1,10 +1,10 @@
 import type { Topology } from '../transport/topology.ts'
 
 /**
- * Deliveries after which the broker dead-letters a message. Each crash of a consumer counts once
- * for everything it held, so it is far above what retries and restarts add up to. RabbitMQ 4 would
- * set 20, and without a dead letter exchange drop the message; 3.10 sets none. Never -1: the two
- * versions read it in opposite ways.
+ * Deliveries after which the broker dead-letters a message: far above what retries and restarts add
+ * up to, since each crash of a consumer counts for everything it held. RabbitMQ 4 would set 20 and
+ * drop the message without a dead letter exchange; 3.10 sets none. Never -1: they read it in
+ * opposite ways.
  */
 const DELIVERY_LIMIT = 100
 

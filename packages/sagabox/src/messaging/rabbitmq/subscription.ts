@@ -11,7 +11,7 @@ import {
   Unreachable
 } from './connection.ts'
 import type { Delivery, Headers, Subscription } from '../transport/transport.ts'
-import { answerWithin, within } from '../async/timeout.ts'
+import { atMost, orTimeout } from '../async/timeout.ts'
 
 /** AMQP's limit for a property or the name of a header. */
 const SHORT_TEXT_BYTES = 255
@@ -57,7 +57,7 @@ export class RabbitSubscription implements Subscription {
   /** Stops the deliveries at once, then waits (bounded) until those handed out are settled. */
   async cancel(): Promise<void> {
     this.#cancelled.abort()
-    await within(3 * CLOSE_TIMEOUT_MS, this.#running)
+    await atMost(3 * CLOSE_TIMEOUT_MS, this.#running)
   }
 
   /** One life of the consumer. */
@@ -100,7 +100,7 @@ export class RabbitSubscription implements Subscription {
           error ? reject(error) : resolve(consumerTag)
       )
     })
-    const consumerTag = await answerWithin(
+    const consumerTag = await orTimeout(
       SETUP_TIMEOUT_MS,
       `RabbitMQ did not begin to deliver ${endpoint}`,
       consuming
@@ -122,13 +122,13 @@ export class RabbitSubscription implements Subscription {
     const lost = await Promise.race([ended, consumerGone, stopped])
     if (this.#cancelled.signal.aborted && acks.open) {
       channel.cancel(consumerTag)
-      await within(2 * CLOSE_TIMEOUT_MS, Promise.race([ended, acks.settled()]))
+      await atMost(2 * CLOSE_TIMEOUT_MS, Promise.race([ended, acks.settled()]))
       // Closing the connection right away would overtake the last acknowledgements.
       const isOpen = acks.open
       // A channel that is being closed throws at whoever acknowledges.
       acks.close()
       if (isOpen)
-        await within(
+        await atMost(
           CLOSE_TIMEOUT_MS,
           new Promise<void>((resolve) => channel.close(() => resolve()))
         )

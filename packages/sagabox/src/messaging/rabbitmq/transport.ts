@@ -25,12 +25,12 @@ import type { Topology } from '../transport/topology.ts'
 import {
   PublishInterrupted,
   type Delivery,
-  type Parcel,
+  type TransportMessage,
   type PublishOutcome,
   type Subscription,
   type Transport
 } from '../transport/transport.ts'
-import { answerWithin, within } from '../async/timeout.ts'
+import { atMost, orTimeout } from '../async/timeout.ts'
 
 /** Messages handed out and not yet acknowledged: one batch at work and one arriving behind it. */
 const PREFETCH = 200
@@ -56,11 +56,10 @@ export interface RabbitTransportOptions {
 }
 
 /**
- * RabbitMQ by Rascal, which owns configuration, topology and connections. Messages go over channels
- * of its `broker.connect()`: publishing costs 20 µs of CPU a message instead of 180–270 through
- * `broker.publish`, consuming 13 instead of 35, and nothing a sender writes into a header is
- * interpreted on the way (docs/decisions). Publisher and consumers have connections of their own:
- * while the broker blocks publishers, acknowledgements still flow.
+ * RabbitMQ by Rascal, which owns configuration, topology and connections; messages bypass it over
+ * channels of `broker.connect()`. So publishing costs 20 µs of CPU a message instead of 180–270,
+ * consuming 13 instead of 35, and no header is interpreted on the way (docs/decisions). Publisher
+ * and consumers have connections of their own: acknowledgements flow while publishers are blocked.
  */
 export class RabbitTransport implements Transport {
   readonly address: string
@@ -95,7 +94,7 @@ export class RabbitTransport implements Transport {
    * confirm. How many, by `returnKey`.
    */
   readonly #returned = new Map<string, number>()
-  readonly #unconfirmed = new Map<(error: Error) => void, Parcel>()
+  readonly #unconfirmed = new Map<(error: Error) => void, TransportMessage>()
   readonly #exchanges: ReadonlySet<string>
   /** What has taken the channel from all others, or may: it goes over a channel of its own. */
   readonly #blame = new Blame()
@@ -141,19 +140,19 @@ export class RabbitTransport implements Transport {
     return this.#exchanges.has(destination)
   }
 
-  publish(parcel: Parcel): Promise<PublishOutcome> {
-    if (this.#publisher && this.awaited.before(parcel.destination).length > 0)
+  publish(message: TransportMessage): Promise<PublishOutcome> {
+    if (this.#publisher && this.awaited.before(message.destination).length > 0)
       return Promise.resolve('awaited')
-    if (!this.#exchanges.has(parcel.destination) || this.#blame.suspects(parcel))
-      return this.#publishAlone(parcel)
+    if (!this.#exchanges.has(message.destination) || this.#blame.suspects(message))
+      return this.#publishAlone(message)
     return new Promise((resolve, reject) => {
       if (!this.#publisher) return reject(new Error(this.#problem ?? 'no channel to RabbitMQ'))
-      this.#unconfirmed.set(reject, parcel)
-      this.#publisher.publish(parcel, (error) => {
+      this.#unconfirmed.set(reject, message)
+      this.#publisher.publish(message, (error) => {
         this.#unconfirmed.delete(reject)
         if (!error)
           resolve(
-            parcel.required && this.#returned.size > 0 && this.#cameBack(parcel)
+            message.required && this.#returned.size > 0 && this.#cameBack(message)
               ? 'returned'
               : 'accepted'
           )
@@ -166,7 +165,7 @@ export class RabbitTransport implements Transport {
   /**
    * A return tells of the exchange and the message's id; the same may be under way more than once.
    */
-  #cameBack({ destination, messageId }: Parcel): boolean {
+  #cameBack({ destination, messageId }: TransportMessage): boolean {
     const key = returnKey(destination, messageId)
     const count = this.#returned.get(key)
     if (count === undefined) return false
@@ -176,7 +175,7 @@ export class RabbitTransport implements Transport {
   }
 
   /** Over a channel that nobody else loses when the broker closes it because of this message. */
-  async #publishAlone(parcel: Parcel): Promise<PublishOutcome> {
+  async #publishAlone(message: TransportMessage): Promise<PublishOutcome> {
     if (!this.#connection) throw new Error(this.#problem ?? 'no connection to RabbitMQ')
     const { channel, closed } = await openChannel(this.#connection, 'confirm')
     let reason: Error | undefined
@@ -185,15 +184,15 @@ export class RabbitTransport implements Transport {
     channel.on('return', () => (cameBack = true))
     try {
       const confirmed = new Promise<Error | null>((resolve) =>
-        new RabbitPublisher(channel).publish(parcel, resolve)
+        new RabbitPublisher(channel).publish(message, resolve)
       )
       const error = await Promise.race([
         confirmed,
         closed.then((lost) => lost ?? new Error('the channel closed before the confirm'))
       ])
       if (error && !isNack(error))
-        throw this.#blame.refusalOf(reason ?? error, parcel) ?? reason ?? error
-      this.#blame.acquit(parcel)
+        throw this.#blame.refusalOf(reason ?? error, message) ?? reason ?? error
+      this.#blame.acquit(message)
       return error ? 'refused' : cameBack ? 'returned' : 'accepted'
     } finally {
       closeChannel(channel)
@@ -206,16 +205,16 @@ export class RabbitTransport implements Transport {
   #channelFailed(error: Error): void {
     this.#publisher = undefined
     this.#connection = undefined
-    const parcels = [...this.#unconfirmed]
+    const messages = [...this.#unconfirmed]
     if (
       !this.#blame.assign(
         error,
-        parcels.map(([, parcel]) => parcel)
+        messages.map(([, message]) => message)
       )
     )
       return
-    for (const [reject, parcel] of parcels)
-      reject(this.#blame.refusalOf(error, parcel) ?? new PublishInterrupted(error.message))
+    for (const [reject, message] of messages)
+      reject(this.#blame.refusalOf(error, message) ?? new PublishInterrupted(error.message))
   }
 
   subscribe(
@@ -242,8 +241,8 @@ export class RabbitTransport implements Transport {
 
   async stop(): Promise<void> {
     this.#stopping.abort()
-    await within(CLOSE_TIMEOUT_MS, this.#publishing)
-    await within(CLOSE_TIMEOUT_MS, this.#broker?.shutdown())
+    await atMost(CLOSE_TIMEOUT_MS, this.#publishing)
+    await atMost(CLOSE_TIMEOUT_MS, this.#broker?.shutdown())
   }
 
   /**
@@ -258,7 +257,7 @@ export class RabbitTransport implements Transport {
       // A Rascal broker that is shut down meanwhile, because another session has declared the
       // topology anew, never answers.
       const connecting = broker.connect(VHOST) as unknown as Promise<Connection>
-      const connection = await answerWithin(
+      const connection = await orTimeout(
         SETUP_TIMEOUT_MS,
         'RabbitMQ gave no connection',
         connecting,
@@ -305,7 +304,7 @@ export class RabbitTransport implements Transport {
     )
     this.#broker = broker
     this.#undeclared = false
-    await within(CLOSE_TIMEOUT_MS, before?.shutdown())
+    await atMost(CLOSE_TIMEOUT_MS, before?.shutdown())
     return broker
   }
 
@@ -324,7 +323,7 @@ export class RabbitTransport implements Transport {
     broker.on('error', () => {}) // What is asked on the connection fails with it.
     try {
       const connecting = broker.connect(VHOST) as unknown as Promise<Connection>
-      const connection = await answerWithin(
+      const connection = await orTimeout(
         SETUP_TIMEOUT_MS,
         'RabbitMQ gave no connection',
         connecting,
@@ -340,7 +339,7 @@ export class RabbitTransport implements Transport {
       if (problems.length > 0) throw new Error(firstOf(problems))
       return adopted
     } finally {
-      await within(CLOSE_TIMEOUT_MS, broker.shutdown())
+      await atMost(CLOSE_TIMEOUT_MS, broker.shutdown())
     }
   }
 
@@ -487,7 +486,7 @@ async function createBroker(config: BrokerConfig): Promise<BrokerAsPromised> {
     const half = (error as Record<symbol, BrokerAsPromised | undefined>)[
       (error as { broker: symbol }).broker
     ]
-    await within(CLOSE_TIMEOUT_MS, half?.shutdown())
+    await atMost(CLOSE_TIMEOUT_MS, half?.shutdown())
     throw error
   }
 }

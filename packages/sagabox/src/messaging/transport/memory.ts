@@ -2,14 +2,14 @@ import type { Topology } from './topology.ts'
 import {
   PublishRefused,
   type Delivery,
-  type Parcel,
+  type TransportMessage,
   type PublishOutcome,
   type Subscription,
   type Transport
 } from './transport.ts'
 
-interface Queued {
-  parcel: Parcel
+interface QueuedMessage {
+  message: TransportMessage
   redeliveries: number
   /** Called once, when an endpoint has committed it. */
   done(): void
@@ -57,19 +57,19 @@ export class MemoryTransport implements Transport {
     return this.#routes.has(destination)
   }
 
-  publish(parcel: Parcel): Promise<PublishOutcome> {
-    const queues = this.#routes.get(parcel.destination)
+  publish(message: TransportMessage): Promise<PublishOutcome> {
+    const queues = this.#routes.get(message.destination)
     if (!queues)
       return Promise.reject(
-        new PublishRefused('destination', `there is no exchange ${parcel.destination}`)
+        new PublishRefused('destination', `there is no exchange ${message.destination}`)
       )
-    if (queues.length === 0) return Promise.resolve(parcel.required ? 'returned' : 'accepted')
+    if (queues.length === 0) return Promise.resolve(message.required ? 'returned' : 'accepted')
     return new Promise((resolve) => {
       let missing = queues.length
       const done = () => {
         if (--missing === 0) resolve('accepted')
       }
-      for (const queue of queues) queue.push({ parcel, redeliveries: parcel.again ? 1 : 0, done })
+      for (const queue of queues) queue.push({ message, redeliveries: message.again ? 1 : 0, done })
     })
   }
 
@@ -87,11 +87,11 @@ export class MemoryTransport implements Transport {
 
 /** Competing consumers take turns; without one, messages wait. */
 class MemoryQueue {
-  #waiting: Queued[] = []
+  #waiting: QueuedMessage[] = []
   #consumers: ((delivery: Delivery) => void)[] = []
   #turn = 0
 
-  push(queued: Queued): void {
+  push(queued: QueuedMessage): void {
     if (this.#consumers.length === 0) this.#waiting.push(queued)
     else this.#deliver(queued)
   }
@@ -110,8 +110,8 @@ class MemoryQueue {
     this.#waiting = []
   }
 
-  #deliver(queued: Queued): void {
-    const { parcel, redeliveries } = queued
+  #deliver(queued: QueuedMessage): void {
+    const { message, redeliveries } = queued
     let settled = false
     const settle = (action: () => void) => {
       if (settled) return
@@ -122,10 +122,10 @@ class MemoryQueue {
     // On a later turn of the event loop, as a network would: a publisher never runs a consumer's
     // code.
     setImmediate(receive, {
-      payload: parcel.payload,
-      contentType: parcel.contentType ?? undefined,
-      messageId: parcel.messageId,
-      headers: parcel.headers ?? {},
+      payload: message.payload,
+      contentType: message.contentType ?? undefined,
+      messageId: message.messageId,
+      headers: message.headers ?? {},
       redeliveries,
       ack: () => settle(queued.done),
       requeue: () => settle(() => this.push({ ...queued, redeliveries: redeliveries + 1 }))

@@ -1,10 +1,11 @@
 import type { AwaitedEndpoints } from './awaited-endpoints.ts'
+import { SagaboxError } from '../errors/sagabox-error.ts'
 
 /** What travels beside a payload. Received ones are a sender's word: anything may be in them. */
 export type Headers = Readonly<Record<string, unknown>>
 
 /** A message as a transport carries it: bytes and an address, nothing to interpret. */
-export interface Parcel {
+export interface TransportMessage {
   messageId: string
   /** Exchange to publish to. */
   destination: string
@@ -22,12 +23,15 @@ export interface Parcel {
 }
 
 /**
- * - `accepted`: every queue that wants it has it safely (rabbitmq: confirmed; memory: every endpoint has committed).
+ * - `accepted`: every queue that wants it has it safely: RabbitMQ has confirmed it, in memory every
+ * endpoint has committed.
  * - `returned`: nobody takes it; it was not delivered.
- * - `awaited`: an endpoint that takes it has never been there; it was not sent (see `awaited` below).
- * - `refused`: a queue behind the destination takes nothing now, such as a full one; others behind
- * it may have it. A promise rejected with PublishRefused is an answer, too. With anything else it
- * means unknown: it may or may not have been delivered, and must be sent again.
+ * - `awaited`: an endpoint that takes it has never been there; it was not sent (see `awaited`).
+ * - `refused`: a queue behind the destination, such as a full one, takes nothing now; others may
+ * have it.
+ *
+ * A promise rejected with PublishRefused is an answer, too. When it is rejected with anything else,
+ * the message may have been delivered or not, and must be sent again.
  */
 export type PublishOutcome = 'accepted' | 'returned' | 'refused' | 'awaited'
 
@@ -35,8 +39,9 @@ export type PublishOutcome = 'accepted' | 'returned' | 'refused' | 'awaited'
  * The answer of a broker that does not take a message, in its words. Nothing is wrong with the way
  * to it.
  */
-export class PublishRefused extends Error {
+export class PublishRefused extends SagaboxError {
   override readonly name = 'PublishRefused'
+  override readonly code = 'PUBLISH_REFUSED'
   /** What it is about: this message alone, or whatever goes to its destination. */
   readonly concerns: 'message' | 'destination'
   constructor(concerns: PublishRefused['concerns'], reason: string) {
@@ -49,8 +54,9 @@ export class PublishRefused extends Error {
  * The channel went because of another message, which is known: this one is to be sent again, and
  * under no suspicion.
  */
-export class PublishInterrupted extends Error {
+export class PublishInterrupted extends SagaboxError {
   override readonly name = 'PublishInterrupted'
+  override readonly code = 'PUBLISH_INTERRUPTED'
 }
 
 /**
@@ -91,7 +97,7 @@ export interface Transport {
   readonly canPublish: boolean
   /** Whether the topology has such an exchange: what goes elsewhere reaches nobody. */
   knows(destination: string): boolean
-  publish(parcel: Parcel): Promise<PublishOutcome>
+  publish(message: TransportMessage): Promise<PublishOutcome>
   /** Endpoints declared elsewhere, until they have been seen. Absent: there are none. */
   readonly awaited?: AwaitedEndpoints
   /**

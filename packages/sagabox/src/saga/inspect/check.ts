@@ -20,11 +20,9 @@ export interface CheckOptions {
 const LIMIT = 5000
 
 /**
- * Says what may go wrong with a saga's instances, and what to do: an event that a state does not
- * decide on, a wait without a deadline or whose deadline may be spent, a state that no instance
- * reaches or from which none reaches an end, an effect that an instance leaves behind, a context
- * that cannot be stored. It follows every path of the machine with sample events and timers,
- * breadth first, as far as LIMIT.
+ * Follows every path of a saga's machine with sample events and timers, breadth first, as far as
+ * LIMIT, and says what may go wrong and what to do: undecided events, waits without a deadline,
+ * states without a way in or out, effects left behind, contexts that cannot be stored.
  * @returns one sentence a finding; none when all is well
  */
 export function checkSaga(

@@ -10,10 +10,10 @@ import { statesOf } from '../define.ts'
 import { scopeOf, type ActionData, type Move } from './move.ts'
 import { activeNodes, restIn, snapshotIn, type Rest } from './state.ts'
 
-// XState finds out anew at every event which states a transition leaves and enters, and makes a
-// snapshot for every assignment: 7 µs a step and a quarter of all that an order allocates. Which
-// transition an event takes is still XState's answer; what that transition does depends on nothing
-// else, and is worked out once. Machines with more to them are left to XState.
+// XState works out at every event what a transition leaves and enters, and makes a snapshot for
+// every assignment: 7 µs a step and a quarter of all that an order allocates. Here XState only
+// says which transition an event takes, and its effects are planned once; machines with more to
+// them are left to XState.
 
 /**
  * What a transition from a state does: the actions of the states it leaves, its own, and those of

@@ -9,10 +9,12 @@ import { SagaInstance } from './instance.ts'
 import { unstorable } from '../machine/storable.ts'
 import type { DeferredEvent, LockedRow } from '../store/rows.ts'
 import { ofVersion, Stranded } from './versions.ts'
+import { SagaboxError } from '../../messaging/errors/sagabox-error.ts'
 
 /** What a person asked of an instance cannot be done. */
-export class NotMoved extends Error {
+export class NotMoved extends SagaboxError {
   override readonly name = 'NotMoved'
+  override readonly code = 'NOT_MOVED'
   /** `invalid`: what was asked makes no sense; `conflict`: not where the instance is now. */
   readonly kind: 'invalid' | 'conflict'
   /** Which part of what was asked. */

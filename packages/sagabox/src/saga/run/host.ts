@@ -375,6 +375,7 @@ export class NotStartedYet extends Error {
 /** A message for an instance that is not here, and was not begun here: no retry will bring it. */
 export class NoInstance extends NotRetryable {
   override readonly name = 'NoInstance'
+  override readonly code = 'NO_INSTANCE'
 
   constructor({ contract, correlationId }: Message, saga: string) {
     super(`${contract.name}: no ${saga} saga ${correlationId}`)

@@ -4,14 +4,15 @@ import { EXPECTED_DELAY, isDelay } from '../delay.ts'
 import { eventName } from '../machine/states.ts'
 import { activeNodes, pathOf, restore } from '../machine/state.ts'
 import type { SagaRow } from '../store/rows.ts'
+import { SagaboxError } from '../../messaging/errors/sagabox-error.ts'
 
 /**
- * No machine of this process can move an instance. Worth a retry: a copy of the service with
- * another version may take the message, and what becomes a dead letter in the end can be sent again
- * once the right version runs.
+ * No machine of this process can move an instance. It is retried: a copy of the service with the
+ * right version may take the message, now or when its dead letter is sent again.
  */
-export class Stranded extends Error {
+export class Stranded extends SagaboxError {
   override readonly name = 'Stranded'
+  override readonly code = 'STRANDED'
 }
 
 export function versionOf({ version = 1 }: SagaDefinition): number {

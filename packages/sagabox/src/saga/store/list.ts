@@ -44,9 +44,9 @@ export function endOfWindow(rows: number): string {
 
 const END = endOfWindow(WINDOW)
 
-// Partial indexes hold those that have a timer or are stuck, and are read whole. The primary key,
-// which the planner likes better while there are no statistics, leads past all that have ended: not
-// for `saga || ''`, and not without an order.
+// Small partial indexes hold the instances with a timer and those that are stuck. `saga || ''`, and
+// no order, keep the planner from the primary key, which leads past all that have ended and which
+// it likes better while there are no statistics.
 const HAVE_TIMERS = `saga || '' = $1 and next_timer_at is not null`
 const STUCK_WITHOUT = `saga || '' = $1 and next_timer_at is null and stuck_since is not null`
 

@@ -2,6 +2,7 @@ import Type, { type Static } from 'typebox'
 import { nullable } from '../../messaging/message/nullable.ts'
 import { checker } from '../../messaging/message/validation.ts'
 import type { HistoryRow, SagaRow } from './rows.ts'
+import { SagaboxError } from '../../messaging/errors/sagabox-error.ts'
 
 const Data = Type.Record(Type.String(), Type.Unknown())
 const Version = Type.Integer({ minimum: 1 })
@@ -60,8 +61,9 @@ const check = checker(Recording)
 const SHOWN = 60
 
 /** A line that is no recording; the message says what was wrong and what was expected. */
-export class InvalidRecording extends Error {
+export class InvalidRecording extends SagaboxError {
   override readonly name = 'InvalidRecording'
+  override readonly code = 'INVALID_RECORDING'
 }
 
 /**

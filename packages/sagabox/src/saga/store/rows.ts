@@ -67,7 +67,7 @@ const MOVED = `saga_id, state, value, context, version, timers`
 const COLUMNS = `${MOVED}, machine_version, deferred, stuck_since, last_error`
 
 // As a number: to read a time out of each row's text took 5 µs an order.
-const LOCKED_COLUMNS = `${COLUMNS}, ctid::text as place, floor(extract(epoch from now()) * 1000)::float8 as now_ms`
+const LOCKED_COLUMNS = `${COLUMNS}, ctid::text as ctid, floor(extract(epoch from now()) * 1000)::float8 as now_ms`
 
 // In id order: two batches that share instances wait for each other instead of deadlocking.
 const LOCK = statement(
@@ -105,7 +105,7 @@ const POSTPONE = statement(`
 
 const FAIL = statement(`
   update saga set last_error = failed.error from unnest($1::tid[],
-    ${jsonTexts(2)}::jsonb[]) as failed (place, error) where saga.ctid = failed.place`)
+    ${jsonTexts(2)}::jsonb[]) as failed (ctid, error) where saga.ctid = failed.ctid`)
 
 const NEXT_TIMER = statement(
   `
@@ -126,8 +126,8 @@ const UPDATE = statement(`
     timers = moved.timers, next_timer_at = moved.next_timer_at, updated_at = now()
   from unnest($1::tid[], $2::text[], ${jsonTexts(3)}::jsonb[], ${jsonTexts(4)}::jsonb[],
     $5::integer[], ${jsonTexts(6)}::jsonb[], $7::timestamptz[])
-    as moved (place, state, value, context, version, timers, next_timer_at)
-  where saga.ctid = moved.place`)
+    as moved (ctid, state, value, context, version, timers, next_timer_at)
+  where saga.ctid = moved.ctid`)
 
 // What hardly any instance has: written with every move, it cost a tenth of the transitions a
 // second.
@@ -156,7 +156,7 @@ const INSERT_HISTORY_WITH_NOTES = statement(`
 
 export interface LockedRow extends SagaRow {
   /** Where the locked row is, until the transaction ends. */
-  place: string
+  ctid: string
   /** The database's time, the same in all rows of a transaction. */
   now_ms: number
 }
@@ -204,7 +204,7 @@ export function recordErrors(
   failed: readonly { locked: LockedRow; error: LastError }[]
 ): void {
   void write(tx, FAIL, [
-    failed.map(({ locked }) => locked.place),
+    failed.map(({ locked }) => locked.ctid),
     joinJson(failed.map(({ error }) => errorJson(error)))
   ])
 }
@@ -244,7 +244,7 @@ export function updateInstances(
   locked: readonly LockedRow[],
   rows: readonly SagaRow[]
 ): void {
-  void write(tx, UPDATE, [locked.map(({ place }) => place), ...columns(rows)])
+  void write(tx, UPDATE, [locked.map(({ ctid }) => ctid), ...columns(rows)])
   const migrated = rows.filter(
     (row, index) => row.machine_version !== locked[index]!.machine_version
   )
