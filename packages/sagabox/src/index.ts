@@ -51,7 +51,7 @@ export { startSagabox, type Sagabox, type SagaboxOptions } from './service/start
 export { Type }
 export { pathOf, statusOf } from './saga/machine/state.ts'
 export { NotMoved } from './saga/run/by-hand.ts'
-export { NoInstance, type SagaHost } from './saga/run/host.ts'
+export { NoInstance, NotStartedYet, type SagaHost } from './saga/run/host.ts'
 export { Stranded } from './saga/run/versions.ts'
 export type { ServiceContext } from './service/context.ts'
 export {

@@ -4,9 +4,11 @@ import {
   EnvelopeWriter,
   EnvelopeReader,
   MAX_MESSAGE_BYTES,
+  MAX_VALUES,
   UnknownMessageType,
   UnreadableMessage
 } from '../../src/messaging/message/envelope.ts'
+import { BodyReader } from '../../src/messaging/message/body-reader.ts'
 import { faultOf } from '../../src/messaging/message/fault.ts'
 import { command, event, message, type Message } from '../../src/messaging/message/message.ts'
 import { busAddress } from '../../src/messaging/rabbitmq/transport.ts'
@@ -381,6 +383,81 @@ t.test('hostile input is refused, naming the field', async (t) => {
     t.equal(error.field, field, name)
     t.ok(error.message.startsWith(`${field}: `), error.message.slice(0, 100))
   }
+})
+
+t.test('more fields and items than may be read are counted, and never parsed', async (t) => {
+  const parse = t.capture(JSON, 'parse', JSON.parse)
+  const base = JSON.stringify(good())
+  /** A good envelope that holds so many fields and items more. */
+  const withMore = (more: string) => base.replace('"headers":{}', `"headers":{${more}}`)
+  const own = base.split(/[,[{]/).length - 1
+  const fields = (count: number) =>
+    Array.from({ length: count }, (_, index) => `"k${index}":"a,[{\\",{"`).join()
+  const room = MAX_VALUES - own
+  const costly: [name: string, payload: string][] = [
+    ['fields', withMore(fields(room + 2))],
+    ['numbers', withMore(`"list":[${'1,'.repeat(room)}1]`)],
+    ['objects', withMore(`"list":[${'{},'.repeat(room / 2)}{}]`)],
+    ['broken off', withMore(`"list":[${'[],'.repeat(room)}`).slice(0, -100)]
+  ]
+  for (const [name, payload] of costly) {
+    t.equal(
+      refusalOf(Buffer.from(payload)).message,
+      `body: expected at most ${MAX_VALUES} fields and items`,
+      name
+    )
+  }
+  t.equal(parse().length, 0)
+  // The first one has no comma.
+  t.ok(reader.read(withMore(fields(room + 1))), 'as many as may be, and what is in texts is text')
+})
+
+t.test('a large order is no large message', async (t) => {
+  const items = Array.from({ length: 10_000 }, () => ({ quantity: 1, productId: 'desk-lamp' }))
+  const body = { orderId: ORDER_ID, items }
+  t.same(reader.read(JSON.stringify({ ...good(), message: body })).body, body)
+})
+
+t.test('what the schema does not know is neither looked at nor copied', async (t) => {
+  const bodies = new BodyReader(
+    Type.Object({
+      orderId: OrderId,
+      note: Type.Optional(Type.String()),
+      lines: Type.Optional(Type.Array(Type.Object({ id: OrderId }), { maxItems: 2 })),
+      byName: Type.Optional(Type.Record(Type.String(), Type.Object({ id: OrderId })))
+    })
+  )
+  const unknown = Object.defineProperty({ inside: { id: ORDER_ID.toUpperCase() } }, 'looked', {
+    enumerable: true,
+    get: () => t.fail('it was looked at')
+  })
+  const id = ORDER_ID.toUpperCase()
+  const read = bodies.adapt({ orderId: id, unknown, note: null })
+  t.match(read, { body: { orderId: ORDER_ID } })
+  const { body } = read as { body: Record<string, unknown> }
+  t.equal(body.unknown, unknown)
+  t.notOk('note' in body)
+
+  const line = { id: ORDER_ID, unknown }
+  const lines = [line, { id }]
+  const given = { orderId: ORDER_ID, lines, note: null }
+  const adapted = bodies.adapt(given) as { body: { lines: { id: string }[] } }
+  t.equal(adapted.body.lines[0], line, 'what needs no change is not copied')
+  t.equal(adapted.body.lines[1]!.id, ORDER_ID)
+  t.equal(given.note, null, 'what was given stays as it is')
+  t.equal(lines[1]!.id, id)
+
+  const tooMany = Array.from({ length: 3 }, () => ({ id: null }))
+  t.match(
+    bodies.adapt({ orderId: ORDER_ID, lines: tooMany }),
+    { problem: { field: '.lines', expected: /not have more than 2/ } },
+    'what is in a list that is too long does not matter'
+  )
+
+  const byName = JSON.parse(`{"__proto__":{"id":"${id}"}}`) as object
+  const record = bodies.adapt({ orderId: ORDER_ID, byName }) as { body: { byName: object } }
+  t.same(Object.entries(record.body.byName), [['__proto__', { id: ORDER_ID }]])
+  t.equal(Object.getPrototypeOf(record.body.byName), Object.prototype)
 })
 
 t.test('a well-formed message of an unknown type is told apart', async (t) => {

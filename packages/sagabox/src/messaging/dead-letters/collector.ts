@@ -1,6 +1,7 @@
 import { backoff, Batcher, pause } from '../async/batcher.ts'
 import { Consumer } from '../inbox/consumer.ts'
 import { deadLetterOf, storeDeadLetters, type DeadLetter } from './letter.ts'
+import { causeIn } from './headers.ts'
 import type { EnvelopeReader } from '../message/envelope.ts'
 import { faultMessage, isFault } from '../message/fault.ts'
 import type { Log } from '../async/log.ts'
@@ -90,7 +91,11 @@ export class DeadLetterCollector {
   }
 
   #read(delivery: Delivery, kind: DeadLetter['kind']): void {
-    const message = this.#reader.glance(delivery.payload, delivery.contentType)
+    // What the endpoint could not read is not looked at again: that is as long as the first time.
+    const message =
+      causeIn(delivery.headers).exception === 'UnreadableMessage'
+        ? undefined
+        : this.#reader.glance(delivery.payload, delivery.contentType)
     this.#batcher.push({
       delivery,
       message,

@@ -1,8 +1,8 @@
 import type { TSchema } from 'typebox'
-import { Compile } from 'typebox/compile'
+import { Compile, type Validator } from 'typebox/compile'
 import { Check } from 'typebox/value'
 import { guidOf } from './id.ts'
-import { checker, type Checker, type SchemaProblem } from './validation.ts'
+import { explain, type SchemaProblem } from './validation.ts'
 
 /**
  * Values looked at in one body before what it holds is left as it is: a recursive union can be made
@@ -20,6 +20,7 @@ interface Schema {
   patternProperties?: Record<string, Schema>
   additionalProperties?: Schema | boolean
   items?: Schema | readonly Schema[]
+  maxItems?: number
   prefixItems?: readonly Schema[]
   anyOf?: readonly Schema[]
   oneOf?: readonly Schema[]
@@ -29,8 +30,8 @@ interface Schema {
 /** Reads the bodies of one schema. */
 export class BodyReader {
   readonly #schema: TSchema
-  readonly #compiled: { Check(value: unknown): boolean }
-  #checker: Checker | undefined
+  readonly #compiled: Validator
+  readonly #nullable = new Map<Schema, boolean>()
 
   constructor(schema: TSchema) {
     this.#schema = schema
@@ -45,88 +46,127 @@ export class BodyReader {
   /**
    * Reads what .NET writes in other words: `null` as absent where the schema lets the property be
    * absent and does not allow null, and a Guid in any of .NET's formats as a UUID in lower case.
-   * @returns a copy that the schema accepts, or what is wrong
+   * @param value is left as it is; parts of it that need no other words are shared with the answer
+   * @returns what the schema accepts, or what is wrong
    */
   adapt(value: unknown): { body: unknown } | { problem: SchemaProblem } {
     if (value === null) return { problem: { field: '', expected: REQUIRED } }
-    const adapter = new Adapter(this.#schema)
-    const body = adapter.read(this.#schema, value, '')
+    const adapter = new Adapter(this.#schema, this.#nullable)
+    const body = adapter.read(this.#schema, value)
     if (this.accepts(body)) return { body }
     if (adapter.nullAt !== undefined)
       return { problem: { field: adapter.nullAt, expected: REQUIRED } }
-    this.#checker ??= checker(this.#schema)
-    return { problem: this.#checker(body) ?? { field: '', expected: 'another value' } }
+    return { problem: explain(this.#compiled, this.#schema, body)[0]! }
   }
 }
 
 const REQUIRED = 'is required, got null'
 
+/**
+ * Copies an object or a list only where something in it changes, and looks at no field that the
+ * schema says nothing about: those may be any number.
+ */
 class Adapter {
   /** The first null where a value is required. */
   nullAt: string | undefined
   readonly #definitions: Record<string, Schema>
+  readonly #nullable: Map<Schema, boolean>
+  /** Where the value is that is being read. */
+  readonly #path: (string | number)[] = []
   #left = MOST_VALUES
 
-  constructor(root: Schema) {
+  /** @param nullable what is known of schemas that allow null; more is added */
+  constructor(root: Schema, nullable: Map<Schema, boolean>) {
     this.#definitions = root.$defs ?? {}
+    this.#nullable = nullable
   }
 
-  read(schema: Schema, value: unknown, path: string): unknown {
+  read(schema: Schema, value: unknown): unknown {
     if (--this.#left < 0) return value
     if (schema.$ref !== undefined)
-      return this.read(this.#definitions[schema.$ref.replace('#/$defs/', '')] ?? {}, value, path)
+      return this.read(this.#definitions[schema.$ref.replace('#/$defs/', '')] ?? {}, value)
     const alternatives = schema.anyOf ?? schema.oneOf
-    if (alternatives) return this.#readOneOf(alternatives, value, path)
-    if (schema.allOf) return schema.allOf.reduce((read, part) => this.read(part, read, path), value)
+    if (alternatives) return this.#readOneOf(alternatives, value)
+    if (schema.allOf) return schema.allOf.reduce((read, part) => this.read(part, read), value)
     if (typeof value === 'string')
       return schema.format === 'uuid' ? (guidOf(value) ?? value) : value
-    if (Array.isArray(value)) {
-      return value.map((item, index) =>
-        this.#readPart(itemOf(schema, index), item, `${path}[${index}]`)
-      )
-    }
-    return isObject(value) ? this.#readObject(schema, value, path) : value
+    if (Array.isArray(value)) return this.#readList(schema, value)
+    return isObject(value) ? this.#readObject(schema, value) : value
   }
 
-  #readObject(
-    schema: Schema,
-    value: Record<string, unknown>,
-    path: string
-  ): Record<string, unknown> {
-    const read: [string, unknown][] = []
-    for (const [name, part] of Object.entries(value)) {
+  #readList(schema: Schema, value: readonly unknown[]): readonly unknown[] {
+    // It will be refused, whatever is in it.
+    if (schema.maxItems !== undefined && value.length > schema.maxItems) return value
+    let read: unknown[] | undefined
+    for (const [index, item] of value.entries()) {
+      const part = this.#readPart(itemOf(schema, index), item, index)
+      if (part !== item) (read ??= [...value])[index] = part
+    }
+    return read ?? value
+  }
+
+  #readObject(schema: Schema, value: Record<string, unknown>): Record<string, unknown> {
+    let read: Record<string, unknown> | undefined
+    for (const name of namesToRead(schema, value)) {
       const declared = propertyOf(schema, name)
-      const isAbsent =
-        part === null &&
-        declared &&
-        !schema.required?.includes(name) &&
-        !this.#accepts(declared, null)
-      if (!isAbsent) read.push([name, this.#readPart(declared, part, `${path}.${name}`)])
+      if (!declared) continue
+      const part = value[name]
+      if (part === null && !schema.required?.includes(name) && !this.#takesNull(declared)) {
+        read ??= { ...value }
+        delete read[name]
+        continue
+      }
+      const readPart = this.#readPart(declared, part, name)
+      // Also for `__proto__`: it is a field of its own by now.
+      if (readPart !== part) (read ??= { ...value })[name] = readPart
     }
-    return Object.fromEntries(read)
+    return read ?? value
   }
 
-  #readPart(schema: Schema | undefined, part: unknown, path: string): unknown {
+  #readPart(schema: Schema | undefined, part: unknown, at: string | number): unknown {
     if (!schema) return part
-    if (part !== null) return this.read(schema, part, path)
-    if (!this.#accepts(schema, null)) this.nullAt ??= path
-    return null
+    this.#path.push(at)
+    let read = part
+    if (part !== null) read = this.read(schema, part)
+    else if (!this.#takesNull(schema)) this.nullAt ??= this.#where()
+    this.#path.pop()
+    return read
   }
 
   /** By the first alternative that takes what was read by it. */
-  #readOneOf(alternatives: readonly Schema[], value: unknown, path: string): unknown {
+  #readOneOf(alternatives: readonly Schema[], value: unknown): unknown {
     const nullBefore = this.nullAt
     for (const alternative of alternatives) {
-      const read = this.read(alternative, value, path)
+      const read = this.read(alternative, value)
       if (this.#accepts(alternative, read)) return read
       this.nullAt = nullBefore
     }
     return value
   }
 
+  #takesNull(schema: Schema): boolean {
+    let takes = this.#nullable.get(schema)
+    if (takes === undefined) this.#nullable.set(schema, (takes = this.#accepts(schema, null)))
+    return takes
+  }
+
   #accepts(schema: Schema, value: unknown): boolean {
     return Check(this.#definitions as Record<string, TSchema>, schema as TSchema, value)
   }
+
+  #where(): string {
+    return this.#path.map((at) => (typeof at === 'number' ? `[${at}]` : `.${at}`)).join('')
+  }
+}
+
+/** Those that the value has and the schema may say something about. */
+function namesToRead(
+  { properties = {}, patternProperties, additionalProperties }: Schema,
+  value: Record<string, unknown>
+): string[] {
+  return patternProperties || typeof additionalProperties === 'object'
+    ? Object.keys(value)
+    : Object.keys(properties).filter((name) => Object.hasOwn(value, name))
 }
 
 function propertyOf(

@@ -16,12 +16,19 @@ const JSON_TYPE = /^application\/(vnd\.masstransit\+)?json\s*(;|$)/i
 export const MAX_MESSAGE_BYTES = 1024 * 1024
 
 /**
+ * Most fields and items of a message, nested ones included. An object takes up to twenty times the
+ * memory of its text, and the longest to read: 1 MiB of `{}` 80 ms, 70,000 fields of different names
+ * 90 ms, 50,000 of them 20 ms. An order of 100 lines has 400.
+ */
+export const MAX_VALUES = 50_000
+
+/**
  * JSON that is read may have to be written again, which ends in a stack overflow from about 5,000
  * levels on.
  */
 const MAX_DEPTH = 200
-/** Shorter texts cannot be that deep: they need not be looked at. */
-const SHALLOW_CHARACTERS = 4000
+/** Shorter texts cannot be that deep, nor hold that much: they need not be looked at. */
+const SMALL_CHARACTERS = 4000
 
 /**
  * A received message that no handler may see. `field` names what was wrong, the message says what
@@ -202,8 +209,8 @@ function open(payload: Buffer | string, contentType: string | undefined): Record
   if (typeof payload !== 'string' && !isUtf8(payload))
     throw new UnreadableMessage('body', 'expected UTF-8')
   const text = withoutMark(payload.toString())
-  if (text.length > SHALLOW_CHARACTERS && isTooDeep(text))
-    throw new UnreadableMessage('body', `expected at most ${MAX_DEPTH} levels of nesting`)
+  const expected = text.length > SMALL_CHARACTERS ? tooCostly(text) : undefined
+  if (expected !== undefined) throw new UnreadableMessage('body', `expected ${expected}`)
   return parseObject(text)
 }
 
@@ -218,8 +225,12 @@ function parseObject(payload: string): Record<string, unknown> {
   return value
 }
 
-function isTooDeep(text: string): boolean {
+/**
+ * What makes a text too costly to parse, told from its punctuation alone: 2 ms a MiB.
+ */
+function tooCostly(text: string): string | undefined {
   let depth = 0
+  let values = 0
   let quoted = false
   for (let index = 0; index < text.length; index++) {
     const code = text.charCodeAt(index)
@@ -227,16 +238,21 @@ function isTooDeep(text: string): boolean {
       if (code === BACKSLASH) index++
       else if (code === QUOTE) quoted = false
     } else if (code === QUOTE) quoted = true
+    else if (code === COMMA) values++
     else if (code === OPEN_BRACE || code === OPEN_BRACKET) {
-      if (++depth > MAX_DEPTH) return true
+      // Its first field or item has no comma.
+      values++
+      if (++depth > MAX_DEPTH) return `at most ${MAX_DEPTH} levels of nesting`
     } else if (code === CLOSE_BRACE || code === CLOSE_BRACKET) depth--
+    if (values > MAX_VALUES) return `at most ${MAX_VALUES} fields and items`
   }
-  return false
+  return undefined
 }
 
-const [QUOTE, BACKSLASH, OPEN_BRACE, CLOSE_BRACE, OPEN_BRACKET, CLOSE_BRACKET] = [
+const [QUOTE, BACKSLASH, COMMA, OPEN_BRACE, CLOSE_BRACE, OPEN_BRACKET, CLOSE_BRACKET] = [
   '"',
   '\\',
+  ',',
   '{',
   '}',
   '[',

@@ -1,3 +1,4 @@
+import { SagaboxError } from '../../messaging/errors/sagabox-error.ts'
 import type { Handler } from '../../messaging/endpoint/handler.ts'
 import type { Contract, Message } from '../../messaging/message/message.ts'
 import { NotRetryable, Refused } from '../../messaging/inbox/retry.ts'
@@ -364,8 +365,9 @@ function idOf({ correlationId }: Message): string {
 }
 
 /** A message for an instance that is not here: it may have overtaken what starts it. */
-export class NotStartedYet extends Error {
+export class NotStartedYet extends SagaboxError {
   override readonly name = 'NotStartedYet'
+  readonly code = 'NOT_STARTED_YET'
 
   constructor({ contract, correlationId }: Message, saga: string) {
     super(`${contract.name}: no ${saga} saga ${correlationId} has been started yet`)
