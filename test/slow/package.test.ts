@@ -83,8 +83,8 @@ t.test('the packed library in an empty folder', async (t) => {
     await t.test(`TypeScript compiles with ${moduleResolution}`, async () => {
       const args = ['--module', module!, '--moduleResolution', moduleResolution!]
       const strict = ['--strict', '--skipLibCheck', 'false', '--target', 'ES2023', '--noEmit']
-      const files = ['src/parcel.ts', 'src/run-parcel.ts']
-      await run('npx', ['tsc', ...args, ...strict, '--types', 'node', ...files], folder)
+      const sources = ['src/parcel.ts', 'src/run-parcel.ts']
+      await run('npx', ['tsc', ...args, ...strict, '--types', 'node', ...sources], folder)
     })
   }
 })
