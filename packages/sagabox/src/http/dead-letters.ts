@@ -12,7 +12,9 @@ import {
   readDeletedLetter,
   type DeadLetterDetail
 } from '../messaging/dead-letters/list.ts'
-import { NotAllowed, type DeadLetterOffice } from '../messaging/dead-letters/office.ts'
+import type { GroupRetries } from '../messaging/dead-letters/group-retries.ts'
+import { NotAllowed } from '../messaging/dead-letters/known-letter.ts'
+import type { DeadLetterOffice } from '../messaging/dead-letters/office.ts'
 import { linkTo } from './links.ts'
 import { nullable } from '../messaging/message/nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './page.ts'
@@ -145,6 +147,7 @@ export interface DeadLetterRouteOptions {
   name: string
   dataSource: DataSource
   office: DeadLetterOffice
+  groups: GroupRetries
   /** How long the service's inbox remembers what was handled. */
   inboxDays: number
 }
@@ -154,6 +157,7 @@ export function deadLetterRoutes({
   name,
   dataSource,
   office,
+  groups,
   inboxDays
 }: DeadLetterRouteOptions): FastifyPluginAsyncTypebox {
   const path = `/ops/${name}/dead-letters`
@@ -214,8 +218,8 @@ export function deadLetterRoutes({
         }
       },
       async ({ query }) => {
-        const { groups, atLeast } = await groupDeadLetters(dataSource, withTimes(query))
-        return { total: groups.reduce((sum, { count }) => sum + count, 0), atLeast, groups }
+        const { groups: found, atLeast } = await groupDeadLetters(dataSource, withTimes(query))
+        return { total: found.reduce((sum, { count }) => sum + count, 0), atLeast, groups: found }
       }
     )
 
@@ -436,7 +440,7 @@ export function deadLetterRoutes({
       async ({ body: { perSecond = PER_SECOND, ...given } }, reply) => {
         const filter = withTimes(given)
         const oldest = await office.oldest(filter)
-        const id = await office.retryGroup(filter, perSecond)
+        const id = await groups.begin(filter, perSecond)
         const warning =
           oldest !== undefined && olderThanInbox(oldest, inboxDays)
             ? {
@@ -446,7 +450,7 @@ export function deadLetterRoutes({
         return reply
           .code(202)
           .header('location', linkTo(app, `${path}/retries/${id}`))
-          .send({ ...(await office.groupRetry(id))!, ...warning })
+          .send({ ...(await groups.get(id))!, ...warning })
       }
     )
 
@@ -459,7 +463,7 @@ export function deadLetterRoutes({
           response: { 200: Type.Object({ items: Type.Array(Retry) }) }
         }
       },
-      async () => ({ items: await office.groupRetries(DEFAULT_LIMIT) })
+      async () => ({ items: await groups.list(DEFAULT_LIMIT) })
     )
 
     app.get(
@@ -468,7 +472,7 @@ export function deadLetterRoutes({
         schema: { tags, summary: 'How a group retry goes', params: ById, response: { 200: Retry } }
       },
       async ({ params: { id } }) => {
-        const retry = await office.groupRetry(Number(id))
+        const retry = await groups.get(Number(id))
         if (!retry) throw notFound(`group retry ${id} in ${name}`)
         return retry
       }
@@ -485,8 +489,8 @@ export function deadLetterRoutes({
         }
       },
       async ({ params: { id } }) => {
-        const stopped = await office.stopGroup(Number(id))
-        const retry = await office.groupRetry(Number(id))
+        const stopped = await groups.end(Number(id))
+        const retry = await groups.get(Number(id))
         if (!retry) throw notFound(`group retry ${id} in ${name}`)
         if (!stopped) throw new HttpProblem(409, `Group retry ${id} is ${retry.state} already`)
         return retry

@@ -13,6 +13,7 @@ import {
   type DatabaseOptions,
   type Patience
 } from '../messaging/postgres/database.ts'
+import { GroupRetries } from '../messaging/dead-letters/group-retries.ts'
 import { DeadLetterOffice } from '../messaging/dead-letters/office.ts'
 import { Endpoint } from '../messaging/endpoint/endpoint.ts'
 import { OLD_DELETED_LETTERS } from '../messaging/dead-letters/deleted.ts'
@@ -137,22 +138,27 @@ export class Service {
       log,
       saga: (wanted) => this.saga(wanted)
     })
-    const answered = { endpoints: [name], undo: sagas.length > 0 ? undoOf(sagas) : undefined }
-    const office = new DeadLetterOffice(this.dataSource, this.outbox, log, answered)
-    const counter = new DeadLetterOffice(asked, this.requests.outbox, log, {
-      ...answered,
-      began: () => office.wake()
+    const endpoints = [name]
+    const office = new DeadLetterOffice(asked, this.requests.outbox, {
+      endpoints,
+      undo: sagas.length > 0 ? undoOf(sagas) : undefined
+    })
+    // One carries group retries out, the other answers for them.
+    const retries = new GroupRetries(this.dataSource, this.outbox, log, { endpoints })
+    const groups = new GroupRetries(asked, this.requests.outbox, log, {
+      endpoints,
+      began: () => retries.wake()
     })
     const { redeliverySeconds, inboxDays } = settings
     this.routes = [
       ...this.parts.routes,
-      deadLetterRoutes({ name, dataSource: asked, office: counter, inboxDays }),
+      deadLetterRoutes({ name, dataSource: asked, office, groups, inboxDays }),
       outboxRoutes({ name, dataSource: asked, log })
     ]
     this.workers = [
       ...this.parts.workers,
       ...this.#hosts.map((host) => new TimerLoop(host, this.outbox, log)),
-      office,
+      retries,
       new OldRowsCleaner(
         this.dataSource,
         [...oldInboxRows(inboxDays), OLD_DELETED_LETTERS, OLD_DISCARDED_ROWS],

@@ -2,7 +2,9 @@ import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
-import { DeadLetterOffice, NotAllowed } from '../../src/messaging/dead-letters/office.ts'
+import { GroupRetries } from '../../src/messaging/dead-letters/group-retries.ts'
+import { NotAllowed } from '../../src/messaging/dead-letters/known-letter.ts'
+import { DeadLetterOffice } from '../../src/messaging/dead-letters/office.ts'
 import { handleBatch } from '../../src/messaging/endpoint/handler.ts'
 import { EnvelopeWriter } from '../../src/messaging/message/envelope.ts'
 import { faultOf } from '../../src/messaging/message/fault.ts'
@@ -58,6 +60,7 @@ interface World {
   databaseUrl: string
   service: TestService
   office: DeadLetterOffice
+  groups: GroupRetries
   letters(): Promise<Letter[]>
   /** Nothing is under way any more. */
   quiet(): Promise<void>
@@ -74,9 +77,10 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
       databaseUrl,
       bus.connect(topologyOf([HARBOUR, ...endpoints], [ShipSailedEvent, DockShip]))
     )
-    const office = new DeadLetterOffice(service.dataSource, service.outbox, log)
+    const office = new DeadLetterOffice(service.dataSource, service.outbox)
+    const groups = new GroupRetries(service.dataSource, service.outbox, log)
     t.teardown(async () => {
-      await office.stop()
+      await groups.stop()
       await service.stop()
     })
     service.relay.start()
@@ -85,6 +89,7 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
       databaseUrl,
       service,
       office,
+      groups,
       letters: () =>
         service.dataSource.query(
           'select *, id::integer as id from dead_letter order by dead_letter.id'
@@ -291,7 +296,7 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
   t.test(
     'a group is sent back a few at a time: it stops when they fail again, and goes through when they do not',
     async (t) => {
-      const { service, office, quiet, letters } = await open(t)
+      const { service, groups, quiet, letters } = await open(t)
       const sent = ships(DockShip, 30)
       let mended = false
       service.listen('harbour', [
@@ -306,28 +311,28 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
       await service.send(...sent)
       await until('all are dead letters', async () => (await letters()).length === sent.length)
       await quiet()
-      office.start()
-      const first = await office.retryGroup({ type: 'DockShip' }, 1000)
+      groups.start()
+      const first = await groups.begin({ type: 'DockShip' }, 1000)
       const stopped = await until('the group is stopped', async () => {
-        const retry = await office.groupRetry(first)
+        const retry = await groups.get(first)
         return retry?.state !== 'running' && retry
       })
       t.match(stopped, { state: 'stopped', sent: 5, handled: 0, left: 25, reason: /failed again/ })
       await quiet()
       mended = true
-      t.match(await office.groupRetry(await office.retryGroup({ type: 'SomethingElse' }, 10)), {
+      t.match(await groups.get(await groups.begin({ type: 'SomethingElse' }, 10)), {
         left: 0
       })
-      const second = await office.retryGroup({ exception: 'NotRetryable' }, 1000)
+      const second = await groups.begin({ exception: 'NotRetryable' }, 1000)
       const done = await until('the group is done', async () => {
-        const retry = await office.groupRetry(second)
+        const retry = await groups.get(second)
         return retry?.state !== 'running' && retry
       })
       t.match(done, { state: 'done', sent: 30, handled: 30, failedAgain: 0, underWay: 0, left: 0 })
       t.equal(await service.count('effects'), sent.length)
       t.ok((await letters()).every(({ status }) => status === 'handled'))
       t.match(
-        (await office.groupRetries(10)).map(({ state }) => state),
+        (await groups.list(10)).map(({ state }) => state),
         ['done', 'done', 'stopped']
       )
     }
@@ -396,7 +401,7 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
       )
 
       mended = true
-      const office = new DeadLetterOffice(service.dataSource, service.outbox, log)
+      const office = new DeadLetterOffice(service.dataSource, service.outbox)
       await office.retry(letter!.id)
       await until('it is a dead letter again', async () => (await letters())[0]?.seen === 2)
       await quiet()

@@ -1,5 +1,4 @@
 import type { Channel, Connection, Message as AmqpMessage } from 'amqplib/callback_api.js'
-import rascal, { type BrokerAsPromised, type BrokerConfig } from 'rascal'
 import { AwaitedEndpoints } from '../transport/awaited-endpoints.ts'
 import { backoff, pause } from '../async/batcher.ts'
 import type { Log } from '../async/log.ts'
@@ -20,7 +19,8 @@ import { probeAmqplib } from './probe-amqplib.ts'
 import { AMQPLIB_PATCHES, FRAMES } from '../../quick-ways.ts'
 import { RabbitSubscription } from './subscription.ts'
 import { survey, type Finding } from './survey.ts'
-import { rascalConfig, VHOST, type Adopted } from './rascal-config.ts'
+import { connectionOf, declareTopology, type RascalBroker } from './rascal.ts'
+import type { Adopted } from './rascal-config.ts'
 import type { Topology } from '../transport/topology.ts'
 import {
   PublishInterrupted,
@@ -70,8 +70,8 @@ export class RabbitTransport implements Transport {
     this.#stopping.signal.addEventListener('abort', () => resolve(undefined))
   )
   readonly #subscriptions = new Set<RabbitSubscription>()
-  #broker: BrokerAsPromised | undefined
-  #declaring: Promise<BrokerAsPromised> | undefined
+  #broker: RascalBroker | undefined
+  #declaring: Promise<RascalBroker> | undefined
   /** A session ended: the topology may have gone with it, and is declared again before the next. */
   #undeclared = true
   /** What was there already, declared in another way. */
@@ -256,7 +256,7 @@ export class RabbitTransport implements Transport {
       const broker = (await this.#declaring) ?? this.#broker!
       // A Rascal broker that is shut down meanwhile, because another session has declared the
       // topology anew, never answers.
-      const connecting = broker.connect(VHOST) as unknown as Promise<Connection>
+      const connecting = connectionOf(broker)
       const connection = await orTimeout(
         SETUP_TIMEOUT_MS,
         'RabbitMQ gave no connection',
@@ -290,7 +290,7 @@ export class RabbitTransport implements Transport {
   }
 
   /** Declares the topology; what is there already stays as it is, and is used as it is. */
-  async #declare(): Promise<BrokerAsPromised> {
+  async #declare(): Promise<RascalBroker> {
     const { log } = this.#options
     const before = this.#broker
     const broker = await this.#createBroker().catch(async (error: Error) => {
@@ -308,9 +308,9 @@ export class RabbitTransport implements Transport {
     return broker
   }
 
-  #createBroker(): Promise<BrokerAsPromised> {
+  #createBroker(): Promise<RascalBroker> {
     const { topology, url, clientName } = this.#options
-    return createBroker(rascalConfig(topology, url, clientName, this.#adopted) as BrokerConfig)
+    return declareTopology(topology, url, clientName, this.#adopted)
   }
 
   /**
@@ -319,10 +319,10 @@ export class RabbitTransport implements Transport {
    */
   async #survey(): Promise<Adopted> {
     const { topology, url, clientName } = this.#options
-    const broker = await createBroker(rascalConfig(NO_TOPOLOGY, url, clientName) as BrokerConfig)
+    const broker = await declareTopology(NO_TOPOLOGY, url, clientName)
     broker.on('error', () => {}) // What is asked on the connection fails with it.
     try {
-      const connecting = broker.connect(VHOST) as unknown as Promise<Connection>
+      const connecting = connectionOf(broker)
       const connection = await orTimeout(
         SETUP_TIMEOUT_MS,
         'RabbitMQ gave no connection',
@@ -472,21 +472,5 @@ function closeChannel(channel: Channel): void {
     channel.close(() => {})
   } catch {
     // amqplib throws when it is closed already, which is what was wanted.
-  }
-}
-
-/**
- * A broker that could connect but not declare its topology is handed over inside the error, still
- * connected.
- */
-async function createBroker(config: BrokerConfig): Promise<BrokerAsPromised> {
-  try {
-    return await rascal.BrokerAsPromised.create(config)
-  } catch (error) {
-    const half = (error as Record<symbol, BrokerAsPromised | undefined>)[
-      (error as { broker: symbol }).broker
-    ]
-    await atMost(CLOSE_TIMEOUT_MS, half?.shutdown())
-    throw error
   }
 }

@@ -1,4 +1,4 @@
-import { NotAllowed } from '../../messaging/dead-letters/office.ts'
+import { NotAllowed } from '../../messaging/dead-letters/known-letter.ts'
 import type { Undo } from '../../messaging/dead-letters/undo.ts'
 import { UUID } from '../../messaging/message/envelope.ts'
 import { message, type Contract, type Message } from '../../messaging/message/message.ts'
