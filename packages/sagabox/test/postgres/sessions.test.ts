@@ -14,6 +14,7 @@ import { MemoryTransport } from '../../src/messaging/transport/memory.ts'
 import { Pooler } from '../../../../test/support/pooler.ts'
 import { startSystem, testLog } from '../../../../test/support/system.ts'
 import { until } from '../../../../test/support/until.ts'
+import { keptLog } from '../../../../test/support/kept-log.ts'
 
 const LOOK = statement('select pg_backend_pid() as pid')
 
@@ -366,6 +367,16 @@ for (const options of ['dropped', 'refused'] as const) {
     }
   )
 }
+
+t.test('a server that ends with the pool is no outage', async (t) => {
+  const { url } = await newDatabase(t)
+  const log = keptLog()
+  const dataSource = await open(t, url, { log })
+  const pool = (dataSource.driver as unknown as { master: pg.Pool }).master
+  await dataSource.destroy()
+  pool.emit('error', new Error('terminating connection due to administrator command'))
+  t.same(log.lines, [])
+})
 
 t.test('an outage is one short line, and its end another', async (t) => {
   const { url, admin } = await newDatabase(t)

@@ -45,6 +45,8 @@ export class SessionPool extends Pool {
     })
     this.on('remove', (client) => this.#all.delete(client as PoolClient & SessionClient))
     this.on('error', (error) => {
+      // pg says that a pool has ended before its sockets are closed, and the server may stop first.
+      if (this.ending) return
       if (!(error instanceof UnfitSession)) outage?.lost(error.message || String(error))
     })
   }
