@@ -14,6 +14,7 @@ import t, { type Test } from 'tap'
 import { postgresForTests } from '../../../../test/support/postgres.ts'
 import { rabbitmqForTests } from '../../../../test/support/rabbitmq.ts'
 import { until } from '../../../../test/support/until.ts'
+import { QUICK_WAYS } from '../../src/quick-ways.ts'
 
 const Id = Type.String({ format: 'uuid' })
 const zoo = contracts('zoo', { correlateBy: 'animalId', namespace: 'Zoo.Contracts' })
@@ -185,4 +186,8 @@ t.test('what cannot be run says so where it is written', async (t) => {
     startSagabox({ services, system, databaseUrl: 'postgres://localhost/x' }),
     /rabbitmqUrl: expected an amqp:\/\/ URL, because zoo run/
   )
+})
+
+t.test('the libraries that are installed are as the quick ways expect', async (t) => {
+  for (const way of QUICK_WAYS) t.ok(way.isOpen || way.isSwitchedOff, way.name)
 })

@@ -560,7 +560,7 @@ async function open(t: Test) {
   const log = pino({ level: 'error' }, { write: (line: string) => void lines.push(line) })
   const app = await buildApp(
     testLog,
-    (server) => void server.register(sagaRoutes(inspector, host, outbox))
+    (server) => void server.register(sagaRoutes(inspector, host, outbox), { prefix: '/sagas' })
   )
   t.teardown(() => app.close())
   const ask = async (method: 'GET' | 'POST', url: string, payload?: object) => {

@@ -63,7 +63,8 @@ class PlayedServer extends EventEmitter {
   constructor() {
     super()
     const nowhere = { host: 'nowhere', port: 1, user: 'u', database: 'd', password: 'p' }
-    const settings = { ...nowhere, ssl: false, pipeline: true, stream: () => this }
+    const plain = { ssl: false, sslnegotiation: 'postgres', pipeline: true }
+    const settings = { ...nowhere, ...plain, stream: () => this }
     const client = new pg.Client(settings as unknown as pg.ClientConfig)
     withoutShell(client)
     this.client = client

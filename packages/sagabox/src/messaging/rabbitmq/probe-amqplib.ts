@@ -83,8 +83,8 @@ async function probePatches(twin: Twin): Promise<void> {
   })
   assert.equal(twin.writes - before, 1, 'two messages of one turn are not one write')
 
-  // A header with a table that is longer than its frame, and a body.
-  twin.stream.push(Buffer.from('02000100000012003c000000000000000000012000ffffffffce', 'hex'))
+  // A header with a table whose last number is not there, and a body.
+  twin.stream.push(Buffer.from('02000100000015003c00000000000000000001200000000003016149ce', 'hex'))
   twin.stream.push(Buffer.from('0300010000000178ce', 'hex'))
   const [header, body] = [twin.receive(), twin.receive()] as [Received, Received]
   assert.deepEqual(
