@@ -367,7 +367,7 @@ function idOf({ correlationId }: Message): string {
 /** A message for an instance that is not here: it may have overtaken what starts it. */
 export class NotStartedYet extends SagaboxError {
   override readonly name = 'NotStartedYet'
-  readonly code = 'NOT_STARTED_YET'
+  override readonly code = 'NOT_STARTED_YET'
 
   constructor({ contract, correlationId }: Message, saga: string) {
     super(`${contract.name}: no ${saga} saga ${correlationId} has been started yet`)
