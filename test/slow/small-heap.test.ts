@@ -13,8 +13,8 @@ import { until } from '../support/until.ts'
 
 /** Of each kind. As objects, all of them would take 800 MB. */
 const MESSAGES = 20
-/** As JSON close to 1 MiB, and as objects 20 MB. */
-const NOTHINGS = Array.from({ length: 330_000 }, () => '{}').join()
+/** Nearly as many values as are read, and with them nearly as many bytes. */
+const LARGEST = Array.from({ length: 49_000 }, () => '"01234567890123456"').join(',')
 
 const prepared = spawnSync(process.execPath, ['scripts/prepare.mjs', 'build'], {
   cwd: ROOT,
@@ -43,8 +43,8 @@ t.test(
         `{"messageId":"${uuidv7()}","messageType":["${urn}"],"message":{"orderId":"${orderId}",${more}}}`
       )
     for (let index = 0; index < MESSAGES; index++) {
-      channel.sendToQueue('stock', envelope(ReleaseStock, uuidv7(), `"padding":[${NOTHINGS}]`))
-      channel.sendToQueue('stock', envelope(OrderCreatedEvent, uuidv7(), `"items":[${NOTHINGS}]`))
+      channel.sendToQueue('stock', envelope(ReleaseStock, uuidv7(), `"padding":[${LARGEST}]`))
+      channel.sendToQueue('stock', envelope(OrderCreatedEvent, uuidv7(), `"items":[${LARGEST}]`))
     }
     await channel.waitForConfirms()
     await connection.close()
