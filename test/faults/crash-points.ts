@@ -109,9 +109,10 @@ export const allCrashPoints: Fault = {
       'migration:2',
       'charge-record:2',
       'commit-ack:2',
-      'publish-confirm:1',
-      'confirm-delete:1',
-      'mid-batch:1',
+      // Further on than the first: a message that is in hand at five deaths is taken for deadly.
+      'publish-confirm:8',
+      'confirm-delete:8',
+      'mid-batch:4',
       'order-commit:2',
       'order-answer:2'
     ],
