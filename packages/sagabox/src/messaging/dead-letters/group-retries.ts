@@ -9,6 +9,7 @@ import { isConflict, isUnavailable, type Tx } from '../postgres/sql.ts'
 import { WHOLE, type WholeLetter } from './known-letter.ts'
 import {
   IS_LOST,
+  isHere,
   LOST_AFTER_MINUTES,
   lookForOpen,
   type DeadLetterFilter,
@@ -328,17 +329,13 @@ export class GroupRetries implements Worker {
     startedAt,
     filter
   }: Pick<GroupRow, 'position' | 'startedAt' | 'filter'>): Look {
-    return lookForOpen(filter, position, ['last_seen_at <= ?', startedAt], ...this.#here())
+    return lookForOpen(
+      filter,
+      position,
+      ['last_seen_at <= ?', startedAt],
+      ...isHere(this.#endpoints)
+    )
   }
-
-  #here(): [sql: string, value: unknown][] {
-    return isHere(this.#endpoints)
-  }
-}
-
-/** What a look at letters is narrowed to. */
-export function isHere(endpoints: readonly string[] | undefined): [sql: string, value: unknown][] {
-  return endpoints ? [['endpoint = any(?)', endpoints]] : []
 }
 
 /** The ids of the first letters, as many as one transaction takes. */

@@ -167,6 +167,11 @@ function lookFor(filter: DeadLetterFilter, before: number | undefined): Look {
   return look(window(), 'desc', values, (all) => conditionOf(filter, all))
 }
 
+/** What a look at letters is narrowed to. */
+export function isHere(endpoints: readonly string[] | undefined): [sql: string, value: unknown][] {
+  return endpoints ? [['endpoint = any(?)', endpoints]] : []
+}
+
 /**
  * Letters to send back, in the order of their ids: those that wait, and those that were sent back
  * and nothing was heard of.

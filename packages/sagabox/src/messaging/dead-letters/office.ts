@@ -5,7 +5,6 @@ import type { Outbox } from '../outbox/outbox.ts'
 import { retryConflicts } from '../postgres/retry-conflicts.ts'
 import type { Tx } from '../postgres/sql.ts'
 import { bringBack, putAway } from './deleted.ts'
-import { isHere } from './group-retries.ts'
 import {
   audit,
   KNOWN,
@@ -14,7 +13,7 @@ import {
   NotAllowed,
   type KnownLetter
 } from './known-letter.ts'
-import { IS_LOST, lookForOpen, type DeadLetterFilter } from './list.ts'
+import { IS_LOST, isHere, lookForOpen, type DeadLetterFilter } from './list.ts'
 import { sendBack } from './send-back.ts'
 import type { Undo } from './undo.ts'
 

@@ -153,8 +153,9 @@ export function causedBy(sent: Message, cause: Cause): Message {
 }
 
 function propagated(headers: Message['headers']): Record<string, unknown> {
-  const kept = PROPAGATED.filter(
-    (name) => Object.hasOwn(headers, name) && typeof headers[name] === 'string'
-  )
-  return Object.fromEntries(kept.map((name) => [name, headers[name]]))
+  const kept: Record<string, unknown> = {}
+  for (const name of PROPAGATED)
+    if (Object.hasOwn(headers, name) && typeof headers[name] === 'string')
+      kept[name] = headers[name]
+  return kept
 }

@@ -9,7 +9,7 @@ const SYNC_BYTES = 5
 
 /**
  * Plays a server to a client of pg's, and looks whether two statements under one Sync are written
- * as pg itself writes two, and each gets its own answer. Takes 2 ms, and no connection.
+ * as pg itself writes two, and each gets its own answer. The first takes 5 ms, and no connection.
  * @throws what is not as expected
  */
 export function probeOneSync(): void {

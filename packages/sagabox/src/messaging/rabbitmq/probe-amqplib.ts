@@ -18,7 +18,7 @@ let probing: Promise<void> | undefined
 
 /**
  * Looks, once in a process, whether amqplib still does what the quick ways need. It is done on a
- * second connection of the same class that leads nowhere, and takes 10 ms.
+ * second connection of the same class that leads nowhere.
  */
 export function probeAmqplib(connection: Connection): Promise<void> {
   probing ??= probe(connection)
