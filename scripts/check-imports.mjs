@@ -73,6 +73,8 @@ const BUILDINGS = {
         'messaging/dead-letters'
       ],
       saga: ['messaging/message', 'messaging/postgres', 'messaging/errors'],
+      // Sugar: what a user could have written.
+      'saga/steps': ['saga', 'messaging/message'],
       'saga/machine': [
         'saga',
         'messaging/message',

@@ -39,13 +39,16 @@ export {
   defer,
   END,
   ignore,
+  InvalidSaga,
   sagaActions,
   send,
   type Effect,
   type SagaChange,
   type SagaDefinition
 } from './saga/define.ts'
-export { defineSaga, type SagaOptions } from './saga/saga.ts'
+export type { SagaOptions } from './saga/saga.ts'
+export { defineSaga, type ExtraTransition, type StepsOptions } from './saga/steps/define-saga.ts'
+export type { All, GivenUp, Says, Step, StepOptions, StepTools } from './saga/steps/step.ts'
 export type { State, States, Tools, Transition } from './saga/build-machine.ts'
 export { startSagabox, type Sagabox, type SagaboxOptions } from './service/start.ts'
 export { Type }

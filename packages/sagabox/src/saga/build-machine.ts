@@ -12,6 +12,8 @@ export interface Transition<Context> {
   /** A state beside this one, or `#saga.path.of.state`; none: the state stays. */
   readonly target?: string
   readonly actions?: Several<Action>
+  /** Enters the target anew when the instance is in it: its `entry` is done and its timers start. */
+  readonly reenter?: boolean
   readonly guard?: (given: { context: Context; event: Record<string, unknown> }) => boolean
 }
 
@@ -26,6 +28,8 @@ export interface State<Context, Event extends string> {
   readonly on?: { readonly [name in Event | '*']?: Transitions<Context> }
   /** By how long the instance has been here: `30s`, `5m`, `1d`, or milliseconds. */
   readonly after?: Readonly<Record<string, Transitions<Context>>>
+  /** Taken at once, without an event, whenever a guard lets it. */
+  readonly always?: Several<Transition<Context>>
   readonly initial?: string
   readonly states?: Readonly<Record<string, State<Context, Event>>>
 }
@@ -41,8 +45,8 @@ export interface States<Context, Event extends string> extends Pick<
 
 /** What a saga's states are written with. */
 export interface Tools<Context> {
-  /** Sends a message, composed from what the instance knows. */
-  send<C extends Contract>(contract: C, body: (context: Context) => BodyOf<C>): Action
+  /** Sends a message, composed from what the instance knows; undefined sends nothing. */
+  send<C extends Contract>(contract: C, body: (context: Context) => BodyOf<C> | undefined): Action
   /** Notes something on the instance. */
   set(change: (context: Context, event: Record<string, unknown>) => Partial<Context>): Action
   /** See the functions of these names. */

@@ -1,4 +1,5 @@
 import type { AnyStateMachine, AnyStateNode, StateValue } from 'xstate'
+import { SagaboxError } from '../messaging/errors/sagabox-error.ts'
 import type { BodyOf, Contract } from '../messaging/message/message.ts'
 import type { Tx } from '../messaging/postgres/sql.ts'
 import { delayProblemsOf } from './delay.ts'
@@ -118,10 +119,20 @@ export interface SagaDefinition {
   project?(tx: Tx, changes: readonly SagaChange[]): Promise<void>
 }
 
+/** A saga that cannot be what its definition says. */
+export class InvalidSaga extends SagaboxError {
+  override readonly name = 'InvalidSaga'
+  override readonly code = 'INVALID_SAGA'
+
+  constructor(saga: string, what: string) {
+    super(`Saga ${saga}: ${what}`)
+  }
+}
+
 /**
  * Holds a saga to what a saga can be.
  * @returns the definition with machines whose wildcards take no timers
- * @throws Error when a machine has parallel states or starts actors, neither of which survives a
+ * @throws InvalidSaga when a machine has parallel states or starts actors, neither of which survives a
  * restart, waits for what is no time, or has a wildcard that stands for nothing, or the versions
  * make no sense
  */
@@ -129,7 +140,7 @@ export function checkedSaga(definition: SagaDefinition): SagaDefinition {
   const { name, machine, version = 1, previous = {}, handles, asks = [] } = definition
   const events = [...handles.map((contract) => contract.name), ...asks]
   const refuse = (what: string) => {
-    throw new Error(`Saga ${name}: ${what}`)
+    throw new InvalidSaga(name, what)
   }
   for (const [word, meaning] of Object.entries(WORDS)) {
     if (events.includes(word)) {
@@ -176,7 +187,7 @@ export interface Send {
 /**
  * The implementation of the `send` action: nothing. The host reads its params and fills the outbox.
  */
-export function sendAction(_: unknown, _params: Send): void {}
+export function sendAction(_: unknown, _params: Send | undefined): void {}
 
 /**
  * The actions that a machine's setup needs to `send`, `ignore` and `defer`: data for the host, like
@@ -190,13 +201,16 @@ export const sagaActions = {
 
 /**
  * An action of a machine that sends a message.
- * @param body composes the message's body from the machine's context
+ * @param body composes the message's body from the machine's context; undefined sends nothing
  */
 export function send<C extends Contract, Context>(
   contract: C,
-  body: (context: Context) => BodyOf<C>
+  body: (context: Context) => BodyOf<C> | undefined
 ) {
-  const params = ({ context }: { context: Context }): Send => ({ contract, body: body(context) })
+  const params = ({ context }: { context: Context }): Send | undefined => {
+    const content = body(context)
+    return content === undefined ? undefined : { contract, body: content }
+  }
   CONTRACTS.set(params, contract)
   return { type: 'send' as const, params }
 }

@@ -1,4 +1,5 @@
 import type { Static, TObject } from 'typebox'
+import { composed, type Composed, type Lacking, type NoOthers } from './composed.ts'
 import { newId } from './id.ts'
 
 /**
@@ -43,7 +44,18 @@ export interface Message<C extends Contract = Contract> {
 
 /** A contract that is called with a body: the result is a message to send. */
 export type CallableContract<Name extends string, Body extends TObject> = Contract<Name, Body> &
-  ((body: Static<Body>, cause?: Cause) => Message<Contract<Name, Body>>)
+  ((body: Static<Body>, cause?: Cause) => Message<Contract<Name, Body>>) & {
+    /**
+     * The message as a step of a saga sends it.
+     * @param fields what its body has beside the fields that the saga's context has under the same
+     * names
+     */
+    with<Context, Fields>(
+      fields: (
+        context: Context
+      ) => Fields & Lacking<Static<Body>, Context> & NoOthers<Fields, Static<Body>>
+    ): Composed<Context, Contract>
+  }
 
 interface ContractOptions<Body extends TObject> {
   /** The .NET namespace of its type; `Contracts` when not given. */
@@ -94,7 +106,8 @@ function declare<Name extends string, Body extends TObject>(
   }
   const call: CallableContract<Name, Body> = Object.assign(
     (body: Static<Body>, cause?: Cause) => message(call, body as BodyOf<typeof call>, cause),
-    contract
+    contract,
+    { with: (fields: (context: never) => object) => composed(call, fields) }
   ) as unknown as CallableContract<Name, Body>
   // A function's own name cannot be assigned.
   return Object.defineProperty(call, 'name', { value: name, enumerable: true })

@@ -40,12 +40,11 @@ export function describe(definition: SagaDefinition): MachineDescription {
 }
 
 function transitionsOf(node: AnyStateNode): TransitionDescription[] {
-  return [...node.transitions.values()]
-    .flat()
+  return [...[...node.transitions.values()].flat(), ...(node.always ?? [])]
     .filter((transition) => decisionBy(transition) === 'handled')
     .map(({ eventType, target }) => ({
       from: pathOfNode(node),
-      event: eventName(eventType),
+      event: eventName(eventType) || 'always',
       to: pathOfNode(target?.[0] ?? node)
     }))
 }

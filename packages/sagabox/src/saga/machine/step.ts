@@ -96,6 +96,7 @@ export function awaitedCommands(snapshot: AnyMachineSnapshot): Send[] {
     .flatMap((node) => node.entry as readonly unknown[])
     .filter(isSend)
     .map(({ params }) => params({ context: snapshot.context }))
+    .filter((sent) => sent !== undefined)
     .filter(({ contract }) => contract.kind === 'command')
 }
 
@@ -114,8 +115,9 @@ function toStep(from: string | undefined, { snapshot, actions }: Move): Step {
     timersCancelled: []
   }
   for (const { type, params } of actions) {
-    if (type === 'send') result.sends.push(params as Send)
-    else if (type === 'xstate.raise') {
+    if (type === 'send') {
+      if (params !== undefined) result.sends.push(params as Send)
+    } else if (type === 'xstate.raise') {
       const { id, event, delay } = params as {
         id: string
         event: { type: string }
