@@ -15,6 +15,7 @@ export { faultOf } from './messaging/message/fault.ts'
 export {
   command,
   event,
+  InvalidContract,
   message,
   type BodyOf,
   type Contract,

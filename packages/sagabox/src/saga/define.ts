@@ -142,6 +142,15 @@ export function checkedSaga(definition: SagaDefinition): SagaDefinition {
   const refuse = (what: string) => {
     throw new InvalidSaga(name, what)
   }
+  if (handles.includes(definition.startedBy) && !definition.startsInTransaction)
+    refuse(
+      `${definition.startedBy.name} starts it and is among handles, where it would never arrive, since a second start changes nothing: leave it out of handles`
+    )
+  const twice = events.find((event, index) => events.indexOf(event) !== index)
+  if (twice !== undefined)
+    refuse(
+      `two of its events are called ${twice}, and a state could not tell them apart: expected each name once in handles and asks`
+    )
   for (const [word, meaning] of Object.entries(WORDS)) {
     if (events.includes(word)) {
       refuse(`${word} is what histories call a ${meaning}; name the event otherwise`)

@@ -69,7 +69,8 @@ const NAME = /^[a-z][a-z0-9-]{0,40}$/
  * Declares a service: an endpoint and its queue, a schema in the database, an outbox with its
  * relay. What it consumes and sends is read from its handlers and sagas.
  * @param name of the endpoint and its queue; the schema is `<name>_service`
- * @throws InvalidService when the name is none, or two handlers take one contract
+ * @throws InvalidService when the name is none, two handlers take one contract, or one takes a
+ * command of another service
  */
 export function defineService(name: string, options: ServiceOptions): ServiceDefinition {
   const refuse = (what: string): never => {
@@ -89,6 +90,11 @@ export function defineService(name: string, options: ServiceOptions): ServiceDef
   ]
   const twice = consumes.find((contract, index) => consumes.indexOf(contract) !== index)
   if (twice) refuse(`two of its handlers take ${twice.name}; expected one handler a contract`)
+  const foreign = consumes.find(({ kind, owner }) => kind === 'command' && owner !== name)
+  if (foreign)
+    refuse(
+      `it takes ${foreign.name}, a command of ${foreign.owner}: commands go to their owner alone, and none would arrive; handle it in ${foreign.owner}, or declare it by contracts('${name}', …)`
+    )
   return {
     name,
     consumes,
@@ -125,11 +131,13 @@ export function defineService(name: string, options: ServiceOptions): ServiceDef
  * @param own those of this process: their endpoints are declared
  * @param system all services; the others' endpoints are theirs to declare, with arguments of their
  * own (they may be .NET's)
+ * @throws InvalidService when two contracts have one name
  */
 export function systemTopology(
   own: readonly ServiceDefinition[],
   system: readonly ServiceDefinition[] = own
 ): Topology {
+  checkTypes(system)
   const others = system.filter(({ name }) => own.every((one) => one.name !== name))
   const taken = system.flatMap(({ consumes }) => consumes)
   const sent = own.flatMap(({ name, sends }) => [
@@ -138,4 +146,18 @@ export function systemTopology(
     ...taken.filter((one) => one.kind === 'event' && one.owner === name && !isFault(one))
   ])
   return topologyOf(own, [...new Set(sent)], others)
+}
+
+/** A receiver tells contracts by the names of their types. */
+function checkTypes(system: readonly ServiceDefinition[]): void {
+  const known = new Map<string, { contract: Contract; service: string }>()
+  for (const { name: service, consumes, sends } of system)
+    for (const contract of [...consumes, ...sends]) {
+      const other = known.get(contract.exchange)
+      if (other && other.contract !== contract)
+        throw new InvalidService(
+          `Service ${service}: its contract ${contract.exchange}, of ${contract.owner}, is another than that of the service ${other.service}, of ${other.contract.owner}; declare it once and import it in both, or give one of them another name or namespace`
+        )
+      known.set(contract.exchange, { contract, service })
+    }
 }

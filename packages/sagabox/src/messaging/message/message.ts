@@ -1,5 +1,6 @@
 import type { Static, TObject } from 'typebox'
 import { composed, type Composed, type Lacking, type NoOthers } from './composed.ts'
+import { SagaboxError } from '../errors/sagabox-error.ts'
 import { newId } from './id.ts'
 
 /**
@@ -66,10 +67,23 @@ interface ContractOptions<Body extends TObject> {
   optional?: boolean
 }
 
+/** A contract that cannot be what its declaration says. */
+export class InvalidContract extends SagaboxError {
+  override readonly name = 'InvalidContract'
+  override readonly code = 'INVALID_CONTRACT'
+
+  constructor(contract: string, what: string) {
+    super(`Contract ${contract}: ${what}`)
+  }
+}
+
 /** The .NET namespace that MassTransit would put before the name. */
 export const NAMESPACE = 'Contracts'
 
-/** Declares an event: a fact, published to whoever listens. */
+/**
+ * Declares an event: a fact, published to whoever listens.
+ * @throws InvalidContract
+ */
 export function event<const Name extends string, Body extends TObject>(
   name: Name,
   options: ContractOptions<Body>
@@ -77,7 +91,10 @@ export function event<const Name extends string, Body extends TObject>(
   return declare('event', name, options)
 }
 
-/** Declares a command: an imperative, sent to the one endpoint that owns it. */
+/**
+ * Declares a command: an imperative, sent to the one endpoint that owns it.
+ * @throws InvalidContract
+ */
 export function command<const Name extends string, Body extends TObject>(
   name: Name,
   options: ContractOptions<Body>
@@ -91,9 +108,20 @@ function declare<Name extends string, Body extends TObject>(
   options: ContractOptions<Body>
 ): CallableContract<Name, Body> {
   const { owner, schema, correlateBy, optional = false, namespace = NAMESPACE } = options
+  if (typeof owner !== 'string' || owner === '')
+    throw new InvalidContract(
+      name,
+      `it has no owner; expected the name of the service that ${kind === 'event' ? 'publishes it' : 'takes it'}, as contracts('<service>', …) says it of all its contracts`
+    )
+  if (!correlateBy || !(correlateBy.split('.', 1)[0]! in schema.properties))
+    throw new InvalidContract(
+      name,
+      `correlateBy is ${correlateBy || 'not given'}; expected the field of its body that names the business transaction, one of ${Object.keys(schema.properties).join(', ') || 'none: it has no fields'}`
+    )
   if ('type' in schema.properties)
-    throw new Error(
-      `Contract ${name}: a field named type would hide the event's own type from a saga`
+    throw new InvalidContract(
+      name,
+      "a field named type would hide the event's own type from a saga; give it another name"
     )
   const contract = {
     kind,

@@ -24,14 +24,14 @@ function problemOf(value: unknown, path: string, depth: number): string | undefi
 function inside(value: object, path: string, depth: number): string | undefined {
   if (depth === DEEPEST)
     return `${path.slice(0, 100)}… holds itself, or more than ${DEEPEST} levels`
-  if (Array.isArray(value)) {
+  const prototype: unknown = Object.getPrototypeOf(value)
+  if (prototype === Array.prototype && Array.isArray(value)) {
     for (let index = 0; index < value.length; index++) {
       const problem = problemOf(value[index], `${path}[${index}]`, depth + 1)
       if (problem) return problem
     }
     return undefined
   }
-  const prototype: unknown = Object.getPrototypeOf(value)
   if (prototype !== Object.prototype && prototype !== null) return `${path} is ${nameOf(value)}`
   for (const key of Object.keys(value)) {
     if (!isText(key)) return `${path} has a field whose name has a NUL or half a surrogate pair`

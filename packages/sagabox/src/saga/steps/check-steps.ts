@@ -57,7 +57,7 @@ function problemOfStep(step: Step<never>): string | undefined {
     if ((role === 'done' || contract !== undefined) && contract?.kind !== 'event')
       return `${role} is ${inWords(contract)}: expected the contract of an event`
   for (const [role, says] of Object.entries({ do: step.do, undo })) {
-    const contract = (says && 'compose' in says ? says.contract : says)
+    const contract = says && 'compose' in says ? says.contract : says
     if ((role === 'do' || says !== undefined) && contract?.kind !== 'command')
       return `${role} is ${inWords(contract)}: expected the contract of a command, or Command.with(…)`
   }
@@ -180,5 +180,7 @@ function inWords(found: unknown): string {
   const { name, kind } = Object(found) as Partial<Contract>
   return typeof kind === 'string'
     ? `${name}, ${kind === 'event' ? 'an event' : 'a command'}`
-    : (typeof found === 'string' ? JSON.stringify(found) : typeof found)
+    : typeof found === 'string'
+      ? JSON.stringify(found)
+      : typeof found
 }

@@ -32,8 +32,8 @@ export type Toolbox = Tools<Known>
 export type Path = Transition<Known>
 
 /** A state by its path, from wherever it is aimed at. */
-export function absolute({ name }: Parts, path: string): string {
-  return `#${name.replaceAll('.', '\\.')}.${path}`
+export function absolute({ name }: Parts, state: string): string {
+  return `#${name.replaceAll('.', '\\.')}.${state}`
 }
 
 export function stepsOf({ stages }: Parts): PlannedStep[] {
