@@ -349,6 +349,8 @@ t.test(
     const values: [unknown, string][] = [
       [new Date(0), 'a Date'],
       [new Map(), 'a Map'],
+      [new Set([1]), 'a Set'],
+      [new (class Prices extends Array<number> {})(), 'a Prices'],
       [NaN, 'NaN'],
       [-Infinity, '-Infinity'],
       [10n, 'a bigint'],

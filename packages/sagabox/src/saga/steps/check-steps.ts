@@ -112,7 +112,7 @@ function problemOfDuration(option: string, duration: Duration | undefined): stri
     if (duration !== undefined) milliseconds(duration)
     return undefined
   } catch (error) {
-    return `${option} is ${(error as Error).message}`
+    return `${option}: ${(error as Error).message}`
   }
 }
 
