@@ -51,7 +51,7 @@ export const tripByHand = defineSaga(
     const cancelFlight = send(CancelFlight, ({ tripId }) => ({ tripId }))
     const cancelHotel = send(CancelHotel, ({ tripId }) => ({ tripId }))
     const giveUp = (reason: string) =>
-      set((_, event) => ({ reason: String(event.reason ?? reason) }))
+      set((_, event) => ({ reason: typeof event.reason === 'string' ? event.reason : reason }))
     const fromAnywhere = (reason: string) => [
       {
         target: '#trip.undoing.hotel',

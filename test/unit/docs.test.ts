@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { trip } from '../../docs/examples/trip.ts'
 import { describe } from '../../packages/sagabox/src/saga/inspect/diagram.ts'
 import { orderSaga } from '../../src/saga/order-saga.ts'
 
@@ -82,9 +83,15 @@ t.test('the page of tables lists exactly the tables that migrations make', async
   t.same(firstCells('docs/reference/tables.md', 'table').toSorted(), made.toSorted())
 })
 
-t.test('the picture of the order machine is what the machine says', async (t) => {
-  const [, picture] = /```mermaid\n([\s\S]*?)\n```/.exec(read('docs/reference/order-machine.md'))!
-  t.equal(picture, describe(orderSaga(30)).mermaid)
+t.test('the pictures of machines are what the machines say', async (t) => {
+  const drawn = {
+    'docs/reference/order-machine.md': orderSaga(30),
+    'docs/how-to/write-a-saga-in-steps.md': trip
+  }
+  for (const [page, saga] of Object.entries(drawn)) {
+    const [, picture] = /```mermaid\n([\s\S]*?)\n```/.exec(read(page))!
+    t.equal(picture, describe(saga).mermaid, page)
+  }
 })
 
 interface Snippet {

@@ -37,10 +37,10 @@ t.test('a contract without an owner, or a field to correlate by', async (t) => {
   t.type(wrong, 'function')
 })
 
-const machine = (event: string) => () =>
+const machine = (name: string) => () =>
   ({
     initial: 'waiting',
-    states: { waiting: { tags: 'end', on: { [event]: ignore('x') } } }
+    states: { waiting: { tags: 'end', on: { [name]: ignore('x') } } }
   }) as const
 
 t.test('a saga that handles what starts it, or two events of one name', async (t) => {

@@ -80,6 +80,8 @@ class World {
     const numbers = numbersOf(this.#spec).flat()
     const steps = this.#spec.stages.flatMap(({ steps: some }) => some)
     const isCompleted = this.#story.state === 'completed'
+    // Its history leads to the same state again.
+    this.#story.then(this.#story.state)
     for (const step of numbers) {
       const { isConditional, isUndoable } = steps[step]!
       const isWanted = !isConditional || this.#wanted.includes(step)

@@ -113,7 +113,8 @@ function declare<Name extends string, Body extends TObject>(
       name,
       `it has no owner; expected the name of the service that ${kind === 'event' ? 'publishes it' : 'takes it'}, as contracts('<service>', …) says it of all its contracts`
     )
-  if (!correlateBy || !(correlateBy.split('.', 1)[0]! in schema.properties))
+  const [field] = correlateBy?.split('.') ?? []
+  if (!field || !Object.hasOwn(schema.properties, field))
     throw new InvalidContract(
       name,
       `correlateBy is ${correlateBy || 'not given'}; expected the field of its body that names the business transaction, one of ${Object.keys(schema.properties).join(', ') || 'none: it has no fields'}`
