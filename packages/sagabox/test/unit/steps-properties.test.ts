@@ -22,7 +22,7 @@ import { checkSaga } from '../../src/saga/inspect/check.ts'
 import { tell, type Story } from '../../src/testing/story.ts'
 
 const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31)
-const RUNS = Number(process.env.RUNS ?? 300)
+const RUNS = Number(process.env.RUNS ?? 150)
 t.setTimeout(60_000 + RUNS * 100)
 
 const id = '01a204b8-b63e-7263-8cc6-45323f1f4dcf'
