@@ -1,4 +1,4 @@
-import { UUID } from '../message/envelope.ts'
+import { UUID } from '../message/id.ts'
 import { newId } from '../message/id.ts'
 import type { Outbox, SentBack } from '../outbox/outbox.ts'
 import type { Tx } from '../postgres/sql.ts'
