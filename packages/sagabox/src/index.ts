@@ -13,6 +13,7 @@ export { NotRetryable, Refused, type RetryPolicy } from './messaging/inbox/retry
 export { InvalidContract } from './messaging/message/contract-rules.ts'
 export { idOfKey } from './messaging/message/correlation.ts'
 export { UnknownMessageType, UnreadableMessage } from './messaging/message/envelope.ts'
+export { foreign, type ForeignOptions } from './messaging/message/foreign.ts'
 export { faultOf } from './messaging/message/fault.ts'
 export {
   command,

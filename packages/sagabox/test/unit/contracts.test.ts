@@ -17,6 +17,9 @@ const Docked = port.event('Docked', {
   crew: Type.Optional(Type.Array(Type.Object({ name: Text })))
 })
 
+/** Of a contract, which is a function: patterns match objects alone. */
+const partsOf = (contract: object): object => Object.fromEntries(Object.entries(contract))
+
 t.test('a UUID is its own id, in any case; another text has the v5 UUID of it', async (t) => {
   const uuid = '01a204b8-b63e-7263-8cc6-45323f1f4dcf'
   t.equal(idOfKey(uuid), uuid)
@@ -82,29 +85,24 @@ t.test('a fault of a message is about the same, whatever is in it', async (t) =>
 
 t.test('names: own namespaces, urns, exchanges and queues', async (t) => {
   const acme = contracts('port', { correlateBy: 'ship', namespace: 'Acme.Port' })
-  t.match(
-    { ...acme.event('Sailed', { ship: Text }) },
-    {
-      urn: 'urn:message:Acme.Port:Sailed',
-      exchange: 'Acme.Port:Sailed'
-    }
-  )
-  t.match(
-    { ...acme.event('Log+Entry', { ship: Text }, { namespace: 'Acme.Log' }) },
-    {
-      urn: 'urn:message:Acme.Log:Log+Entry',
-      exchange: 'Acme.Log:Log-Entry'
-    }
-  )
+  t.match(partsOf(acme.event('Sailed', { ship: Text })), {
+    urn: 'urn:message:Acme.Port:Sailed',
+    exchange: 'Acme.Port:Sailed'
+  })
+  t.match(partsOf(acme.event('Log+Entry', { ship: Text }, { namespace: 'Acme.Log' })), {
+    urn: 'urn:message:Acme.Log:Log+Entry',
+    exchange: 'Acme.Log:Log-Entry'
+  })
   const named = acme.event(
     'Moored',
     { ship: Text },
     { urn: 'urn:message:moored', exchange: 'moored-events', takenBy: ['customs'] }
   )
-  t.match(
-    { ...named },
-    { urn: 'urn:message:moored', exchange: 'moored-events', takenBy: ['customs'] }
-  )
+  t.match(partsOf(named), {
+    urn: 'urn:message:moored',
+    exchange: 'moored-events',
+    takenBy: ['customs']
+  })
   t.match(faultOf(named), {
     urn: 'urn:message:MassTransit:Fault[[moored]]',
     exchange: 'MassTransit:Fault--moored-events--'

@@ -1,6 +1,5 @@
 import { v5 } from 'uuid'
 import { UUID } from './id.ts'
-import type { Contract } from './message.ts'
 
 /**
  * In which the ids of texts are derived. Fixed for ever: they are on the wire and in tables, and
@@ -29,10 +28,15 @@ export function textKey(key: string): string | undefined {
 }
 
 /** Whether what names the business transaction of a contract's messages is always a UUID. */
-export function namesUuids({ schema, correlateBy }: Pick<Contract, 'schema' | 'correlateBy'>) {
+export function namesUuids({ schema, correlateBy }: Correlated): boolean {
   let at: Described | undefined = schema
   for (const field of correlateBy?.split('.') ?? []) at = at?.properties?.[field]
   return at?.format === 'uuid'
+}
+
+interface Correlated {
+  schema: Described
+  correlateBy?: string
 }
 
 interface Described {

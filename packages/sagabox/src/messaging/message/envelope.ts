@@ -110,8 +110,38 @@ export function destinationOf(contract: Contract): string {
   return contract.kind === 'command' ? (contract.queue ?? contract.owner) : contract.exchange
 }
 
+/** What travels beside the bytes. */
+export interface Properties {
+  messageId?: string | undefined
+  headers?: Readonly<Record<string, unknown>>
+}
+
+/** Reads what an endpoint's queue brings. */
+export interface MessageReader {
+  /**
+   * @param payload the bytes as received: untrusted
+   * @param contentType as received; absent, the body alone must tell
+   * @throws UnreadableMessage naming the field; UnknownMessageType when no handler wants it
+   */
+  read(payload: Buffer | string, contentType?: string, properties?: Properties): Message
+  /**
+   * What can be told of bytes that are only kept. They are parsed once, and nobody is told what is
+   * wrong with them.
+   * @returns the message when it is valid
+   */
+  glance(
+    payload: Buffer | string,
+    contentType?: string,
+    properties?: Properties
+  ): Message | undefined
+  /** The contract of this URN, if it is one of these. */
+  find(urn: string): Contract | undefined
+  /** What everything is that comes there, without an envelope to say so. */
+  readonly only?: Contract
+}
+
 /** Reads envelopes of the given contracts; one instance an endpoint. */
-export class EnvelopeReader {
+export class EnvelopeReader implements MessageReader {
   readonly #byUrn = new Map<string, { contract: Contract; bodies: BodyReader }>()
 
   constructor(contracts: readonly Contract[]) {
@@ -119,20 +149,10 @@ export class EnvelopeReader {
       this.#byUrn.set(contract.urn, { contract, bodies: bodyReaderOf(contract.schema) })
   }
 
-  /**
-   * @param payload the bytes as received: untrusted
-   * @param contentType as received; absent, the body alone must tell
-   * @throws UnreadableMessage naming the field; UnknownMessageType when no handler wants it
-   */
   read(payload: Buffer | string, contentType?: string): Message {
     return this.#messageIn(open(payload, contentType))
   }
 
-  /**
-   * What can be told of bytes that are only kept. They are parsed once, and nobody is told what is
-   * wrong with them.
-   * @returns the message when it is valid
-   */
   glance(payload: Buffer | string, contentType?: string): Message | undefined {
     try {
       return this.#messageIn(open(payload, contentType))
@@ -163,7 +183,6 @@ export class EnvelopeReader {
     }
   }
 
-  /** The contract of this URN, if it is one of these. */
   find(urn: string): Contract | undefined {
     return this.#byUrn.get(urn)?.contract
   }
@@ -200,6 +219,15 @@ function open(payload: Buffer | string, contentType: string | undefined): Record
       'contentType',
       `expected ${CONTENT_TYPE}, got ${contentType.slice(0, 100)}`
     )
+  return objectIn(payload, 'a JSON envelope')
+}
+
+/**
+ * Parses bytes of anybody's, in bounded time.
+ * @param what is expected, for errors
+ * @throws UnreadableMessage
+ */
+export function objectIn(payload: Buffer | string, what: string): Record<string, unknown> {
   if (payload.length > MAX_MESSAGE_BYTES)
     throw new UnreadableMessage(
       'body',
@@ -210,15 +238,15 @@ function open(payload: Buffer | string, contentType: string | undefined): Record
   const text = withoutMark(payload.toString())
   const expected = text.length > SMALL_CHARACTERS ? tooCostly(text) : undefined
   if (expected !== undefined) throw new UnreadableMessage('body', `expected ${expected}`)
-  return parseObject(text)
+  return parseObject(text, what)
 }
 
-function parseObject(payload: string): Record<string, unknown> {
+function parseObject(payload: string, what: string): Record<string, unknown> {
   let value: unknown
   try {
     value = JSON.parse(payload)
   } catch (error) {
-    throw new UnreadableMessage('body', `expected a JSON envelope: ${(error as Error).message}`)
+    throw new UnreadableMessage('body', `expected ${what}: ${(error as Error).message}`)
   }
   if (!isObject(value)) throw new UnreadableMessage('body', 'expected a JSON object')
   return value

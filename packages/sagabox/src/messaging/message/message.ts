@@ -97,11 +97,13 @@ export interface CommandOptions extends Naming {
   readonly queue?: string
 }
 
+type FieldOf<Body extends TObject> = keyof Static<Body> & string
+
 interface ContractOptions<Body extends TObject> {
   owner: string
   schema: Body
-  /** A text that every body has: a UUID, or an id of any other kind. */
-  correlateBy: keyof Static<Body> & string
+  /** A text that every body has, or the path to it: a UUID, or an id of any other kind. */
+  correlateBy: FieldOf<Body> | `${FieldOf<Body>}.${string}`
 }
 
 /** The .NET namespace that MassTransit would put before the name. */

@@ -4,6 +4,7 @@ import { DatabaseAway } from '../errors/database-away.ts'
 import { describeError } from '../errors/describe.ts'
 import { destinationOf, EnvelopeWriter } from '../message/envelope.ts'
 import { isFault } from '../message/fault.ts'
+import { rawMessage } from './raw-message.ts'
 import { SILENT } from '../async/log.ts'
 import type { Contract, Message } from '../message/message.ts'
 import { NotRetryable } from '../errors/not-retryable.ts'
@@ -31,6 +32,15 @@ const INSERT = statement(`
   with stored as (
     insert into outbox (message_id, destination, required, payload)
     select * from unnest($1::uuid[], $2::text[], $3::boolean[], ${jsonTexts(4)})
+    returning id
+  )
+  select string_agg(id::text, ',' order by id) as ids from stored`)
+
+const INSERT_RAW = statement(`
+  with stored as (
+    insert into outbox (message_id, destination, required, payload, headers, content_type)
+    select * from unnest($1::uuid[], $2::text[], $3::boolean[], ${jsonTexts(4)},
+      ${jsonTexts(5)}::jsonb[], $6::text[])
     returning id
   )
   select string_agg(id::text, ',' order by id) as ids from stored`)
@@ -137,6 +147,13 @@ export class Outbox {
       throw new Error(
         'add() needs the outer transaction: a nested one may be undone, and its messages sent all the same'
       )
+    const enveloped = messages.some(({ contract }) => contract.foreign)
+      ? this.#addRaw(tx, messages)
+      : messages
+    if (enveloped.length > 0) this.#addEnveloped(tx, enveloped)
+  }
+
+  #addEnveloped(tx: Tx, messages: readonly Message[]): void {
     const destinations = messages.map(({ contract }) => this.#destinationOf(contract))
     const sentTime = new Date().toISOString()
     const envelopes = messages.map((message) => this.#writer.write(message, sentTime))
@@ -160,7 +177,34 @@ export class Outbox {
       rows.map((row) => row.required),
       joined
     ])
-    this.#stored.set(tx, [...(this.#stored.get(tx) ?? []), { rows, inserted }])
+    this.#keep(tx, { rows, inserted })
+  }
+
+  #keep(tx: Tx, stored: Stored): void {
+    this.#stored.set(tx, [...(this.#stored.get(tx) ?? []), stored])
+  }
+
+  /**
+   * Stores what goes to exchanges of others, without envelopes.
+   * @returns the other messages
+   */
+  #addRaw(tx: Tx, messages: readonly Message[]): Message[] {
+    const rows = messages.flatMap((message) => {
+      if (!message.contract.foreign) return []
+      mustBeReachable(message.contract, this.#options.knows)
+      return [{ ...rawMessage(message), required: !message.contract.optional }]
+    })
+    if (rows.length > 1) mustDiffer(rows)
+    const inserted = write<{ ids: string }>(tx, INSERT_RAW, [
+      rows.map((row) => row.message_id),
+      rows.map((row) => row.destination),
+      rows.map((row) => row.required),
+      joinJson(rows.map((row) => row.payload)),
+      joinJson(rows.map((row) => JSON.stringify(row.headers))),
+      rows.map((row) => row.content_type)
+    ])
+    this.#keep(tx, { rows, inserted })
+    return messages.filter(({ contract }) => !contract.foreign)
   }
 
   /**
@@ -269,7 +313,7 @@ export function mustBeReachable(
   contract: Contract,
   knows?: (destination: string) => boolean
 ): void {
-  const destination = destinationOf(contract)
+  const destination = contract.foreign?.exchange ?? destinationOf(contract)
   const bytes = Buffer.byteLength(destination)
   if (bytes > MAX_NAME_BYTES) {
     throw new NowhereToSend(
@@ -280,7 +324,7 @@ export function mustBeReachable(
   const remedy =
     contract.kind === 'event'
       ? 'list it in what a service sends, or an endpoint consumes'
-      : `list it in what a service sends, or declare the endpoint ${contract.owner}`
+      : `list it in what a service sends, or declare the endpoint ${destination}`
   throw new NowhereToSend(
     `${contract.name} cannot be sent: the topology has no exchange ${destination}; ${remedy}`
   )
