@@ -50,11 +50,14 @@ async function open(
   const seen: Message[] = []
   for (const contract of contracts)
     service.listen(contract.name, [
-      handleBatch(contract, async (messages) => {
-        messages.forEach(then)
-        seen.push(...messages)
-        return []
-      })
+      handleBatch(
+        contract,
+        async (messages) => {
+          messages.forEach(then)
+          return []
+        },
+        { committed: (messages) => void seen.push(...messages) }
+      )
     ])
   return { bus, service, seen }
 }
