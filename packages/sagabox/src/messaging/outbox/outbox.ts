@@ -23,9 +23,6 @@ import {
 } from '../postgres/sql.ts'
 import type { Headers } from '../transport/transport.ts'
 
-/** Of a name in AMQP, bytes. */
-const MAX_NAME_BYTES = 255
-
 // It returns all new row ids in one row, as the inbox does, smallest first: the nth belongs to the
 // nth message. Message ids cannot tell, since one may go to two receivers.
 const INSERT = statement(`
@@ -314,12 +311,6 @@ export function mustBeReachable(
   knows?: (destination: string) => boolean
 ): void {
   const destination = contract.foreign?.exchange ?? destinationOf(contract)
-  const bytes = Buffer.byteLength(destination)
-  if (bytes > MAX_NAME_BYTES) {
-    throw new NowhereToSend(
-      `${contract.name} goes to ${destination.slice(0, 60)}…, a name of ${bytes} bytes: expected at most ${MAX_NAME_BYTES}`
-    )
-  }
   if (!knows || knows(destination)) return
   const remedy =
     contract.kind === 'event'

@@ -12,6 +12,8 @@ const AGAIN_MS = 30_000
 
 const NOT_FOUND = 404
 
+const NOT_LOOKED = (exchange: string) => `exchange ${exchange} has not been looked for yet`
+
 /**
  * Exchanges of others: looked at, bound to, and never declared. One that is missing, or is of
  * another type, keeps back what comes and goes by it, and nothing else.
@@ -28,13 +30,20 @@ export class ForeignExchanges {
   constructor(exchanges: readonly ForeignExchange[], log: Log) {
     this.#exchanges = exchanges
     this.#log = log
-    for (const { exchange } of exchanges)
-      this.#problems.set(exchange, `exchange ${exchange} has not been looked for yet`)
+    for (const { exchange } of exchanges) this.#problems.set(exchange, NOT_LOOKED(exchange))
   }
 
-  /** Whether an exchange was there when it was last looked for. */
+  /** Whether an exchange was there, and bound, when it was last looked for. */
   has(exchange: string): boolean {
     return this.#bound.has(exchange)
+  }
+
+  /**
+   * Why nothing is to be sent to an exchange yet; undefined: it is usable, or none of these. What is
+   * sent before our own queues are bound would miss them.
+   */
+  problem(exchange: string): string | undefined {
+    return this.#bound.has(exchange) ? undefined : this.#problems.get(exchange)
   }
 
   /** A sentence about each that cannot be used yet. */
@@ -49,6 +58,8 @@ export class ForeignExchanges {
   async watch(connection: Connection, ended: AbortSignal, found: () => void): Promise<void> {
     if (this.#exchanges.length === 0) return
     this.#bound.clear()
+    for (const { exchange } of this.#exchanges)
+      if (!this.#problems.has(exchange)) this.#problems.set(exchange, NOT_LOOKED(exchange))
     for (let looks = 1; !ended.aborted; looks++) {
       const before = this.#bound.size
       for (const exchange of this.#exchanges) {

@@ -25,6 +25,7 @@ import type { Adopted } from './rascal-config.ts'
 import { addressOf, type Topology } from '../transport/topology.ts'
 import {
   PublishInterrupted,
+  PublishRefused,
   type Delivery,
   type TransportMessage,
   type PublishOutcome,
@@ -159,9 +160,13 @@ export class RabbitTransport implements Transport {
   publish(message: TransportMessage): Promise<PublishOutcome> {
     if (this.#publisher && this.awaited.before(message.destination).length > 0)
       return Promise.resolve('awaited')
-    const isThere =
-      this.#exchanges.has(message.destination) ||
-      this.#foreign.has(addressOf(message.destination).exchange)
+    let isThere = this.#exchanges.has(message.destination)
+    if (!isThere) {
+      const { exchange } = addressOf(message.destination)
+      const problem = this.#foreign.problem(exchange)
+      if (problem !== undefined) return Promise.reject(new PublishRefused('destination', problem))
+      isThere = this.#foreign.has(exchange)
+    }
     if (!isThere || this.#blame.suspects(message)) return this.#publishAlone(message)
     return new Promise((resolve, reject) => {
       if (!this.#publisher) return reject(new Error(this.#problem ?? 'no channel to RabbitMQ'))
