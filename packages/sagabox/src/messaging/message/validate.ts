@@ -26,7 +26,7 @@ interface Declared {
 }
 
 /**
- * Holds a body to its contract, where it is made: 0.2 µs for an order's events, measured.
+ * Holds a body to its contract, where it is made: 1.8 µs of CPU for the four messages of an order, measured.
  * @throws InvalidMessage naming the contract, the field, what was expected and what was found
  */
 export function mustBeValid(contract: Declared, body: unknown, key: string | undefined): void {
