@@ -33,14 +33,12 @@ async function readiness(app: Sagabox) {
   return { status: response.status, text: await response.text() }
 }
 
-const released = async (app: Sagabox) =>
-  (
-    (await app.service('depot').dataSource.query('select parcel from released')) as {
-      parcel: string
-    }[]
-  )
-    .map(({ parcel }) => parcel)
-    .toSorted()
+async function released(app: Sagabox): Promise<string[]> {
+  const rows: { parcel: string }[] = await app
+    .service('depot')
+    .dataSource.query('select parcel from released')
+  return rows.map(({ parcel }) => parcel)
+}
 
 t.test('in memory the exchange is there, and what is sent to it comes back', async (t) => {
   const app = await open(t)

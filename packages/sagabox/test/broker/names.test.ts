@@ -119,9 +119,9 @@ t.test('services that cannot be run are refused where they are written', async (
 t.test(
   'two contracts of one urn, or of one exchange of others, agree or are refused',
   async (t) => {
-    const topology = (...contracts: (typeof Docked)[]) =>
+    const topology = (...taken: (typeof Docked)[]) =>
       systemTopology(
-        contracts.map((contract, index) =>
+        taken.map((contract, index) =>
           defineService(`harbour-${index}`, { handlers: [handle(contract, () => {})] })
         )
       )

@@ -31,24 +31,24 @@ interface World {
   seen: Message[]
 }
 
-/** @param contracts each comes by the queue of its name, and is sent, too */
+/** @param taken each comes by the queue of its name, and is sent, too */
 async function open(
   t: Test,
   makeBus: (t: Test) => Promise<Bus>,
-  contracts: readonly Contract[],
+  taken: readonly Contract[],
   then: (message: Message) => void = () => {}
 ): Promise<World> {
   const bus = await makeBus(t)
   const topology = topologyOf(
-    contracts.map((contract) => ({ name: contract.name, consumes: [contract] })),
-    contracts
+    taken.map((contract) => ({ name: contract.name, consumes: [contract] })),
+    taken
   )
   const url = await (await postgresForTests()).createDatabase()
   const service = await TestService.open(url, bus.connect(topology))
   t.teardown(() => service.stop())
   service.relay.start()
   const seen: Message[] = []
-  for (const contract of contracts)
+  for (const contract of taken)
     service.listen(contract.name, [
       handleBatch(
         contract,
@@ -101,14 +101,14 @@ export function foreignConformance(makeBus: (t: Test) => Promise<Bus>): void {
     }
     const world = await open(t, async () => bus, types)
     await usable(world)
-    const body = (city: string) => ({ body: json({ city, degrees: 1 }) })
-    await senders.any(body('any'))
-    for (const key of ['a', 'b', 'a.b']) await senders.direct({ ...body(`direct ${key}`), key })
+    const of = (city: string) => ({ body: json({ city, degrees: 1 }) })
+    await senders.any(of('any'))
+    for (const key of ['a', 'b', 'a.b']) await senders.direct({ ...of(`direct ${key}`), key })
     for (const key of ['a', 'a.b', 'a.b.c', 'b.a'])
-      await senders.topic({ ...body(`topic ${key}`), key })
-    await senders.h({ ...body('both'), headers: { a: 1, b: 'x' } })
-    await senders.h({ ...body('one'), headers: { a: 1 } })
-    await senders.h({ ...body('none'), headers: { a: 2 } })
+      await senders.topic({ ...of(`topic ${key}`), key })
+    await senders.h({ ...of('both'), headers: { a: 1, b: 'x' } })
+    await senders.h({ ...of('one'), headers: { a: 1 } })
+    await senders.h({ ...of('none'), headers: { a: 2 } })
     await until('all have come', async () => world.seen.length >= 9)
     t.same(
       world.seen
@@ -224,10 +224,12 @@ export function foreignConformance(makeBus: (t: Test) => Promise<Bus>): void {
       )
       for (const { id } of letters) await office.retry(Number(id))
       await until('each is handled', async () => world.seen.length === 3)
-      const statuses = async () =>
-        ((await service.dataSource.query('select status from dead_letter')) as { status: string }[])
-          .map(({ status }) => status)
-          .toSorted()
+      const statuses = async () => {
+        const rows: { status: string }[] = await service.dataSource.query(
+          'select status from dead_letter'
+        )
+        return rows.map(({ status }) => status)
+      }
       await until(
         'and marked so',
         async () => (await statuses()).filter((one) => one === 'handled').length === 3

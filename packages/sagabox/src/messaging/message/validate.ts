@@ -52,6 +52,7 @@ function found(body: unknown, path: string): string {
   if (value === undefined) return 'nothing'
   if (typeof value === 'object' && value !== null)
     return Array.isArray(value) ? `a list of ${value.length}` : 'an object'
-  const text = typeof value === 'string' ? JSON.stringify(value) : String(value as number)
+  // NaN and its like are null in JSON.
+  const text = typeof value === 'number' ? `${value}` : (JSON.stringify(value) ?? typeof value)
   return text.length > 60 ? `${text.slice(0, 60)}…` : text
 }
