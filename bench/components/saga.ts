@@ -241,6 +241,7 @@ function sagaRow(
     currency = null
   } = changed
   return {
+    key: null,
     saga_id: orderId,
     state,
     value,

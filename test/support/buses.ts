@@ -1,4 +1,6 @@
+import { connect } from 'amqplib'
 import type { Test } from 'tap'
+import type { ExchangeType } from '../../packages/sagabox/src/messaging/message/message.ts'
 import { MemoryTransport } from '../../packages/sagabox/src/messaging/transport/memory.ts'
 import { RabbitTransport } from '../../packages/sagabox/src/messaging/rabbitmq/transport.ts'
 import type { Topology } from '../../packages/sagabox/src/messaging/transport/topology.ts'
@@ -17,8 +19,22 @@ export interface Bus {
   kept(queue: string): Promise<number> | undefined
   /** Where other processes find it; undefined: nowhere. */
   readonly url: string | undefined
+  /** Somebody else's exchange, and a sender that knows nothing of us. */
+  outsider(
+    exchange: string,
+    type: ExchangeType
+  ): Promise<(parcel: OutsidersParcel) => Promise<void>>
   /** A sender needs no restart to reach a queue that came later. */
   readonly findsLaterQueues: boolean
+}
+
+/** What comes from outside: bytes, and whatever is said beside them. */
+export interface OutsidersParcel {
+  body: string | Buffer
+  key?: string
+  messageId?: string
+  contentType?: string
+  headers?: Record<string, unknown>
 }
 
 export async function memoryBus(t: Test): Promise<Bus> {
@@ -28,6 +44,15 @@ export async function memoryBus(t: Test): Promise<Bus> {
     url: undefined,
     findsLaterQueues: false,
     kept: () => undefined,
+    async outsider(exchange) {
+      return async ({ body, key = '', messageId, contentType = null, headers }) => {
+        const [transport] = [...transports.values()]
+        const destination = `${exchange}#${key}`
+        const parcel = { destination, payload: body, contentType, headers, required: false }
+        // Accepted when it is handled: nobody outside waits for that.
+        void transport!.publish({ ...parcel, messageId: messageId ?? '' })
+      }
+    },
     // All endpoints share one: it ends at the process's walls.
     connect(topology) {
       const transport = transports.get(topology) ?? new MemoryTransport(topology)
@@ -45,6 +70,17 @@ export async function rabbitmqBus(t: Test): Promise<Bus> {
   return {
     url,
     findsLaterQueues: true,
+    async outsider(exchange, type) {
+      const connection = await connect(url)
+      // It goes with its virtual host.
+      connection.on('error', () => {})
+      const channel = await connection.createConfirmChannel()
+      await channel.assertExchange(exchange, type)
+      return async ({ body, key = '', ...properties }) => {
+        channel.publish(exchange, key, Buffer.from(body), properties)
+        await channel.waitForConfirms()
+      }
+    },
     async kept(queue) {
       return (await broker.queues(url)).find(({ name }) => name === queue)?.messages ?? 0
     },

@@ -10,12 +10,14 @@ export { DatabaseAway } from './messaging/errors/database-away.ts'
 export { SagaboxError } from './messaging/errors/sagabox-error.ts'
 export { MessageIdReused } from './messaging/inbox/inbox.ts'
 export { NotRetryable, Refused, type RetryPolicy } from './messaging/inbox/retry.ts'
+export { InvalidContract } from './messaging/message/contract-rules.ts'
+export { idOfKey } from './messaging/message/correlation.ts'
 export { UnknownMessageType, UnreadableMessage } from './messaging/message/envelope.ts'
+export { foreign, type ForeignOptions } from './messaging/message/foreign.ts'
 export { faultOf } from './messaging/message/fault.ts'
 export {
   command,
   event,
-  InvalidContract,
   message,
   type BodyOf,
   type Contract,
@@ -23,6 +25,7 @@ export {
   type CallableContract
 } from './messaging/message/message.ts'
 export { contracts, type Contracts, type ContractsOptions } from './messaging/message/contracts.ts'
+export { InvalidMessage } from './messaging/message/validate.ts'
 export { NowhereToSend, type Outbox } from './messaging/outbox/outbox.ts'
 export { UnfitSession } from './messaging/postgres/server.ts'
 export { Swallowed, type Tx } from './messaging/postgres/sql.ts'

@@ -1,6 +1,7 @@
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
+import { MAX_KEY_BYTES } from '../messaging/message/correlation.ts'
 import { BODY_LIMIT, useBodies } from './body.ts'
 import { limitConnections } from './connections.ts'
 import { setPublicPath } from './links.ts'
@@ -48,7 +49,7 @@ export async function buildApp(
     requestTimeout: REQUEST_MS,
     connectionTimeout: STALLED_MS,
     http: { requireHostHeader: false, connectionsCheckingInterval: CHECK_MS },
-    routerOptions: { ignoreTrailingSlash: true },
+    routerOptions: { ignoreTrailingSlash: true, maxParamLength: MAX_KEY_BYTES },
     frameworkErrors: (error, request, reply) => void sendProblem(error, request, reply),
     clientErrorHandler: refuse
   })

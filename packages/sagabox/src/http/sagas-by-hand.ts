@@ -1,6 +1,8 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { notFound } from './problem.ts'
+import { idOfKey } from '../messaging/message/correlation.ts'
+import { instanceParams } from './saga-key.ts'
 import type { Outbox } from '../messaging/outbox/outbox.ts'
 import type { Tx } from '../messaging/postgres/sql.ts'
 import { answer, drop, place, type MovedByHand } from '../saga/run/by-hand.ts'
@@ -8,7 +10,6 @@ import type { SagaHost } from '../saga/run/host.ts'
 import { moveForRequest } from './request.ts'
 
 const tags = ['saga']
-const ById = { params: Type.Object({ sagaId: Type.String({ format: 'uuid' }) }) }
 const Name = Type.String({ minLength: 1, maxLength: 255, pattern: '^[^\\u0000]+$' })
 const Reason = Type.String({
   minLength: 1,
@@ -29,12 +30,13 @@ const Moved = Type.Object({
 
 /** What a person may do to an instance that does not get on by itself. */
 export function byHandRoutes(host: SagaHost, outbox: Outbox): FastifyPluginAsyncTypebox {
+  const ById = instanceParams(host.definition)
   const moved = async (sagaId: string, move: (tx: Tx) => Promise<MovedByHand | undefined>) => {
     const found = await moveForRequest(outbox, move)
     if (!found) throw notFound(`saga ${sagaId}`)
     const { state, version, messages } = found
     const sent = messages.map(({ contract, messageId }) => ({ type: contract.name, messageId }))
-    return { sagaId: sagaId.toLowerCase(), state, version, sent }
+    return { sagaId: idOfKey(sagaId), state, version, sent }
   }
 
   return async (app) => {

@@ -4,8 +4,10 @@ import { nullable } from '../messaging/message/nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './page.ts'
 import { HttpProblem, notFound } from './problem.ts'
 import { timeOf } from './time.ts'
-import { UUID } from '../messaging/message/envelope.ts'
+import { idOfKey } from '../messaging/message/correlation.ts'
+import { UUID } from '../messaging/message/id.ts'
 import type { Outbox } from '../messaging/outbox/outbox.ts'
+import { instanceParams, mustBeKey } from './saga-key.ts'
 import { byHandRoutes } from './sagas-by-hand.ts'
 import { describe } from '../saga/inspect/diagram.ts'
 import { ExportDesk } from './export-desk.ts'
@@ -19,6 +21,9 @@ import { allVersions, versionOf } from '../saga/run/versions.ts'
 
 const Summary = Type.Object({
   sagaId: Type.String(),
+  key: Type.Optional(
+    Type.String({ description: 'What its messages call it, where that is not its id' })
+  ),
   status: Type.String({ description: 'The top-level state' }),
   state: Type.String({ description: 'The active state as a path' }),
   version: Type.Integer({ description: 'Recorded steps' }),
@@ -142,7 +147,6 @@ const HistoryWindow = Type.Object(
   { additionalProperties: false }
 )
 
-const ById = { params: Type.Object({ sagaId: Type.String({ format: 'uuid' }) }) }
 const tags = ['saga']
 
 /** `stuckSince_sagaId`, the time in ms since 1970: what a list of stuck instances goes on after. */
@@ -204,8 +208,13 @@ export function sagaRoutes(
     description: 'A state, or a top-level state for all inside it'
   })
   const desk = new ExportDesk()
+  const ById = instanceParams(definition)
 
   return async (app) => {
+    app.addHook('preHandler', async ({ params }) => {
+      const { sagaId } = params as { sagaId?: string }
+      if (sagaId !== undefined) mustBeKey('sagaId', sagaId)
+    })
     await app.register(byHandRoutes(host, outbox))
 
     app.get(
@@ -219,6 +228,9 @@ export function sagaRoutes(
           querystring: Type.Object(
             {
               state: Type.Optional(StateFilter),
+              key: Type.Optional(
+                Type.String({ description: 'Only the instance that its messages call so' })
+              ),
               stuck: Type.Optional(
                 Type.Literal('true', {
                   description:
@@ -232,7 +244,12 @@ export function sagaRoutes(
           response: { 200: Page(Summary) }
         }
       },
-      async ({ query: { state, stuck, cursor, limit = DEFAULT_LIMIT } }) => {
+      async ({ query: { state, key, stuck, cursor, limit = DEFAULT_LIMIT } }) => {
+        if (key !== undefined) {
+          mustBeKey('key', key)
+          const found = await inspector.find(key, { state, stuck: stuck === 'true' })
+          return { items: found ? [found] : [], nextCursor: null }
+        }
         if (stuck) {
           const [stuckSince, sagaId] = decodeCursor(cursor, STUCK_CURSOR)?.split('_') ?? []
           const after =
@@ -365,13 +382,14 @@ export function sagaRoutes(
         const retried = await moveForRequest(outbox, (tx) => host.retry(tx, sagaId))
         if (!retried) throw notFound(`saga ${sagaId}`)
         const { state, messages } = retried
+        const id = idOfKey(sagaId)
         if (messages.length === 0)
           throw new HttpProblem(
             409,
             `Saga ${sagaId} is in ${state} and waits for the answer to no command: there is nothing to send again`
           )
         return reply.code(202).send({
-          sagaId,
+          sagaId: id,
           state,
           sent: messages.map(({ contract, messageId }) => ({ type: contract.name, messageId }))
         })

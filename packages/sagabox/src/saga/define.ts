@@ -8,6 +8,8 @@ import { expandWildcards, idleWildcards } from './wildcards.ts'
 /** An instance after the events of one batch, for the service's own tables. */
 export interface SagaChange {
   sagaId: string
+  /** What its messages call it: `sagaId` itself, or the text that this is derived from. */
+  key: string
   /** Active state as a path, e.g. `Failed.releasingStock`. */
   state: string
   /** The top-level state. */
@@ -156,6 +158,12 @@ export function checkedSaga(definition: SagaDefinition): SagaDefinition {
       refuse(`${word} is what histories call a ${meaning}; name the event otherwise`)
     }
   }
+  for (const contract of [definition.startedBy, ...handles])
+    if (contract.correlateBy === undefined)
+      refuse(`${contract.name} says by no correlateBy which instance it is for`)
+  const doubled = handles.find((one) => handles.some((two) => two !== one && two.name === one.name))
+  if (doubled)
+    refuse(`two of its handles are named ${doubled.name}; events are told by their names`)
   for (const number of [version, ...Object.keys(previous).map(Number)])
     if (!Number.isSafeInteger(number) || number < 1)
       refuse(`a version must be a whole number from 1, not ${number}`)

@@ -3,7 +3,13 @@ import type { EntitySchema } from 'typeorm'
 import type { Handler } from '../messaging/endpoint/handler.ts'
 import { isFault } from '../messaging/message/fault.ts'
 import type { Contract } from '../messaging/message/message.ts'
-import { topologyOf, type Topology } from '../messaging/transport/topology.ts'
+import { ContractRules, InvalidContract } from '../messaging/message/contract-rules.ts'
+import { queuesOf } from './queues.ts'
+import {
+  topologyOf,
+  type EndpointTopology,
+  type Topology
+} from '../messaging/transport/topology.ts'
 import type { Worker } from '../messaging/async/worker.ts'
 import type { SagaDefinition } from '../saga/define.ts'
 import { faultsOf } from '../saga/run/faults.ts'
@@ -29,6 +35,11 @@ export interface ServiceOptions extends ServiceParts {
   readonly sagas?: readonly SagaDefinition[]
   /** What the handlers that `build` makes will take. */
   readonly handles?: readonly Contract[]
+  /**
+   * What comes by a queue of another name than the service's: `{ 'order-created': [OrderCreated] }`.
+   * Commands that name a queue come by it without being listed.
+   */
+  readonly queues?: Readonly<Record<string, readonly Contract[]>>
   /** What handlers, routes and workers send; what sagas send is read from their machines. */
   readonly sends?: readonly Contract[]
   /**
@@ -47,6 +58,8 @@ export interface ServiceOptions extends ServiceParts {
 export interface ServiceDefinition {
   readonly name: string
   readonly consumes: readonly Contract[]
+  /** Its queues, and what comes by each. */
+  readonly queues: readonly EndpointTopology[]
   readonly sends: readonly Contract[]
   readonly sagas: readonly SagaDefinition[]
   readonly migrations: readonly string[]
@@ -82,13 +95,17 @@ export function defineService(name: string, options: ServiceOptions): ServiceDef
     )
   }
   const { sagas = [], handles = [], sends = [], migrations = [], entities = [] } = options
+  const { queues = {} } = options
+  for (const queue of Object.keys(queues)) new ContractRules(`of ${name}`).entity('queue', queue)
   const ofSagas = new Set(sagas.flatMap((saga) => [...consumedBy(saga), ...faultsOf(saga)]))
   const consumes = [
     ...(options.handlers ?? []).flatMap(({ contracts }) => contracts),
     ...handles,
     ...ofSagas
   ]
-  const twice = consumes.find((contract, index) => consumes.indexOf(contract) !== index)
+  const twice = consumes.find(
+    ({ urn }, index) => consumes.findIndex((one) => one.urn === urn) !== index
+  )
   if (twice) refuse(`two of its handlers take ${twice.name}; expected one handler a contract`)
   const foreign = consumes.find(({ kind, owner }) => kind === 'command' && owner !== name)
   if (foreign)
@@ -98,6 +115,7 @@ export function defineService(name: string, options: ServiceOptions): ServiceDef
   return {
     name,
     consumes,
+    queues: queuesOf(name, consumes, queues, refuse),
     sends: [...new Set([...sends, ...sagas.flatMap(sendsOf)])],
     sagas,
     migrations,
@@ -131,33 +149,39 @@ export function defineService(name: string, options: ServiceOptions): ServiceDef
  * @param own those of this process: their endpoints are declared
  * @param system all services; the others' endpoints are theirs to declare, with arguments of their
  * own (they may be .NET's)
- * @throws InvalidService when two contracts have one name
+ * @throws InvalidContract when two contracts of one urn are not the same
  */
 export function systemTopology(
   own: readonly ServiceDefinition[],
   system: readonly ServiceDefinition[] = own
 ): Topology {
-  checkTypes(system)
   const others = system.filter(({ name }) => own.every((one) => one.name !== name))
+  mustAgree(system.flatMap(({ consumes, sends }) => [...consumes, ...sends]))
   const taken = system.flatMap(({ consumes }) => consumes)
   const sent = own.flatMap(({ name, sends }) => [
     ...sends,
     // What a handler returns stands in its code alone: who owns an event publishes it.
-    ...taken.filter((one) => one.kind === 'event' && one.owner === name && !isFault(one))
+    ...taken.filter(
+      (one) => one.kind === 'event' && one.owner === name && !isFault(one) && !one.foreign
+    )
   ])
-  return topologyOf(own, [...new Set(sent)], others)
+  const queues = (services: readonly ServiceDefinition[]) => services.flatMap((one) => one.queues)
+  return topologyOf(queues(own), [...new Set(sent)], queues(others))
 }
 
-/** A receiver tells contracts by the names of their types. */
-function checkTypes(system: readonly ServiceDefinition[]): void {
-  const known = new Map<string, { contract: Contract; service: string }>()
-  for (const { name: service, consumes, sends } of system)
-    for (const contract of [...consumes, ...sends]) {
-      const other = known.get(contract.exchange)
-      if (other && other.contract !== contract)
-        throw new InvalidService(
-          `Service ${service}: its contract ${contract.exchange}, of ${contract.owner}, is another than that of the service ${other.service}, of ${other.contract.owner}; declare it once and import it in both, or give one of them another name or namespace`
-        )
-      known.set(contract.exchange, { contract, service })
-    }
+/** Two contracts of one urn are the same to whoever receives them, and must be it to us. */
+function mustAgree(contracts: readonly Contract[]): void {
+  const known = new Map<string, Contract>()
+  for (const contract of contracts) {
+    const other = known.get(contract.urn) ?? contract
+    known.set(contract.urn, other)
+    if (other === contract) continue
+    const differs = (['kind', 'owner', 'queue', 'exchange', 'correlateBy', 'schema'] as const).find(
+      (part) => JSON.stringify(other[part]) !== JSON.stringify(contract[part])
+    )
+    if (differs !== undefined)
+      throw new InvalidContract(
+        `Two contracts of the system are ${contract.urn}, and differ in their ${differs}; expected one of them, or names of their own`
+      )
+  }
 }

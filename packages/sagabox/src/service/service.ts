@@ -2,6 +2,7 @@ import type { FastifyPluginAsync } from 'fastify'
 import { fileURLToPath } from 'node:url'
 import type { DataSource } from 'typeorm'
 import type { ServiceDefinition } from './define.ts'
+import { handlersFor } from './queues.ts'
 import { deadLetterRoutes } from '../http/dead-letters.ts'
 import { outboxRoutes } from '../http/outbox.ts'
 import { backoff, pause } from '../messaging/async/batcher.ts'
@@ -80,7 +81,8 @@ export class Service {
   readonly routes: readonly FastifyPluginAsync[]
   readonly workers: readonly Worker[]
   readonly #database: DatabaseOptions
-  readonly #endpoint: Endpoint
+  /** One of each queue. */
+  readonly #endpoints: readonly Endpoint[]
   readonly #hosts: readonly SagaHost[]
   readonly sagas: readonly SagaDefinition[]
   readonly #transport: Transport
@@ -138,7 +140,7 @@ export class Service {
       log,
       saga: (wanted) => this.saga(wanted)
     })
-    const endpoints = [name]
+    const endpoints = definition.queues.map((queue) => queue.name)
     const office = new DeadLetterOffice(asked, this.requests.outbox, {
       endpoints,
       undo: sagas.length > 0 ? undoOf(sagas) : undefined
@@ -166,12 +168,19 @@ export class Service {
       )
     ]
     const handlers = [...this.parts.handlers, ...handlersOf(this.#hosts)]
-    this.#endpoint = new Endpoint({
-      definition: { name, handlers, retry: { redeliverySeconds } },
-      outbox: this.outbox,
-      transport,
-      log
-    })
+    this.#endpoints = definition.queues.map(
+      (queue) =>
+        new Endpoint({
+          definition: {
+            name: queue.name,
+            handlers: handlersFor(queue, handlers),
+            retry: { redeliverySeconds }
+          },
+          outbox: this.outbox,
+          transport,
+          log
+        })
+    )
   }
 
   /**
@@ -220,7 +229,11 @@ export class Service {
   /** What an operator should know of a service that works. */
   notes(): Record<string, string> {
     const waiting = this.#transport.awaited?.missing.map(({ endpoint }) => endpoint) ?? []
-    return waiting.length > 0 ? { endpoints: reasonFor(waiting) } : {}
+    const unusable = this.#transport.unusable ?? []
+    return {
+      ...(waiting.length > 0 && { endpoints: reasonFor(waiting) }),
+      ...(unusable.length > 0 && { exchanges: unusable.join('; ') })
+    }
   }
 
   async #start(): Promise<void> {
@@ -245,7 +258,7 @@ export class Service {
     this.#databaseProblem = undefined
     if (this.#stopping.signal.aborted) return
     this.relay.start()
-    this.#endpoint.start()
+    for (const endpoint of this.#endpoints) endpoint.start()
     for (const worker of this.workers) worker.start()
   }
 
@@ -258,7 +271,7 @@ export class Service {
   }
 
   async stopReceiving(): Promise<void> {
-    await this.#endpoint.stop()
+    await Promise.all(this.#endpoints.map((endpoint) => endpoint.stop()))
     for (const worker of this.workers) await worker.stop()
     for (const pool of [this.requests.dataSource, this.dataSource])
       if (pool.isInitialized) await pool.destroy()

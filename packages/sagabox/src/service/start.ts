@@ -79,21 +79,22 @@ export class Sagabox {
 
   /**
    * Waits until an instance has come to an end.
+   * @param key what its messages call it
    * @param limitMs how long it may take, ms
    * @returns its state, context and history
    * @throws Error when it takes longer, with the state that it is in
    */
-  async ended(saga: SagaDefinition, sagaId: string, limitMs = 60_000): Promise<Found> {
+  async ended(saga: SagaDefinition, key: string, limitMs = 60_000): Promise<Found> {
     const service = this.system.services.find(({ sagas }) => sagas.includes(saga))
     if (!service) throw new Error(`No service of this process has the saga ${saga.name}`)
     const inspector = new SagaInspector(service.dataSource, saga)
     const ends = endsOf(saga)
     for (const began = performance.now(); ; await setTimeout(LOOK_MS)) {
-      const found = await inspector.get(sagaId)
+      const found = await inspector.get(key)
       if (found && ends.includes(found.state)) return found
       if (performance.now() - began > limitMs)
         throw new Error(
-          `The ${saga.name} saga ${sagaId} has not ended within ${limitMs / 1000} s: ` +
+          `The ${saga.name} saga ${key} has not ended within ${limitMs / 1000} s: ` +
             (found ? `it is in ${found.state}` : 'it has not been started')
         )
     }

@@ -1,6 +1,6 @@
 import { AssertionError } from 'node:assert'
 import { isDeepStrictEqual } from 'node:util'
-import type { Contract, Message } from '../messaging/message/message.ts'
+import { keyOf, type Contract, type Message } from '../messaging/message/message.ts'
 import { checker } from '../messaging/message/validation.ts'
 import type { SagaDefinition } from '../saga/define.ts'
 import { eventName } from '../saga/machine/states.ts'
@@ -123,7 +123,7 @@ export class Story {
       )
     if (correlationId !== this.#told.row.saga_id)
       throw new Error(
-        `${contract.name} is for ${correlationId}, and this story is of ${this.#told.row.saga_id}: give both the same ${contract.correlateBy}`
+        `${contract.name} is for ${keyOf(contract, happening.body)}, and this story is of ${this.#told.row.key ?? this.#told.row.saga_id}: give both the same ${contract.correlateBy}`
       )
     validate(happening)
     if (this.#told.handled.has(messageId)) return this

@@ -20,10 +20,7 @@ import { migrationsOf } from '../../../../test/support/migrations.ts'
 const Id = Type.Object({ id: Type.String({ format: 'uuid' }) })
 const Nested = Type.Object({ trip: Id, amount: Type.Integer({ minimum: 1 }) })
 const Begun = event('BegunEvent', { owner: 'a', correlateBy: 'id', schema: Id })
-const Booked = Object.assign(
-  event('BookedEvent', { owner: 'b', correlateBy: 'trip', schema: Nested }),
-  { correlateBy: 'trip.id' }
-)
+const Booked = event('BookedEvent', { owner: 'b', correlateBy: 'trip.id', schema: Nested })
 const Left = event('LeftEvent', { owner: 'b', correlateBy: 'id', schema: Id })
 const Cancel = command('CancelTrip', { owner: 'b', correlateBy: 'id', schema: Id })
 

@@ -2,7 +2,7 @@ import { backoff, Batcher, pause } from '../async/batcher.ts'
 import { Consumer } from '../inbox/consumer.ts'
 import { deadLetterOf, storeDeadLetters, type DeadLetter } from './letter.ts'
 import { causeIn } from './headers.ts'
-import type { EnvelopeReader } from '../message/envelope.ts'
+import type { MessageReader } from '../message/envelope.ts'
 import { faultMessage, isFault } from '../message/fault.ts'
 import type { Log } from '../async/log.ts'
 import type { Message } from '../message/message.ts'
@@ -40,13 +40,13 @@ export interface CollectorOptions {
  */
 export class DeadLetterCollector {
   readonly #endpoint: string
-  readonly #reader: EnvelopeReader
+  readonly #reader: MessageReader
   readonly #reading = new Reading()
   readonly #options: CollectorOptions
   readonly #batcher: Batcher<Collected>
   readonly #consumer: Consumer
 
-  constructor(endpoint: string, reader: EnvelopeReader, options: CollectorOptions) {
+  constructor(endpoint: string, reader: MessageReader, options: CollectorOptions) {
     this.#endpoint = endpoint
     this.#reader = reader
     this.#options = options
@@ -95,12 +95,12 @@ export class DeadLetterCollector {
     const message =
       causeIn(delivery.headers).exception === 'UnreadableMessage'
         ? undefined
-        : this.#reader.glance(delivery.payload, delivery.contentType)
+        : this.#reader.glance(delivery.payload, delivery.contentType, delivery)
     this.#batcher.push({
       delivery,
       message,
       failures: 0,
-      letter: deadLetterOf(this.#endpoint, kind, delivery, message, (urn) => this.#reader.find(urn))
+      letter: deadLetterOf(this.#endpoint, kind, delivery, message, this.#reader)
     })
   }
 

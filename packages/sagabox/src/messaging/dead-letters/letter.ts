@@ -1,7 +1,9 @@
 import { createHash } from 'node:crypto'
 import { contentHash } from '../message/content-hash.ts'
 import { attemptsIn, causeIn, storedHeaders, type FailedAttempt } from './headers.ts'
-import type { Contract, Message } from '../message/message.ts'
+import type { MessageReader } from '../message/envelope.ts'
+import type { Message } from '../message/message.ts'
+import { rawMessageId } from '../message/raw-reader.ts'
 import {
   joinJson,
   jsonTexts,
@@ -89,14 +91,14 @@ const MARK_HANDLED = statement(`
 
 /**
  * @param message what the payload says, when it can be read
- * @param contractOf finds a contract by its URN among those that the endpoint takes
+ * @param reader of the endpoint's messages
  */
 export function deadLetterOf(
   endpoint: string,
   kind: DeadLetter['kind'],
   delivery: Delivery,
   message: Message | undefined,
-  contractOf: (urn: string) => Contract | undefined
+  reader: Pick<MessageReader, 'find' | 'only'>
 ): DeadLetter {
   const payload =
     typeof delivery.payload === 'string' ? Buffer.from(delivery.payload) : delivery.payload
@@ -106,7 +108,7 @@ export function deadLetterOf(
     endpoint,
     kind,
     messageId,
-    type: shortText(message?.contract.name ?? unreadType(payload, contractOf)),
+    type: shortText(message?.contract.name ?? unreadType(payload, reader)),
     correlationId: shortText(message?.correlationId),
     payload,
     contentType: shortText(delivery.contentType),
@@ -117,7 +119,10 @@ export function deadLetterOf(
     attempts: attemptsIn(delivery.headers),
     handledAs: message?.messageId ?? null,
     content: message ? contentHash(message) : null,
-    fingerprint: fingerprintOf(payload)
+    fingerprint: fingerprintOf(
+      payload,
+      reader.only && (message?.messageId ?? rawMessageId(delivery.messageId))
+    )
   }
 }
 
@@ -166,23 +171,29 @@ function keyOf({ endpoint, fingerprint }: { endpoint: string; fingerprint: Buffe
 export function markHandled(
   tx: Tx,
   endpoint: string,
-  payloads: readonly (Buffer | string)[]
+  letters: readonly { payload: Buffer | string; message: Message }[]
 ): void {
-  void write(tx, MARK_HANDLED, [payloads.map(fingerprintOf), endpoint])
+  const fingerprints = letters.map(({ payload, message: { contract, messageId } }) =>
+    fingerprintOf(payload, contract.foreign && messageId)
+  )
+  void write(tx, MARK_HANDLED, [fingerprints, endpoint])
 }
 
-function fingerprintOf(payload: Buffer | string): Buffer {
-  return createHash('sha256').update(payload).digest()
+/** @param rawId of what has no envelope: two messages may be the same bytes */
+function fingerprintOf(payload: Buffer | string, rawId: string | undefined): Buffer {
+  const hash = createHash('sha256').update(payload)
+  return (rawId === undefined ? hash : hash.update(rawId)).digest()
 }
 
 /** The name of what could not be read: of its types, the one that the endpoint takes. */
 function unreadType(
   payload: Buffer,
-  contractOf: (urn: string) => Contract | undefined
+  reader: Pick<MessageReader, 'find' | 'only'>
 ): string | undefined {
+  if (reader.only) return reader.only.name
   const types = typesNamedIn(payload)
   return (
-    types.map((type) => contractOf(type)?.name).find((name) => name !== undefined) ??
+    types.map((type) => reader.find(type)?.name).find((name) => name !== undefined) ??
     types.map(typeName)[0]
   )
 }

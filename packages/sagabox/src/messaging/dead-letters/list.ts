@@ -1,3 +1,4 @@
+import { idOfKey, textKey } from '../message/correlation.ts'
 import type { DataSource } from 'typeorm'
 import { FIRST_ATTEMPTS, LAST_ATTEMPTS } from './letter.ts'
 import { storedHeaders, type FailedAttempt } from './headers.ts'
@@ -102,7 +103,11 @@ function conditionOf(
 ): string {
   const parameter = (value: unknown) => `$${values.push(value)}`
   const valueOf = (key: keyof DeadLetterFilter) =>
-    key === 'type' ? namesOf(filter.type!) : filter[key]
+    key === 'type'
+      ? namesOf(filter.type!)
+      : key === 'correlationId'
+        ? correlationOf(filter.correlationId!)
+        : filter[key]
   const parts = [
     ...(Object.keys(CONDITIONS) as (keyof DeadLetterFilter)[]).flatMap((key) =>
       filter[key] === undefined ? [] : [CONDITIONS[key](parameter(valueOf(key)))]
@@ -110,6 +115,11 @@ function conditionOf(
     ...more.map(([sql, value]) => sql.replace('?', () => parameter(value)))
   ]
   return parts.length > 0 ? parts.join(' and ') : 'true'
+}
+
+/** Letters have ids; people may ask by the text that one is derived from. */
+function correlationOf(asked: string): string {
+  return textKey(asked) === undefined ? asked : idOfKey(asked)
 }
 
 /** Letters that are looked through, and the condition of those that are wanted. */
@@ -150,7 +160,8 @@ function lookFor(filter: DeadLetterFilter, before: number | undefined): Look {
     `select * from dead_letter where ${where} and ${older} order by id desc limit ${WINDOW}`
   const window = () => {
     if (messageId !== undefined) return newest(`message_id = ${parameter(messageId)}`)
-    if (correlationId !== undefined) return newest(`correlation_id = ${parameter(correlationId)}`)
+    if (correlationId !== undefined)
+      return newest(`correlation_id = ${parameter(correlationOf(correlationId))}`)
     if (status === 'waiting' || status === 'retrying') return newest(OPEN)
     if (type === undefined) return newest('true')
     // Not by equality: the primary key would be as good an order then, and leads past all others.

@@ -132,8 +132,12 @@ export class DeadLetterOffice {
       if (!letter) return undefined
       mustBeOpen(letter)
       if (!this.#undo) throw new NotAllowed('No saga runs here whose effects could be undone')
-      const { message_type: type, correlation_id: correlationId, endpoint } = letter
-      const sent = await this.#undo.commandsFor(tx, { type: type && typeName(type), correlationId })
+      const { message_type: type, correlation_id: correlationId, endpoint, payload } = letter
+      const sent = await this.#undo.commandsFor(tx, {
+        type: type && typeName(type),
+        correlationId,
+        payload
+      })
       this.#outbox.add(tx, sent)
       await tx.query(
         `insert into dead_letter_undone (endpoint, correlation_id, answers, reason) values ($1, lower($2), $3, $4)

@@ -1,5 +1,5 @@
-import { UUID } from '../message/envelope.ts'
-import { newId } from '../message/id.ts'
+import { UUID } from '../message/id.ts'
+import { rawMessageId } from '../message/raw-reader.ts'
 import type { Outbox, SentBack } from '../outbox/outbox.ts'
 import type { Tx } from '../postgres/sql.ts'
 import { forgetStart } from '../inbox/unfinished.ts'
@@ -37,7 +37,7 @@ export async function sendBack(
         content_type: contentType,
         headers
       }): SentBack => ({
-        messageId: messageId !== null && UUID.test(messageId) ? messageId : newId(),
+        messageId: rawMessageId(messageId ?? undefined),
         endpoint,
         payload,
         contentType: contentType ?? undefined,

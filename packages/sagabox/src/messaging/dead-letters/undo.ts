@@ -5,6 +5,7 @@ import type { Tx } from '../postgres/sql.ts'
 export interface OrphanedLetter {
   type: string | null
   correlationId: string | null
+  payload: Buffer
 }
 
 /**

@@ -100,7 +100,7 @@ export class BatchTransaction {
     markHandled(
       tx,
       this.#endpoint,
-      letters.map(({ delivery }) => delivery.payload)
+      letters.map(({ delivery, message }) => ({ payload: delivery.payload, message }))
     )
   }
 }

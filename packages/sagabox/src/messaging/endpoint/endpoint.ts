@@ -4,7 +4,8 @@ import { Consumer } from '../inbox/consumer.ts'
 import { DeadLetterCollector } from '../dead-letters/collector.ts'
 import { DeadLetterSender } from '../dead-letters/sender.ts'
 import { Endings } from './endings.ts'
-import { EnvelopeReader } from '../message/envelope.ts'
+import { EnvelopeReader, type MessageReader } from '../message/envelope.ts'
+import { RawReader } from '../message/raw-reader.ts'
 import type { Handler } from './handler.ts'
 import { Lanes } from './lane.ts'
 import { LockWaits } from './lock-waits.ts'
@@ -42,7 +43,7 @@ export interface EndpointOptions {
  * mixes two handlers, which might lock rows in opposite orders.
  */
 export class Endpoint {
-  readonly #reader: EnvelopeReader
+  readonly #reader: MessageReader
   readonly #reading = new Reading()
   /** One of each handler. */
   readonly #lanes: Lanes[] = []
@@ -58,7 +59,7 @@ export class Endpoint {
   constructor(options: EndpointOptions) {
     const { definition, outbox, transport, log } = options
     const endpoint = definition.name
-    this.#reader = new EnvelopeReader(endpointTopology(definition).consumes)
+    this.#reader = readerOf(endpointTopology(definition).consumes)
     this.#deadLetters = new DeadLetterSender(endpoint, transport, log)
     this.#collector = new DeadLetterCollector(endpoint, this.#reader, options)
     this.#suspects = new Suspects(endpoint, outbox, log)
@@ -129,10 +130,16 @@ export class Endpoint {
   #read(delivery: Delivery): void {
     let message: Message
     try {
-      message = this.#reader.read(delivery.payload, delivery.contentType)
+      message = this.#reader.read(delivery.payload, delivery.contentType, delivery)
     } catch (error) {
       return this.#endings.buryUnread(delivery, error)
     }
     this.#lanesOf.get(message.contract)!.push(delivery, message)
   }
+}
+
+/** What has no envelope says nothing of its type: its queue is for it alone. */
+function readerOf(consumes: readonly Contract[]): MessageReader {
+  const [only] = consumes
+  return only?.foreign && consumes.length === 1 ? new RawReader(only) : new EnvelopeReader(consumes)
 }

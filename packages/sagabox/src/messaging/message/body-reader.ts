@@ -43,6 +43,11 @@ export class BodyReader {
     return this.#compiled.Check(value)
   }
 
+  /** What is wrong with a value that is not accepted. */
+  problem(value: unknown): SchemaProblem {
+    return explain(this.#compiled, this.#schema, value)[0]!
+  }
+
   /**
    * Reads what .NET writes in other words: `null` as absent where the schema lets the property be
    * absent and does not allow null, and a Guid in any of .NET's formats as a UUID in lower case.
@@ -56,7 +61,7 @@ export class BodyReader {
     if (this.accepts(body)) return { body }
     if (adapter.nullAt !== undefined)
       return { problem: { field: adapter.nullAt, expected: REQUIRED } }
-    return { problem: explain(this.#compiled, this.#schema, body)[0]! }
+    return { problem: this.problem(body) }
   }
 }
 

@@ -1,5 +1,12 @@
 import Type, { type TObject, type TProperties } from 'typebox'
-import { command, event, type CallableContract } from './message.ts'
+import { ContractRules } from './contract-rules.ts'
+import {
+  command,
+  event,
+  type CallableContract,
+  type CommandOptions,
+  type EventOptions
+} from './message.ts'
 
 /** Contracts of one owner. */
 export interface Contracts<Key extends string> {
@@ -10,17 +17,21 @@ export interface Contracts<Key extends string> {
   event<const Name extends string, Fields extends TProperties & Record<Key, TProperties[string]>>(
     name: Name,
     fields: Fields,
-    options?: { readonly optional?: boolean }
+    options?: EventOptions
   ): CallableContract<Name, TObject<Fields>>
   /** Declares a command: an imperative, sent to the owner alone. */
   command<const Name extends string, Fields extends TProperties & Record<Key, TProperties[string]>>(
     name: Name,
-    fields: Fields
+    fields: Fields,
+    options?: CommandOptions
   ): CallableContract<Name, TObject<Fields>>
 }
 
 export interface ContractsOptions<Key extends string> {
-  /** The field of every body, a UUID, that names the business transaction. */
+  /**
+   * The field of every body that names the business transaction: a UUID, or an id of any other kind
+   * that is a text of 1 to 255 bytes.
+   */
   readonly correlateBy: Key
   /** The .NET namespace of the types, as MassTransit would have it; `Contracts` when not given. */
   readonly namespace?: string
@@ -29,15 +40,20 @@ export interface ContractsOptions<Key extends string> {
 /**
  * Declares contracts of one service. Queues, exchanges, validation and types follow from them.
  * @param owner the service that publishes the events and takes the commands
+ * @throws InvalidContract, also from `event` and `command`, for what cannot be carried
  */
 export function contracts<const Key extends string>(
   owner: string,
   { correlateBy, namespace }: ContractsOptions<Key>
 ): Contracts<Key> {
+  const rules = new ContractRules(`of ${owner}`)
+  rules.entity('owner', owner)
+  if (namespace !== undefined) rules.namespace(namespace)
   const common = { owner, namespace, correlateBy: correlateBy as never }
   return {
     event: (name, fields, options) =>
       event(name, { ...common, ...options, schema: Type.Object(fields) }),
-    command: (name, fields) => command(name, { ...common, schema: Type.Object(fields) })
+    command: (name, fields, options) =>
+      command(name, { ...common, ...options, schema: Type.Object(fields) })
   }
 }

@@ -1,8 +1,10 @@
 import { isUtf8 } from 'node:buffer'
 import { hostname, release } from 'node:os'
-import { BodyReader } from './body-reader.ts'
-import { guidOf } from './id.ts'
-import { correlationOf, type Contract, type Message } from './message.ts'
+import type { BodyReader } from './body-reader.ts'
+import { idOfKey, keyProblem } from './correlation.ts'
+import { guidOf, UUID } from './id.ts'
+import { keyOf, type Contract, type Message } from './message.ts'
+import { bodyReaderOf } from './validate.ts'
 import { SagaboxError } from '../errors/sagabox-error.ts'
 
 export const CONTENT_TYPE = 'application/vnd.masstransit+json'
@@ -105,35 +107,52 @@ function optional(name: string, value: string | undefined): string {
 
 /** The exchange a message goes to: a command's receiver, an event's type. */
 export function destinationOf(contract: Contract): string {
-  return contract.kind === 'command' ? contract.owner : contract.exchange
+  return contract.kind === 'command' ? (contract.queue ?? contract.owner) : contract.exchange
 }
 
-/** Any case, any version: .NET's ids are not UUIDv7. */
-export const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
+/** What travels beside the bytes. */
+export interface Properties {
+  messageId?: string | undefined
+  headers?: Readonly<Record<string, unknown>>
+}
 
-/** Reads envelopes of the given contracts; one instance an endpoint. */
-export class EnvelopeReader {
-  readonly #byUrn = new Map<string, { contract: Contract; bodies: BodyReader }>()
-
-  constructor(contracts: readonly Contract[]) {
-    for (const contract of contracts)
-      this.#byUrn.set(contract.urn, { contract, bodies: new BodyReader(contract.schema) })
-  }
-
+/** Reads what an endpoint's queue brings. */
+export interface MessageReader {
   /**
    * @param payload the bytes as received: untrusted
    * @param contentType as received; absent, the body alone must tell
    * @throws UnreadableMessage naming the field; UnknownMessageType when no handler wants it
    */
-  read(payload: Buffer | string, contentType?: string): Message {
-    return this.#messageIn(open(payload, contentType))
-  }
-
+  read(payload: Buffer | string, contentType?: string, properties?: Properties): Message
   /**
    * What can be told of bytes that are only kept. They are parsed once, and nobody is told what is
    * wrong with them.
    * @returns the message when it is valid
    */
+  glance(
+    payload: Buffer | string,
+    contentType?: string,
+    properties?: Properties
+  ): Message | undefined
+  /** The contract of this URN, if it is one of these. */
+  find(urn: string): Contract | undefined
+  /** What everything is that comes there, without an envelope to say so. */
+  readonly only?: Contract
+}
+
+/** Reads envelopes of the given contracts; one instance an endpoint. */
+export class EnvelopeReader implements MessageReader {
+  readonly #byUrn = new Map<string, { contract: Contract; bodies: BodyReader }>()
+
+  constructor(contracts: readonly Contract[]) {
+    for (const contract of contracts)
+      this.#byUrn.set(contract.urn, { contract, bodies: bodyReaderOf(contract.schema) })
+  }
+
+  read(payload: Buffer | string, contentType?: string): Message {
+    return this.#messageIn(open(payload, contentType))
+  }
+
   glance(payload: Buffer | string, contentType?: string): Message | undefined {
     try {
       return this.#messageIn(open(payload, contentType))
@@ -150,21 +169,20 @@ export class EnvelopeReader {
         'messageId',
         envelope.messageId === null ? REQUIRED : 'expected a UUID, got nothing'
       )
-    const body = bodyIn(envelope.message, contract, bodies)
+    const { body, correlationId } = bodyIn(envelope.message, contract, bodies, 'message')
     return {
       contract,
       body,
       messageId,
       // The body decides: a sender may leave the envelope's correlationId out, and the saga must
       // not depend on it.
-      correlationId: correlationOf(contract, body),
+      correlationId,
       conversationId: guid(envelope, 'conversationId'),
       initiatorId: guid(envelope, 'initiatorId'),
       headers: headersIn(envelope.headers)
     }
   }
 
-  /** The contract of this URN, if it is one of these. */
   find(urn: string): Contract | undefined {
     return this.#byUrn.get(urn)?.contract
   }
@@ -201,6 +219,15 @@ function open(payload: Buffer | string, contentType: string | undefined): Record
       'contentType',
       `expected ${CONTENT_TYPE}, got ${contentType.slice(0, 100)}`
     )
+  return objectIn(payload, 'a JSON envelope')
+}
+
+/**
+ * Parses bytes of anybody's, in bounded time.
+ * @param what is expected, for errors
+ * @throws UnreadableMessage
+ */
+export function objectIn(payload: Buffer | string, what: string): Record<string, unknown> {
   if (payload.length > MAX_MESSAGE_BYTES)
     throw new UnreadableMessage(
       'body',
@@ -211,15 +238,15 @@ function open(payload: Buffer | string, contentType: string | undefined): Record
   const text = withoutMark(payload.toString())
   const expected = text.length > SMALL_CHARACTERS ? tooCostly(text) : undefined
   if (expected !== undefined) throw new UnreadableMessage('body', `expected ${expected}`)
-  return parseObject(text)
+  return parseObject(text, what)
 }
 
-function parseObject(payload: string): Record<string, unknown> {
+function parseObject(payload: string, what: string): Record<string, unknown> {
   let value: unknown
   try {
     value = JSON.parse(payload)
   } catch (error) {
-    throw new UnreadableMessage('body', `expected a JSON envelope: ${(error as Error).message}`)
+    throw new UnreadableMessage('body', `expected ${what}: ${(error as Error).message}`)
   }
   if (!isObject(value)) throw new UnreadableMessage('body', 'expected a JSON object')
   return value
@@ -270,17 +297,36 @@ function guid(envelope: Record<string, unknown>, field: string): string | undefi
   return id
 }
 
-function bodyIn(value: unknown, contract: Contract, bodies: BodyReader): Message['body'] {
+/**
+ * @param at where the body is, for errors
+ * @throws UnreadableMessage
+ */
+export function bodyIn(
+  value: unknown,
+  contract: Contract,
+  bodies: BodyReader,
+  at: string
+): Pick<Message, 'body' | 'correlationId'> {
+  let body = value
   // What is kept by this id is kept in lower case.
-  if (bodies.accepts(value) && !CAPITALS.test(correlationOf(contract, value) ?? ''))
-    return value as Message['body']
-  const read = bodies.adapt(value)
-  if ('problem' in read)
-    throw new UnreadableMessage(`message${read.problem.field}`, read.problem.expected)
-  return read.body as Message['body']
+  if (!bodies.accepts(value) || isCapitalUuid(keyOf(contract, value))) {
+    const read = bodies.adapt(value)
+    if ('problem' in read)
+      throw new UnreadableMessage(at + read.problem.field, read.problem.expected)
+    body = read.body
+  }
+  const key = keyOf(contract, body)
+  if (key === undefined) return { body: body as Message['body'] }
+  const problem = keyProblem(key)
+  if (problem !== undefined) throw new UnreadableMessage(`${at}.${contract.correlateBy}`, problem)
+  return { body: body as Message['body'], correlationId: idOfKey(key) }
 }
 
 const CAPITALS = /[A-F]/
+
+function isCapitalUuid(key: string | undefined): boolean {
+  return key !== undefined && key.length === 36 && CAPITALS.test(key) && UUID.test(key)
+}
 
 /** MassTransit writes null for a header without a value. */
 function headersIn(headers: unknown): Record<string, unknown> {

@@ -1,7 +1,7 @@
 import Type from 'typebox'
 import { HOST_INFO } from './envelope.ts'
 import { newId } from './id.ts'
-import { message, type Contract, type Message } from './message.ts'
+import { compose, faultExchange, keyOf, type Contract, type Message } from './message.ts'
 
 const Exception = Type.Object({
   exceptionType: Type.String(),
@@ -41,11 +41,11 @@ export function faultOf(contract: Contract): Contract {
       name: `Fault<${contract.name}>`,
       owner: contract.owner,
       schema: faultBody(contract.schema),
-      correlateBy: `message.${contract.correlateBy}`,
+      ...(contract.correlateBy !== undefined && { correlateBy: `message.${contract.correlateBy}` }),
       optional: true,
       urn: `urn:message:MassTransit:Fault[[${contract.urn.replace('urn:message:', '')}]]`,
       alsoUrns: [ANY_FAULT.urn],
-      exchange: `MassTransit:Fault--${contract.exchange}--`
+      exchange: faultExchange(contract.exchange)
     }
     faults.set(contract, fault)
   }
@@ -61,7 +61,8 @@ export function faultMessage(
   failed: Message,
   { type, text, stack }: { type: string; text: string; stack?: string }
 ): Message {
-  return message(
+  // Not held to its schema: a fault tells of a failure, and must not be one.
+  return compose(
     faultOf(failed.contract),
     {
       faultId: newId(),
@@ -74,6 +75,7 @@ export function faultMessage(
       faultMessageTypes: [failed.contract.urn],
       message: failed.body
     },
+    keyOf(failed.contract, failed.body),
     failed
   )
 }

@@ -25,6 +25,9 @@ export function newId(): string {
   return v7({ random, msecs, seq: sequence })
 }
 
+/** Any case, any version: .NET's ids are not UUIDv7. */
+export const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
+
 const DASHED = '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}'
 /** .NET's formats of a Guid: D, B, P and N. */
 const GUID = new RegExp(`^(?:(${DASHED})|\\{(${DASHED})\\}|\\((${DASHED})\\)|([0-9a-f]{32}))$`, 'i')

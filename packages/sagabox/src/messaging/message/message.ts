@@ -1,7 +1,9 @@
 import type { Static, TObject } from 'typebox'
 import { composed, type Composed, type Lacking, type NoOthers } from './composed.ts'
-import { SagaboxError } from '../errors/sagabox-error.ts'
+import { ContractRules } from './contract-rules.ts'
+import { idOfKey } from './correlation.ts'
 import { newId } from './id.ts'
+import { mustBeValid } from './validate.ts'
 
 /**
  * The one definition of a message; queue names, exchanges, validation and documentation are derived
@@ -14,10 +16,10 @@ export interface Contract<Name extends string = string, Body extends TObject = T
   readonly owner: string
   readonly schema: Body
   /**
-   * The body property (a UUID), or the path to it with dots, that names the business transaction
-   * the message belongs to.
+   * The body property, a text, or the path to it with dots, that names the business transaction the
+   * message belongs to. Absent: it belongs to none.
    */
-  readonly correlateBy: string
+  readonly correlateBy?: string
   /**
    * An optional event may reach nobody; a required one stays in the outbox until a queue takes it.
    */
@@ -28,7 +30,27 @@ export interface Contract<Name extends string = string, Body extends TObject = T
   readonly alsoUrns?: readonly string[]
   /** MassTransit's exchange of the message type, `<namespace>:<name>`. */
   readonly exchange: string
+  /** Commands: the queue that they go to, where it is not named as the owner. */
+  readonly queue?: string
+  /** Endpoints outside of the system that take the event. */
+  readonly takenBy?: readonly string[]
+  /** It travels over an exchange of others, as JSON without an envelope. */
+  readonly foreign?: Foreign
 }
+
+/** An exchange that is somebody else's, and what of it is meant. */
+export interface Foreign {
+  readonly exchange: string
+  readonly type: ExchangeType
+  /** The binding key. */
+  readonly key: string
+  /** The routing key of what is published. */
+  readonly keyOf: (body: unknown) => string
+  /** What is matched, and sent, where the exchange is of type headers. */
+  readonly headers?: Readonly<Record<string, string | number | boolean>>
+}
+
+export type ExchangeType = 'fanout' | 'direct' | 'topic' | 'headers'
 
 export type BodyOf<C> = C extends Contract<string, infer Body> ? Static<Body> : never
 
@@ -37,6 +59,7 @@ export interface Message<C extends Contract = Contract> {
   readonly contract: C
   readonly body: BodyOf<C>
   readonly messageId: string
+  /** Of the business transaction: the UUID of what `correlateBy` names, see idOfKey. */
   readonly correlationId?: string
   readonly conversationId?: string
   readonly initiatorId?: string
@@ -58,23 +81,41 @@ export type CallableContract<Name extends string, Body extends TObject> = Contra
     ): Composed<Context, Contract>
   }
 
-interface ContractOptions<Body extends TObject> {
+/** How a contract is called outside. */
+export interface Naming {
   /** The .NET namespace of its type; `Contracts` when not given. */
-  namespace?: string
-  owner: string
-  schema: Body
-  correlateBy: keyof Static<Body> & string
-  optional?: boolean
+  readonly namespace?: string
+  /** MassTransit's message type, where it is not `urn:message:<namespace>:<name>`. */
+  readonly urn?: string
 }
 
-/** A contract that cannot be what its declaration says. */
-export class InvalidContract extends SagaboxError {
-  override readonly name = 'InvalidContract'
-  override readonly code = 'INVALID_CONTRACT'
+export interface EventNaming extends Naming {
+  /** The exchange of the type, where it is not `<namespace>:<name>`. */
+  readonly exchange?: string
+}
 
-  constructor(contract: string, what: string) {
-    super(`Contract ${contract}: ${what}`)
-  }
+export interface EventOptions extends EventNaming {
+  /** It may reach nobody; otherwise it stays in the outbox until a queue takes it. */
+  readonly optional?: boolean
+  /**
+   * Endpoints outside of this system that take it: it stays in the outbox until each of them has
+   * been there once.
+   */
+  readonly takenBy?: readonly string[]
+}
+
+export interface CommandOptions extends Naming {
+  /** The queue that it goes to, where it is not named as its owner. */
+  readonly queue?: string
+}
+
+type FieldOf<Body extends TObject> = keyof Static<Body> & string
+
+interface ContractOptions<Body extends TObject> {
+  owner: string
+  schema: Body
+  /** A text that every body has, or the path to it: a UUID, or an id of any other kind. */
+  correlateBy: FieldOf<Body> | `${FieldOf<Body>}.${string}`
 }
 
 /** The .NET namespace that MassTransit would put before the name. */
@@ -82,22 +123,22 @@ export const NAMESPACE = 'Contracts'
 
 /**
  * Declares an event: a fact, published to whoever listens.
- * @throws InvalidContract
+ * @throws InvalidContract for what cannot be carried, and without an owner
  */
 export function event<const Name extends string, Body extends TObject>(
   name: Name,
-  options: ContractOptions<Body>
+  options: ContractOptions<Body> & EventOptions
 ): CallableContract<Name, Body> {
   return declare('event', name, options)
 }
 
 /**
  * Declares a command: an imperative, sent to the one endpoint that owns it.
- * @throws InvalidContract
+ * @throws InvalidContract for what cannot be carried, and without an owner
  */
 export function command<const Name extends string, Body extends TObject>(
   name: Name,
-  options: ContractOptions<Body>
+  options: ContractOptions<Body> & CommandOptions
 ): CallableContract<Name, Body> {
   return declare('command', name, options)
 }
@@ -105,54 +146,72 @@ export function command<const Name extends string, Body extends TObject>(
 function declare<Name extends string, Body extends TObject>(
   kind: Contract['kind'],
   name: Name,
-  options: ContractOptions<Body>
+  options: ContractOptions<Body> & EventOptions & CommandOptions
 ): CallableContract<Name, Body> {
-  const { owner, schema, correlateBy, optional = false, namespace = NAMESPACE } = options
-  if (typeof owner !== 'string' || owner === '')
-    throw new InvalidContract(
-      name,
-      `it has no owner; expected the name of the service that ${kind === 'event' ? 'publishes it' : 'takes it'}, as contracts('<service>', …) says it of all its contracts`
-    )
-  const [field] = correlateBy?.split('.') ?? []
-  if (!field || !Object.hasOwn(schema.properties, field))
-    throw new InvalidContract(
-      name,
-      `correlateBy is ${correlateBy || 'not given'}; expected the field of its body that names the business transaction, one of ${Object.keys(schema.properties).join(', ') || 'none: it has no fields'}`
-    )
-  if ('type' in schema.properties)
-    throw new InvalidContract(
-      name,
-      "a field named type would hide the event's own type from a saga; give it another name"
-    )
-  const contract = {
-    kind,
-    owner,
-    schema,
-    correlateBy,
-    optional,
-    urn: `urn:message:${namespace}:${name}`,
-    exchange: `${namespace}:${name}`
+  const { owner, schema, correlateBy, optional = false, takenBy, queue } = options
+  const names = namesOfType(name, options)
+  const rules = new ContractRules(name)
+  rules.entity('owner', owner)
+  if (queue !== undefined) rules.entity('queue', queue)
+  for (const taker of takenBy ?? []) rules.entity('takenBy', taker)
+  rules.fields(schema.properties)
+  rules.correlateBy(schema, correlateBy)
+  const where = { ...(queue !== undefined && { queue }), ...(takenBy && { takenBy }) }
+  return callable(name, { kind, owner, schema, correlateBy, optional, ...names, ...where })
+}
+
+/**
+ * What a type is called on the wire.
+ * @throws InvalidContract
+ */
+export function namesOfType(
+  name: string,
+  { namespace = NAMESPACE, urn, exchange }: EventNaming
+): Pick<Contract, 'urn' | 'exchange'> {
+  const rules = new ContractRules(name)
+  rules.name(name)
+  rules.namespace(namespace)
+  if (urn !== undefined) rules.urn(urn)
+  if (exchange !== undefined) rules.entity('exchange', exchange)
+  const names = {
+    urn: urn ?? `urn:message:${namespace}:${name}`,
+    // A type inside another is Outer+Inner in .NET, and its exchange Outer-Inner.
+    exchange: exchange ?? `${namespace}:${name}`.replaceAll('+', '-')
   }
+  rules.fits('exchange of faults', faultExchange(names.exchange))
+  return names
+}
+
+/** MassTransit's exchange of `Fault<T>`. */
+export function faultExchange(exchange: string): string {
+  return `MassTransit:Fault--${exchange}--`
+}
+
+/** A contract that is a function: its own name cannot be assigned. */
+export function callable<Name extends string, Body extends TObject>(
+  name: Name,
+  contract: Omit<Contract<Name, Body>, 'name'>
+): CallableContract<Name, Body> {
   const call: CallableContract<Name, Body> = Object.assign(
     (body: Static<Body>, cause?: Cause) => message(call, body as BodyOf<typeof call>, cause),
     contract,
     { with: (fields: (context: never) => object) => composed(call, fields) }
   ) as unknown as CallableContract<Name, Body>
-  // A function's own name cannot be assigned.
   return Object.defineProperty(call, 'name', { value: name, enumerable: true })
 }
 
-/** The business transaction that a body belongs to. */
-export function correlationOf({ correlateBy }: Contract, body: unknown): string | undefined {
+/** What names the business transaction that a body belongs to: any text. */
+export function keyOf({ correlateBy }: Contract, body: unknown): string | undefined {
+  if (correlateBy === undefined) return undefined
   const found: unknown = correlateBy.includes('.')
     ? correlateBy
         .split('.')
         .reduce<unknown>(
-          (value, key) => (value as Record<string, unknown> | undefined)?.[key],
+          (value, key) => (value as Record<string, unknown> | null | undefined)?.[key],
           body
         )
-    : (body as Record<string, unknown>)[correlateBy]
-  return found as string | undefined
+    : (body as Record<string, unknown> | null | undefined)?.[correlateBy]
+  return typeof found === 'string' ? found : undefined
 }
 
 /** Headers that follow a conversation from message to message: W3C trace context. */
@@ -163,10 +222,23 @@ const PROPAGATED = ['traceparent', 'tracestate']
  * carries the same one.
  * @param cause the message being handled, if any: conversation, initiator and trace context follow
  * from it
+ * @throws InvalidMessage for a body that is not what the contract says
  */
 export function message<C extends Contract>(
   contract: C,
   body: BodyOf<C>,
+  cause?: Cause
+): Message<C> {
+  const key = keyOf(contract, body)
+  mustBeValid(contract, body, key)
+  return compose(contract, body, key, cause)
+}
+
+/** As `message`, of a body that is known to be valid, or is sent whatever it is. */
+export function compose<C extends Contract>(
+  contract: C,
+  body: BodyOf<C>,
+  key: string | undefined,
   cause?: Cause
 ): Message<C> {
   const messageId = newId()
@@ -174,7 +246,7 @@ export function message<C extends Contract>(
     contract,
     body,
     messageId,
-    correlationId: correlationOf(contract, body),
+    correlationId: key === undefined ? undefined : idOfKey(key),
     conversationId: cause?.conversationId ?? messageId,
     initiatorId: cause?.correlationId,
     headers: cause ? propagated(cause.headers) : {}

@@ -4,6 +4,7 @@ import { DatabaseAway } from '../errors/database-away.ts'
 import { describeError } from '../errors/describe.ts'
 import { destinationOf, EnvelopeWriter } from '../message/envelope.ts'
 import { isFault } from '../message/fault.ts'
+import { rawMessage } from './raw-message.ts'
 import { SILENT } from '../async/log.ts'
 import type { Contract, Message } from '../message/message.ts'
 import { NotRetryable } from '../errors/not-retryable.ts'
@@ -22,15 +23,21 @@ import {
 } from '../postgres/sql.ts'
 import type { Headers } from '../transport/transport.ts'
 
-/** Of a name in AMQP, bytes. */
-const MAX_NAME_BYTES = 255
-
 // It returns all new row ids in one row, as the inbox does, smallest first: the nth belongs to the
 // nth message. Message ids cannot tell, since one may go to two receivers.
 const INSERT = statement(`
   with stored as (
     insert into outbox (message_id, destination, required, payload)
     select * from unnest($1::uuid[], $2::text[], $3::boolean[], ${jsonTexts(4)})
+    returning id
+  )
+  select string_agg(id::text, ',' order by id) as ids from stored`)
+
+const INSERT_RAW = statement(`
+  with stored as (
+    insert into outbox (message_id, destination, required, payload, headers, content_type)
+    select * from unnest($1::uuid[], $2::text[], $3::boolean[], ${jsonTexts(4)},
+      ${jsonTexts(5)}::jsonb[], $6::text[])
     returning id
   )
   select string_agg(id::text, ',' order by id) as ids from stored`)
@@ -137,6 +144,13 @@ export class Outbox {
       throw new Error(
         'add() needs the outer transaction: a nested one may be undone, and its messages sent all the same'
       )
+    const enveloped = messages.some(({ contract }) => contract.foreign)
+      ? this.#addRaw(tx, messages)
+      : messages
+    if (enveloped.length > 0) this.#addEnveloped(tx, enveloped)
+  }
+
+  #addEnveloped(tx: Tx, messages: readonly Message[]): void {
     const destinations = messages.map(({ contract }) => this.#destinationOf(contract))
     const sentTime = new Date().toISOString()
     const envelopes = messages.map((message) => this.#writer.write(message, sentTime))
@@ -160,7 +174,34 @@ export class Outbox {
       rows.map((row) => row.required),
       joined
     ])
-    this.#stored.set(tx, [...(this.#stored.get(tx) ?? []), { rows, inserted }])
+    this.#keep(tx, { rows, inserted })
+  }
+
+  #keep(tx: Tx, stored: Stored): void {
+    this.#stored.set(tx, [...(this.#stored.get(tx) ?? []), stored])
+  }
+
+  /**
+   * Stores what goes to exchanges of others, without envelopes.
+   * @returns the other messages
+   */
+  #addRaw(tx: Tx, messages: readonly Message[]): Message[] {
+    const rows = messages.flatMap((message) => {
+      if (!message.contract.foreign) return []
+      mustBeReachable(message.contract, this.#options.knows)
+      return [{ ...rawMessage(message), required: !message.contract.optional }]
+    })
+    if (rows.length > 1) mustDiffer(rows)
+    const inserted = write<{ ids: string }>(tx, INSERT_RAW, [
+      rows.map((row) => row.message_id),
+      rows.map((row) => row.destination),
+      rows.map((row) => row.required),
+      joinJson(rows.map((row) => row.payload)),
+      joinJson(rows.map((row) => JSON.stringify(row.headers))),
+      rows.map((row) => row.content_type)
+    ])
+    this.#keep(tx, { rows, inserted })
+    return messages.filter(({ contract }) => !contract.foreign)
   }
 
   /**
@@ -269,18 +310,12 @@ export function mustBeReachable(
   contract: Contract,
   knows?: (destination: string) => boolean
 ): void {
-  const destination = destinationOf(contract)
-  const bytes = Buffer.byteLength(destination)
-  if (bytes > MAX_NAME_BYTES) {
-    throw new NowhereToSend(
-      `${contract.name} goes to ${destination.slice(0, 60)}…, a name of ${bytes} bytes: expected at most ${MAX_NAME_BYTES}`
-    )
-  }
+  const destination = contract.foreign?.exchange ?? destinationOf(contract)
   if (!knows || knows(destination)) return
   const remedy =
     contract.kind === 'event'
       ? 'list it in what a service sends, or an endpoint consumes'
-      : `list it in what a service sends, or declare the endpoint ${contract.owner}`
+      : `list it in what a service sends, or declare the endpoint ${destination}`
   throw new NowhereToSend(
     `${contract.name} cannot be sent: the topology has no exchange ${destination}; ${remedy}`
   )

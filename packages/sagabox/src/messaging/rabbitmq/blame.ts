@@ -1,3 +1,4 @@
+import { addressOf } from '../transport/topology.ts'
 import { PublishRefused, type TransportMessage } from '../transport/transport.ts'
 
 /**
@@ -26,7 +27,8 @@ export class Blame {
 
   /** Whether the message may take its channel from others. */
   suspects({ destination, payload }: TransportMessage): boolean {
-    if (this.#exchanges.size > 0 && this.#exchanges.has(destination)) return true
+    if (this.#exchanges.size > 0 && this.#exchanges.has(addressOf(destination).exchange))
+      return true
     return this.#largest !== Infinity && Buffer.byteLength(payload) > this.#largest
   }
 
@@ -54,7 +56,7 @@ export class Blame {
 
   /** It went well, alone: so do others like it. */
   acquit({ destination, payload }: TransportMessage): void {
-    this.#exchanges.delete(destination)
+    this.#exchanges.delete(addressOf(destination).exchange)
     this.#largest = Math.max(this.#largest, Buffer.byteLength(payload))
   }
 }
@@ -69,5 +71,5 @@ function causeOf({ message }: Error): Cause {
 function isCause({ exchange, size }: Cause, { destination, payload }: TransportMessage): boolean {
   return exchange === undefined
     ? size !== undefined && Buffer.byteLength(payload) === size
-    : destination === exchange
+    : addressOf(destination).exchange === exchange
 }

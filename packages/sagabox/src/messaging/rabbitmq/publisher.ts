@@ -3,6 +3,7 @@ import type { Writable } from 'node:stream'
 import { CONTENT_TYPE } from '../message/envelope.ts'
 import { FRAMES } from '../../quick-ways.ts'
 import { FRAME_BYTES, framesOf, ID_BYTES, startOf, type Framed, type Start } from './frames.ts'
+import { addressOf } from '../transport/topology.ts'
 import { PublishRefused, type TransportMessage } from '../transport/transport.ts'
 
 /** Called once the broker has the message, or with the reason why that is not known. */
@@ -93,9 +94,10 @@ export class RabbitPublisher {
       contentType: contentType ?? CONTENT_TYPE,
       headers: headers ?? {}
     }
+    const { exchange, routingKey } = addressOf(destination)
     this.#channel.publish(
-      destination,
-      '',
+      exchange,
+      routingKey,
       typeof payload === 'string' ? Buffer.from(payload) : payload,
       options,
       confirmed

@@ -10,6 +10,7 @@ import {
   SETUP_TIMEOUT_MS,
   Unreachable
 } from './connection.ts'
+import { ForeignExchanges } from './foreign-exchanges.ts'
 import { whyUnreachable } from './look.ts'
 import { isNack, RabbitPublisher } from './publisher.ts'
 import { Blame } from './blame.ts'
@@ -21,9 +22,10 @@ import { RabbitSubscription } from './subscription.ts'
 import { survey, type Finding } from './survey.ts'
 import { connectionOf, declareTopology, type RascalBroker } from './rascal.ts'
 import type { Adopted } from './rascal-config.ts'
-import type { Topology } from '../transport/topology.ts'
+import { addressOf, type Topology } from '../transport/topology.ts'
 import {
   PublishInterrupted,
+  PublishRefused,
   type Delivery,
   type TransportMessage,
   type PublishOutcome,
@@ -45,7 +47,13 @@ const LOOK_MAX_MS = 5000
 /** A part of the topology that the broker refused. */
 const DECLARING = /^Operation failed: (Queue|Exchange)(Declare|Bind)/
 
-const NO_TOPOLOGY: Topology = { exchanges: [], queues: [], bindings: [], elsewhere: [] }
+const NO_TOPOLOGY: Topology = {
+  exchanges: [],
+  queues: [],
+  bindings: [],
+  elsewhere: [],
+  foreign: []
+}
 
 export interface RabbitTransportOptions {
   /** `amqp://user:password@host:port/vhost` */
@@ -96,12 +104,14 @@ export class RabbitTransport implements Transport {
   readonly #returned = new Map<string, number>()
   readonly #unconfirmed = new Map<(error: Error) => void, TransportMessage>()
   readonly #exchanges: ReadonlySet<string>
+  readonly #foreign: ForeignExchanges
   /** What has taken the channel from all others, or may: it goes over a channel of its own. */
   readonly #blame = new Blame()
 
   constructor(options: RabbitTransportOptions) {
     this.#options = options
     this.#exchanges = new Set(options.topology.exchanges)
+    this.#foreign = new ForeignExchanges(options.topology.foreign, options.log)
     this.address = busAddress(options.url)
     this.awaited = new AwaitedEndpoints(options.topology.elsewhere)
   }
@@ -136,15 +146,28 @@ export class RabbitTransport implements Transport {
     )
   }
 
+  get unusable(): readonly string[] {
+    return this.#foreign.problems
+  }
+
   knows(destination: string): boolean {
-    return this.#exchanges.has(destination)
+    return (
+      this.#exchanges.has(destination) ||
+      this.#options.topology.foreign.some(({ exchange }) => exchange === destination)
+    )
   }
 
   publish(message: TransportMessage): Promise<PublishOutcome> {
     if (this.#publisher && this.awaited.before(message.destination).length > 0)
       return Promise.resolve('awaited')
-    if (!this.#exchanges.has(message.destination) || this.#blame.suspects(message))
-      return this.#publishAlone(message)
+    let isThere = this.#exchanges.has(message.destination)
+    if (!isThere) {
+      const { exchange } = addressOf(message.destination)
+      const problem = this.#foreign.problem(exchange)
+      if (problem !== undefined) return Promise.reject(new PublishRefused('destination', problem))
+      isThere = this.#foreign.has(exchange)
+    }
+    if (!isThere || this.#blame.suspects(message)) return this.#publishAlone(message)
     return new Promise((resolve, reject) => {
       if (!this.#publisher) return reject(new Error(this.#problem ?? 'no channel to RabbitMQ'))
       this.#unconfirmed.set(reject, message)
@@ -166,7 +189,7 @@ export class RabbitTransport implements Transport {
    * A return tells of the exchange and the message's id; the same may be under way more than once.
    */
   #cameBack({ destination, messageId }: TransportMessage): boolean {
-    const key = returnKey(destination, messageId)
+    const key = returnKey(addressOf(destination).exchange, messageId)
     const count = this.#returned.get(key)
     if (count === undefined) return false
     if (count > 1) this.#returned.set(key, count - 1)
@@ -426,7 +449,9 @@ export class RabbitTransport implements Transport {
       this.#problem = undefined
       log.info({}, 'Connected to RabbitMQ')
       this.#flowing()
-      void this.#lookOut(connection, AbortSignal.any([ended.signal, this.#stopping.signal]))
+      const over = AbortSignal.any([ended.signal, this.#stopping.signal])
+      void this.#lookOut(connection, over)
+      void this.#foreign.watch(connection, over, () => this.#flowing())
       const lost = await Promise.race([closed, this.#stopped])
       if (!this.#stopping.signal.aborted) throw lost ?? new Error('the connection closed')
     } finally {

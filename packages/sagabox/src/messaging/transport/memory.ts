@@ -1,4 +1,5 @@
-import type { Topology } from './topology.ts'
+import { queuesOf } from './routing.ts'
+import { addressOf, type ForeignExchange, type Topology } from './topology.ts'
 import {
   PublishRefused,
   type Delivery,
@@ -27,10 +28,14 @@ export class MemoryTransport implements Transport {
   /** exchange -> the queues that it reaches */
   readonly #routes = new Map<string, MemoryQueue[]>()
 
+  /** Exchanges of others: in memory they are there, and what is published to them comes back. */
+  readonly #foreign = new Map<string, ForeignExchange>()
+
   constructor(topology: Topology) {
     for (const { name } of topology.queues) this.#queues.set(name, new MemoryQueue())
     for (const exchange of topology.exchanges)
       this.#routes.set(exchange, this.#reach(topology, exchange))
+    for (const foreign of topology.foreign) this.#foreign.set(foreign.exchange, foreign)
   }
 
   #reach(topology: Topology, exchange: string): MemoryQueue[] {
@@ -49,16 +54,22 @@ export class MemoryTransport implements Transport {
     return queue
   }
 
+  #matching({ destination, headers }: TransportMessage): MemoryQueue[] | undefined {
+    const { exchange, routingKey } = addressOf(destination)
+    const foreign = this.#foreign.get(exchange)
+    return foreign && queuesOf(foreign, routingKey, headers ?? {}).map((name) => this.#queue(name))
+  }
+
   start(flowing: () => void): void {
     flowing()
   }
 
   knows(destination: string): boolean {
-    return this.#routes.has(destination)
+    return this.#routes.has(destination) || this.#foreign.has(destination)
   }
 
   publish(message: TransportMessage): Promise<PublishOutcome> {
-    const queues = this.#routes.get(message.destination)
+    const queues = this.#routes.get(message.destination) ?? this.#matching(message)
     if (!queues)
       return Promise.reject(
         new PublishRefused('destination', `there is no exchange ${message.destination}`)

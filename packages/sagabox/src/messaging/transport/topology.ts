@@ -1,6 +1,7 @@
 import { destinationOf } from '../message/envelope.ts'
 import { ANY_FAULT, faultOf, isFault } from '../message/fault.ts'
-import type { Contract } from '../message/message.ts'
+import { InvalidContract } from '../message/contract-rules.ts'
+import type { Contract, ExchangeType, Foreign } from '../message/message.ts'
 
 export interface EndpointTopology {
   name: string
@@ -14,8 +15,25 @@ export interface Topology {
   /** Quorum queues. */
   queues: { name: string; deadLetterExchange?: string }[]
   bindings: { source: string; destination: string; destinationType: 'exchange' | 'queue' }[]
-  /** Endpoints of the same system that others declare, as far as they take what is sent here. */
+  /** Endpoints that others declare, as far as they take what is sent here. */
   elsewhere: EndpointElsewhere[]
+  /** Exchanges of others, with what is bound to them here: never declared. */
+  foreign: ForeignExchange[]
+}
+
+export interface ForeignExchange {
+  exchange: string
+  type: ExchangeType
+  bindings: ForeignBinding[]
+}
+
+export interface ForeignBinding {
+  queue: string
+  /** What comes by it. */
+  contract: string
+  key: string
+  /** Of an exchange of type headers. */
+  headers: Readonly<Record<string, string | number | boolean>>
 }
 
 export interface EndpointElsewhere {
@@ -25,6 +43,27 @@ export interface EndpointElsewhere {
    * commands.
    */
   takes: string[]
+}
+
+/** Where messages of a foreign contract are sent to: its exchange, and the key that they have. */
+export interface ForeignAddress {
+  exchange: string
+  routingKey: string
+}
+
+/**
+ * A destination as the outbox has it: an exchange, or of others `exchange#routing key`, so that what
+ * one key's queues do not take does not keep back what goes by another.
+ */
+export function foreignDestination({ exchange, routingKey }: ForeignAddress): string {
+  return `${exchange}#${routingKey}`
+}
+
+/** Our own exchanges have no # in their names. */
+export function addressOf(destination: string): ForeignAddress {
+  const at = destination.indexOf('#')
+  if (at === -1) return { exchange: destination, routingKey: '' }
+  return { exchange: destination.slice(0, at), routingKey: destination.slice(at + 1) }
 }
 
 /** Where what an endpoint could not handle goes, named as MassTransit names it. */
@@ -52,7 +91,12 @@ export function topologyOf(
   const exchanges = new Set<string>()
   const queues: Topology['queues'] = []
   const bindings: Topology['bindings'] = []
+  const foreign = new Map<string, ForeignExchange>()
   for (const contract of contracts) {
+    if (contract.foreign) {
+      foreignOf(foreign, contract.foreign)
+      continue
+    }
     exchanges.add(contract.exchange)
     exchanges.add(destinationOf(contract))
   }
@@ -64,6 +108,12 @@ export function topologyOf(
       bindings.push({ source: queue, destination: queue, destinationType: 'queue' })
     }
     for (const contract of consumes) {
+      if (contract.foreign) {
+        const { key, headers = {} } = contract.foreign
+        const binding = { queue: name, contract: contract.name, key, headers }
+        foreignOf(foreign, contract.foreign).bindings.push(binding)
+        continue
+      }
       exchanges.add(contract.exchange)
       bindings.push({ source: contract.exchange, destination: name, destinationType: 'exchange' })
     }
@@ -80,10 +130,37 @@ export function topologyOf(
     })
   }
   const sent = new Set([...contracts, ...faults])
-  const elsewhere = others.map(({ name, consumes }) => {
-    const destinations = consumes.filter((contract) => sent.has(contract)).map(destinationOf)
-    return { endpoint: name, takes: [...new Set(destinations)] }
-  })
-  const needed = elsewhere.filter(({ takes }) => takes.length > 0)
-  return { exchanges: [...exchanges], queues, bindings, elsewhere: needed }
+  const takes = new Map<string, Set<string>>()
+  const wait = (endpoint: string, contract: Contract) => {
+    if (!takes.has(endpoint)) takes.set(endpoint, new Set())
+    takes.get(endpoint)!.add(destinationOf(contract))
+  }
+  for (const { name, consumes } of others)
+    for (const contract of consumes)
+      if (sent.has(contract) && !contract.foreign) wait(name, contract)
+  for (const contract of contracts)
+    for (const endpoint of contract.takenBy ?? [])
+      if (endpoints.every(({ name }) => name !== endpoint)) wait(endpoint, contract)
+  const elsewhere = [...takes].map(([endpoint, some]) => ({ endpoint, takes: [...some] }))
+  return {
+    exchanges: [...exchanges],
+    queues,
+    bindings,
+    elsewhere,
+    foreign: [...foreign.values()]
+  }
+}
+
+/** @throws InvalidContract when two contracts call one exchange differently */
+function foreignOf(
+  known: Map<string, ForeignExchange>,
+  { exchange, type }: Foreign
+): ForeignExchange {
+  let found = known.get(exchange)
+  if (!found) known.set(exchange, (found = { exchange, type, bindings: [] }))
+  if (found.type !== type)
+    throw new InvalidContract(
+      `The exchange ${exchange} is of type ${found.type} in one contract, and of type ${type} in another`
+    )
+  return found
 }

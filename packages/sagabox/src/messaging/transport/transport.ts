@@ -100,6 +100,8 @@ export interface Transport {
   publish(message: TransportMessage): Promise<PublishOutcome>
   /** Endpoints declared elsewhere, until they have been seen. Absent: there are none. */
   readonly awaited?: AwaitedEndpoints
+  /** Sentences about exchanges of others that cannot be used yet. Absent: there are none. */
+  readonly unusable?: readonly string[]
   /**
    * Consumes the endpoint's queue; survives reconnects.
    * @param receive must not throw

@@ -1,5 +1,6 @@
 import { setImmediate as breathe } from 'node:timers/promises'
 import type { DataSource } from 'typeorm'
+import { idOfKey } from '../../messaging/message/correlation.ts'
 import type { SagaDefinition } from '../define.ts'
 import { describe } from './diagram.ts'
 import { acceptedEvents, endsOf, eventName, timedStatesOf } from '../machine/states.ts'
@@ -104,7 +105,7 @@ export class SagaInspector {
   }
 
   /**
-   * One instance with the last `limit` steps that it went through, or the last before one;
+   * One instance, by its id or by what its messages call it, with the last `limit` steps that it went through, or the last before one;
    * undefined when there is none.
    */
   async get(
@@ -149,6 +150,16 @@ export class SagaInspector {
     return { items: rows.map(summary), readOn }
   }
 
+  /** The instance of a key, or of an id, where it is in the state and stuck when that is asked. */
+  async find(key: string, { state, stuck }: { state?: string; stuck: boolean }) {
+    const row = await this.#row(this.#dataSource, key)
+    const fits =
+      row &&
+      (state === undefined || row.state === state || row.state.startsWith(`${state}.`)) &&
+      (!stuck || row.stuck_since !== null)
+    return fits ? summary(row) : undefined
+  }
+
   /** See listStuck. */
   async listStuck(filter: Parameters<typeof listStuck>[2]) {
     return (await listStuck(this.#dataSource, this.definition.name, filter)).map(summary)
@@ -171,7 +182,7 @@ export class SagaInspector {
     for (let last = 0; ;) {
       const page: HistoryRow[] = await this.#dataSource.query(PAGE, [
         this.definition.name,
-        sagaId,
+        row.saga_id,
         last,
         row.version
       ])
@@ -232,7 +243,7 @@ export class SagaInspector {
     return this.#dataSource.transaction('REPEATABLE READ', async (tx) => {
       const row = await this.#row(tx, sagaId)
       if (!row) return undefined
-      const key = [this.definition.name, sagaId]
+      const key = [this.definition.name, row.saga_id]
       const history: StoredHistory[] = await tx.query(STEPS, [...key, before ?? null, limit])
       const [waited]: Waited[] = await tx.query(WAITED, [...key, this.#commandsOf(row)])
       return { row, history: history.toReversed(), waited }
@@ -242,7 +253,7 @@ export class SagaInspector {
   async #row(source: Pick<DataSource, 'query'>, sagaId: string): Promise<StoredSaga | undefined> {
     const rows: StoredSaga[] = await source.query(
       `select ${COLUMNS} from saga where saga = $1 and saga_id = $2`,
-      [this.definition.name, sagaId]
+      [this.definition.name, idOfKey(sagaId)]
     )
     return rows[0]
   }
@@ -250,6 +261,7 @@ export class SagaInspector {
 
 function summary({
   saga_id: sagaId,
+  key,
   state,
   version,
   machine_version: machineVersion,
@@ -259,6 +271,7 @@ function summary({
 }: StoredSaga) {
   return {
     sagaId,
+    ...(key !== null && { key }),
     status: statusOf(state),
     state,
     version,

@@ -1,3 +1,4 @@
+import { idOfKey } from '../../messaging/message/correlation.ts'
 import type { Contract, Message } from '../../messaging/message/message.ts'
 import { checker } from '../../messaging/message/validation.ts'
 import type { Tx } from '../../messaging/postgres/sql.ts'
@@ -80,7 +81,9 @@ export function answer(
     mustBeAt(row, given)
     const contract = definition.handles.find(({ name }) => name === given.event)
     const event = contract ? given.event : requestOrTimer(definition, row, given.event)
-    const body = contract ? bodyFor(contract, given.body, row.saga_id) : storable(given.body ?? {})
+    const body = contract
+      ? bodyFor(contract, given.body, row.key ?? row.saga_id)
+      : storable(given.body ?? {})
     const instance = onMachine(row, () => SagaInstance.load(definition, row, now))
     const { taken, reason } = onMachine(row, () =>
       instance.answer({ ...body, type: event }, given.reason, now)
@@ -183,10 +186,11 @@ function requestOrTimer(definition: SagaDefinition, row: LockedRow, event: strin
 function bodyFor(
   contract: Contract,
   given: Record<string, unknown> = {},
-  sagaId: string
+  key: string
 ): Message['body'] {
-  const path = contract.correlateBy.split('.')
-  const body = storable(filledIn(given, path, sagaId, contract.correlateBy))
+  // A saga takes no contract without it.
+  const correlateBy = contract.correlateBy!
+  const body = storable(filledIn(given, correlateBy.split('.'), key, correlateBy))
   const problem = checker(contract.schema)(body)
   if (problem) throw invalid({ field: `body${problem.field}`, expected: problem.expected })
   return body
@@ -195,21 +199,21 @@ function bodyFor(
 /** A body whose correlating field names the instance. */
 function filledIn(
   body: Record<string, unknown>,
-  [key, ...inner]: string[],
-  sagaId: string,
+  [name, ...inner]: string[],
+  key: string,
   field: string
 ): Record<string, unknown> {
-  const found = Object.hasOwn(body, key!) ? body[key!] : undefined
+  const found = Object.hasOwn(body, name!) ? body[name!] : undefined
   if (inner.length === 0) {
-    const isThisOne = typeof found === 'string' && found.toLowerCase() === sagaId
+    const isThisOne = typeof found === 'string' && found !== '' && idOfKey(found) === idOfKey(key)
     if (found !== undefined && !isThisOne)
-      throw invalid({ field: `body.${field}`, expected: `must be ${sagaId}, or left out` })
-    return { ...body, [key!]: sagaId }
+      throw invalid({ field: `body.${field}`, expected: `must be ${key}, or left out` })
+    return { ...body, [name!]: key }
   }
   if (found !== undefined && (typeof found !== 'object' || found === null)) return body
   return {
     ...body,
-    [key!]: filledIn((found ?? {}) as Record<string, unknown>, inner, sagaId, field)
+    [name!]: filledIn((found ?? {}) as Record<string, unknown>, inner, key, field)
   }
 }
 

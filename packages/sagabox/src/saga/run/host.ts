@@ -1,6 +1,7 @@
 import { SagaboxError } from '../../messaging/errors/sagabox-error.ts'
 import type { Handler } from '../../messaging/endpoint/handler.ts'
-import type { Contract, Message } from '../../messaging/message/message.ts'
+import { idOfKey } from '../../messaging/message/correlation.ts'
+import { keyOf, type Contract, type Message } from '../../messaging/message/message.ts'
 import { NotRetryable, Refused } from '../../messaging/inbox/retry.ts'
 import { run, statement, type Tx } from '../../messaging/postgres/sql.ts'
 import { DROP, type SagaDefinition } from '../define.ts'
@@ -141,6 +142,7 @@ export class SagaHost {
 
   /**
    * Moves one instance as a person says.
+   * @param sagaId its id, or what its messages call it
    * @param move given the locked row; what it throws leaves everything as it was
    * @returns the instance afterwards, and the messages to send; undefined when there is no such
    * instance
@@ -150,7 +152,7 @@ export class SagaHost {
     sagaId: string,
     move: (row: LockedRow, now: Date) => SagaInstance
   ): Promise<(SagaMove & { version: number }) | undefined> {
-    const [row] = await lockInstances(tx, this.definition.name, [sagaId])
+    const [row] = await lockInstances(tx, this.definition.name, [idOfKey(sagaId)])
     if (!row) return undefined
     const instance = move(row, nowOf([row]))
     const messages = await this.#save(tx, [row], [instance])
@@ -171,7 +173,7 @@ export class SagaHost {
     reason: string
   ): Promise<(SagaMove & { version: number }) | undefined> {
     const { name } = this.definition
-    const [row] = await lockInstances(tx, name, [sagaId])
+    const [row] = await lockInstances(tx, name, [idOfKey(sagaId)])
     if (!row) return undefined
     const dropped = choose(row)
     const kept = row.deferred!.filter((deferred) => deferred !== dropped)
@@ -203,6 +205,7 @@ export class SagaHost {
   /**
    * Applies an event that no message carries, such as a request's, to one instance. One that the
    * state does not take changes nothing.
+   * @param sagaId its id, or what its messages call it
    * @returns the instance afterwards, and the messages to send; undefined when there is no such
    * instance
    */
@@ -262,7 +265,7 @@ export class SagaHost {
     sagaId: string,
     move: (instance: SagaInstance, now: Date) => R
   ): Promise<(R & SagaMove) | undefined> {
-    const [row] = await lockInstances(tx, this.definition.name, [sagaId])
+    const [row] = await lockInstances(tx, this.definition.name, [idOfKey(sagaId)])
     if (!row) return undefined
     const now = nowOf([row])
     const instance = SagaInstance.load(this.definition, row, now)
@@ -300,7 +303,6 @@ export class SagaHost {
     const instances = new Map(
       rows.map((row) => [row.saga_id, SagaInstance.load(this.definition, row, now)])
     )
-    // The body's id may be written in capitals; Postgres answers in small letters.
     const instanceOf = (message: Message) => instances.get(idOf(message))
     const orphans = messages.filter((message) => !instanceOf(message))
     if (orphans.length > 0)
@@ -341,8 +343,8 @@ export class SagaHost {
     )
     if (!project) return
     const changes = instances.map((instance) => {
-      const { saga_id: sagaId, state, context } = instance.toRow()
-      return { sagaId, state, status: statusOf(state), context }
+      const { saga_id: sagaId, key, state, context } = instance.toRow()
+      return { sagaId, key: key ?? sagaId, state, status: statusOf(state), context }
     })
     await project(
       tx,
@@ -361,6 +363,7 @@ export function consumedBy({
 }
 
 function idOf({ correlationId }: Message): string {
+  // A message made by hand may have it in capitals; Postgres answers in small letters.
   return correlationId!.toLowerCase()
 }
 
@@ -369,8 +372,10 @@ export class NotStartedYet extends SagaboxError {
   override readonly name = 'NotStartedYet'
   override readonly code = 'NOT_STARTED_YET'
 
-  constructor({ contract, correlationId }: Message, saga: string) {
-    super(`${contract.name}: no ${saga} saga ${correlationId} has been started yet`)
+  constructor({ contract, body, correlationId }: Message, saga: string) {
+    super(
+      `${contract.name}: no ${saga} saga ${keyOf(contract, body) ?? correlationId} has been started yet`
+    )
   }
 }
 
@@ -379,8 +384,8 @@ export class NoInstance extends NotRetryable {
   override readonly name = 'NoInstance'
   override readonly code = 'NO_INSTANCE'
 
-  constructor({ contract, correlationId }: Message, saga: string) {
-    super(`${contract.name}: no ${saga} saga ${correlationId}`)
+  constructor({ contract, body, correlationId }: Message, saga: string) {
+    super(`${contract.name}: no ${saga} saga ${keyOf(contract, body) ?? correlationId}`)
   }
 }
 

@@ -1,5 +1,6 @@
 import type { AnyMachineSnapshot, AnyStateMachine } from 'xstate'
-import { message, type Message } from '../../messaging/message/message.ts'
+import { idOfKey, textKey } from '../../messaging/message/correlation.ts'
+import { keyOf, message, type Message } from '../../messaging/message/message.ts'
 import { NotRetryable } from '../../messaging/inbox/retry.ts'
 import { MIGRATE, RETRY, type PendingTimer, type SagaDefinition } from '../define.ts'
 import { pathOf, restore } from '../machine/state.ts'
@@ -60,6 +61,8 @@ type Cause = Pick<DeferredEvent, 'messageId' | 'conversationId' | 'correlationId
 /** One instance while a transaction moves it: folds events, collects history and messages. */
 export class SagaInstance {
   readonly sagaId: string
+  /** What its messages call it, where that is no UUID. */
+  readonly key: string | null
   readonly history: HistoryRow[] = []
   readonly sent: Message[] = []
   #snapshot: AnyMachineSnapshot
@@ -80,6 +83,7 @@ export class SagaInstance {
     this.#machine = machine
     this.#machineVersion = row.machine_version
     this.sagaId = row.saga_id
+    this.key = row.key
     this.#snapshot = snapshot
     this.#state = row.state
     this.#version = row.version
@@ -93,8 +97,10 @@ export class SagaInstance {
   static start(definition: SagaDefinition, started: Message, now: Date): SagaInstance {
     const first = begin(definition.machine, started.body)
     mustBeStorable(first, started.contract.name)
+    const key = keyOf(started.contract, started.body)!
     const instance = new SagaInstance(definition.machine, first.snapshot, {
-      saga_id: started.correlationId!.toLowerCase(),
+      saga_id: idOfKey(key),
+      key: textKey(key) ?? null,
       state: first.to,
       version: 0,
       timers: [],
@@ -188,6 +194,7 @@ export class SagaInstance {
     const { value, context } = this.#snapshot
     return {
       saga_id: this.sagaId,
+      key: this.key,
       state: this.#state,
       value,
       context: context as Record<string, unknown>,

@@ -12,7 +12,7 @@ const WINDOW = 10_000
 
 // One statement sees one moment: an instance and its history always fit each other.
 const READ = `
-  select saga, saga_id as "sagaId", state, value, context, version,
+  select saga, saga_id as "sagaId", key, state, value, context, version,
     machine_version as "machineVersion", timers, deferred,
     created_at as "createdAt", updated_at as "updatedAt",
     coalesce((

@@ -27,7 +27,7 @@ export interface ListFilter {
 }
 
 export const COLUMNS =
-  'saga_id, state, value, context, version, timers, machine_version, deferred, stuck_since, last_error, created_at, updated_at'
+  'saga_id, key, state, value, context, version, timers, machine_version, deferred, stuck_since, last_error, created_at, updated_at'
 
 const IN_STATE = `($2::text is null or state = $2 or starts_with(state, $2 || '.'))`
 const BEFORE = `($3::uuid is null or saga_id < $3)`

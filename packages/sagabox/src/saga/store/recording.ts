@@ -11,6 +11,9 @@ const Version = Type.Integer({ minimum: 1 })
 export const Recording = Type.Object({
   saga: Type.String(),
   sagaId: Type.String(),
+  key: Type.Optional(
+    nullable(Type.String({ description: 'What its messages call it; null: its id' }))
+  ),
   state: Type.String({ description: 'The active state as a path' }),
   value: Type.Unknown({ description: 'The state as XState writes it' }),
   context: Data,
@@ -89,8 +92,10 @@ export function readRecording(line: string): Recording {
 
 export function rowOf(recording: Recording): SagaRow {
   const { sagaId, state, value, context, version, machineVersion, timers, deferred } = recording
+  const { key = null } = recording
   return {
     saga_id: sagaId,
+    key,
     state,
     value,
     context,

@@ -1,0 +1,4 @@
+import { memoryBus } from '../../../../test/support/buses.ts'
+import { foreignConformance } from '../suites/foreign.ts'
+
+foreignConformance(memoryBus)
