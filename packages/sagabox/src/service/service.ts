@@ -1,5 +1,4 @@
 import type { FastifyPluginAsync } from 'fastify'
-import { fileURLToPath } from 'node:url'
 import type { DataSource } from 'typeorm'
 import type { ServiceDefinition } from './define.ts'
 import { deadLetterRoutes } from '../http/dead-letters.ts'
@@ -29,6 +28,7 @@ import type { Transport } from '../messaging/transport/transport.ts'
 import type { Worker } from '../messaging/async/worker.ts'
 import type { SagaDefinition } from '../saga/define.ts'
 import { handlersOf } from '../saga/run/endpoint-handlers.ts'
+import { migrationsOf, schemaOf } from './own-migrations.ts'
 import { probePlans } from '../saga/machine/probe-plans.ts'
 import { SagaHost } from '../saga/run/host.ts'
 import { PLANS } from '../quick-ways.ts'
@@ -92,22 +92,17 @@ export class Service {
   constructor({ definition, databaseUrl, transport, settings, log: given }: ServiceOptions) {
     const log = describing(given)
     const { name, sagas } = definition
-    const schema = `${name}_service`
+    const schema = schemaOf(definition)
     this.name = name
     this.sagas = sagas
     this.schema = schema
     this.#transport = transport
     const knows = (destination: string) => transport.knows(destination)
     for (const contract of definition.sends) mustBeReachable(contract, knows)
-    const migrations = [
-      OWN_MIGRATIONS.messaging,
-      ...(sagas.length > 0 ? [OWN_MIGRATIONS.saga] : []),
-      ...definition.migrations
-    ]
     this.#database = {
       url: databaseUrl,
       schema,
-      migrations,
+      migrations: migrationsOf(definition),
       entities: definition.entities,
       poolSize: POOL_SIZE,
       log,
@@ -277,10 +272,4 @@ export async function stopServices(
   await Promise.all(services.map((service) => service.stopSending()))
   await Promise.all(services.map((service) => service.stopReceiving()))
   await transport.stop()
-}
-
-/** The library's own tables, which every service has; those of sagas only where there is one. */
-const OWN_MIGRATIONS = {
-  messaging: fileURLToPath(new URL('../../migrations/messaging', import.meta.url)),
-  saga: fileURLToPath(new URL('../../migrations/saga', import.meta.url))
 }
