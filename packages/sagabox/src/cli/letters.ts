@@ -1,7 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import Type, { type Static } from 'typebox'
 import { EXIT, WrongUsage, type Call, type Command, type Exit, type Group } from './command.ts'
-import { more, PAGE_OPTIONS, readList } from './pages.ts'
+import { more, PAGE_OPTIONS, partOf, readList } from './pages.ts'
 import { Server, SERVER_OPTIONS, untilInterrupted, type Query } from './server.ts'
 import { SERVICE_OPTION, serviceOf, servicesOf } from './service-of.ts'
 import { clean, cleanLines, pairs, table, time } from './text.ts'
@@ -125,10 +125,11 @@ const list: Command = {
   options: { ...FILTERS, ...STATUS, ...PAGE_OPTIONS, ...UTC, ...OPTIONS },
   async run(call) {
     const { options, terminal } = call
+    const part = partOf(call)
     const server = new Server(call)
     const path = pathOf(await serviceOf(call, server))
     const query = { ...filterOf(call), status: options.text('status') }
-    const found = await readList(server, path, Summary, query, call)
+    const found = await readList(server, path, Summary, query, part)
     type Row = Static<typeof Summary>
     if (options.has('json')) terminal.json(found)
     else if (found.items.length === 0) terminal.print('No dead letter', ...more(found))

@@ -1,6 +1,6 @@
 import Type, { type Static } from 'typebox'
 import { EXIT, WrongUsage, type Command, type Group } from './command.ts'
-import { more, PAGE_OPTIONS, readList } from './pages.ts'
+import { more, PAGE_OPTIONS, partOf, readList } from './pages.ts'
 import { Server, SERVER_OPTIONS } from './server.ts'
 import { SERVICE_OPTION, serviceOf } from './service-of.ts'
 import { age, clean, table, time } from './text.ts'
@@ -36,14 +36,15 @@ const list: Command = {
   },
   async run(call) {
     const { options, terminal } = call
+    const part = partOf(call)
     const server = new Server(call)
     const path = `/ops/${await serviceOf(call, server)}/outbox`
     const status = await server.get(path, Status)
     const query = { destination: options.text('destination') }
-    const rows = await readList(server, `${path}/rows`, Row, query, call)
+    const rows = await readList(server, `${path}/rows`, Row, query, part)
     if (options.has('json')) terminal.json({ ...status, ...rows })
     else {
-      terminal.print(sentenceOf(status))
+      terminal.print(...describe(status))
       if (rows.items.length > 0)
         terminal.print(
           '',
@@ -87,9 +88,12 @@ const discard: Command = {
 
 export const group: Group = { list, discard }
 
-function sentenceOf(status: Static<typeof Status>): string {
+function describe(status: Static<typeof Status>): string[] {
   const { pending, atLeast, postponed, oldestAgeSeconds, lastError } = status
-  if (pending === 0) return 'Nothing waits in the outbox'
-  const last = lastError === null ? '' : `. Last error: ${clean(lastError)}`
-  return `${atLeast ? 'At least ' : ''}${pending} wait, ${postponed} of them not due, the oldest for ${age(oldestAgeSeconds)}${last}`
+  if (pending === 0) return ['Nothing waits in the outbox']
+  const count = `${atLeast ? 'At least ' : ''}${pending}`
+  return [
+    `${count} wait, ${postponed} of them not due, the oldest for ${age(oldestAgeSeconds)}`,
+    ...(lastError === null ? [] : ['Last error:', `  ${clean(lastError)}`])
+  ]
 }

@@ -22,24 +22,34 @@ export interface List<T> {
   nextCursor: string | null
 }
 
+export interface Part {
+  limit: number
+  cursor: string | null
+}
+
+/** Which part of a list is asked for. */
+export function partOf({ options }: Pick<Call, 'options'>): Part {
+  const limit = options.integer('limit', 1, MOST) ?? DEFAULT_LIMIT
+  const cursor = options.text('cursor')
+  if (cursor === undefined || /^[\w-]{1,200}$/.test(cursor))
+    return { limit, cursor: cursor ?? null }
+  throw new WrongUsage('--cursor is none; expected what a list before ended with')
+}
+
 /** Reads a list page by page, as far as was asked for. */
 export async function readList<T extends TSchema>(
   server: Server,
   path: string,
   item: T,
   query: Query,
-  { options }: Call
+  { limit, cursor: given }: Part
 ): Promise<List<Type.Static<T>>> {
-  const limit = options.integer('limit', 1, MOST) ?? DEFAULT_LIMIT
-  const given = options.text('cursor')
-  if (given !== undefined && !/^[\w-]{1,200}$/.test(given))
-    throw new WrongUsage('--cursor is none; expected what a list before ended with')
   const Page = Type.Object({
     items: Type.Array(item, { maxItems: PAGE }),
     nextCursor: Type.Union([Type.String({ pattern: '^[\\w-]{1,200}$' }), Type.Null()])
   })
   const items: Type.Static<T>[] = []
-  let cursor: string | null = given ?? null
+  let cursor = given
   let empty = 0
   do {
     const asked = { ...query, limit: Math.min(PAGE, limit - items.length) }

@@ -9,7 +9,7 @@ import {
   type Exit,
   type Group
 } from './command.ts'
-import { more, PAGE_OPTIONS, readList } from './pages.ts'
+import { more, PAGE_OPTIONS, partOf, readList } from './pages.ts'
 import { Server, SERVER_OPTIONS, untilInterrupted } from './server.ts'
 import { age, clean, pairs, table, time } from './text.ts'
 
@@ -94,9 +94,10 @@ const list: Command = {
   },
   async run(call) {
     const { options, terminal } = call
+    const part = partOf(call)
     const { server, path } = await open(call)
     const query = { state: options.text('state'), ...(options.has('stuck') && { stuck: 'true' }) }
-    const found = await readList(server, path, Summary, query, call)
+    const found = await readList(server, path, Summary, query, part)
     if (options.has('json')) terminal.json(found)
     else if (found.items.length === 0) terminal.print('No instance', ...more(found))
     else {
@@ -306,7 +307,7 @@ function describe(one: Static<typeof Detail>, utc: boolean, width: number): stri
       one.history,
       [
         { title: '#', of: (step: Static<typeof Step>) => step.sequence, right: true },
-        { title: 'AT', of: (step) => time(step.at, utc) },
+        { title: 'AFTER', of: (step) => after(one.createdAt, step.at), right: true },
         { title: 'EVENT', of: (step) => step.event, shrinks: true },
         { title: 'STATE', of: (step) => step.to, shrinks: true },
         { title: 'SENT', of: (step) => sentOrNote(step), shrinks: true }
@@ -335,6 +336,11 @@ function sentenceOf(step: Static<typeof Step>): string {
   const { sequence, event, from, to } = step
   const rest = sentOrNote(step)
   return clean(`${sequence} ${event}: ${from ?? '-'} -> ${to}${rest ? `  ${rest}` : ''}`)
+}
+
+/** Since an instance was created. */
+function after(createdAt: string, at: string): string {
+  return age(Math.max(0, (Date.parse(at) - Date.parse(createdAt)) / 1000))
 }
 
 function since(moment: string): string {

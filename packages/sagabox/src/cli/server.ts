@@ -45,9 +45,11 @@ export class Server {
   readonly #url: string
   readonly #headers: Record<string, string>
   readonly #interrupted: AbortSignal
+  readonly #answerMs: number
 
   /** @throws WrongUsage when the address or the key cannot be one */
-  constructor({ options, terminal }: Pick<Call, 'options' | 'terminal'>) {
+  constructor({ options, terminal }: Pick<Call, 'options' | 'terminal'>, answerMs = ANSWER_MS) {
+    this.#answerMs = answerMs
     this.#url = readUrl(options.text('url') ?? terminal.setting('SAGABOX_URL') ?? DEFAULT_URL)
     const key = options.text('key') ?? terminal.setting('SAGABOX_KEY') ?? keyInFile(terminal)
     this.#headers = key === undefined ? {} : { authorization: `Bearer ${checkedKey(key)}` }
@@ -73,7 +75,7 @@ export class Server {
   }
 
   async delete(path: string, query: Query = {}): Promise<void> {
-    const limit = AbortSignal.timeout(ANSWER_MS)
+    const limit = AbortSignal.timeout(this.#answerMs)
     const response = await this.#ask({ method: 'DELETE', path: path + searchOf(query) }, limit)
     await this.#text(response, limit)
   }
@@ -106,7 +108,7 @@ export class Server {
 
   async #answer<T extends TSchema>(question: Question, schema: T): Promise<Static<T>> {
     const { path } = question
-    const limit = AbortSignal.timeout(ANSWER_MS)
+    const limit = AbortSignal.timeout(this.#answerMs)
     const response = await this.#ask(question, limit)
     const text = await this.#text(response, limit)
     let value: unknown

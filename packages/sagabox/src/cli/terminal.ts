@@ -1,32 +1,50 @@
 import { once } from 'node:events'
+import type { Writable } from 'node:stream'
+import type { WriteStream } from 'node:tty'
 import { safeJson } from './text.ts'
 
 /** Columns, where nobody says how wide it is. */
 const WIDTH = 80
 
+export interface TerminalOptions {
+  environment: Readonly<Record<string, string | undefined>>
+  /** Ends what goes on until it is ended. */
+  interrupted: AbortSignal
+  out?: Writable
+  err?: Writable
+}
+
 /** Where a command reads its surroundings and writes what it found. */
 export class Terminal {
-  readonly environment: Readonly<Record<string, string | undefined>>
-  /** Ends what goes on until it is ended. */
   readonly interrupted: AbortSignal
+  readonly #environment: Readonly<Record<string, string | undefined>>
+  readonly #out: Writable
+  readonly #err: Writable
 
-  constructor(environment: Readonly<Record<string, string | undefined>>, interrupted: AbortSignal) {
-    this.environment = environment
+  constructor({
+    environment,
+    interrupted,
+    out = process.stdout,
+    err = process.stderr
+  }: TerminalOptions) {
+    this.#environment = environment
     this.interrupted = interrupted
+    this.#out = out
+    this.#err = err
   }
 
   /** An environment variable; an empty one is none. */
   setting(name: string): string | undefined {
-    return this.environment[name] || undefined
+    return this.#environment[name] || undefined
   }
 
   get width(): number {
-    return Math.max(40, process.stdout.columns ?? WIDTH)
+    return Math.max(40, (this.#out as Partial<WriteStream>).columns ?? WIDTH)
   }
 
   /** Lines of what was asked for; text from elsewhere is cleaned before it gets here. */
   print(...lines: string[]): void {
-    process.stdout.write(lines.map((line) => `${line}\n`).join(''))
+    this.#out.write(lines.map((line) => `${line}\n`).join(''))
   }
 
   json(value: unknown): void {
@@ -35,11 +53,11 @@ export class Terminal {
 
   /** One line of a stream of JSON; resolves when there is room for more. */
   async jsonLine(line: string): Promise<void> {
-    if (!process.stdout.write(`${safeJson(line)}\n`)) await once(process.stdout, 'drain')
+    if (!this.#out.write(`${safeJson(line)}\n`)) await once(this.#out, 'drain')
   }
 
   /** What is not the answer itself. */
   note(...lines: string[]): void {
-    process.stderr.write(lines.map((line) => `${line}\n`).join(''))
+    this.#err.write(lines.map((line) => `${line}\n`).join(''))
   }
 }

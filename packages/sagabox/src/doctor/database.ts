@@ -37,39 +37,43 @@ export async function examineDatabase(
   services: readonly ServiceDefinition[],
   setting: string
 ): Promise<Examination> {
+  const examination: Examination = { findings: [], notes: [] }
   try {
-    const about = placeOf(DatabaseServer.at(url).address.hosts[0]!)
-    const findings = await poolerFindings(url, about)
-    const notes: string[] = []
-    const [first] = services
-    if (!first) return { findings, notes }
-    const client = await connect(url, schemaOf(first))
-    try {
-      notes.push(await versionOf(client))
-      findings.push(...skewOf('the database', await skewSeconds(client)))
-      for (const service of services) {
-        const examined = await examineSchema(client, service)
-        findings.push(...examined.findings)
-        notes.push(...examined.notes)
-      }
-    } finally {
-      await client.end()
-    }
-    return { findings, notes }
+    await look(url, services, examination)
   } catch (error) {
-    if (error instanceof UnfitSession)
-      return {
-        findings: [
-          {
-            about: 'the database',
-            found: error.message,
-            expected: 'a session that services can use',
-            advice: `do what is said there, or give another address in ${setting}`
-          }
-        ],
-        notes: ['Schemas were not looked at']
-      }
-    throw new DatabaseUnreachable(databaseProblem(error, setting), { cause: error })
+    if (!(error instanceof UnfitSession))
+      throw new DatabaseUnreachable(databaseProblem(error, setting), { cause: error })
+    examination.findings.push({
+      about: 'the database',
+      found: error.message,
+      expected: 'a session that services can use',
+      advice: `do what is said there, or give another address in ${setting}`
+    })
+    examination.notes.push('Schemas were not looked at')
+  }
+  return examination
+}
+
+async function look(
+  url: string,
+  services: readonly ServiceDefinition[],
+  { findings, notes }: Examination
+): Promise<void> {
+  const [first] = services
+  if (!first) return
+  const about = placeOf(DatabaseServer.at(url).address.hosts[0]!)
+  findings.push(...(await poolerFindings(url, about)))
+  const client = await connect(url, schemaOf(first))
+  try {
+    notes.push(await versionOf(client))
+    findings.push(...skewOf('the database', await skewSeconds(client)))
+    for (const service of services) {
+      const examined = await examineSchema(client, service)
+      findings.push(...examined.findings)
+      notes.push(...examined.notes)
+    }
+  } finally {
+    await client.end()
   }
 }
 
