@@ -77,7 +77,8 @@ export class Service {
   readonly requests: { dataSource: DataSource; outbox: Outbox }
   readonly relay: Relay
   readonly parts: ReturnType<ServiceDefinition['build']>
-  readonly routes: readonly FastifyPluginAsync[]
+  /** For people who look after it: dead letters and outbox. Those of sagas: see sagaRoutes. */
+  readonly operatorRoutes: readonly FastifyPluginAsync[]
   readonly workers: readonly Worker[]
   readonly #database: DatabaseOptions
   readonly #endpoint: Endpoint
@@ -145,8 +146,7 @@ export class Service {
       began: () => retries.wake()
     })
     const { redeliverySeconds, inboxDays } = settings
-    this.routes = [
-      ...this.parts.routes,
+    this.operatorRoutes = [
       deadLetterRoutes({ name, dataSource: asked, office, groups, inboxDays }),
       outboxRoutes({ name, dataSource: asked, log })
     ]
