@@ -13,7 +13,7 @@ import { runCommand, startCommand } from '../support/cli.ts'
 import { startSystem } from '../support/system.ts'
 import { until } from '../support/until.ts'
 
-t.setTimeout(120_000)
+t.setTimeout(600_000)
 
 /** No line is wider than a terminal. */
 function fits(t: Test, out: string): void {

@@ -1,14 +1,7 @@
 import { createReadStream } from 'node:fs'
 import type { SagaDefinition } from '../index.ts'
-import {
-  InvalidRecording,
-  readRecording,
-  RecordingsCheck,
-  type Finding,
-  type RecordingsReport
-} from '../testing.ts'
-import { NoAnswer, WrongUsage, type Call } from './command.ts'
-import { Options } from './command.ts'
+import { readRecording, RecordingsCheck, type Finding, type RecordingsReport } from '../testing.ts'
+import { NoAnswer, Options, WrongUsage, type Call } from './command.ts'
 import { Server } from './server.ts'
 import { clean } from './text.ts'
 
@@ -35,10 +28,9 @@ export async function checkRecordings(
     try {
       check.add(readRecording(line))
     } catch (error) {
-      const reason = `${source}, line ${number}: ${(error as Error).message}`
-      throw error instanceof InvalidRecording
-        ? new WrongUsage(reason, { cause: error })
-        : new Error(reason, { cause: error })
+      throw new WrongUsage(`${source}, line ${number}: ${(error as Error).message}`, {
+        cause: error
+      })
     }
     if (Date.now() - told < PROGRESS_MS) continue
     told = Date.now()

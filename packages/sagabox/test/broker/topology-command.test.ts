@@ -4,7 +4,7 @@ import { runCommand } from '../../../../test/support/cli.ts'
 import { postgresForTests } from '../../../../test/support/postgres.ts'
 import { rabbitmqForTests } from '../../../../test/support/rabbitmq.ts'
 
-t.setTimeout(120_000)
+t.setTimeout(600_000)
 
 const APP = ['--app', 'docs/examples/parcel.ts']
 

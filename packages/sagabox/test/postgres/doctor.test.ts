@@ -11,7 +11,7 @@ import { Pooler } from '../../../../test/support/pooler.ts'
 import { postgresForTests } from '../../../../test/support/postgres.ts'
 import { testLog } from '../../../../test/support/system.ts'
 
-t.setTimeout(120_000)
+t.setTimeout(600_000)
 
 const cranes = contracts('crane', { correlateBy: 'shipId' })
 const LiftLoad = cranes.command('LiftLoad', { shipId: Type.String({ format: 'uuid' }) })
