@@ -117,11 +117,11 @@ t.test('npm create sagabox, from tarballs: its tests pass, and it runs', async (
   await run('npm', ['run', 'typecheck'], app)
   t.match(await run('npx', ['sagabox', 'saga', 'check'], app), /^parcel: nothing found\n/)
 
-  const plain = ['-c', 'unset NODE_OPTIONS; exec npx sagabox dev --port 0']
+  const plain = ['-c', 'unset NODE_OPTIONS; exec node_modules/.bin/sagabox dev --port 0']
   const dev = spawn('sh', plain, { cwd: app, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
   const ended = once(dev, 'close')
   t.teardown(async () => {
-    if (dev.exitCode === null) process.kill(-dev.pid!, 'SIGTERM')
+    if (dev.exitCode === null && dev.signalCode === null) process.kill(-dev.pid!, 'SIGTERM')
     await ended
   })
   let said = ''

@@ -16,7 +16,7 @@ const CHILD = fileURLToPath(
 
 const dev: Command = {
   summary:
-    'Run your services here, with a PostgreSQL of its own and messages in memory, and again at each\n' +
+    'Run your services here, with a PostgreSQL of its own and messages in memory, and again at each ' +
     'change. FILE exports services, or what startSagabox answered; sagabox.config.ts when not given',
   parameters: ['[FILE]'],
   options: {

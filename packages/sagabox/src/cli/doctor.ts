@@ -9,9 +9,9 @@ import { brokerOf, explain } from './topology.ts'
 
 const doctor: Command = {
   summary:
-    'Look at the databases and the broker of your services: drift of schemas, clocks, poolers,\n' +
-    'queues, bindings, dead letters; 1 when anything is found. Nothing that it does stays.\n' +
-    'DATABASE_URL (or <SERVICE>_DATABASE_URL) and RABBITMQ_URL say where; without the latter the\n' +
+    'Look at the databases and the broker of your services: drift of schemas, clocks, poolers, ' +
+    'queues, bindings, dead letters; 1 when anything is found. Nothing that it does stays. ' +
+    'DATABASE_URL (or <SERVICE>_DATABASE_URL) and RABBITMQ_URL say where; without the latter the ' +
     'broker is left out. RABBITMQ_MANAGEMENT_URL lets bindings be looked at, too',
   options: APP_OPTION,
   async run(call) {

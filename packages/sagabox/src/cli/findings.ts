@@ -1,12 +1,15 @@
 import type { Examination, Finding } from '../doctor/finding.ts'
 import { EXIT, type Call, type Exit } from './command.ts'
-import { cleanLines, clean } from './text.ts'
+import { clean, cleanLines, wrapped } from './text.ts'
 
 /** Prints what was found, and says by the exit code whether anything was. */
 export function report({ findings, notes }: Examination, { options, terminal }: Call): Exit {
   if (options.has('json')) terminal.json({ findings, notes })
   else {
-    terminal.print(...notes.map(clean), ...(notes.length > 0 ? [''] : []))
+    terminal.print(
+      ...notes.flatMap((note) => wrapped(clean(note), terminal.width)),
+      ...(notes.length > 0 ? [''] : [])
+    )
     terminal.print(
       ...findings.flatMap((finding) => [...describe(finding, terminal.width), '']),
       findings.length === 0 ? 'Nothing found' : `${findings.length} found`
@@ -26,20 +29,7 @@ function describe({ about, found, expected, advice }: Finding, width: number): s
 
 const LABEL = 12
 
-/** Wrapped between words, as far as they let it. */
 function labelled(label: string, text: string, width: number): string[] {
   const lines = cleanLines(text).flatMap((line) => wrapped(line, width - LABEL))
   return lines.map((line, index) => `  ${(index === 0 ? label : '').padEnd(LABEL - 2)}${line}`)
-}
-
-function wrapped(text: string, width: number): string[] {
-  const lines: string[] = []
-  let line = ''
-  for (const word of text.split(' ')) {
-    if (line !== '' && line.length + 1 + word.length > width) {
-      lines.push(line)
-      line = word
-    } else line = line === '' ? word : `${line} ${word}`
-  }
-  return [...lines, line]
 }

@@ -1,5 +1,6 @@
 import { COMMON } from './arguments.ts'
 import type { Command, Group, Option } from './command.ts'
+import { wrapped } from './text.ts'
 
 export const EXIT_CODES =
   'Exit codes: 0 all is well, 1 something was found, 2 wrong usage, 3 not reachable'
@@ -25,10 +26,14 @@ export function helpOf(word: string, group: Group, name: string): string[] {
       [index === 0 ? 'Usage:' : '      ', 'sagabox', word, one, ...parameters].join(' ')
     ),
     '',
-    ...columns(Object.entries(group).map(([one, { summary }]) => [one, summary])),
+    ...columns(Object.entries(group).map(([one, { summary }]) => [one, firstSentence(summary)])),
     '',
     `sagabox ${word} <command> --help says more`
   ]
+}
+
+function firstSentence(summary: string): string {
+  return summary.split(/[.;] /, 1)[0]!
 }
 
 function commandHelp(name: string, { summary, parameters = [], options }: Command): string[] {
@@ -37,7 +42,7 @@ function commandHelp(name: string, { summary, parameters = [], options }: Comman
   return [
     ['Usage: sagabox', name, ...parameters, '[options]'].join(' '),
     '',
-    summary,
+    ...wrapped(summary, WIDTH),
     '',
     ...columns(
       Object.entries({ ...options, ...COMMON }).map(([option, one]) => [
@@ -48,7 +53,14 @@ function commandHelp(name: string, { summary, parameters = [], options }: Comman
   ]
 }
 
+/** Where a line of help ends. */
+const WIDTH = 80
+
 function columns(rows: readonly (readonly [string, string])[]): string[] {
   const width = Math.max(...rows.map(([name]) => name.length))
-  return rows.map(([name, text]) => `  ${name.padEnd(width)}  ${text}`)
+  return rows.flatMap(([name, text]) =>
+    wrapped(text, WIDTH - width - 4).map(
+      (line, index) => `  ${(index === 0 ? name : '').padEnd(width)}  ${line}`
+    )
+  )
 }

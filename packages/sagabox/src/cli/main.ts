@@ -4,11 +4,19 @@ import { EXIT } from './command.ts'
 import { run } from './run.ts'
 import { Terminal } from './terminal.ts'
 
+/**
+ * A terminal's Ctrl-C arrives twice under npm, from the terminal and from npm: this close together,
+ * ms, it is one.
+ */
+const SAME_SIGNAL_MS = 500
+
 const interrupt = new AbortController()
-process.once('SIGINT', () => {
-  interrupt.abort()
+let interruptedAt = Infinity
+process.on('SIGINT', () => {
   // Whoever presses it twice means it.
-  process.once('SIGINT', () => process.exit(130))
+  if (Date.now() - interruptedAt > SAME_SIGNAL_MS) process.exit(130)
+  interruptedAt = Math.min(interruptedAt, Date.now())
+  interrupt.abort()
 })
 // Such as `| head`, which has read enough.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

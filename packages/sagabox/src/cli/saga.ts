@@ -11,7 +11,7 @@ const OPTIONS = {
 
 const check: Command = {
   summary:
-    'Follow every path of each saga, and say what may go wrong; with a SOURCE hold what is recorded\n' +
+    'Follow every path of each saga, and say what may go wrong; with a SOURCE hold what is recorded ' +
     'there to the machine: an address, that of an export, or a file with one',
   parameters: ['[SOURCE]'],
   options: { key: { value: 'KEY', help: 'for an address; see sagas --help' }, ...OPTIONS },

@@ -124,3 +124,16 @@ export function age(seconds: number): string {
   ).find(([least]) => seconds >= least) ?? [1, 's']
   return `${Math.floor(seconds / size)} ${unit}`
 }
+
+/** Lines of so many columns, broken between words as far as they let it. */
+export function wrapped(text: string, width: number): string[] {
+  const lines: string[] = []
+  let line = ''
+  for (const word of text.split(' ')) {
+    if (line !== '' && line.length + 1 + word.length > width) {
+      lines.push(line)
+      line = word
+    } else line = line === '' ? word : `${line} ${word}`
+  }
+  return [...lines, line]
+}

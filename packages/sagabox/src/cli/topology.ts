@@ -21,7 +21,7 @@ const show: Command = {
 
 const check: Command = {
   summary:
-    'What of it the broker lacks, or has otherwise; 1 when anything. It changes nothing.\n' +
+    'What of it the broker lacks, or has otherwise; 1 when anything. It changes nothing. ' +
     'RABBITMQ_URL says where; RABBITMQ_MANAGEMENT_URL lets bindings be looked at, too',
   options: APP_OPTION,
   run: async (call) => report(await examineTopology(await brokerOf(call)).catch(explain), call)
@@ -29,7 +29,7 @@ const check: Command = {
 
 const apply: Command = {
   summary:
-    'Declare what is missing, bindings too, as services do when they start. What is there stays\n' +
+    'Declare what is missing, bindings too, as services do when they start. What is there stays ' +
     'as it is. RABBITMQ_URL says where',
   options: APP_OPTION,
   async run(call) {

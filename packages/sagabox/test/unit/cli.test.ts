@@ -1,5 +1,6 @@
 // The command line without a Sagabox server: usage, and answers of servers that are none.
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { createServer, type RequestListener } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
@@ -64,6 +65,29 @@ t.test('help is an answer, and asks nobody', async (t) => {
     ['dev', '--help']
   ])
     t.match(await runCommand(args), { code: 0, out: /^Usage: sagabox/, err: '' }, args.join(' '))
+})
+
+t.test('the page of commands has the help of each', async (t) => {
+  const page = readFileSync(
+    new URL('../../../../docs/reference/commands.md', import.meta.url),
+    'utf8'
+  )
+  const help = async (...words: string[]) => (await runCommand([...words, '--help'])).out
+  const isPrinted = (words: string[], text: string) =>
+    t.ok(page.includes(`$ sagabox ${[...words, '--help'].join(' ')}\n${text}`), words.join(' '))
+  const top = await help()
+  isPrinted([], top)
+  t.same(
+    top.split('\n').filter((line) => line.length > 80),
+    []
+  )
+  for (const [, word] of top.matchAll(/^ {2}(\w+) /gm)) {
+    const text = await help(word!)
+    const names = [...text.matchAll(/^ +(?:Usage: )?sagabox \w+ (\w+)|^Usage: sagabox \w+ (\w+)/gm)]
+    if (names.length === 0) isPrinted([word!], text)
+    for (const [, one, other] of names)
+      isPrinted([word!, one ?? other!], await help(word!, one ?? other!))
+  }
 })
 
 /** A server that is none of ours; its address. */
