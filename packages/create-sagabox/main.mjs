@@ -49,10 +49,10 @@ function create(target) {
   )
 }
 
-/** @param {string} folder */
-function isEmpty(folder) {
+/** @param {string} path */
+function isEmpty(path) {
   try {
-    return readdirSync(folder).length === 0
+    return readdirSync(path).length === 0
   } catch {
     return false
   }

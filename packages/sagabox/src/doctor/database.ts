@@ -141,7 +141,7 @@ async function versionOf(client: Client): Promise<string> {
 /** How far the server's clock is ahead. */
 async function skewSeconds(client: Client): Promise<number> {
   let best = { ms: Infinity, skew: 0 }
-  for (let look = 0; look < CLOCK_LOOKS; look++) {
+  for (let looks = 0; looks < CLOCK_LOOKS; looks++) {
     const before = Date.now()
     const { rows } = await client.query<{ now: number }>(
       'select extract(epoch from clock_timestamp())::float8 * 1000 as now'
