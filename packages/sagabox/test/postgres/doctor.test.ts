@@ -199,7 +199,7 @@ t.test('the command says it in a terminal, in JSON, and by its exit code', async
       err: /ECONNREFUSED/
     }
   )
-  t.match(await runCommand(['doctor'], { DATABASE_URL: url }), {
+  t.match(await runCommand(['doctor'], { DATABASE_URL: url }, import.meta.dirname), {
     code: 2,
     err: /there is no sagabox.config.ts/
   })
