@@ -1,5 +1,6 @@
 // The library as others get it: packed, installed in an empty folder, and used by its quick start.
-import { execFile, type ExecFileException } from 'node:child_process'
+import { execFile, spawn, type ExecFileException } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,6 +8,7 @@ import { transform } from 'esbuild'
 import t from 'tap'
 import { postgresForTests } from '../support/postgres.ts'
 import { ROOT } from '../support/program.ts'
+import { until } from '../support/until.ts'
 
 /** Runs a program and returns all that it said; what fails says it in its error. */
 function run(program: string, args: string[], cwd: string): Promise<string> {
@@ -87,4 +89,62 @@ t.test('the packed library in an empty folder', async (t) => {
       await run('npx', ['tsc', ...args, ...strict, '--types', 'node', ...sources], folder)
     })
   }
+})
+
+/** Packs a package of this repository; the tarball's path. */
+async function pack(name: string, folder: string): Promise<string> {
+  const args = ['pack', '--json', '--pack-destination', folder]
+  const packed = JSON.parse(await run('npm', args, join(ROOT, 'packages', name))) as [
+    { filename: string }
+  ]
+  return join(folder, packed[0].filename)
+}
+
+t.test('npm create sagabox, from tarballs: its tests pass, and it runs', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'sagabox-create-'))
+  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  const [library, template] = [await pack('sagabox', folder), await pack('create-sagabox', folder)]
+  const create = ['exec', '--yes', '--package', template, '--', 'create-sagabox']
+  t.match(await run('npm', [...create, 'my-app'], folder), /cd my-app\n.*npm install/s)
+  await t.rejects(run('npm', [...create, 'my-app'], folder), /is there and not empty/)
+  await t.rejects(run('npm', [...create, 'My App'], folder), /cannot be the name of a package/)
+  const app = join(folder, 'my-app')
+  t.match(await readFile(join(app, '.gitignore'), 'utf8'), /^node_modules/)
+  t.match(JSON.parse(await readFile(join(app, 'package.json'), 'utf8')), { name: 'my-app' })
+
+  await run('npm', ['install', '--no-audit', '--no-fund', library], app)
+  t.match(await run('npm', ['test'], app), /pass 4/)
+  await run('npm', ['run', 'typecheck'], app)
+  t.match(await run('npx', ['sagabox', 'saga', 'check'], app), /^parcel: nothing found\n/)
+
+  const plain = ['-c', 'unset NODE_OPTIONS; exec node_modules/.bin/sagabox dev --port 0']
+  const dev = spawn('sh', plain, { cwd: app, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
+  const ended = once(dev, 'close')
+  t.teardown(async () => {
+    if (dev.exitCode === null && dev.signalCode === null) process.kill(-dev.pid!, 'SIGTERM')
+    await ended
+  })
+  let said = ''
+  for (const stream of [dev.stdout, dev.stderr])
+    stream.on('data', (chunk) => (said += String(chunk)))
+  const starts = () => [...said.matchAll(/Address +(http\S+)/g)].map(([, url]) => url!)
+  const url = await until('it runs', async () => starts()[0], { tell: () => said })
+  const answer = await fetch(`${url}/parcels`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ address: '12 St James Square' })
+  })
+  const { parcelId } = (await answer.json()) as { parcelId: string }
+  await until('the saga has begun', async () => {
+    return (await fetch(`${url}/sagas/${parcelId}`)).status === 200
+  })
+  t.match(
+    await run('npx', ['sagabox', 'sagas', 'watch', parcelId, '--url', url], app),
+    /ParcelRequested: - -> booking +BookCourier\n.*Ended in booked\n$/s
+  )
+  const main = join(app, 'src', 'services.ts')
+  await writeFile(main, `${await readFile(main, 'utf8')}// changed\n`)
+  await until('it runs again', async () => starts().length > 1, { tell: () => said })
+  process.kill(-dev.pid!, 'SIGINT')
+  t.same((await ended)[0], 0)
 })

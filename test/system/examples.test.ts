@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { runCommand } from '../support/cli.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 
@@ -35,6 +36,24 @@ function outputOn(page: string, program: string): string {
   const [, output] = /^\$ .*\n([^`]*)```/.exec(printed!)!
   return output!
 }
+
+t.test('the operator routes in an app of one’s own answer as the page says', (t) => {
+  const { status, stdout, stderr } = node('docs/examples/own-app.ts')
+  t.equal(status, 0, stderr)
+  const [, printed] = /<!-- output of docs\/examples\/own-app\.ts -->\n```\n\$ .*\n([^`]*)```/.exec(
+    readFileSync(join(root, 'docs/how-to/mount-the-operator-routes.md'), 'utf8')
+  )!
+  t.equal(stdout, printed)
+  t.end()
+})
+
+t.test('commands that ask nobody print what their page says', async (t) => {
+  const page = readFileSync(join(root, 'docs/reference/commands.md'), 'utf8')
+  const blocks = [...page.matchAll(/^```\n\$ sagabox (\S+ \S+ --app \S+)\n(.*?)```$/gms)]
+  t.equal(blocks.length, 3)
+  for (const [, args, printed] of blocks)
+    t.match(await runCommand(args!.split(' ')), { code: 0, out: printed! }, args!)
+})
 
 /** As the pages say: against the build. */
 function node(...args: string[]) {

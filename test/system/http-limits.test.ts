@@ -307,7 +307,8 @@ t.test('what a request may cost, and hold', async (t) => {
     for (const service of system.services) {
       const app = Fastify()
       t.teardown(() => app.close())
-      for (const routes of service.routes) await app.register(routes)
+      for (const routes of [...service.parts.routes, ...service.operatorRoutes])
+        await app.register(routes)
       await app.ready()
     }
   })

@@ -1,9 +1,7 @@
-import { spawn } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { get, type IncomingMessage } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { OrderCreatedEvent } from '../../src/contracts/order.ts'
 import { PaymentCompletedEvent } from '../../src/contracts/payment.ts'
@@ -17,14 +15,13 @@ import { readRecording } from '../../packages/sagabox/src/saga/store/recording.t
 import { shopTopology } from '../../src/shop.ts'
 import { settled } from '../../packages/sagabox/src/testing/settled.ts'
 import { renamedSaga, toCharging } from '../support/renamed-state.ts'
+import { runCommand } from '../support/cli.ts'
 import { GatedTransport } from '../support/gated-transport.ts'
 import { startSystem, watched, type TestSystem } from '../support/system.ts'
 import { until } from '../support/until.ts'
 
-const root = fileURLToPath(new URL('../..', import.meta.url))
-
 t.test('a deploy that renames a state', async (t) => {
-  const { api, system } = await startSystem(t, 'memory')
+  const { api, system } = await startSystem(t, 'memory', { settings: { deadlineSeconds: 600 } })
   const { dataSource } = system.service('order')
   await api.putProduct('keyboard', 10)
   await api.settled(await api.placeOrder())
@@ -49,6 +46,7 @@ t.test('a deploy that renames a state', async (t) => {
   await t.test('saga:check against the new machine names those that it would strand', async (t) => {
     const { code, out } = await check(
       `${system.url}/sagas/export?since=2026-01-01T00:00:00Z`,
+      '--app',
       'test/support/renamed-order.ts'
     )
     t.equal(code, 1)
@@ -61,7 +59,7 @@ t.test('a deploy that renames a state', async (t) => {
   })
 
   await t.test('saga:check against the new machine with migrate says whom it moves', async (t) => {
-    const { code, out } = await check(system.url, 'test/support/migrating-order.ts')
+    const { code, out } = await check(system.url, '--app', 'test/support/migrating-order.ts')
     t.equal(code, 0)
     t.match(out, /Saga order, version 3: 4 instances/)
     t.match(
@@ -325,33 +323,21 @@ t.test('saga:check says what it cannot read', async (t) => {
     /line 1: saga must be "order", the saga that is checked; it is "parcel"/
   )
   t.match(await check(join(folder, 'nothing')), {
-    code: 2,
+    code: 3,
     err: /could not be read to its end: ENOENT/
   })
   t.match(await check('http://127.0.0.1:1'), {
-    code: 2,
-    err: /http:\/\/127.0.0.1:1\/sagas\/export does not answer/
+    code: 3,
+    err: /http:\/\/127.0.0.1:1 cannot be reached/
   })
-  t.match(await check(file, 'test/support/latch.ts'), {
+  t.match(await check(file, '--app', 'test/support/latch.ts'), {
     code: 2,
-    err: /must export one saga made by defineSaga, and exports 0/
+    err: /latch.ts exports no saga, and no service that has one/
   })
-  t.match(await check(), { code: 2, err: /^Usage: npm run saga:check/ })
+  t.match(await check(), { code: 0, out: 'order: nothing found\n' })
 })
 
-/** Runs the command as a user does. */
-function check(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
-  const child = spawn(process.execPath, ['--import=tsx', 'scripts/saga-check.ts', ...args], {
-    cwd: root,
-    stdio: ['ignore', 'pipe', 'pipe']
-  })
-  let [out, err] = ['', '']
-  child.stdout.on('data', (chunk: Buffer) => (out += String(chunk)))
-  child.stderr.on('data', (chunk: Buffer) => (err += String(chunk)))
-  return new Promise((resolve, reject) =>
-    child.once('error', reject).once('close', (code) => resolve({ code, out, err }))
-  )
-}
+const check = (...args: string[]) => runCommand(['saga', 'check', ...args])
 
 /** Pages of an export that the database was asked for. */
 function countReads(dataSource: ReturnType<TestSystem['system']['service']>['dataSource']): {

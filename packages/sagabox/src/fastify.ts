@@ -5,4 +5,5 @@ export { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './http/pag
 export { HttpProblem, InvalidRequest, notFound } from './http/problem.ts'
 export { moveForRequest } from './http/request.ts'
 export { PRINTABLE, text } from './http/text.ts'
+export { operatorRoutes, type OperatorRoutesOptions } from './service/operator-routes.ts'
 export { nullable } from './messaging/message/nullable.ts'

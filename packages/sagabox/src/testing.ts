@@ -5,6 +5,7 @@ export {
   type Finding,
   type RecordingsReport
 } from './saga/inspect/check-recordings.ts'
+export { describe, type MachineDescription } from './saga/inspect/diagram.ts'
 export { InvalidRecording, readRecording } from './saga/store/recording.ts'
 export { advance } from './testing/advance.ts'
 export { settled, type WatchedSaga, type Watched } from './testing/settled.ts'

@@ -47,10 +47,10 @@ export function notFound(what: string): HttpProblem {
 }
 
 /**
- * Turns everything that goes wrong in a route into a problem document, and says so in each route's
- * documentation.
+ * Turns everything that goes wrong in a route of this app, or part of an app, into a problem
+ * document, and says so in each route's documentation.
  */
-export function useProblems(app: FastifyInstance): void {
+export function useProblemAnswers(app: FastifyInstance): void {
   app.addHook('onRoute', ({ schema }) => {
     if (schema && !schema.hide)
       schema.response = { ...(schema.response as object), '4xx': response, '5xx': response }
@@ -60,6 +60,11 @@ export function useProblems(app: FastifyInstance): void {
   app.setErrorHandler((error: FastifyError, request, reply) =>
     sendProblem(error, request, reply, refusals)
   )
+}
+
+/** The same for a whole server: also what goes wrong outside of routes. */
+export function useProblems(app: FastifyInstance): void {
+  useProblemAnswers(app)
   // Node answers these by itself, with nothing in the answer.
   app.addHook('onRequest', (request, _reply, next) => next(hostProblem(request)))
   app.server.on('checkExpectation', (_request: IncomingMessage, answer: ServerResponse) => {

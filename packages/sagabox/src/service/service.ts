@@ -1,5 +1,4 @@
 import type { FastifyPluginAsync } from 'fastify'
-import { fileURLToPath } from 'node:url'
 import type { DataSource } from 'typeorm'
 import type { ServiceDefinition } from './define.ts'
 import { handlersFor } from './queues.ts'
@@ -30,6 +29,7 @@ import type { Transport } from '../messaging/transport/transport.ts'
 import type { Worker } from '../messaging/async/worker.ts'
 import type { SagaDefinition } from '../saga/define.ts'
 import { handlersOf } from '../saga/run/endpoint-handlers.ts'
+import { migrationsOf, schemaOf } from './own-migrations.ts'
 import { probePlans } from '../saga/machine/probe-plans.ts'
 import { SagaHost } from '../saga/run/host.ts'
 import { PLANS } from '../quick-ways.ts'
@@ -78,7 +78,8 @@ export class Service {
   readonly requests: { dataSource: DataSource; outbox: Outbox }
   readonly relay: Relay
   readonly parts: ReturnType<ServiceDefinition['build']>
-  readonly routes: readonly FastifyPluginAsync[]
+  /** For people who look after it: dead letters and outbox. Those of sagas: see sagaRoutes. */
+  readonly operatorRoutes: readonly FastifyPluginAsync[]
   readonly workers: readonly Worker[]
   readonly #database: DatabaseOptions
   /** One of each queue. */
@@ -94,22 +95,17 @@ export class Service {
   constructor({ definition, databaseUrl, transport, settings, log: given }: ServiceOptions) {
     const log = describing(given)
     const { name, sagas } = definition
-    const schema = `${name}_service`
+    const schema = schemaOf(definition)
     this.name = name
     this.sagas = sagas
     this.schema = schema
     this.#transport = transport
     const knows = (destination: string) => transport.knows(destination)
     for (const contract of definition.sends) mustBeReachable(contract, knows)
-    const migrations = [
-      OWN_MIGRATIONS.messaging,
-      ...(sagas.length > 0 ? [OWN_MIGRATIONS.saga] : []),
-      ...definition.migrations
-    ]
     this.#database = {
       url: databaseUrl,
       schema,
-      migrations,
+      migrations: migrationsOf(definition),
       entities: definition.entities,
       poolSize: POOL_SIZE,
       log,
@@ -152,8 +148,7 @@ export class Service {
       began: () => retries.wake()
     })
     const { redeliverySeconds, inboxDays } = settings
-    this.routes = [
-      ...this.parts.routes,
+    this.operatorRoutes = [
       deadLetterRoutes({ name, dataSource: asked, office, groups, inboxDays }),
       outboxRoutes({ name, dataSource: asked, log })
     ]
@@ -290,10 +285,4 @@ export async function stopServices(
   await Promise.all(services.map((service) => service.stopSending()))
   await Promise.all(services.map((service) => service.stopReceiving()))
   await transport.stop()
-}
-
-/** The library's own tables, which every service has; those of sagas only where there is one. */
-const OWN_MIGRATIONS = {
-  messaging: fileURLToPath(new URL('../../migrations/messaging', import.meta.url)),
-  saga: fileURLToPath(new URL('../../migrations/saga', import.meta.url))
 }

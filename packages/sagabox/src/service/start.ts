@@ -27,8 +27,8 @@ export interface SagaboxOptions {
   dataDir?: string
   /** Of the HTTP routes; `127.0.0.1` when not given. */
   host?: string
-  /** 0, any free one, when not given. */
-  port?: number
+  /** 0, any free one, when not given; false: no routes, see operatorRoutes. */
+  port?: number | false
   settings?: Partial<ServiceSettings>
   /** A pino logger; warnings to stdout when not given. */
   log?: FastifyBaseLogger
@@ -54,7 +54,7 @@ export class Sagabox {
     this.#stopDatabase = stopDatabase
   }
 
-  /** Where the HTTP routes are: `http://127.0.0.1:41234`. */
+  /** Where the HTTP routes are: `http://127.0.0.1:41234`; empty with `port: false`. */
   get url(): string {
     return this.system.url
   }

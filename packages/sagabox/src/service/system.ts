@@ -1,12 +1,9 @@
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import type { AddressInfo } from 'node:net'
 import { buildApp, type AppOptions } from '../http/app.ts'
-import { operationRoutes } from '../http/operations.ts'
-import { HttpProblem } from '../http/problem.ts'
-import { definitionRoutes } from '../http/sagas.ts'
-import { outboxStatus } from '../messaging/outbox/status.ts'
 import type { Transport } from '../messaging/transport/transport.ts'
 import type { ServiceDefinition } from './define.ts'
+import { needDatabase, registerOperatorRoutes } from './operator-routes.ts'
 import { Service, stopServices, type ServiceSettings } from './service.ts'
 
 export interface SystemOptions {
@@ -17,7 +14,8 @@ export interface SystemOptions {
   transport: Transport
   settings: ServiceSettings
   host: string
-  port: number
+  /** false: there is no server; operatorRoutes go into an app of your own. */
+  port: number | false
   /** See AppOptions. */
   app?: AppOptions
   log: FastifyBaseLogger
@@ -31,21 +29,15 @@ export class System {
   readonly services: readonly Service[]
   readonly transport: Transport
   readonly app: FastifyInstance
-  /** `http://address:port` */
+  /** `http://address:port`; empty when it does not listen. */
   readonly url: string
 
   private constructor(services: readonly Service[], transport: Transport, app: FastifyInstance) {
     this.services = services
     this.transport = transport
     this.app = app
-    const { address, family, port } = app.server.address() as AddressInfo
-    const host =
-      address === '0.0.0.0' || address === '::'
-        ? 'localhost'
-        : family === 'IPv6'
-          ? `[${address}]`
-          : address
-    this.url = `http://${host}:${port}`
+    const listening = app.server.address() as AddressInfo | null
+    this.url = listening === null ? '' : urlOf(listening)
   }
 
   /** What it really listens on: `address port`. */
@@ -80,23 +72,17 @@ export class System {
     const app = await buildApp(
       log,
       (root) => {
-        const sagas = definitions.flatMap((definition) => definition.sagas)
-        if (sagas.length > 0) root.register(definitionRoutes(sagas))
-        for (const service of services) mount(root, service, sagas.length === 1)
-        root.register(
-          operationRoutes(
-            services.map((service) => ({
-              name: service.name,
-              check: () => service.check(),
-              notes: () => service.notes(),
-              outboxStatus: () => outboxStatus(service.requests.dataSource, service.schema)
-            }))
-          )
-        )
+        for (const service of services)
+          root.register(async (scope) => {
+            needDatabase(scope, service)
+            for (const routes of service.parts.routes) scope.register(routes)
+          })
+        registerOperatorRoutes(root, services)
       },
       options
     )
-    await app.listen({ host, port })
+    if (port !== false) await app.listen({ host, port })
+    else await app.ready()
     transport.start(() => {
       for (const service of services) service.relay.wake()
     })
@@ -134,26 +120,8 @@ export class System {
   }
 }
 
-/** @param isOnly whether the process has one saga, which then is at `/sagas`, too */
-function mount(app: FastifyInstance, service: Service, isOnly: boolean): void {
-  app.register(async (scope) => {
-    scope.addHook('onRequest', (_request, _reply, next) => {
-      if (service.databaseProblem === undefined) return next()
-      next(
-        new HttpProblem(
-          503,
-          `The ${service.name} service cannot use its database yet: ${service.databaseProblem}`
-        )
-      )
-    })
-    for (const routes of service.routes) scope.register(routes)
-    for (const { saga, routes } of service.sagaRoutes()) {
-      if (isOnly) scope.register(routes, { prefix: '/sagas' })
-      scope.register(async (own) => {
-        if (isOnly)
-          own.addHook('onRoute', (route) => void (route.schema = { ...route.schema, hide: true }))
-        await own.register(routes, { prefix: `/sagas/${saga.name}` })
-      })
-    }
-  })
+function urlOf({ address, family, port }: AddressInfo): string {
+  const isAny = address === '0.0.0.0' || address === '::'
+  const host = isAny ? 'localhost' : family === 'IPv6' ? `[${address}]` : address
+  return `http://${host}:${port}`
 }

@@ -1,0 +1,2 @@
+// What `sagabox` commands look at: `npx sagabox --help` lists them.
+export { services } from './src/services.ts'

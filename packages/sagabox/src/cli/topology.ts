@@ -1,0 +1,103 @@
+import { examineTopology, type BrokerOptions } from '../doctor/broker.ts'
+import { systemTopology, Unreachable, type Topology } from '../index.ts'
+import { applyTopology } from '../messaging/rabbitmq/compare.ts'
+import { APP_OPTION, loadServices } from './app-module.ts'
+import { EXIT, NoAnswer, WrongUsage, type Call, type Command, type Group } from './command.ts'
+import { report } from './findings.ts'
+import { clean, table } from './text.ts'
+
+const show: Command = {
+  summary: 'Exchanges, queues and bindings that your services declare',
+  options: APP_OPTION,
+  async run(call) {
+    const { services, system, running } = await loadServices(call)
+    await running?.stop()
+    const topology = systemTopology(services, system)
+    if (call.options.has('json')) call.terminal.json(topology)
+    else call.terminal.print(...describe(topology, call.terminal.width))
+    return EXIT.ok
+  }
+}
+
+const check: Command = {
+  summary:
+    'What of it the broker lacks, or has otherwise; 1 when anything. It changes nothing. ' +
+    'RABBITMQ_URL says where; RABBITMQ_MANAGEMENT_URL lets bindings be looked at, too',
+  options: APP_OPTION,
+  run: async (call) => report(await examineTopology(await brokerOf(call)).catch(explain), call)
+}
+
+const apply: Command = {
+  summary:
+    'Declare what is missing, bindings too, as services do when they start. What is there stays ' +
+    'as it is. RABBITMQ_URL says where',
+  options: APP_OPTION,
+  async run(call) {
+    const options = await brokerOf(call)
+    const before = await examineTopology(options).catch(explain)
+    const topology = systemTopology(options.services, options.system)
+    const { problems, findings } = await applyTopology(options.url, topology).catch(explain)
+    const made = before.findings
+      .filter(({ found }) => found === 'it is missing')
+      .map(({ about }) => about)
+    if (call.options.has('json')) call.terminal.json({ made, problems, findings })
+    else
+      call.terminal.print(
+        ...made.map((about) => `made ${clean(about)}`),
+        ...problems.map(clean),
+        `${made.length} made; ${topology.bindings.length} bindings are there`
+      )
+    return problems.length > 0 ? EXIT.found : EXIT.ok
+  }
+}
+
+export const group: Group = { show, check, apply }
+
+/** @throws WrongUsage when nobody says where the broker is */
+export async function brokerOf(call: Call): Promise<BrokerOptions> {
+  const url = call.terminal.setting('RABBITMQ_URL')
+  if (url === undefined)
+    throw new WrongUsage('where is the broker? Expected RABBITMQ_URL=amqp://user:password@host')
+  if (!URL.canParse(url) || !/^amqps?:$/.test(new URL(url).protocol))
+    throw new WrongUsage('RABBITMQ_URL is no amqp:// or amqps:// URL')
+  const managementUrl = call.terminal.setting('RABBITMQ_MANAGEMENT_URL')
+  if (managementUrl !== undefined && !/^https?:/.test(managementUrl))
+    throw new WrongUsage('RABBITMQ_MANAGEMENT_URL is no http:// or https:// URL')
+  const { services, system, running } = await loadServices(call)
+  await running?.stop()
+  return { url, managementUrl, services, system }
+}
+
+export function explain(error: Error): never {
+  if (error instanceof Unreachable) throw new NoAnswer(error.message, { cause: error })
+  throw error
+}
+
+function describe({ exchanges, queues, bindings }: Topology, width: number): string[] {
+  return [
+    `${exchanges.length} exchanges, fanout and durable`,
+    ...exchanges.map((name) => `  ${name}`),
+    '',
+    `${queues.length} queues, quorum`,
+    ...indented(
+      table(
+        queues,
+        [
+          { title: 'QUEUE', of: ({ name }: Topology['queues'][number]) => name },
+          { title: 'DEAD LETTERS TO', of: (queue) => queue.deadLetterExchange ?? '-' }
+        ],
+        width - 2
+      )
+    ),
+    '',
+    `${bindings.length} bindings`,
+    ...bindings.map(
+      ({ source, destination, destinationType }) =>
+        `  ${source} -> ${destinationType} ${destination}`
+    )
+  ]
+}
+
+function indented(lines: readonly string[]): string[] {
+  return lines.map((line) => `  ${line}`)
+}

@@ -1,0 +1,142 @@
+import type { Connection } from 'amqplib/callback_api.js'
+import { atMost, orTimeout } from '../async/timeout.ts'
+import type { Topology } from '../transport/topology.ts'
+import { CLOSE_TIMEOUT_MS, closeConnection, SETUP_TIMEOUT_MS, Unreachable } from './connection.ts'
+import { ask, exchangeIsThere, refusalOf } from './look.ts'
+import { connectionOf, declareTopology } from './rascal.ts'
+import { explainRefusal } from './refusal.ts'
+import { survey, type Finding, type Survey } from './survey.ts'
+import { busAddress } from './transport.ts'
+
+const NOTHING: Topology = { exchanges: [], queues: [], bindings: [], elsewhere: [] }
+const CLIENT_NAME = 'sagabox look'
+
+/** What a broker has of a topology. */
+export interface BrokerLook {
+  /** Of RabbitMQ; undefined when it does not say. */
+  version: string | undefined
+  /** What is not there. */
+  exchanges: string[]
+  queues: string[]
+  /** How queues and exchanges that are there differ from what would be declared. */
+  findings: Finding[]
+  /** Sentences about what is there and cannot be used. */
+  problems: string[]
+  /** Messages that wait in each queue that is there. */
+  depths: ReadonlyMap<string, number>
+}
+
+/**
+ * Looks what a broker has of a topology, and changes nothing: what is there is found by passive
+ * declarations, and how it differs by declaring it again, which RabbitMQ refuses when anything is
+ * different. (What is deleted between the two is made again.) AMQP tells nothing of bindings.
+ * @param url `amqp://user:password@host:port/vhost`
+ * @throws Unreachable when there is no way to the broker
+ */
+export async function lookAtBroker(url: string, topology: Topology): Promise<BrokerLook> {
+  return withConnection(url, async (connection) => {
+    const depths = new Map<string, number>()
+    const exchanges = await missing(topology.exchanges, async (name) => {
+      const refusal = await refusalOf(connection, [exchangeIsThere(name)])
+      return refusal?.code !== NOT_FOUND
+    })
+    const names = topology.queues.map(({ name }) => name)
+    const queues = await missing(names, async (name) => {
+      const depth = await depthOf(connection, name)
+      if (depth !== undefined) depths.set(name, depth)
+      return depth !== undefined
+    })
+    const there: Topology = {
+      ...NOTHING,
+      exchanges: topology.exchanges.filter((name) => !exchanges.includes(name)),
+      queues: topology.queues.filter(({ name }) => !queues.includes(name))
+    }
+    const { findings, problems } = await survey(connection, there, vhostOf(url))
+    return { version: versionOf(connection), exchanges, queues, findings, problems, depths }
+  })
+}
+
+/**
+ * Declares what is missing of a topology, as a process does when it starts; what is there stays as
+ * it is.
+ * @throws Unreachable when there is no way to the broker; Error when it refuses some of it
+ */
+export async function applyTopology(url: string, topology: Topology): Promise<Survey> {
+  const surveyed = await withConnection(url, (connection) =>
+    survey(connection, topology, vhostOf(url))
+  )
+  if (surveyed.problems.length > 0) return surveyed
+  const broker = await declareTopology(topology, url, CLIENT_NAME, surveyed.adopted)
+  broker.on('error', () => {})
+  await atMost(CLOSE_TIMEOUT_MS, broker.shutdown())
+  return surveyed
+}
+
+async function withConnection<R>(
+  url: string,
+  work: (connection: Connection) => Promise<R>
+): Promise<R> {
+  const broker = await declareTopology(NOTHING, url, CLIENT_NAME).catch(async (error: Error) => {
+    const said = error.message.replaceAll(/amqps?:\/\/\S+/g, busAddress(url))
+    throw new Unreachable(await explainRefusal(said, url), { cause: error })
+  })
+  broker.on('error', () => {}) // What is asked on the connection fails with it.
+  try {
+    const connection = await orTimeout(
+      SETUP_TIMEOUT_MS,
+      'RabbitMQ gave no connection',
+      connectionOf(broker),
+      closeConnection
+    )
+    connection.on('error', () => {})
+    try {
+      return await work(connection)
+    } finally {
+      await closeConnection(connection)
+    }
+  } finally {
+    await atMost(CLOSE_TIMEOUT_MS, broker.shutdown())
+  }
+}
+
+const NOT_FOUND = 404
+
+async function missing(
+  names: readonly string[],
+  isThere: (name: string) => Promise<boolean>
+): Promise<string[]> {
+  const found: string[] = []
+  for (const name of names) if (!(await isThere(name))) found.push(name)
+  return found
+}
+
+/** Undefined: it is not there. Of a queue that only others may look at, -1. */
+async function depthOf(connection: Connection, queue: string): Promise<number | undefined> {
+  let depth = -1
+  try {
+    await ask(connection, [
+      (channel, answered) =>
+        channel.checkQueue(queue, (error: Error | null, ok?: { messageCount: number }) => {
+          depth = ok?.messageCount ?? depth
+          answered(error)
+        })
+    ])
+  } catch (error) {
+    if ((error as { code?: number }).code === NOT_FOUND) return undefined
+    if ((error as { code?: number }).code === undefined) throw error
+  }
+  return depth
+}
+
+/** As the broker says when it is connected to; amqplib keeps it with the connection below. */
+function versionOf(connection: Connection): string | undefined {
+  const { connection: below } = connection as unknown as {
+    connection?: { serverProperties?: { version?: unknown } }
+  }
+  const version = below?.serverProperties?.version
+  return typeof version === 'string' ? version : undefined
+}
+
+function vhostOf(url: string): string {
+  return decodeURIComponent(new URL(url).pathname.slice(1)) || '/'
+}

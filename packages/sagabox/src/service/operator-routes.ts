@@ -1,0 +1,98 @@
+import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
+import { operationRoutes } from '../http/operations.ts'
+import { useOwnRules } from '../http/own-rules.ts'
+import { HttpProblem } from '../http/problem.ts'
+import { definitionRoutes } from '../http/sagas.ts'
+import { outboxStatus } from '../messaging/outbox/status.ts'
+import type { Service } from './service.ts'
+
+export interface OperatorRoutesOptions {
+  /**
+   * Whether who asks may: called for each request, before its body is read. Everybody is refused
+   * (403) unless it answers true; it may throw an error with a statusCode of its own.
+   */
+  authorize?(request: FastifyRequest): boolean | Promise<boolean>
+}
+
+/** What startSagabox or System.start answered. */
+type Running = { readonly services: readonly Service[] } | { readonly system: Running }
+
+/**
+ * The routes for those who look after services, as a plugin for a fastify app of your own:
+ * `/sagas/…`, `/ops/<service>/…`, `/health/…`. They bring validation and problem documents of their
+ * own, and touch nothing of the rest of the app.
+ * @example
+ * app.register(operatorRoutes(sagabox, { authorize: isOperator }), { prefix: '/internal' })
+ */
+export function operatorRoutes(
+  running: Running,
+  { authorize }: OperatorRoutesOptions = {}
+): FastifyPluginAsync {
+  const services = servicesOf(running)
+  return async (scope) => {
+    useOwnRules(scope)
+    scope.addHook('onRequest', async (request) => {
+      if ((await authorize?.(request)) !== true) throw refusal(authorize !== undefined)
+    })
+    registerOperatorRoutes(scope, services)
+  }
+}
+
+function servicesOf(running: Running): readonly Service[] {
+  return 'system' in running ? servicesOf(running.system) : running.services
+}
+
+function refusal(asked: boolean): HttpProblem {
+  return new HttpProblem(
+    403,
+    asked
+      ? 'You may not look after these services'
+      : 'operatorRoutes was given no authorize, which decides who may'
+  )
+}
+
+/** Routes of sagas, dead letters, outboxes and health. */
+export function registerOperatorRoutes(app: FastifyInstance, services: readonly Service[]): void {
+  const sagas = services.flatMap((service) => service.sagas)
+  if (sagas.length > 0) app.register(definitionRoutes(sagas))
+  for (const service of services) mount(app, service, sagas.length === 1)
+  app.register(
+    operationRoutes(
+      services.map((service) => ({
+        name: service.name,
+        check: () => service.check(),
+        notes: () => service.notes(),
+        outboxStatus: () => outboxStatus(service.requests.dataSource, service.schema)
+      }))
+    )
+  )
+}
+
+/** @param isOnly whether the process has one saga, which then is at `/sagas`, too */
+function mount(app: FastifyInstance, service: Service, isOnly: boolean): void {
+  app.register(async (scope) => {
+    needDatabase(scope, service)
+    for (const routes of service.operatorRoutes) scope.register(routes)
+    for (const { saga, routes } of service.sagaRoutes()) {
+      if (isOnly) scope.register(routes, { prefix: '/sagas' })
+      scope.register(async (own) => {
+        if (isOnly)
+          own.addHook('onRoute', (route) => void (route.schema = { ...route.schema, hide: true }))
+        await own.register(routes, { prefix: `/sagas/${saga.name}` })
+      })
+    }
+  })
+}
+
+/** Answers 503 as long as the service cannot use its database. */
+export function needDatabase(scope: FastifyInstance, service: Service): void {
+  scope.addHook('onRequest', (_request, _reply, next) => {
+    if (service.databaseProblem === undefined) return next()
+    next(
+      new HttpProblem(
+        503,
+        `The ${service.name} service cannot use its database yet: ${service.databaseProblem}`
+      )
+    )
+  })
+}
