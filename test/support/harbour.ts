@@ -16,7 +16,8 @@ import {
   event,
   message,
   type Contract,
-  type Message
+  type Message,
+  type NewMessage
 } from '../../packages/sagabox/src/messaging/message/message.ts'
 import { describing, type Log } from '../../packages/sagabox/src/messaging/async/log.ts'
 import { Outage } from '../../packages/sagabox/src/messaging/postgres/outage.ts'
@@ -132,11 +133,11 @@ export function writes(
   })
 }
 
-export function ship(contract: ShipContract, voyageId = uuidv7()): Message {
+export function ship(contract: ShipContract, voyageId = uuidv7()): NewMessage {
   return message(contract as typeof ShipSailedEvent, { voyageId })
 }
 
-export function ships(contract: ShipContract, count: number): Message[] {
+export function ships(contract: ShipContract, count: number): NewMessage[] {
   return Array.from({ length: count }, () => ship(contract))
 }
 
@@ -176,7 +177,8 @@ export class TestService {
       address: transport.address,
       source: 'port',
       knows: (destination) => transport.knows(destination),
-      committed: (rows) => this.relay.offer(rows)
+      committed: (rows) => this.relay.offer(rows),
+      scheduled: () => this.relay.scheduled()
     })
   }
 

@@ -19,8 +19,11 @@ export {
   type BodyOf,
   type Contract,
   type Message,
+  type NewMessage,
   type CallableContract
 } from './messaging/message/message.ts'
+export { InvalidDuration } from './messaging/message/duration.ts'
+export { InvalidToken, type LaterOptions } from './messaging/message/later.ts'
 export { contracts, type Contracts, type ContractsOptions } from './messaging/message/contracts.ts'
 export { NowhereToSend, type Outbox } from './messaging/outbox/outbox.ts'
 export { UnfitSession } from './messaging/postgres/server.ts'

@@ -80,6 +80,13 @@ export function operationRoutes(services: readonly Operated[]): FastifyPluginAsy
                 pending: Type.Integer({ description: 'Exact up to 100,000' }),
                 atLeast: Type.Boolean({ description: 'There are more than `pending` says' }),
                 postponed: Type.Integer({ description: 'Of these, not due yet' }),
+                scheduled: Type.Integer({
+                  description:
+                    'To be sent later, and not among `pending`; counted up to 100,000. GET …/outbox/scheduled lists them'
+                }),
+                nextDueAt: nullable(
+                  Type.String({ description: 'When the first of them is to be sent' })
+                ),
                 oldestAgeSeconds: Type.Number(),
                 leader: nullable(
                   Type.Object(

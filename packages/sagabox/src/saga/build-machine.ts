@@ -1,7 +1,7 @@
 import { assign, setup, type AnyStateMachine } from 'xstate'
 import type { BodyOf, Contract } from '../messaging/message/message.ts'
-import { defer, END, ignore, sagaActions, send } from './define.ts'
-import { milliseconds } from './duration.ts'
+import { defer, END, ignore, sagaActions, send, type SendOptions } from './define.ts'
+import { milliseconds } from '../messaging/message/duration.ts'
 
 /** What a state or a transition does; made by the tools below. */
 export type Action = ReturnType<typeof send> | ReturnType<typeof assign> | object
@@ -42,7 +42,11 @@ export interface States<Context, Event extends string> extends Pick<
 /** What a saga's states are written with. */
 export interface Tools<Context> {
   /** Sends a message, composed from what the instance knows. */
-  send<C extends Contract>(contract: C, body: (context: Context) => BodyOf<C>): Action
+  send<C extends Contract>(
+    contract: C,
+    body: (context: Context) => BodyOf<C>,
+    options?: SendOptions
+  ): Action
   /** Notes something on the instance. */
   set(change: (context: Context, event: Record<string, unknown>) => Partial<Context>): Action
   /** See the functions of these names. */
@@ -60,7 +64,7 @@ export function buildMachine<Context, Event extends string>(
   build: (tools: Tools<Context>) => States<Context, Event>
 ): AnyStateMachine {
   const config = build({
-    send: (contract, body) => send(contract, body),
+    send: (contract, body, options) => send(contract, body, options),
     set: (change) =>
       assign(({ context: before, event }) =>
         change(before as Context, event as Record<string, unknown>)

@@ -1,4 +1,5 @@
 import type { AnyStateMachine, AnyStateNode, StateValue } from 'xstate'
+import { milliseconds } from '../messaging/message/duration.ts'
 import type { BodyOf, Contract } from '../messaging/message/message.ts'
 import type { Tx } from '../messaging/postgres/sql.ts'
 import { delayProblemsOf } from './delay.ts'
@@ -171,6 +172,16 @@ export function statesOf(node: AnyStateNode): AnyStateNode[] {
 export interface Send {
   contract: Contract
   body: unknown
+  /** How much later it is sent, ms. */
+  after?: number
+}
+
+export interface SendOptions {
+  /**
+   * How much later it is sent: `10s`, `5m`, `1d`, or milliseconds. It is sent wherever the instance
+   * is by then; what a later event is to prevent waits in a state instead, by that state's `after`.
+   */
+  readonly after?: string | number
 }
 
 /**
@@ -191,12 +202,19 @@ export const sagaActions = {
 /**
  * An action of a machine that sends a message.
  * @param body composes the message's body from the machine's context
+ * @throws InvalidDuration when `after` is none
  */
 export function send<C extends Contract, Context>(
   contract: C,
-  body: (context: Context) => BodyOf<C>
+  body: (context: Context) => BodyOf<C>,
+  options: SendOptions = {}
 ) {
-  const params = ({ context }: { context: Context }): Send => ({ contract, body: body(context) })
+  const after = options.after === undefined ? undefined : { after: milliseconds(options.after) }
+  const params = ({ context }: { context: Context }): Send => ({
+    contract,
+    body: body(context),
+    ...after
+  })
   CONTRACTS.set(params, contract)
   return { type: 'send' as const, params }
 }

@@ -4,6 +4,7 @@ import type { DataSource } from 'typeorm'
 import type { ServiceDefinition } from './define.ts'
 import { deadLetterRoutes } from '../http/dead-letters.ts'
 import { outboxRoutes } from '../http/outbox.ts'
+import { scheduledRoutes } from '../http/scheduled.ts'
 import { backoff, pause } from '../messaging/async/batcher.ts'
 import { reasonFor } from '../messaging/transport/awaited-endpoints.ts'
 import { databaseProblem } from '../messaging/postgres/problem.ts'
@@ -122,7 +123,8 @@ export class Service {
         address: transport.address,
         source: name,
         knows,
-        committed: (rows) => this.relay.offer(rows)
+        committed: (rows) => this.relay.offer(rows),
+        scheduled: () => this.relay.scheduled()
       })
     this.outbox = outboxOn(this.dataSource, this.#database.outage)
     this.#readiness = new Readiness(this.outbox)
@@ -153,7 +155,8 @@ export class Service {
     this.routes = [
       ...this.parts.routes,
       deadLetterRoutes({ name, dataSource: asked, office, groups, inboxDays }),
-      outboxRoutes({ name, dataSource: asked, log })
+      outboxRoutes({ name, dataSource: asked, log }),
+      scheduledRoutes({ name, dataSource: asked, log })
     ]
     this.workers = [
       ...this.parts.workers,

@@ -1,5 +1,6 @@
 import type { Static, TObject } from 'typebox'
 import { newId } from './id.ts'
+import { later, type Later, type LaterOptions } from './later.ts'
 
 /**
  * The one definition of a message; queue names, exchanges, validation and documentation are derived
@@ -39,11 +40,25 @@ export interface Message<C extends Contract = Contract> {
   readonly conversationId?: string
   readonly initiatorId?: string
   readonly headers: Readonly<Record<string, unknown>>
+  /** When it is sent, if not at once. */
+  readonly later?: Later
+}
+
+/** A message to send. */
+export interface NewMessage<C extends Contract = Contract> extends Message<C> {
+  /**
+   * The same message, to be sent later. Until then it waits in the sender's database, also over
+   * restarts, and can be cancelled by its token.
+   * @param when how long from the commit, such as `'10s'` or `'30d'`, or milliseconds, by the
+   * database's clock; or a point in time
+   * @throws InvalidDuration when it is no time, or more than 100 years away; InvalidToken
+   */
+  after(when: string | number | Date, options?: LaterOptions): Message<C>
 }
 
 /** A contract that is called with a body: the result is a message to send. */
 export type CallableContract<Name extends string, Body extends TObject> = Contract<Name, Body> &
-  ((body: Static<Body>, cause?: Cause) => Message<Contract<Name, Body>>)
+  ((body: Static<Body>, cause?: Cause) => NewMessage<Contract<Name, Body>>)
 
 interface ContractOptions<Body extends TObject> {
   /** The .NET namespace of its type; `Contracts` when not given. */
@@ -126,16 +141,31 @@ export function message<C extends Contract>(
   contract: C,
   body: BodyOf<C>,
   cause?: Cause
-): Message<C> {
-  const messageId = newId()
-  return {
-    contract,
-    body,
-    messageId,
-    correlationId: correlationOf(contract, body),
-    conversationId: cause?.conversationId ?? messageId,
-    initiatorId: cause?.correlationId,
-    headers: cause ? propagated(cause.headers) : {}
+): NewMessage<C> {
+  return new Composed(contract, body, cause)
+}
+
+class Composed<C extends Contract> implements NewMessage<C> {
+  readonly contract: C
+  readonly body: BodyOf<C>
+  readonly messageId: string
+  readonly correlationId: string | undefined
+  readonly conversationId: string
+  readonly initiatorId: string | undefined
+  readonly headers: Readonly<Record<string, unknown>>
+
+  constructor(contract: C, body: BodyOf<C>, cause: Cause | undefined) {
+    this.contract = contract
+    this.body = body
+    this.messageId = newId()
+    this.correlationId = correlationOf(contract, body)
+    this.conversationId = cause?.conversationId ?? this.messageId
+    this.initiatorId = cause?.correlationId
+    this.headers = cause ? propagated(cause.headers) : {}
+  }
+
+  after(when: string | number | Date, options?: LaterOptions): Message<C> {
+    return Object.assign({}, this, { later: later(when, options) })
   }
 }
 

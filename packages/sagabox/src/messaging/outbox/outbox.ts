@@ -21,6 +21,8 @@ import {
   type Tx
 } from '../postgres/sql.ts'
 import type { Headers } from '../transport/transport.ts'
+import { tokenOf, type Later } from '../message/later.ts'
+import { cancelScheduled, schedule } from './schedule.ts'
 
 /** Of a name in AMQP, bytes. */
 const MAX_NAME_BYTES = 255
@@ -95,6 +97,8 @@ export interface OutboxOptions {
    * table alone knows is not among them.
    */
   committed(rows: readonly OutboxRow[]): void
+  /** Called after a commit that stored messages to be sent later. */
+  scheduled?(): void
 }
 
 /** A message that could reach nobody: no retry will change that in this process. */
@@ -112,6 +116,7 @@ export class Outbox {
   readonly #writer: EnvelopeWriter
   readonly #stored = new WeakMap<Tx, Stored[]>()
   readonly #sentBack = new WeakSet<Tx>()
+  readonly #scheduled = new WeakSet<Tx>()
   /** How the database is doing, as transactions tell. */
   readonly outage: Outage
   /** Those that were found good. */
@@ -125,7 +130,8 @@ export class Outbox {
 
   /**
    * Stores messages in the open transaction, one of `transaction` below. They leave after, and only
-   * after, it commits; what cannot be stored fails the commit.
+   * after, it commits; what cannot be stored fails the commit. A message that says `after` waits
+   * until its time has come, and takes the place of another that waits under the same token.
    * @throws Error inside a nested transaction (`tx.transaction`): undone alone, its messages would
    * be sent all the same; for two messages under one id to one destination, of which the second
    * would be taken for a copy
@@ -137,6 +143,13 @@ export class Outbox {
       throw new Error(
         'add() needs the outer transaction: a nested one may be undone, and its messages sent all the same'
       )
+    if (messages.some(isLater)) {
+      this.#addLater(tx, messages.filter(isLater))
+      return this.add(
+        tx,
+        messages.filter((message) => !isLater(message))
+      )
+    }
     const destinations = messages.map(({ contract }) => this.#destinationOf(contract))
     const sentTime = new Date().toISOString()
     const envelopes = messages.map((message) => this.#writer.write(message, sentTime))
@@ -164,6 +177,32 @@ export class Outbox {
   }
 
   /**
+   * Cancels a message that waits to be sent later, once the open transaction commits.
+   * @param token given to `after`; the message's id when none was
+   * @returns false when none waits under it: it has been sent, or is about to be; it was cancelled;
+   * or there never was one
+   * @throws InvalidToken
+   */
+  cancel(tx: Tx, token: string): Promise<boolean> {
+    return cancelScheduled(tx, tokenOf(token))
+  }
+
+  #addLater(tx: Tx, messages: readonly LaterMessage[]): void {
+    const sentTime = new Date().toISOString()
+    this.#scheduled.add(tx)
+    schedule(
+      tx,
+      messages.map((message) => ({
+        message_id: message.messageId,
+        destination: this.#destinationOf(message.contract),
+        required: !message.contract.optional,
+        payload: this.#writer.write(message, sentTime),
+        later: message.later
+      }))
+    )
+  }
+
+  /**
    * Stores received messages to be delivered once more, to one endpoint and under the same id. They
    * leave when their time has come.
    */
@@ -188,8 +227,9 @@ export class Outbox {
    * is given the messages stored in it.
    */
   async transaction<R>(work: (tx: Tx) => Promise<R>, options?: TransactionOptions): Promise<R> {
-    const { value, stored, sentBack } = await this.#watched(work, options)
+    const { value, stored, sentBack, scheduled } = await this.#watched(work, options)
     if (sentBack) this.#options.committed([])
+    if (scheduled) this.#options.scheduled?.()
     for (const { rows, inserted } of stored) {
       const [{ ids: joined }] = (await inserted) as [{ ids: string }]
       const ids = joined.split(',')
@@ -227,7 +267,8 @@ export class Outbox {
         async (tx) => ({
           value: await work(tx),
           stored: this.#stored.get(tx) ?? [],
-          sentBack: this.#sentBack.has(tx)
+          sentBack: this.#sentBack.has(tx),
+          scheduled: this.#scheduled.has(tx)
         }),
         options
       )
@@ -284,6 +325,12 @@ export function mustBeReachable(
   throw new NowhereToSend(
     `${contract.name} cannot be sent: the topology has no exchange ${destination}; ${remedy}`
   )
+}
+
+type LaterMessage = Message & { readonly later: Later }
+
+function isLater(message: Message): message is LaterMessage {
+  return message.later !== undefined
 }
 
 /** One id to one destination is one message: the inbox there drops what comes second. */

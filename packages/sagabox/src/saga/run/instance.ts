@@ -312,13 +312,14 @@ export class SagaInstance {
   ): void {
     const { snapshot, from, to, sends, timersStarted, timersCancelled } = result
     if (snapshot.context !== this.#snapshot.context) mustBeStorable(result, type)
-    const sent = sends.map(({ contract, body: content }) =>
-      message(
+    const sent = sends.map(({ contract, body: content, after }) => {
+      const made = message(
         contract,
         content as Message['body'],
         cause ?? { correlationId: this.sagaId, headers: {} }
       )
-    )
+      return after === undefined ? made : made.after(after)
+    })
     this.#snapshot = snapshot
     this.#state = to
     this.#version++
