@@ -1,7 +1,7 @@
 import { assign, setup, type AnyStateMachine } from 'xstate'
 import type { BodyOf, Contract } from '../messaging/message/message.ts'
 import { defer, END, ignore, sagaActions, send, type SendOptions } from './define.ts'
-import { milliseconds } from '../messaging/message/duration.ts'
+import { delayNamed, withPaces } from './every.ts'
 
 /** What a state or a transition does; made by the tools below. */
 export type Action = ReturnType<typeof send> | ReturnType<typeof assign> | object
@@ -11,6 +11,8 @@ type Several<T> = T | readonly T[]
 export interface Transition<Context> {
   /** A state beside this one, or `#saga.path.of.state`; none: the state stays. */
   readonly target?: string
+  /** Whether the state is entered anew when it is the target of itself: its timers start again. */
+  readonly reenter?: boolean
   readonly actions?: Several<Action>
   readonly guard?: (given: { context: Context; event: Record<string, unknown> }) => boolean
 }
@@ -26,6 +28,12 @@ export interface State<Context, Event extends string> {
   readonly on?: { readonly [name in Event | '*']?: Transitions<Context> }
   /** By how long the instance has been here: `30s`, `5m`, `1d`, or milliseconds. */
   readonly after?: Readonly<Record<string, Transitions<Context>>>
+  /**
+   * What is done again and again as long as the instance is here: `every: { '1d': send(…) }`. The
+   * state and its other timers stay as they are. At least `1s`; after a standstill it is done once,
+   * and then at the times at which it would have been.
+   */
+  readonly every?: Readonly<Record<string, Several<Action>>>
   readonly initial?: string
   readonly states?: Readonly<Record<string, State<Context, Event>>>
 }
@@ -33,7 +41,7 @@ export interface State<Context, Event extends string> {
 /** All states of a saga. */
 export interface States<Context, Event extends string> extends Pick<
   State<Context, Event>,
-  'on' | 'after'
+  'on' | 'after' | 'every'
 > {
   readonly initial: string
   readonly states: Readonly<Record<string, State<Context, Event>>>
@@ -56,14 +64,14 @@ export interface Tools<Context> {
 
 /**
  * Makes the machine of a saga from its states.
- * @throws Error when an `after` is no duration
+ * @throws Error when an `after` or an `every` is no duration
  */
 export function buildMachine<Context, Event extends string>(
   name: string,
   context: (input: never) => Context,
   build: (tools: Tools<Context>) => States<Context, Event>
 ): AnyStateMachine {
-  const config = build({
+  const written = build({
     send: (contract, body, options) => send(contract, body, options),
     set: (change) =>
       assign(({ context: before, event }) =>
@@ -72,8 +80,9 @@ export function buildMachine<Context, Event extends string>(
     ignore,
     defer
   })
+  const config = withPaces(written as never, name)
   const delays = Object.fromEntries(
-    delaysOf(config as State<Context, Event>).map((delay) => [delay, milliseconds(delay)])
+    delaysOf(config as State<Context, Event>).map((delay) => [delay, delayNamed(delay)])
   )
   return setup({ actions: sagaActions, delays }).createMachine({
     id: name,
