@@ -80,7 +80,7 @@ export function buildMachine<Context, Event extends string>(
     ignore,
     defer
   })
-  const config = withPaces(written as never, name)
+  const config = withPaces(written, name)
   const delays = Object.fromEntries(
     delaysOf(config as State<Context, Event>).map((delay) => [delay, delayNamed(delay)])
   )

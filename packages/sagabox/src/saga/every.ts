@@ -28,7 +28,7 @@ export function withPaces({ every, states, ...config }: Config, id: string): obj
     if (delay < SHORTEST_MS)
       throw new Error(`state ${id} does something every ${pace}: expected 1s or more`)
     const event = `xstate.after.${EVERY}${pace}.${id}`
-    const again = raise({ type: event } as never, { id: event, delay })
+    const again = raise({ type: event }, { id: event, delay })
     const own = Array.isArray(actions) ? (actions as unknown[]) : [actions]
     return [`${EVERY}${pace}`, { actions: [...own, again] }] as const
   })

@@ -23,7 +23,7 @@ const membership = defineSaga(
     handles: [Paid, Moved],
     context: ({ memberId }) => ({ memberId, reminders: 0 })
   },
-  ({ send, set, ignore }) => ({
+  ({ send, set }) => ({
     initial: 'owing',
     states: {
       owing: {
@@ -42,12 +42,14 @@ const membership = defineSaga(
   })
 )
 
-const memberId = '01890000-0000-7000-8000-000000000001'
+const END = { tags: 'end', on: { '*': ignore('it is over') } } as const
+
+const id = '01890000-0000-7000-8000-000000000001'
 const { given } = tell(membership)
-const reminder = (reminders: number) => Remind({ memberId, reminders })
+const reminder = (reminders: number) => Remind({ memberId: id, reminders })
 
 t.test('it is done at an even pace, and the deadline beside it stays', async (t) => {
-  const owing = given(Joined({ memberId }))
+  const owing = given(Joined({ memberId: id }))
   t.same(owing.timers, [
     { event: 'after 7.5d', dueInMs: 7.5 * 86_400_000 },
     { event: 'every 1d', dueInMs: 86_400_000 }
@@ -65,13 +67,36 @@ t.test('it is done at an even pace, and the deadline beside it stays', async (t)
     .then('expelled')
     .advance('10d')
     .then('expelled')
-  owing.advance('2d').forget().when(Paid({ memberId })).then('member').advance('9d').then('member')
+  owing
+    .advance('2d')
+    .forget()
+    .when(Paid({ memberId: id }))
+    .then('member')
+    .advance('9d')
+    .then('member')
+})
+
+t.test('a short pace is kept, too', async (t) => {
+  const knocking = defineSaga('knocking', { startedBy: Joined, handles: [Paid] }, ({ send }) => ({
+    initial: 'outside',
+    states: {
+      outside: {
+        every: { '10s': send(Remind, ({ memberId }) => ({ memberId, reminders: 0 })) },
+        on: { Paid: 'inside' }
+      },
+      inside: END
+    }
+  }))
+  const knocked = tell(knocking)
+    .given(Joined({ memberId: id }))
+    .advance('10m')
+  t.equal(knocked.sent.length, 60)
 })
 
 t.test('a state that is entered anew counts anew', async () => {
-  given(Joined({ memberId }))
+  given(Joined({ memberId: id }))
     .advance('23h')
-    .when(Moved({ memberId }))
+    .when(Moved({ memberId: id }))
     .advance('23h')
     .then('owing')
     .advance('1h')
@@ -80,7 +105,7 @@ t.test('a state that is entered anew counts anew', async () => {
 
 t.test('after a standstill it is done once, and then at its own times', async (t) => {
   const start = new Date('2026-01-01T09:00:00.000Z')
-  const begun = SagaInstance.start(membership, Joined({ memberId }), start)
+  const begun = SagaInstance.start(membership, Joined({ memberId: id }), start)
   const later = new Date('2026-01-05T11:30:00.000Z')
   const instance = SagaInstance.load(membership, begun.toRow(), later)
   instance.fire(later)
@@ -95,15 +120,15 @@ t.test('after a standstill it is done once, and then at its own times', async (t
 
 t.test('the plan of it does what XState does', async (t) => {
   const { machine } = membership
-  const before = restore(machine, 'owing', { memberId, reminders: 4 })
+  const before = restore(machine, 'owing', { memberId: id, reminders: 4 })
   const event = { type: 'xstate.after.every 1d.membership.owing' }
   const planned = planMove(machine, before, event)!
   const moved = moveByXState(machine, (scope) => machine.transition(before, event, scope))
   const raised = ({ actions }: typeof planned) =>
     actions.map(({ type, params }) => ({ type, params: JSON.stringify(params) }))
   t.same(raised(planned), raised(moved))
-  t.same(planned.snapshot.context, { memberId, reminders: 5 })
-  t.same(moved.snapshot.context, { memberId, reminders: 5 })
+  t.same(planned.snapshot.context, { memberId: id, reminders: 5 })
+  t.same(moved.snapshot.context, { memberId: id, reminders: 5 })
 })
 
 t.test('the checks and the picture know it', async (t) => {
@@ -141,8 +166,6 @@ t.test('a pace that is none is refused where it is written', async (t) => {
   t.throws(paced('999ms'), /state simple.a does something every 999ms: expected 1s or more/)
   t.throws(paced('0s'), /expected 1s or more/)
 })
-
-const END = { tags: 'end', on: { '*': ignore('it is over') } } as const
 
 function simple(states: Partial<States<object, 'Paid'>>) {
   return defineSaga('simple', { startedBy: Joined, handles: [Paid] }, () => ({
