@@ -9,7 +9,10 @@ import {
   connectDatabase,
   createDataSource
 } from '../../packages/sagabox/src/messaging/postgres/database.ts'
-import { Endpoint } from '../../packages/sagabox/src/messaging/endpoint/endpoint.ts'
+import {
+  Endpoint,
+  type Concurrency
+} from '../../packages/sagabox/src/messaging/endpoint/endpoint.ts'
 import { handleBatch, type Handler } from '../../packages/sagabox/src/messaging/endpoint/handler.ts'
 import {
   command,
@@ -200,9 +203,14 @@ export class TestService {
   }
 
   /** Starts an endpoint; `transport` when it stands for another process than this service's. */
-  listen(name: string, handlers: Handler[], transport = this.transport): Endpoint {
+  listen(
+    name: string,
+    handlers: Handler[],
+    transport = this.transport,
+    concurrency?: Concurrency
+  ): Endpoint {
     const endpoint = new Endpoint({
-      definition: { name, handlers },
+      definition: { name, handlers, concurrency },
       outbox: this.outbox,
       transport,
       log: this.#log

@@ -17,7 +17,7 @@ const Readiness = Type.Object({
   status: Type.Enum(['ready', 'unavailable']),
   services: Type.Record(Type.String(), Type.Record(Type.String(), Type.String()), {
     description:
-      '`ok`, or what is wrong, for each part of each service; `endpoints`: which endpoints of other processes have never been started'
+      '`ok`, or what is wrong, for each part of each service; `endpoints`: which endpoints of other processes have never been started; `paused`: since when and why its endpoint takes no messages'
   })
 })
 

@@ -1,5 +1,6 @@
 import type { FastifyPluginAsync } from 'fastify'
 import type { EntitySchema } from 'typeorm'
+import type { Concurrency } from '../messaging/endpoint/endpoint.ts'
 import type { Handler } from '../messaging/endpoint/handler.ts'
 import { isFault } from '../messaging/message/fault.ts'
 import type { Contract } from '../messaging/message/message.ts'
@@ -37,6 +38,8 @@ export interface ServiceOptions extends ServiceParts {
    */
   readonly migrations?: readonly string[]
   readonly entities?: readonly EntitySchema[]
+  /** How much its endpoint does at once, in each process. */
+  readonly concurrency?: Concurrency
   /**
    * Makes the parts that need the service's connections; called once, before the database is there.
    */
@@ -51,6 +54,7 @@ export interface ServiceDefinition {
   readonly sagas: readonly SagaDefinition[]
   readonly migrations: readonly string[]
   readonly entities: readonly EntitySchema[]
+  readonly concurrency?: Concurrency
   /** @throws InvalidService when the handlers are not those that were declared */
   build(
     context: ServiceContext
@@ -63,13 +67,17 @@ export class InvalidService extends SagaboxError {
   override readonly code = 'INVALID_SERVICE'
 }
 
+/** A prefetch of AMQP has 16 bits. */
+const MOST_AT_ONCE = 65_535
+
 const NAME = /^[a-z][a-z0-9-]{0,40}$/
 
 /**
  * Declares a service: an endpoint and its queue, a schema in the database, an outbox with its
  * relay. What it consumes and sends is read from its handlers and sagas.
  * @param name of the endpoint and its queue; the schema is `<name>_service`
- * @throws InvalidService when the name is none, or two handlers take one contract
+ * @throws InvalidService when the name is none, two handlers take one contract, or `concurrency` is
+ * no number
  */
 export function defineService(name: string, options: ServiceOptions): ServiceDefinition {
   const refuse = (what: string): never => {
@@ -89,8 +97,15 @@ export function defineService(name: string, options: ServiceOptions): ServiceDef
   ]
   const twice = consumes.find((contract, index) => consumes.indexOf(contract) !== index)
   if (twice) refuse(`two of its handlers take ${twice.name}; expected one handler a contract`)
+  for (const [what, most] of Object.entries(options.concurrency ?? {})) {
+    if (!Number.isSafeInteger(most) || most < 1 || most > MOST_AT_ONCE)
+      refuse(
+        `concurrency.${what} is ${String(most)}; expected a whole number from 1 to ${MOST_AT_ONCE}`
+      )
+  }
   return {
     name,
+    concurrency: options.concurrency,
     consumes,
     sends: [...new Set([...sends, ...sagas.flatMap(sendsOf)])],
     sagas,

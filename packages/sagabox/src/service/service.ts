@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url'
 import type { DataSource } from 'typeorm'
 import type { ServiceDefinition } from './define.ts'
 import { deadLetterRoutes } from '../http/dead-letters.ts'
+import { endpointRoutes } from '../http/endpoint.ts'
 import { outboxRoutes } from '../http/outbox.ts'
 import { scheduledRoutes } from '../http/scheduled.ts'
 import { backoff, pause } from '../messaging/async/batcher.ts'
@@ -89,6 +90,7 @@ export class Service {
   readonly #stopping = new AbortController()
   #databaseProblem: string | undefined = 'not connected yet'
   #starting: Promise<void> | undefined
+  #paused: { since: string; reason: string } | undefined
 
   constructor({ definition, databaseUrl, transport, settings, log: given }: ServiceOptions) {
     const log = describing(given)
@@ -156,7 +158,13 @@ export class Service {
       ...this.parts.routes,
       deadLetterRoutes({ name, dataSource: asked, office, groups, inboxDays }),
       outboxRoutes({ name, dataSource: asked, log }),
-      scheduledRoutes({ name, dataSource: asked, log })
+      scheduledRoutes({ name, dataSource: asked, log }),
+      endpointRoutes({
+        name,
+        paused: () => this.#paused,
+        pause: (reason) => this.pause(reason),
+        resume: () => this.resume()
+      })
     ]
     this.workers = [
       ...this.parts.workers,
@@ -170,7 +178,12 @@ export class Service {
     ]
     const handlers = [...this.parts.handlers, ...handlersOf(this.#hosts)]
     this.#endpoint = new Endpoint({
-      definition: { name, handlers, retry: { redeliverySeconds } },
+      definition: {
+        name,
+        handlers,
+        retry: { redeliverySeconds },
+        concurrency: definition.concurrency
+      },
       outbox: this.outbox,
       transport,
       log
@@ -185,6 +198,32 @@ export class Service {
     const found = this.#hosts.find((host) => host.definition === definition)
     if (!found) throw new Error(`The service ${this.name} has no saga ${definition.name}`)
     return found
+  }
+
+  /**
+   * Has the endpoint take no messages, in this process: what runs is finished, the rest goes back
+   * to the queue and waits there. Timers, routes and the relay go on. Resolves when nothing is in
+   * hand any more.
+   * @param reason why, as /health/ready shows it
+   */
+  async pause(reason: string): Promise<void> {
+    const { log } = this.#database
+    this.#paused = { since: this.#paused?.since ?? new Date().toISOString(), reason }
+    log.warn({ endpoint: this.name, reason }, 'The endpoint is paused: its messages wait')
+    await this.#endpoint.pause()
+  }
+
+  /** Has it take messages again. */
+  resume(): void {
+    if (!this.#paused) return
+    this.#paused = undefined
+    this.#database.log.info({ endpoint: this.name }, 'The endpoint is resumed')
+    this.#endpoint.resume()
+  }
+
+  /** Since when and why the endpoint takes no messages; undefined: it does. */
+  get paused(): { since: string; reason: string } | undefined {
+    return this.#paused
   }
 
   /** Routes of each of its sagas, to be mounted where the process has them. */
@@ -223,7 +262,10 @@ export class Service {
   /** What an operator should know of a service that works. */
   notes(): Record<string, string> {
     const waiting = this.#transport.awaited?.missing.map(({ endpoint }) => endpoint) ?? []
-    return waiting.length > 0 ? { endpoints: reasonFor(waiting) } : {}
+    return {
+      ...(waiting.length > 0 && { endpoints: reasonFor(waiting) }),
+      ...(this.#paused && { paused: `since ${this.#paused.since}: ${this.#paused.reason}` })
+    }
   }
 
   async #start(): Promise<void> {

@@ -12,14 +12,24 @@ import type { Log } from '../async/log.ts'
 import type { Contract, Message } from '../message/message.ts'
 import type { Outbox } from '../outbox/outbox.ts'
 import { Reading } from '../transport/reading.ts'
+import { Semaphore } from '../async/semaphore.ts'
 import { Redelivery } from './redelivery.ts'
 import { DEFAULT_RETRY, type RetryPolicy } from '../inbox/retry.ts'
 import { Suspects } from './suspects.ts'
 import type { EndpointTopology } from '../transport/topology.ts'
 import type { Delivery, Transport } from '../transport/transport.ts'
 
+/** How much an endpoint does at once, in one process. */
+export interface Concurrency {
+  /** Messages in hand: handed out by the broker and not acknowledged. 200 when not given. */
+  readonly messages?: number
+  /** Transactions of handlers; two a handler when not given, one of them for what failed. */
+  readonly transactions?: number
+}
+
 export interface EndpointDefinition {
   name: string
+  concurrency?: Concurrency
   handlers: readonly Handler[]
   /** Where it differs from DEFAULT_RETRY. */
   retry?: Partial<RetryPolicy>
@@ -57,7 +67,7 @@ export class Endpoint {
 
   constructor(options: EndpointOptions) {
     const { definition, outbox, transport, log } = options
-    const endpoint = definition.name
+    const { name: endpoint, concurrency } = definition
     this.#reader = new EnvelopeReader(endpointTopology(definition).consumes)
     this.#deadLetters = new DeadLetterSender(endpoint, transport, log)
     this.#collector = new DeadLetterCollector(endpoint, this.#reader, options)
@@ -66,7 +76,9 @@ export class Endpoint {
       endpoint,
       outbox,
       log,
-      subscribe: () => [transport.subscribe(endpoint, (delivery) => this.#receive(delivery))],
+      subscribe: () => [
+        transport.subscribe(endpoint, (delivery) => this.#receive(delivery), concurrency?.messages)
+      ],
       giveBack: () => this.#giveBackWaiting(),
       resume: () => this.#suspects.forget()
     })
@@ -79,7 +91,9 @@ export class Endpoint {
     const judge = new BatchJudge(consumer, locks)
     const blockers = new Blockers(outbox, log)
     const messages = { suspects, endings, redelivery }
-    const shared = { endpoint, outbox, consumer, judge, locks, blockers, log, ...messages }
+    const turns =
+      concurrency?.transactions === undefined ? undefined : new Semaphore(concurrency.transactions)
+    const shared = { endpoint, outbox, consumer, judge, locks, blockers, log, turns, ...messages }
     this.#endings = endings
     this.#redelivery = redelivery
     for (const handler of definition.handlers) {
@@ -101,6 +115,19 @@ export class Endpoint {
   start(): void {
     this.#collector.start()
     this.#consumer.start()
+  }
+
+  /**
+   * Takes nothing until it is resumed: what runs is finished, the rest goes back to the queue.
+   * Resolves when it has. Dead letters are still collected.
+   */
+  async pause(): Promise<void> {
+    await this.#consumer.pause()
+    await this.#suspects.forget()
+  }
+
+  resume(): void {
+    this.#consumer.resume()
   }
 
   /** Takes nothing new, finishes the transactions that run, gives the rest back to the queue. */

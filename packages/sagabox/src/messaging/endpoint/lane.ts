@@ -11,6 +11,7 @@ import type { Log } from '../async/log.ts'
 import type { Message } from '../message/message.ts'
 import type { Outbox } from '../outbox/outbox.ts'
 import { looksNew, type Received } from './received.ts'
+import type { Semaphore } from '../async/semaphore.ts'
 import type { Redelivery } from './redelivery.ts'
 import { isWorthRetrying, Refused, type RetryPolicy } from '../inbox/retry.ts'
 import { isLockTimeout } from '../postgres/sql.ts'
@@ -35,6 +36,8 @@ export interface LanesOptions {
   endings: Endings
   redelivery: Redelivery
   blockers: Blockers
+  /** Of the endpoint's transactions, where they are limited. */
+  turns: Semaphore | undefined
   log: Log
 }
 
@@ -95,11 +98,12 @@ export class Lanes {
   }
 
   async #work(received: Received[], lockTimeoutMs: number | undefined): Promise<void> {
-    const { endings, blockers } = this.#options
+    const { endings, blockers, turns } = this.#options
     const waiting = received.filter(({ ended }) => !ended)
     const again = waiting.filter(({ delivery }) => delivery.redeliveries > 0)
     const batch = again.length > 0 ? await this.#withoutSuspects(waiting, again) : waiting
     if (batch.length === 0) return
+    if (turns) await turns.take()
     const slow = setTimeout(() => void blockers.tell(), SLOW_MS)
     try {
       const handled =
@@ -109,6 +113,7 @@ export class Lanes {
       if (handled.length > 0) this.#handler.committed?.(handled)
     } finally {
       clearTimeout(slow)
+      turns?.give()
     }
   }
 

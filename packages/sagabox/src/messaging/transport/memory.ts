@@ -8,6 +8,12 @@ import {
   type Transport
 } from './transport.ts'
 
+/**
+ * What a queue holds while its consumers take nothing. All of it is in its senders' hands, and those
+ * take no more than twice as much: others would wait for it.
+ */
+const MOST_WAITING = 2000
+
 interface QueuedMessage {
   message: TransportMessage
   redeliveries: number
@@ -64,6 +70,7 @@ export class MemoryTransport implements Transport {
         new PublishRefused('destination', `there is no exchange ${message.destination}`)
       )
     if (queues.length === 0) return Promise.resolve(message.required ? 'returned' : 'accepted')
+    if (queues.some(({ isFull }) => isFull)) return Promise.resolve('refused')
     return new Promise((resolve) => {
       let missing = queues.length
       const done = () => {
@@ -73,8 +80,8 @@ export class MemoryTransport implements Transport {
     })
   }
 
-  subscribe(endpoint: string, receive: (delivery: Delivery) => void): Subscription {
-    return this.#queue(endpoint).subscribe(receive)
+  subscribe(endpoint: string, receive: (delivery: Delivery) => void, most?: number): Subscription {
+    return this.#queue(endpoint).subscribe(receive, most)
   }
 
   problem(): undefined {}
@@ -85,23 +92,37 @@ export class MemoryTransport implements Transport {
   }
 }
 
-/** Competing consumers take turns; without one, messages wait. */
+interface Consumer {
+  receive(delivery: Delivery): void
+  /** Messages handed out and not settled. */
+  most: number
+  inHand: number
+}
+
+/** Competing consumers take turns; while none has room, messages wait. */
 class MemoryQueue {
   #waiting: QueuedMessage[] = []
-  #consumers: ((delivery: Delivery) => void)[] = []
+  #consumers: Consumer[] = []
   #turn = 0
 
-  push(queued: QueuedMessage): void {
-    if (this.#consumers.length === 0) this.#waiting.push(queued)
-    else this.#deliver(queued)
+  /** It takes no more: whoever sends must not wait for all of it. */
+  get isFull(): boolean {
+    return this.#waiting.length >= MOST_WAITING
   }
 
-  subscribe(receive: (delivery: Delivery) => void): Subscription {
-    this.#consumers.push(receive)
-    for (const queued of this.#waiting.splice(0)) this.#deliver(queued)
+  push(queued: QueuedMessage): void {
+    const consumer = this.#waiting.length === 0 ? this.#withRoom() : undefined
+    if (consumer) this.#deliver(queued, consumer)
+    else this.#waiting.push(queued)
+  }
+
+  subscribe(receive: (delivery: Delivery) => void, most = Infinity): Subscription {
+    const consumer = { receive, most, inHand: 0 }
+    this.#consumers.push(consumer)
+    this.#flow()
     return {
       cancel: async () => {
-        this.#consumers = this.#consumers.filter((consumer) => consumer !== receive)
+        this.#consumers = this.#consumers.filter((other) => other !== consumer)
       }
     }
   }
@@ -110,18 +131,37 @@ class MemoryQueue {
     this.#waiting = []
   }
 
-  #deliver(queued: QueuedMessage): void {
+  #flow(): void {
+    while (this.#waiting.length > 0) {
+      const consumer = this.#withRoom()
+      if (!consumer) return
+      this.#deliver(this.#waiting.shift()!, consumer)
+    }
+  }
+
+  /** The next one whose turn it is. */
+  #withRoom(): Consumer | undefined {
+    for (let tried = 0; tried < this.#consumers.length; tried++) {
+      const consumer = this.#consumers[this.#turn++ % this.#consumers.length]!
+      if (consumer.inHand < consumer.most) return consumer
+    }
+    return undefined
+  }
+
+  #deliver(queued: QueuedMessage, consumer: Consumer): void {
     const { message, redeliveries } = queued
+    consumer.inHand++
     let settled = false
     const settle = (action: () => void) => {
       if (settled) return
       settled = true
+      consumer.inHand--
       action()
+      this.#flow()
     }
-    const receive = this.#consumers[this.#turn++ % this.#consumers.length]!
     // On a later turn of the event loop, as a network would: a publisher never runs a consumer's
     // code.
-    setImmediate(receive, {
+    setImmediate(consumer.receive, {
       payload: message.payload,
       contentType: message.contentType ?? undefined,
       messageId: message.messageId,

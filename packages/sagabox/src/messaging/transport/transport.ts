@@ -103,8 +103,7 @@ export interface Transport {
   /**
    * Consumes the endpoint's queue; survives reconnects.
    * @param receive must not throw
-   * @param most messages handed out and not settled; a transport that keeps nothing itself needs no
-   * limit
+   * @param most messages handed out and not settled; when not given, as many as the transport likes
    */
   subscribe(endpoint: string, receive: (delivery: Delivery) => void, most?: number): Subscription
   /** Undefined when all is well, otherwise why messages do not flow. */
