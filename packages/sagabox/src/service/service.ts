@@ -27,6 +27,7 @@ import { Readiness } from '../messaging/outbox/readiness.ts'
 import { mustBeReachable, Outbox } from '../messaging/outbox/outbox.ts'
 import { OLD_DISCARDED_ROWS } from '../messaging/outbox/discard.ts'
 import { Relay } from '../messaging/outbox/relay.ts'
+import type { RequestClient } from '../messaging/request/client.ts'
 import type { Transport } from '../messaging/transport/transport.ts'
 import type { Worker } from '../messaging/async/worker.ts'
 import type { SagaDefinition } from '../saga/define.ts'
@@ -65,6 +66,8 @@ export interface ServiceOptions {
   definition: ServiceDefinition
   databaseUrl: string
   transport: Transport
+  /** Shared by the services of a process. */
+  requests: RequestClient
   settings: ServiceSettings
   log: Log
 }
@@ -92,7 +95,14 @@ export class Service {
   #starting: Promise<void> | undefined
   #paused: { since: string; reason: string } | undefined
 
-  constructor({ definition, databaseUrl, transport, settings, log: given }: ServiceOptions) {
+  constructor({
+    definition,
+    databaseUrl,
+    transport,
+    requests,
+    settings,
+    log: given
+  }: ServiceOptions) {
     const log = describing(given)
     const { name, sagas } = definition
     const schema = `${name}_service`
@@ -140,6 +150,7 @@ export class Service {
       outbox: this.outbox,
       requests: this.requests,
       log,
+      request: (message, options) => requests.request(message, options),
       saga: (wanted) => this.saga(wanted)
     })
     const endpoints = [name]

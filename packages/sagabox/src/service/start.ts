@@ -3,7 +3,8 @@ import type { FastifyBaseLogger } from 'fastify'
 import { resolve } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import type { Log } from '../messaging/async/log.ts'
-import type { Message } from '../messaging/message/message.ts'
+import type { BodyOf, Message, RequestContract } from '../messaging/message/message.ts'
+import type { RequestOptions } from '../messaging/request/client.ts'
 import { RabbitTransport } from '../messaging/rabbitmq/transport.ts'
 import { MemoryTransport } from '../messaging/transport/memory.ts'
 import { endsOf } from '../saga/machine/states.ts'
@@ -80,6 +81,18 @@ export class Sagabox {
     const { services } = this.system
     const { outbox } = services.find(({ name }) => name === first.contract.owner) ?? services[0]!
     await outbox.transaction(async (tx) => outbox.add(tx, messages))
+  }
+
+  /**
+   * Sends a request at once, outside transactions, and waits for its answer.
+   * @returns the body of the answer
+   * @throws RequestTimedOut, RequestFailed, RequestNotSent, RequestAborted, UnexpectedAnswer
+   */
+  request<C extends RequestContract>(
+    message: Message<C>,
+    options?: RequestOptions
+  ): Promise<BodyOf<C['response']>> {
+    return this.system.request(message, options)
   }
 
   /**

@@ -72,6 +72,10 @@ export class WatchedTransport implements Transport {
     return this.#inner.subscribe(endpoint, counted, most)
   }
 
+  get takeAnswers() {
+    return this.#inner.takeAnswers?.bind(this.#inner)
+  }
+
   /** How many messages an endpoint has yet to handle. */
   get onTheWay(): number {
     return this.#expected - this.#handled

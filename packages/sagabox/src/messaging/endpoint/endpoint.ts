@@ -52,6 +52,8 @@ export interface EndpointOptions {
  * mixes two handlers, which might lock rows in opposite orders.
  */
 export class Endpoint {
+  readonly #endpoint: string
+  readonly #log: Log
   readonly #reader: EnvelopeReader
   readonly #reading = new Reading()
   /** One of each handler. */
@@ -68,7 +70,9 @@ export class Endpoint {
   constructor(options: EndpointOptions) {
     const { definition, outbox, transport, log } = options
     const { name: endpoint, concurrency } = definition
-    this.#reader = new EnvelopeReader(endpointTopology(definition).consumes)
+    this.#log = log
+    this.#endpoint = endpoint
+    this.#reader = new EnvelopeReader(endpointTopology(definition).consumes, transport.address)
     this.#deadLetters = new DeadLetterSender(endpoint, transport, log)
     this.#collector = new DeadLetterCollector(endpoint, this.#reader, options)
     this.#suspects = new Suspects(endpoint, outbox, log)
@@ -160,6 +164,15 @@ export class Endpoint {
     } catch (error) {
       return this.#endings.buryUnread(delivery, error)
     }
+    if (message.asked) this.#look(message)
     this.#lanesOf.get(message.contract)!.push(delivery, message)
+  }
+  /** It is handled all the same: only its answer would go where a stranger points. */
+  #look({ asked, contract, messageId }: Message): void {
+    if (asked!.refused.length === 0) return
+    this.#log.warn(
+      { endpoint: this.#endpoint, type: contract.name, messageId, addresses: asked!.refused },
+      'A request wants its answer at what is no queue of this broker: it gets none'
+    )
   }
 }

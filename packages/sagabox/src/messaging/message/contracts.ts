@@ -1,5 +1,13 @@
 import Type, { type TObject, type TProperties } from 'typebox'
-import { command, event, type CallableContract } from './message.ts'
+import {
+  command,
+  event,
+  request,
+  response,
+  type CallableContract,
+  type CallableRequest,
+  type Contract
+} from './message.ts'
 
 /** Contracts of one owner. */
 export interface Contracts<Key extends string> {
@@ -17,6 +25,25 @@ export interface Contracts<Key extends string> {
     name: Name,
     fields: Fields
   ): CallableContract<Name, TObject<Fields>>
+  /** Declares what answers requests. It needs no correlating field. */
+  response<const Name extends string, Fields extends TProperties>(
+    name: Name,
+    fields: Fields
+  ): CallableContract<Name, TObject<Fields>>
+  /**
+   * Declares a request: it goes to the owner alone, at once, and somebody waits for the answer. It
+   * needs no correlating field.
+   * @param answer declared by `response`, of any owner: what the handler returns
+   */
+  request<
+    const Name extends string,
+    Fields extends TProperties,
+    Answer extends Contract<string, TObject>
+  >(
+    name: Name,
+    fields: Fields,
+    answer: Answer
+  ): CallableRequest<Name, TObject<Fields>, Answer>
 }
 
 export interface ContractsOptions<Key extends string> {
@@ -38,6 +65,9 @@ export function contracts<const Key extends string>(
   return {
     event: (name, fields, options) =>
       event(name, { ...common, ...options, schema: Type.Object(fields) }),
-    command: (name, fields) => command(name, { ...common, schema: Type.Object(fields) })
+    command: (name, fields) => command(name, { ...common, schema: Type.Object(fields) }),
+    response: (name, fields) => response(name, { ...common, schema: Type.Object(fields) }),
+    request: (name, fields, answer) =>
+      request(name, { ...common, schema: Type.Object(fields), response: answer })
   }
 }

@@ -56,12 +56,12 @@ export function isFault(contract: Contract): boolean {
   return contract.alsoUrns?.includes(ANY_FAULT.urn) ?? false
 }
 
-/** Composes the fault of a message. */
+/** Composes the fault of a message: for whoever asked, else for whoever listens. */
 export function faultMessage(
   failed: Message,
   { type, text, stack }: { type: string; text: string; stack?: string }
 ): Message {
-  return message(
+  const fault = message(
     faultOf(failed.contract),
     {
       faultId: newId(),
@@ -76,4 +76,18 @@ export function faultMessage(
     },
     failed
   )
+  const { asked } = failed
+  if (!asked?.faultTo) return fault
+  return { ...fault, answers: { requestId: asked.requestId, to: asked.faultTo } }
+}
+
+/** Any `Fault<T>` that answers a request: who asked knows what. */
+export const FAULT: Contract = {
+  kind: 'response',
+  name: 'Fault',
+  owner: '',
+  schema: Type.Object({ exceptions: Type.Array(Exception) }),
+  correlateBy: '',
+  optional: true,
+  ...ANY_FAULT
 }

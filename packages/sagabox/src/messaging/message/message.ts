@@ -1,4 +1,5 @@
 import type { Static, TObject } from 'typebox'
+import type { Answers, Asked, Asks } from './asked.ts'
 import { newId } from './id.ts'
 import { later, type Later, type LaterOptions } from './later.ts'
 
@@ -8,8 +9,11 @@ import { later, type Later, type LaterOptions } from './later.ts'
  */
 export interface Contract<Name extends string = string, Body extends TObject = TObject> {
   readonly name: Name
-  readonly kind: 'event' | 'command'
-  /** Events: the service that publishes it. Commands: the endpoint that receives it. */
+  readonly kind: 'event' | 'command' | 'response'
+  /**
+   * Events: the service that publishes it. Commands: the endpoint that receives it. Responses: the
+   * service that answers with it.
+   */
   readonly owner: string
   readonly schema: Body
   /**
@@ -27,6 +31,17 @@ export interface Contract<Name extends string = string, Body extends TObject = T
   readonly alsoUrns?: readonly string[]
   /** MassTransit's exchange of the message type, `<namespace>:<name>`. */
   readonly exchange: string
+  /** What answers it, when it is a request. */
+  readonly response?: Contract
+}
+
+/** A command that is answered. */
+export interface RequestContract<
+  Name extends string = string,
+  Body extends TObject = TObject,
+  Response extends Contract = Contract
+> extends Contract<Name, Body> {
+  readonly response: Response
 }
 
 export type BodyOf<C> = C extends Contract<string, infer Body> ? Static<Body> : never
@@ -42,6 +57,12 @@ export interface Message<C extends Contract = Contract> {
   readonly headers: Readonly<Record<string, unknown>>
   /** When it is sent, if not at once. */
   readonly later?: Later
+  /** Received: its sender waits for an answer. */
+  readonly asked?: Asked
+  /** To send: it asks. */
+  readonly asks?: Asks
+  /** To send: it answers. */
+  readonly answers?: Answers
 }
 
 /** A message to send. */
@@ -60,6 +81,14 @@ export interface NewMessage<C extends Contract = Contract> extends Message<C> {
 export type CallableContract<Name extends string, Body extends TObject> = Contract<Name, Body> &
   ((body: Static<Body>, cause?: Cause) => NewMessage<Contract<Name, Body>>)
 
+/** A request that is called with a body: the result is to be asked. */
+export type CallableRequest<
+  Name extends string,
+  Body extends TObject,
+  Response extends Contract
+> = RequestContract<Name, Body, Response> &
+  ((body: Static<Body>, cause?: Cause) => Message<RequestContract<Name, Body, Response>>)
+
 interface ContractOptions<Body extends TObject> {
   /** The .NET namespace of its type; `Contracts` when not given. */
   namespace?: string
@@ -67,6 +96,7 @@ interface ContractOptions<Body extends TObject> {
   schema: Body
   correlateBy: keyof Static<Body> & string
   optional?: boolean
+  response?: Contract
 }
 
 /** The .NET namespace that MassTransit would put before the name. */
@@ -88,6 +118,27 @@ export function command<const Name extends string, Body extends TObject>(
   return declare('command', name, options)
 }
 
+/** Declares what answers requests. */
+export function response<const Name extends string, Body extends TObject>(
+  name: Name,
+  options: ContractOptions<Body>
+): CallableContract<Name, Body> {
+  return declare('response', name, options)
+}
+
+/** Declares a request: a command whose sender waits for the answer. */
+export function request<const Name extends string, Body extends TObject, Response extends Contract>(
+  name: Name,
+  options: ContractOptions<Body> & { response: Response }
+): CallableRequest<Name, Body, Response> {
+  if (options.response.kind !== 'response')
+    throw new Error(
+      `Request ${name}: ${options.response.name} is a contract of another kind; expected one declared by response()`
+    )
+  return declare('command', name, options) as CallableContract<Name, Body> &
+    CallableRequest<Name, Body, Response>
+}
+
 function declare<Name extends string, Body extends TObject>(
   kind: Contract['kind'],
   name: Name,
@@ -99,6 +150,7 @@ function declare<Name extends string, Body extends TObject>(
       `Contract ${name}: a field named type would hide the event's own type from a saga`
     )
   const contract = {
+    ...(options.response && { response: options.response }),
     kind,
     owner,
     schema,
@@ -153,6 +205,7 @@ class Composed<C extends Contract> implements NewMessage<C> {
   readonly conversationId: string
   readonly initiatorId: string | undefined
   readonly headers: Readonly<Record<string, unknown>>
+  readonly answers: Answers | undefined
 
   constructor(contract: C, body: BodyOf<C>, cause: Cause | undefined) {
     this.contract = contract
@@ -162,6 +215,7 @@ class Composed<C extends Contract> implements NewMessage<C> {
     this.conversationId = cause?.conversationId ?? this.messageId
     this.initiatorId = cause?.correlationId
     this.headers = cause ? propagated(cause.headers) : {}
+    this.answers = cause && answersTo(cause, contract)
   }
 
   after(when: string | number | Date, options?: LaterOptions): Message<C> {
@@ -169,7 +223,14 @@ class Composed<C extends Contract> implements NewMessage<C> {
   }
 }
 
-type Cause = Pick<Message, 'conversationId' | 'correlationId' | 'headers'>
+type Cause = Pick<Message, 'conversationId' | 'correlationId' | 'headers'> &
+  Partial<Pick<Message, 'asked' | 'contract'>>
+
+/** Where a message goes that answers the one that caused it. */
+function answersTo({ asked, contract }: Cause, sent: Contract): Answers | undefined {
+  if (!asked?.answerTo || contract?.response !== sent) return undefined
+  return { requestId: asked.requestId, to: asked.answerTo }
+}
 
 /** The message as one that follows from another, unless its own cause was said when it was made. */
 export function causedBy(sent: Message, cause: Cause): Message {
@@ -178,7 +239,8 @@ export function causedBy(sent: Message, cause: Cause): Message {
     ...sent,
     conversationId: cause.conversationId ?? sent.messageId,
     initiatorId: cause.correlationId,
-    headers: { ...propagated(cause.headers), ...sent.headers }
+    headers: { ...propagated(cause.headers), ...sent.headers },
+    answers: answersTo(cause, sent.contract)
   }
 }
 

@@ -20,7 +20,8 @@ import {
   type TransactionOptions,
   type Tx
 } from '../postgres/sql.ts'
-import type { Headers } from '../transport/transport.ts'
+import { queueDestination, type Headers } from '../transport/transport.ts'
+import { AskedInTransaction } from '../message/asked.ts'
 import { tokenOf, type Later } from '../message/later.ts'
 import { cancelScheduled, schedule } from './schedule.ts'
 
@@ -135,7 +136,8 @@ export class Outbox {
    * @throws Error inside a nested transaction (`tx.transaction`): undone alone, its messages would
    * be sent all the same; for two messages under one id to one destination, of which the second
    * would be taken for a copy
-   * @throws NowhereToSend for a contract whose destination is not in the topology
+   * @throws NowhereToSend for a contract whose destination is not in the topology;
+   * AskedInTransaction for a request
    */
   add(tx: Tx, messages: readonly Message[]): void {
     if (messages.length === 0) return
@@ -150,7 +152,15 @@ export class Outbox {
         messages.filter((message) => !isLater(message))
       )
     }
-    const destinations = messages.map(({ contract }) => this.#destinationOf(contract))
+    if (messages.some(isUnasked)) {
+      return this.add(
+        tx,
+        messages.filter((message) => !isUnasked(message))
+      )
+    }
+    const destinations = messages.map(({ contract, answers }) =>
+      answers ? queueDestination(answers.to.queue) : this.#destinationOf(contract)
+    )
     const sentTime = new Date().toISOString()
     const envelopes = messages.map((message) => this.#writer.write(message, sentTime))
     const joined = joinJson(envelopes)
@@ -162,7 +172,7 @@ export class Outbox {
       return {
         message_id: message.messageId,
         destination: destinations[index]!,
-        required: !message.contract.optional,
+        required: !message.contract.optional && !message.answers,
         payload: joined.slice(start, end)
       }
     })
@@ -284,6 +294,7 @@ export class Outbox {
   #destinationOf(contract: Contract): string {
     const known = this.#destinations.get(contract)
     if (known !== undefined) return known
+    if (contract.response) throw new AskedInTransaction(contract.name)
     const destination = destinationOf(contract)
     // A fault tells of a failure, and must not be one: without an exchange it waits in the outbox,
     // where it can be seen.
@@ -325,6 +336,11 @@ export function mustBeReachable(
   throw new NowhereToSend(
     `${contract.name} cannot be sent: the topology has no exchange ${destination}; ${remedy}`
   )
+}
+
+/** An answer to what nobody asked, as when a request came as a plain command. */
+function isUnasked({ contract, answers }: Message): boolean {
+  return contract.kind === 'response' && !answers
 }
 
 type LaterMessage = Message & { readonly later: Later }

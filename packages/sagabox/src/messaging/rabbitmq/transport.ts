@@ -11,6 +11,7 @@ import {
   Unreachable
 } from './connection.ts'
 import { whyUnreachable } from './look.ts'
+import { answerQueue } from './answers.ts'
 import { isNack, RabbitPublisher } from './publisher.ts'
 import { Blame } from './blame.ts'
 import { explainRefusal } from './refusal.ts'
@@ -24,6 +25,8 @@ import type { Adopted } from './rascal-config.ts'
 import type { Topology } from '../transport/topology.ts'
 import {
   PublishInterrupted,
+  queueOf,
+  type Answers,
   type Delivery,
   type TransportMessage,
   type PublishOutcome,
@@ -143,8 +146,9 @@ export class RabbitTransport implements Transport {
   publish(message: TransportMessage): Promise<PublishOutcome> {
     if (this.#publisher && this.awaited.before(message.destination).length > 0)
       return Promise.resolve('awaited')
-    if (!this.#exchanges.has(message.destination) || this.#blame.suspects(message))
-      return this.#publishAlone(message)
+    const isKnown =
+      this.#exchanges.has(message.destination) || queueOf(message.destination) !== undefined
+    if (!isKnown || this.#blame.suspects(message)) return this.#publishAlone(message)
     return new Promise((resolve, reject) => {
       if (!this.#publisher) return reject(new Error(this.#problem ?? 'no channel to RabbitMQ'))
       this.#unconfirmed.set(reject, message)
@@ -237,6 +241,12 @@ export class RabbitTransport implements Transport {
         await subscription.cancel()
       }
     }
+  }
+
+  takeAnswers(receive: (delivery: Delivery) => void): Answers {
+    const { address } = this
+    const { log } = this.#options
+    return answerQueue({ address, receive, connect: () => this.#connect(), log })
   }
 
   async stop(): Promise<void> {

@@ -1,6 +1,9 @@
+import { newId } from '../message/id.ts'
 import type { Topology } from './topology.ts'
 import {
   PublishRefused,
+  queueOf,
+  type Answers,
   type Delivery,
   type TransportMessage,
   type PublishOutcome,
@@ -17,6 +20,8 @@ const MOST_WAITING = 2000
 interface QueuedMessage {
   message: TransportMessage
   redeliveries: number
+  /** By performance.now(). */
+  expiresAt: number
   /** Called once, when an endpoint has committed it. */
   done(): void
 }
@@ -32,6 +37,8 @@ export class MemoryTransport implements Transport {
   readonly #queues = new Map<string, MemoryQueue>()
   /** exchange -> the queues that it reaches */
   readonly #routes = new Map<string, MemoryQueue[]>()
+  /** By the name of the queue. */
+  readonly #answers = new Map<string, (delivery: Delivery) => void>()
 
   constructor(topology: Topology) {
     for (const { name } of topology.queues) this.#queues.set(name, new MemoryQueue())
@@ -64,6 +71,8 @@ export class MemoryTransport implements Transport {
   }
 
   publish(message: TransportMessage): Promise<PublishOutcome> {
+    const queue = queueOf(message.destination)
+    if (queue !== undefined) return Promise.resolve(this.#answer(queue, message))
     const queues = this.#routes.get(message.destination)
     if (!queues)
       return Promise.reject(
@@ -76,8 +85,30 @@ export class MemoryTransport implements Transport {
       const done = () => {
         if (--missing === 0) resolve('accepted')
       }
-      for (const queue of queues) queue.push({ message, redeliveries: message.again ? 1 : 0, done })
+      const expiresAt =
+        message.expiresMs === undefined ? Infinity : performance.now() + message.expiresMs
+      const redeliveries = message.again ? 1 : 0
+      for (const each of queues) each.push({ message, redeliveries, expiresAt, done })
     })
+  }
+
+  takeAnswers(receive: (delivery: Delivery) => void): Answers {
+    const name = `memory_node_bus_${newId()}`
+    this.#answers.set(name, receive)
+    return {
+      source: name,
+      address: `${this.address}${name}?temporary=true`,
+      isOpen: true,
+      cancel: async () => void this.#answers.delete(name)
+    }
+  }
+
+  #answer(queue: string, message: TransportMessage): PublishOutcome {
+    const receive = this.#answers.get(queue)
+    if (!receive) return message.required ? 'returned' : 'accepted'
+    const nothing = () => {}
+    setImmediate(receive, deliveryOf(message, 0, nothing, nothing))
+    return 'accepted'
   }
 
   subscribe(endpoint: string, receive: (delivery: Delivery) => void, most?: number): Subscription {
@@ -135,7 +166,9 @@ class MemoryQueue {
     while (this.#waiting.length > 0) {
       const consumer = this.#withRoom()
       if (!consumer) return
-      this.#deliver(this.#waiting.shift()!, consumer)
+      const queued = this.#waiting.shift()!
+      if (performance.now() > queued.expiresAt) queued.done()
+      else this.#deliver(queued, consumer)
     }
   }
 
@@ -159,16 +192,27 @@ class MemoryQueue {
       action()
       this.#flow()
     }
+    const ack = () => settle(queued.done)
+    const requeue = () => settle(() => this.push({ ...queued, redeliveries: redeliveries + 1 }))
     // On a later turn of the event loop, as a network would: a publisher never runs a consumer's
     // code.
-    setImmediate(consumer.receive, {
-      payload: message.payload,
-      contentType: message.contentType ?? undefined,
-      messageId: message.messageId,
-      headers: message.headers ?? {},
-      redeliveries,
-      ack: () => settle(queued.done),
-      requeue: () => settle(() => this.push({ ...queued, redeliveries: redeliveries + 1 }))
-    } satisfies Delivery)
+    setImmediate(consumer.receive, deliveryOf(message, redeliveries, ack, requeue))
+  }
+}
+
+function deliveryOf(
+  { payload, contentType, messageId, headers }: TransportMessage,
+  redeliveries: number,
+  ack: () => void,
+  requeue: () => void
+): Delivery {
+  return {
+    payload,
+    contentType: contentType ?? undefined,
+    messageId,
+    headers: headers ?? {},
+    redeliveries,
+    ack,
+    requeue
   }
 }
