@@ -192,13 +192,15 @@ export function requestConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
     ])
     const first = client.request(GetDepth({ berth: 0 }))
     await begun.opened
-    await t.rejects(client.request(GetDepth({ berth: 1 }), { timeout: '300ms' }), {
-      code: 'REQUEST_TIMED_OUT'
-    })
+    // When the second has been waited for, the first has been in hand for longer than its time.
+    for (const berth of [1, 3])
+      await t.rejects(client.request(GetDepth({ berth }), { timeout: '300ms' }), {
+        code: 'REQUEST_TIMED_OUT'
+      })
     go.open()
     t.same(await first, { metres: 0 })
     t.same(await client.request(GetDepth({ berth: 2 })), { metres: 2 })
-    t.same(handled, [0, 2])
+    t.notOk(handled.includes(1))
   })
 
   t.test('what cannot be asked is refused at once', async (t) => {
@@ -241,7 +243,10 @@ export function requestConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
         return Depth({ metres: berth })
       })
     ])
-    const asked = client.request(GetDepth({ berth: 0 }))
+    const asked = t.rejects(client.request(GetDepth({ berth: 0 })), {
+      code: 'UNEXPECTED_ANSWER',
+      message: /message.metres/
+    })
     const [{ requestId, queue }] = await until('it is asked', async () =>
       questions.length === 1 ? (questions as [(typeof questions)[0]]) : undefined
     )
@@ -276,7 +281,7 @@ export function requestConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
       t.equal(await send(payload), 'accepted')
     await send(envelope({}), { contentType: 'application/octet-stream' })
     await send(envelope({}), { headers: { 'MT-Host': { deep: ['x'] } } })
-    await t.rejects(asked, { code: 'UNEXPECTED_ANSWER', message: /message.metres/ })
+    await asked
     go.open()
     t.same(await client.request(GetDepth({ berth: 3 })), { metres: 3 }, 'it goes on')
     t.equal(
@@ -322,23 +327,23 @@ export function requestConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
 
   t.test('on the wire it is what MassTransit writes', async (t) => {
     const { client, service, asker } = await open(t, [echo])
-    const wire: Record<string, any>[] = []
+    const wire: Record<string, string>[] = []
     for (const transport of new Set([asker, service.transport])) {
       const publish = transport.publish.bind(transport)
       transport.publish = (message) => {
-        wire.push(JSON.parse(String(message.payload)))
+        wire.push(JSON.parse(String(message.payload)) as Record<string, string>)
         return publish(message)
       }
     }
     await client.request(GetDepth({ berth: 5 }), { timeout: '20s' })
-    const [asked, answered] = wire as [Record<string, any>, Record<string, any>]
+    const [asked, answered] = wire as [Record<string, string>, Record<string, string>]
     t.match(asked, {
       messageType: ['urn:message:Contracts:GetDepth'],
       message: { berth: 5 },
       responseAddress: /^(rabbitmq|loopback):\/\/.*_node_bus_[0-9a-f-]+\?temporary=true$/,
       destinationAddress: /harbour$/
     })
-    t.equal(Date.parse(asked.expirationTime) - Date.parse(asked.sentTime), 20_000)
+    t.equal(Date.parse(asked.expirationTime!) - Date.parse(asked.sentTime!), 20_000)
     t.match(answered, {
       requestId: asked.requestId,
       conversationId: asked.conversationId,

@@ -35,11 +35,7 @@ export interface Contracts<Key extends string> {
    * needs no correlating field.
    * @param answer declared by `response`, of any owner: what the handler returns
    */
-  request<
-    const Name extends string,
-    Fields extends TProperties,
-    Answer extends Contract<string, TObject>
-  >(
+  request<const Name extends string, Fields extends TProperties, Answer extends Contract>(
     name: Name,
     fields: Fields,
     answer: Answer
