@@ -26,6 +26,19 @@ t.test('the example prints what the pages say that it prints', (t) => {
   t.end()
 })
 
+t.test('the gym reminds, cancels, answers and pauses as the pages say', (t) => {
+  const tests = node('--test', '--test-reporter=spec', 'docs/examples/gym-test.ts')
+  t.equal(tests.status, 0, tests.stdout)
+  t.match(tests.stdout, /pass 2/)
+  const { status, stdout, stderr } = node('docs/examples/run-gym.ts', t.testdir())
+  t.equal(status, 0, stderr)
+  const [, printed] = /<!-- output of docs\/examples\/run-gym\.ts -->\n```\n\$ .*\n([^`]*)```/.exec(
+    readFileSync(join(root, 'docs/how-to/ask-and-wait.md'), 'utf8')
+  )!
+  t.equal(stdout, printed)
+  t.end()
+})
+
 /** As the pages say: against the build. */
 function node(...args: string[]) {
   return spawnSync(process.execPath, ['--import=tsx', ...args], { cwd: root, encoding: 'utf8' })

@@ -220,7 +220,7 @@ export class Service {
   async pause(reason: string): Promise<void> {
     const { log } = this.#database
     this.#paused = { since: this.#paused?.since ?? new Date().toISOString(), reason }
-    log.warn({ endpoint: this.name, reason }, 'The endpoint is paused: its messages wait')
+    log.info({ endpoint: this.name, reason }, 'The endpoint is paused: its messages wait')
     await this.#endpoint.pause()
   }
 
