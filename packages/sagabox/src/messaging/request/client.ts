@@ -49,10 +49,9 @@ interface Waiting {
 }
 
 /** Why a request was not sent that the transport did not accept. */
-const NOT_ACCEPTED: Record<Exclude<PublishOutcome, 'accepted'>, string> = {
+const NOT_ACCEPTED: Record<Exclude<PublishOutcome, 'accepted' | 'awaited'>, string> = {
   returned: 'no queue takes it',
-  refused: 'its queue takes nothing now',
-  awaited: 'its endpoint has never been started'
+  refused: 'its queue takes nothing now'
 }
 
 /**
@@ -145,6 +144,8 @@ export class RequestClient {
           expiresMs: Math.max(1, Math.ceil(left))
         })
         if (outcome === 'accepted') return
+        // It may be there in a moment: whoever starts first, asks.
+        if (outcome === 'awaited') continue
         throw new RequestNotSent(
           `${contract.name} was not sent to ${contract.owner}: ${NOT_ACCEPTED[outcome]}`
         )
@@ -160,7 +161,11 @@ export class RequestClient {
   }
 
   #tooLate(contract: Contract, ms: number, { isOpen }: Answers): Error {
-    const problem = this.#options.transport.problem()
+    const { transport } = this.#options
+    const destination = destinationOf(contract)
+    const awaited = transport.awaited?.before(destination) ?? []
+    const problem =
+      awaited.length > 0 ? transport.awaited!.reason(destination) : transport.problem()
     const why = problem ?? (isOpen ? undefined : 'the queue of answers is not open')
     return new RequestTimedOut(
       `${contract.name} was not answered by ${contract.owner} within ${ms / 1000} s${why === undefined ? '' : `: ${why}`}`
