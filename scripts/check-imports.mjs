@@ -65,6 +65,12 @@ const BUILDINGS = {
         'messaging/outbox',
         'messaging/inbox'
       ],
+      'messaging/request': [
+        'messaging/errors',
+        'messaging/async',
+        'messaging/message',
+        'messaging/transport'
+      ],
       'messaging/endpoint': [
         'messaging/errors',
         'messaging/async',

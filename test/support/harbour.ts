@@ -9,14 +9,18 @@ import {
   connectDatabase,
   createDataSource
 } from '../../packages/sagabox/src/messaging/postgres/database.ts'
-import { Endpoint } from '../../packages/sagabox/src/messaging/endpoint/endpoint.ts'
+import {
+  Endpoint,
+  type Concurrency
+} from '../../packages/sagabox/src/messaging/endpoint/endpoint.ts'
 import { handleBatch, type Handler } from '../../packages/sagabox/src/messaging/endpoint/handler.ts'
 import {
   command,
   event,
   message,
   type Contract,
-  type Message
+  type Message,
+  type NewMessage
 } from '../../packages/sagabox/src/messaging/message/message.ts'
 import { describing, type Log } from '../../packages/sagabox/src/messaging/async/log.ts'
 import { Outage } from '../../packages/sagabox/src/messaging/postgres/outage.ts'
@@ -132,11 +136,11 @@ export function writes(
   })
 }
 
-export function ship(contract: ShipContract, voyageId = uuidv7()): Message {
+export function ship(contract: ShipContract, voyageId = uuidv7()): NewMessage {
   return message(contract as typeof ShipSailedEvent, { voyageId })
 }
 
-export function ships(contract: ShipContract, count: number): Message[] {
+export function ships(contract: ShipContract, count: number): NewMessage[] {
   return Array.from({ length: count }, () => ship(contract))
 }
 
@@ -176,7 +180,8 @@ export class TestService {
       address: transport.address,
       source: 'port',
       knows: (destination) => transport.knows(destination),
-      committed: (rows) => this.relay.offer(rows)
+      committed: (rows) => this.relay.offer(rows),
+      scheduled: () => this.relay.scheduled()
     })
   }
 
@@ -198,9 +203,14 @@ export class TestService {
   }
 
   /** Starts an endpoint; `transport` when it stands for another process than this service's. */
-  listen(name: string, handlers: Handler[], transport = this.transport): Endpoint {
+  listen(
+    name: string,
+    handlers: Handler[],
+    transport = this.transport,
+    concurrency?: Concurrency
+  ): Endpoint {
     const endpoint = new Endpoint({
-      definition: { name, handlers },
+      definition: { name, handlers, concurrency },
       outbox: this.outbox,
       transport,
       log: this.#log

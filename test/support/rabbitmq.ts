@@ -328,8 +328,12 @@ function brokerAt(url: string, managementUrl: string): Broker {
       return withConnection(new URL(`/${pathOf(vhost)}`, url).href, async (connection) => {
         const channel = await connection.createChannel()
         return Promise.all(
-          rows.map(async ({ name, type, messages_unacknowledged: unacknowledged = 0 }) => {
-            const { messageCount: ready, consumerCount: consumers } = await channel.checkQueue(name)
+          rows.map(async (row) => {
+            const { name, type, messages_unacknowledged: unacknowledged = 0 } = row
+            // An exclusive queue answers its own connection alone.
+            const { messageCount: ready, consumerCount: consumers } = row.exclusive
+              ? { messageCount: 0, consumerCount: 1 }
+              : await channel.checkQueue(name)
             return {
               name,
               type,
@@ -360,6 +364,7 @@ interface QueueRow {
   type: string
   /** Missing until the queue has reported once. */
   messages_unacknowledged?: number
+  exclusive?: boolean
 }
 
 function pathOf(vhost: Vhost): string {

@@ -22,6 +22,7 @@ export function spied(transport: Transport, told: Spy): Transport {
     problem: () => transport.problem(),
     knows: (destination) => transport.knows(destination),
     publish: (message) => transport.publish(message),
+    takeAnswers: transport.takeAnswers?.bind(transport),
     subscribe: (endpoint, receive) =>
       transport.subscribe(endpoint, (delivery) => {
         told.deliver?.(endpoint, delivery)

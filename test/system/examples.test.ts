@@ -47,6 +47,19 @@ t.test('the operator routes in an app of one’s own answer as the page says', (
   t.end()
 })
 
+t.test('the gym reminds, cancels, answers and pauses as the pages say', (t) => {
+  const tests = node('--test', '--test-reporter=spec', 'docs/examples/gym-test.ts')
+  t.equal(tests.status, 0, tests.stdout)
+  t.match(tests.stdout, /pass 2/)
+  const { status, stdout, stderr } = node('docs/examples/run-gym.ts', t.testdir())
+  t.equal(status, 0, stderr)
+  const [, printed] = /<!-- output of docs\/examples\/run-gym\.ts -->\n```\n\$ .*\n([^`]*)```/.exec(
+    readFileSync(join(root, 'docs/how-to/ask-and-wait.md'), 'utf8')
+  )!
+  t.equal(stdout, printed)
+  t.end()
+})
+
 t.test('commands that ask nobody print what their page says', async (t) => {
   const page = readFileSync(join(root, 'docs/reference/commands.md'), 'utf8')
   const blocks = [...page.matchAll(/^```\n\$ sagabox (\S+ \S+ --app \S+)\n(.*?)```$/gms)]

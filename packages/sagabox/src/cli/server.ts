@@ -3,7 +3,7 @@ import type { Static, TSchema } from 'typebox'
 import { Check, Errors } from 'typebox/value'
 import {
   EXIT,
-  NoAnswer,
+  NotReachable,
   NotDone,
   WrongUsage,
   type Call,
@@ -59,7 +59,7 @@ export class Server {
   /**
    * Asks, and holds the answer to a schema.
    * @param also statuses whose answer has the same shape
-   * @throws NotDone for 404, 409 and 422; WrongUsage for 400; NoAnswer for all that is no answer
+   * @throws NotDone for 404, 409 and 422; WrongUsage for 400; NotReachable for all that is no answer
    */
   async get<T extends TSchema>(
     path: string,
@@ -152,7 +152,7 @@ export class Server {
     }
     const text = await this.#text(response, limit)
     if (status === 401 || status === 403)
-      return new NoAnswer(
+      return new NotReachable(
         `${this.#url} does not let you: ${sentenceOf(text) ?? status}. Expected a key that may, by --key, SAGABOX_KEY or SAGABOX_KEY_FILE`
       )
     const sentence = sentenceOf(text)
@@ -160,7 +160,7 @@ export class Server {
       return this.#foreign(path, `${status} without a problem document: ${text.slice(0, SHOWN)}`)
     if (status === 400) return new WrongUsage(sentence)
     if (status === 404 || status === 409 || status === 422) return new NotDone(sentence)
-    return new NoAnswer(`${this.#url} answers ${status}: ${sentence}`)
+    return new NotReachable(`${this.#url} answers ${status}: ${sentence}`)
   }
 
   async #text(response: Response, limit: AbortSignal): Promise<string> {
@@ -169,7 +169,7 @@ export class Server {
     for await (const chunk of this.#chunks(response, limit)) {
       bytes += chunk.length
       if (bytes > LARGEST_ANSWER)
-        throw new NoAnswer(
+        throw new NotReachable(
           `${this.#url} answers more than ${LARGEST_ANSWER} bytes; ask for less, by --limit`
         )
       text += decoder.decode(chunk, { stream: true })
@@ -188,17 +188,17 @@ export class Server {
   #unreachable(error: Error, limit: AbortSignal): Error {
     if (this.#interrupted.aborted) return new NotDone('interrupted')
     if (limit.aborted)
-      return new NoAnswer(
+      return new NotReachable(
         `${this.#url} does not answer in time. Is it busy, or is something else listening there?`
       )
     const { code, message } = (error.cause ?? error) as NodeJS.ErrnoException
-    return new NoAnswer(
+    return new NotReachable(
       `${this.#url} cannot be reached: ${message || code}. Start it (sagabox dev, npm start), or give its address by --url or SAGABOX_URL`
     )
   }
 
-  #foreign(path: string, what: string): NoAnswer {
-    return new NoAnswer(
+  #foreign(path: string, what: string): NotReachable {
+    return new NotReachable(
       `${this.#url}${path.split('?', 1)[0]} answers ${clean(what)}. Is this the address of a Sagabox server, and of this version?`
     )
   }

@@ -2,7 +2,7 @@ import { examineTopology, type BrokerOptions } from '../doctor/broker.ts'
 import { systemTopology, Unreachable, type Topology } from '../index.ts'
 import { applyTopology } from '../messaging/rabbitmq/compare.ts'
 import { APP_OPTION, loadServices } from './app-module.ts'
-import { EXIT, NoAnswer, WrongUsage, type Call, type Command, type Group } from './command.ts'
+import { EXIT, NotReachable, WrongUsage, type Call, type Command, type Group } from './command.ts'
 import { report } from './findings.ts'
 import { clean, table } from './text.ts'
 
@@ -69,7 +69,7 @@ export async function brokerOf(call: Call): Promise<BrokerOptions> {
 }
 
 export function explain(error: Error): never {
-  if (error instanceof Unreachable) throw new NoAnswer(error.message, { cause: error })
+  if (error instanceof Unreachable) throw new NotReachable(error.message, { cause: error })
   throw error
 }
 

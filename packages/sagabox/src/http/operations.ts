@@ -17,7 +17,7 @@ const Readiness = Type.Object({
   status: Type.Enum(['ready', 'unavailable']),
   services: Type.Record(Type.String(), Type.Record(Type.String(), Type.String()), {
     description:
-      '`ok`, or what is wrong, for each part of each service; `endpoints`: which endpoints of other processes have never been started'
+      '`ok`, or what is wrong, for each part of each service; `endpoints`: which endpoints of other processes have never been started; `paused`: since when and why its endpoint takes no messages'
   })
 })
 
@@ -80,6 +80,13 @@ export function operationRoutes(services: readonly Operated[]): FastifyPluginAsy
                 pending: Type.Integer({ description: 'Exact up to 100,000' }),
                 atLeast: Type.Boolean({ description: 'There are more than `pending` says' }),
                 postponed: Type.Integer({ description: 'Of these, not due yet' }),
+                scheduled: Type.Integer({
+                  description:
+                    'To be sent later, and not among `pending`; counted up to 100,000. GET …/outbox/scheduled lists them'
+                }),
+                nextDueAt: nullable(
+                  Type.String({ description: 'When the first of them is to be sent' })
+                ),
                 oldestAgeSeconds: Type.Number(),
                 leader: nullable(
                   Type.Object(

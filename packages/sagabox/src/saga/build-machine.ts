@@ -1,7 +1,7 @@
 import { assign, setup, type AnyStateMachine } from 'xstate'
 import type { BodyOf, Contract } from '../messaging/message/message.ts'
-import { defer, END, ignore, sagaActions, send } from './define.ts'
-import { milliseconds } from './duration.ts'
+import { defer, END, ignore, sagaActions, send, type SendOptions } from './define.ts'
+import { delayNamed, withPaces } from './every.ts'
 
 /** What a state or a transition does; made by the tools below. */
 export type Action = ReturnType<typeof send> | ReturnType<typeof assign> | object
@@ -30,6 +30,12 @@ export interface State<Context, Event extends string> {
   readonly after?: Readonly<Record<string, Transitions<Context>>>
   /** Taken at once, without an event, whenever a guard lets it. */
   readonly always?: Several<Transition<Context>>
+  /**
+   * What is done again and again as long as the instance is here: `every: { '1d': send(…) }`. The
+   * state and its other timers stay as they are. At least `1s`; after a standstill it is done once,
+   * and then at the times at which it would have been.
+   */
+  readonly every?: Readonly<Record<string, Several<Action>>>
   readonly initial?: string
   readonly states?: Readonly<Record<string, State<Context, Event>>>
 }
@@ -37,7 +43,7 @@ export interface State<Context, Event extends string> {
 /** All states of a saga. */
 export interface States<Context, Event extends string> extends Pick<
   State<Context, Event>,
-  'on' | 'after'
+  'on' | 'after' | 'every'
 > {
   readonly initial: string
   readonly states: Readonly<Record<string, State<Context, Event>>>
@@ -46,7 +52,11 @@ export interface States<Context, Event extends string> extends Pick<
 /** What a saga's states are written with. */
 export interface Tools<Context> {
   /** Sends a message, composed from what the instance knows; undefined sends nothing. */
-  send<C extends Contract>(contract: C, body: (context: Context) => BodyOf<C> | undefined): Action
+  send<C extends Contract>(
+    contract: C,
+    body: (context: Context) => BodyOf<C> | undefined,
+    options?: SendOptions
+  ): Action
   /** Notes something on the instance. */
   set(change: (context: Context, event: Record<string, unknown>) => Partial<Context>): Action
   /** See the functions of these names. */
@@ -56,15 +66,15 @@ export interface Tools<Context> {
 
 /**
  * Makes the machine of a saga from its states.
- * @throws Error when an `after` is no duration
+ * @throws Error when an `after` or an `every` is no duration
  */
 export function buildMachine<Context, Event extends string>(
   name: string,
   context: (input: never) => Context,
   build: (tools: Tools<Context>) => States<Context, Event>
 ): AnyStateMachine {
-  const config = build({
-    send: (contract, body) => send(contract, body),
+  const written = build({
+    send: (contract, body, options) => send(contract, body, options),
     set: (change) =>
       assign(({ context: before, event }) =>
         change(before as Context, event as Record<string, unknown>)
@@ -72,8 +82,9 @@ export function buildMachine<Context, Event extends string>(
     ignore,
     defer
   })
+  const config = withPaces(written, name)
   const delays = Object.fromEntries(
-    delaysOf(config as State<Context, Event>).map((delay) => [delay, milliseconds(delay)])
+    delaysOf(config as State<Context, Event>).map((delay) => [delay, delayNamed(delay)])
   )
   return setup({ actions: sagaActions, delays }).createMachine({
     id: name,

@@ -1,5 +1,6 @@
 import type { AnyStateMachine, AnyStateNode, StateValue } from 'xstate'
 import { SagaboxError } from '../messaging/errors/sagabox-error.ts'
+import { milliseconds } from '../messaging/message/duration.ts'
 import type { BodyOf, Contract } from '../messaging/message/message.ts'
 import type { Tx } from '../messaging/postgres/sql.ts'
 import { delayProblemsOf } from './delay.ts'
@@ -199,6 +200,16 @@ export function statesOf(node: AnyStateNode): AnyStateNode[] {
 export interface Send {
   contract: Contract
   body: unknown
+  /** How much later it is sent, ms. */
+  after?: number
+}
+
+export interface SendOptions {
+  /**
+   * How much later it is sent: `10s`, `5m`, `1d`, or milliseconds. It is sent wherever the instance
+   * is by then; what a later event is to prevent waits in a state instead, by that state's `after`.
+   */
+  readonly after?: string | number
 }
 
 /**
@@ -219,14 +230,17 @@ export const sagaActions = {
 /**
  * An action of a machine that sends a message.
  * @param body composes the message's body from the machine's context; undefined sends nothing
+ * @throws InvalidDuration when `after` is none
  */
 export function send<C extends Contract, Context>(
   contract: C,
-  body: (context: Context) => BodyOf<C> | undefined
+  body: (context: Context) => BodyOf<C> | undefined,
+  options: SendOptions = {}
 ) {
+  const after = options.after === undefined ? undefined : { after: milliseconds(options.after) }
   const params = ({ context }: { context: Context }): Send | undefined => {
     const content = body(context)
-    return content === undefined ? undefined : { contract, body: content }
+    return content === undefined ? undefined : { contract, body: content, ...after }
   }
   CONTRACTS.set(params, contract)
   return { type: 'send' as const, params }

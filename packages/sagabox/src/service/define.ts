@@ -1,5 +1,6 @@
 import type { FastifyPluginAsync } from 'fastify'
 import type { EntitySchema } from 'typeorm'
+import type { Concurrency } from '../messaging/endpoint/endpoint.ts'
 import type { Handler } from '../messaging/endpoint/handler.ts'
 import { isFault } from '../messaging/message/fault.ts'
 import type { Contract } from '../messaging/message/message.ts'
@@ -48,6 +49,8 @@ export interface ServiceOptions extends ServiceParts {
    */
   readonly migrations?: readonly string[]
   readonly entities?: readonly EntitySchema[]
+  /** How much its endpoint does at once, in each process. */
+  readonly concurrency?: Concurrency
   /**
    * Makes the parts that need the service's connections; called once, before the database is there.
    */
@@ -64,6 +67,7 @@ export interface ServiceDefinition {
   readonly sagas: readonly SagaDefinition[]
   readonly migrations: readonly string[]
   readonly entities: readonly EntitySchema[]
+  readonly concurrency?: Concurrency
   /** @throws InvalidService when the handlers are not those that were declared */
   build(
     context: ServiceContext
@@ -76,14 +80,17 @@ export class InvalidService extends SagaboxError {
   override readonly code = 'INVALID_SERVICE'
 }
 
+/** A prefetch of AMQP has 16 bits. */
+const MOST_AT_ONCE = 65_535
+
 const NAME = /^[a-z][a-z0-9-]{0,40}$/
 
 /**
  * Declares a service: an endpoint and its queue, a schema in the database, an outbox with its
  * relay. What it consumes and sends is read from its handlers and sagas.
  * @param name of the endpoint and its queue; the schema is `<name>_service`
- * @throws InvalidService when the name is none, two handlers take one contract, or one takes a
- * command of another service
+ * @throws InvalidService when the name is none, two handlers take one contract, one takes a command
+ * of another service, or `concurrency` is no number
  */
 export function defineService(name: string, options: ServiceOptions): ServiceDefinition {
   const refuse = (what: string): never => {
@@ -112,8 +119,15 @@ export function defineService(name: string, options: ServiceOptions): ServiceDef
     refuse(
       `it takes ${foreign.name}, a command of ${foreign.owner}: commands go to their owner alone, and none would arrive; handle it in ${foreign.owner}, or declare it by contracts('${name}', …)`
     )
+  for (const [what, most] of Object.entries(options.concurrency ?? {})) {
+    if (!Number.isSafeInteger(most) || most < 1 || most > MOST_AT_ONCE)
+      refuse(
+        `concurrency.${what} is ${String(most)}; expected a whole number from 1 to ${MOST_AT_ONCE}`
+      )
+  }
   return {
     name,
+    concurrency: options.concurrency,
     consumes,
     queues: queuesOf(name, consumes, queues, refuse),
     sends: [...new Set([...sends, ...sagas.flatMap(sendsOf)])],

@@ -3,7 +3,9 @@ import type { DataSource } from 'typeorm'
 import type { ServiceDefinition } from './define.ts'
 import { handlersFor } from './queues.ts'
 import { deadLetterRoutes } from '../http/dead-letters.ts'
+import { endpointRoutes } from '../http/endpoint.ts'
 import { outboxRoutes } from '../http/outbox.ts'
+import { scheduledRoutes } from '../http/scheduled.ts'
 import { backoff, pause } from '../messaging/async/batcher.ts'
 import { reasonFor } from '../messaging/transport/awaited-endpoints.ts'
 import { databaseProblem } from '../messaging/postgres/problem.ts'
@@ -25,6 +27,7 @@ import { Readiness } from '../messaging/outbox/readiness.ts'
 import { mustBeReachable, Outbox } from '../messaging/outbox/outbox.ts'
 import { OLD_DISCARDED_ROWS } from '../messaging/outbox/discard.ts'
 import { Relay } from '../messaging/outbox/relay.ts'
+import type { RequestClient } from '../messaging/request/client.ts'
 import type { Transport } from '../messaging/transport/transport.ts'
 import type { Worker } from '../messaging/async/worker.ts'
 import type { SagaDefinition } from '../saga/define.ts'
@@ -64,6 +67,8 @@ export interface ServiceOptions {
   definition: ServiceDefinition
   databaseUrl: string
   transport: Transport
+  /** Shared by the services of a process. */
+  requests: RequestClient
   settings: ServiceSettings
   log: Log
 }
@@ -91,8 +96,16 @@ export class Service {
   readonly #stopping = new AbortController()
   #databaseProblem: string | undefined = 'not connected yet'
   #starting: Promise<void> | undefined
+  #paused: { since: string; reason: string } | undefined
 
-  constructor({ definition, databaseUrl, transport, settings, log: given }: ServiceOptions) {
+  constructor({
+    definition,
+    databaseUrl,
+    transport,
+    requests,
+    settings,
+    log: given
+  }: ServiceOptions) {
     const log = describing(given)
     const { name, sagas } = definition
     const schema = schemaOf(definition)
@@ -120,7 +133,8 @@ export class Service {
         address: transport.address,
         source: name,
         knows,
-        committed: (rows) => this.relay.offer(rows)
+        committed: (rows) => this.relay.offer(rows),
+        scheduled: () => this.relay.scheduled()
       })
     this.outbox = outboxOn(this.dataSource, this.#database.outage)
     this.#readiness = new Readiness(this.outbox)
@@ -134,6 +148,7 @@ export class Service {
       outbox: this.outbox,
       requests: this.requests,
       log,
+      request: (message, options) => requests.request(message, options),
       saga: (wanted) => this.saga(wanted)
     })
     const endpoints = definition.queues.map((queue) => queue.name)
@@ -150,7 +165,14 @@ export class Service {
     const { redeliverySeconds, inboxDays } = settings
     this.operatorRoutes = [
       deadLetterRoutes({ name, dataSource: asked, office, groups, inboxDays }),
-      outboxRoutes({ name, dataSource: asked, log })
+      outboxRoutes({ name, dataSource: asked, log }),
+      scheduledRoutes({ name, dataSource: asked, log }),
+      endpointRoutes({
+        name,
+        paused: () => this.#paused,
+        pause: (reason) => this.pause(reason),
+        resume: () => this.resume()
+      })
     ]
     this.workers = [
       ...this.parts.workers,
@@ -169,7 +191,8 @@ export class Service {
           definition: {
             name: queue.name,
             handlers: handlersFor(queue, handlers),
-            retry: { redeliverySeconds }
+            retry: { redeliverySeconds },
+            concurrency: definition.concurrency
           },
           outbox: this.outbox,
           transport,
@@ -186,6 +209,32 @@ export class Service {
     const found = this.#hosts.find((host) => host.definition === definition)
     if (!found) throw new Error(`The service ${this.name} has no saga ${definition.name}`)
     return found
+  }
+
+  /**
+   * Has the endpoint take no messages, in this process: what runs is finished, the rest goes back
+   * to the queue and waits there. Timers, routes and the relay go on. Resolves when nothing is in
+   * hand any more.
+   * @param reason why, as /health/ready shows it
+   */
+  async pause(reason: string): Promise<void> {
+    const { log } = this.#database
+    this.#paused = { since: this.#paused?.since ?? new Date().toISOString(), reason }
+    log.info({ endpoint: this.name, reason }, 'The endpoint is paused: its messages wait')
+    await Promise.all(this.#endpoints.map((endpoint) => endpoint.pause()))
+  }
+
+  /** Has it take messages again. */
+  resume(): void {
+    if (!this.#paused) return
+    this.#paused = undefined
+    this.#database.log.info({ endpoint: this.name }, 'The endpoint is resumed')
+    for (const endpoint of this.#endpoints) endpoint.resume()
+  }
+
+  /** Since when and why the endpoint takes no messages; undefined: it does. */
+  get paused(): { since: string; reason: string } | undefined {
+    return this.#paused
   }
 
   /** Routes of each of its sagas, to be mounted where the process has them. */
@@ -227,7 +276,8 @@ export class Service {
     const unusable = this.#transport.unusable ?? []
     return {
       ...(waiting.length > 0 && { endpoints: reasonFor(waiting) }),
-      ...(unusable.length > 0 && { exchanges: unusable.join('; ') })
+      ...(unusable.length > 0 && { exchanges: unusable.join('; ') }),
+      ...(this.#paused && { paused: `since ${this.#paused.since}: ${this.#paused.reason}` })
     }
   }
 

@@ -2,12 +2,15 @@ import { pino } from 'pino'
 import type { FastifyBaseLogger } from 'fastify'
 import { resolve } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import type { Message } from '../messaging/message/message.ts'
+import type { Log } from '../messaging/async/log.ts'
+import type { BodyOf, Message, RequestContract } from '../messaging/message/message.ts'
+import type { RequestOptions } from '../messaging/request/client.ts'
 import { RabbitTransport } from '../messaging/rabbitmq/transport.ts'
 import { MemoryTransport } from '../messaging/transport/memory.ts'
 import { endsOf } from '../saga/machine/states.ts'
 import type { SagaDefinition } from '../saga/define.ts'
 import { SagaInspector } from '../saga/inspect/inspect.ts'
+import { loggerOf } from './logger.ts'
 import { systemTopology, type ServiceDefinition } from './define.ts'
 import type { Service, ServiceSettings } from './service.ts'
 import { System } from './system.ts'
@@ -30,8 +33,11 @@ export interface SagaboxOptions {
   /** 0, any free one, when not given; false: no routes, see operatorRoutes. */
   port?: number | false
   settings?: Partial<ServiceSettings>
-  /** A pino logger; warnings to stdout when not given. */
-  log?: FastifyBaseLogger
+  /**
+   * Pino's, or anything with `debug`, `info`, `warn` and `error` of (details, message). Warnings to
+   * stdout when not given; nothing else writes there.
+   */
+  log?: Log
   /** Whether SIGINT and SIGTERM stop it and end the process; they do when not said otherwise. */
   signals?: boolean
 }
@@ -78,6 +84,18 @@ export class Sagabox {
   }
 
   /**
+   * Sends a request at once, outside transactions, and waits for its answer.
+   * @returns the body of the answer
+   * @throws RequestTimedOut, RequestFailed, RequestNotSent, RequestAborted, UnexpectedAnswer
+   */
+  request<C extends RequestContract>(
+    message: Message<C>,
+    options?: RequestOptions
+  ): Promise<BodyOf<C['response']>> {
+    return this.system.request(message, options)
+  }
+
+  /**
    * Waits until an instance has come to an end.
    * @param key what its messages call it
    * @param limitMs how long it may take, ms
@@ -114,7 +132,7 @@ export class Sagabox {
  */
 export async function startSagabox(options: SagaboxOptions): Promise<Sagabox> {
   const { services, system = services, rabbitmqUrl } = options
-  const log = options.log ?? pino({ level: 'warn' })
+  const log = loggerOf(options.log ?? pino({ level: 'warn' }))
   const missing = system.filter(({ name }) => services.every((own) => own.name !== name))
   if (!rabbitmqUrl && missing.length > 0)
     throw new Error(

@@ -1,6 +1,9 @@
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import type { AddressInfo } from 'node:net'
 import { buildApp, type AppOptions } from '../http/app.ts'
+import { describing } from '../messaging/async/log.ts'
+import type { BodyOf, Message, RequestContract } from '../messaging/message/message.ts'
+import { RequestClient, type RequestOptions } from '../messaging/request/client.ts'
 import type { Transport } from '../messaging/transport/transport.ts'
 import type { ServiceDefinition } from './define.ts'
 import { needDatabase, registerOperatorRoutes } from './operator-routes.ts'
@@ -28,13 +31,20 @@ const HTTP_GRACE_MS = 3000
 export class System {
   readonly services: readonly Service[]
   readonly transport: Transport
+  readonly #requests: RequestClient
   readonly app: FastifyInstance
   /** `http://address:port`; empty when it does not listen. */
   readonly url: string
 
-  private constructor(services: readonly Service[], transport: Transport, app: FastifyInstance) {
+  private constructor(
+    services: readonly Service[],
+    transport: Transport,
+    requests: RequestClient,
+    app: FastifyInstance
+  ) {
     this.services = services
     this.transport = transport
+    this.#requests = requests
     this.app = app
     const listening = app.server.address() as AddressInfo | null
     this.url = listening === null ? '' : urlOf(listening)
@@ -61,13 +71,14 @@ export class System {
     app: options,
     log
   }: SystemOptions): Promise<System> {
+    const requests = new RequestClient({ transport, log: describing(log) })
     const services = definitions.map((definition) => {
       const databaseUrl = databaseUrls[definition.name]
       if (databaseUrl === undefined)
         throw new Error(
           `The service ${definition.name} was given no database: expected it among databaseUrls (${Object.keys(databaseUrls).join(', ') || 'empty'})`
         )
-      return new Service({ definition, databaseUrl, transport, settings, log })
+      return new Service({ definition, databaseUrl, transport, requests, settings, log })
     })
     const app = await buildApp(
       log,
@@ -87,12 +98,20 @@ export class System {
       for (const service of services) service.relay.wake()
     })
     for (const service of services) service.start()
-    return new System(services, transport, app)
+    return new System(services, transport, requests, app)
   }
 
   /** Resolves when every service works. */
   async started(): Promise<void> {
     await Promise.all(this.services.map((service) => service.started()))
+  }
+
+  /** Asks, and waits for the answer: see RequestClient. */
+  request<C extends RequestContract>(
+    message: Message<C>,
+    options?: RequestOptions
+  ): Promise<BodyOf<C['response']>> {
+    return this.#requests.request(message, options)
   }
 
   service(name: string): Service {
@@ -116,6 +135,7 @@ export class System {
 
   async stop(): Promise<void> {
     await this.#closeHttp()
+    await this.#requests.stop()
     await stopServices(this.services, this.transport)
   }
 }

@@ -1,4 +1,4 @@
-import { milliseconds } from '../saga/duration.ts'
+import { milliseconds } from '../messaging/message/duration.ts'
 import type { WatchedSaga } from './settled.ts'
 
 const ADVANCE = `
@@ -9,6 +9,21 @@ const ADVANCE = `
         'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')) order by place)
       from jsonb_array_elements(timers) with ordinality as pending (timer, place))
   where saga = $1 and next_timer_at is not null and ($3::uuid[] is null or saga_id = any($3))`
+
+const ADVANCE_MESSAGES = `
+  update outbox_scheduled set due_at = due_at - $1 * interval '1 millisecond'`
+
+/**
+ * Lets time pass for the messages that a service is to send later: each is due that much earlier.
+ * What is due then is sent within a second; `settled` waits for it.
+ * @param duration such as `'10m'`
+ */
+export async function advanceMessages(
+  dataSource: WatchedSaga['dataSource'],
+  duration: string | number
+): Promise<void> {
+  await dataSource.query(ADVANCE_MESSAGES, [milliseconds(duration)])
+}
 
 /**
  * Lets time pass for the stored timers of a saga: each is due that much earlier. Those that are due

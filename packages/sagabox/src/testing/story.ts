@@ -8,7 +8,7 @@ import { SagaInstance } from '../saga/run/instance.ts'
 import { replay } from '../saga/inspect/replay.ts'
 import type { SagaEvent } from '../saga/machine/step.ts'
 import type { HistoryRow, SagaRow } from '../saga/store/rows.ts'
-import { milliseconds } from '../saga/duration.ts'
+import { milliseconds } from '../messaging/message/duration.ts'
 
 /** When every story begins. */
 const START = new Date('2026-01-01T00:00:00.000Z')
@@ -21,9 +21,9 @@ const MOST_TIMERS = 10_000
 
 /**
  * What is expected to be sent: of a contract, whatever it says, or a whole message, whose body
- * counts.
+ * counts, and how much later it is sent (`after`).
  */
-export type Expected = Contract | Pick<Message, 'contract' | 'body'>
+export type Expected = Contract | Pick<Message, 'contract' | 'body' | 'later'>
 
 /** A message, or an event that none carries, as in SagaHost.ask. */
 export type Happening = Message | SagaEvent
@@ -276,6 +276,7 @@ function isAsExpected(sent: readonly Message[], expected: readonly Expected[]): 
       const one = expected[index]!
       return 'body' in one
         ? one.contract === message.contract &&
+            one.later?.ms === message.later?.ms &&
             isDeepStrictEqual(
               JSON.parse(JSON.stringify(one.body)),
               JSON.parse(JSON.stringify(message.body))
@@ -289,8 +290,12 @@ function sentence(messages: readonly Expected[]): string {
   return messages.length === 0 ? 'nothing sent' : `sent ${messages.map(plain).join(', ')}`
 }
 
+function whenOf({ later }: Pick<Message, 'later'>): string {
+  return later?.ms === undefined ? '' : ` after ${later.ms / 1000}s`
+}
+
 function plain(expected: Expected): string {
   return 'body' in expected
-    ? `${expected.contract.name} ${JSON.stringify(expected.body)}`
+    ? `${expected.contract.name} ${JSON.stringify(expected.body)}${whenOf(expected)}`
     : expected.name
 }

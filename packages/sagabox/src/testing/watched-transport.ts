@@ -60,8 +60,8 @@ export class WatchedTransport implements Transport {
     return this.#inner.publish(message)
   }
 
-  subscribe(endpoint: string, receive: (delivery: Delivery) => void): Subscription {
-    return this.#inner.subscribe(endpoint, (delivery) =>
+  subscribe(endpoint: string, receive: (delivery: Delivery) => void, most?: number): Subscription {
+    const counted = (delivery: Delivery) =>
       receive({
         ...delivery,
         ack: () => {
@@ -69,7 +69,11 @@ export class WatchedTransport implements Transport {
           delivery.ack()
         }
       })
-    )
+    return this.#inner.subscribe(endpoint, counted, most)
+  }
+
+  get takeAnswers() {
+    return this.#inner.takeAnswers?.bind(this.#inner)
   }
 
   /** How many messages an endpoint has yet to handle. */

@@ -1,5 +1,6 @@
 import t from 'tap'
 import { connectDatabase, createDataSource } from '../../src/messaging/postgres/database.ts'
+import { RequestClient } from '../../src/messaging/request/client.ts'
 import { MemoryTransport } from '../../src/messaging/transport/memory.ts'
 import { databaseProblem } from '../../src/messaging/postgres/problem.ts'
 import { Service } from '../../src/service/service.ts'
@@ -105,6 +106,7 @@ t.test('a service waits for a standby to be promoted, and says so', async (t) =>
     definition: shop({ deadlineSeconds: 30, paymentGateway: 'simulated' }).order,
     databaseUrl: standby.url,
     transport,
+    requests: new RequestClient({ transport, log: testLog }),
     settings: { redeliverySeconds: [], inboxDays: 7 },
     log: testLog
   })

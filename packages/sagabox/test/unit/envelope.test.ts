@@ -99,8 +99,10 @@ t.test('a message without a cause begins a conversation', async (t) => {
 t.test('what was written is read again', async (t) => {
   const sent = created()
   const text = new EnvelopeWriter('rabbitmq://localhost/', 'order').write(sent)
-  t.strictSame(reader.read(text), sent)
-  t.strictSame(reader.read(Buffer.from(text)), sent)
+  // Without what says how a message is to be sent.
+  const said = Object.entries(sent).filter(([, value]) => value !== undefined)
+  t.strictSame(reader.read(text), Object.fromEntries(said))
+  t.strictSame(reader.read(Buffer.from(text)), Object.fromEntries(said))
 })
 
 t.test('what MassTransit adds or leaves out is understood', async (t) => {

@@ -1,7 +1,7 @@
 import { backoff, Batcher, pause } from '../async/batcher.ts'
 import { Consumer } from '../inbox/consumer.ts'
 import { deadLetterOf, storeDeadLetters, type DeadLetter } from './letter.ts'
-import { causeIn } from './headers.ts'
+import { causeIn, hasExpired } from './headers.ts'
 import type { MessageReader } from '../message/envelope.ts'
 import { faultMessage, isFault } from '../message/fault.ts'
 import type { Log } from '../async/log.ts'
@@ -96,6 +96,11 @@ export class DeadLetterCollector {
       causeIn(delivery.headers).exception === 'UnreadableMessage'
         ? undefined
         : this.#reader.glance(delivery.payload, delivery.contentType, delivery)
+    if (message?.asked && hasExpired(delivery.headers)) {
+      const about = { endpoint: this.#endpoint, messageId: message.messageId }
+      this.#options.log.debug(about, 'A request has expired: it is dropped')
+      return delivery.ack()
+    }
     this.#batcher.push({
       delivery,
       message,

@@ -183,6 +183,11 @@ export function causeIn(headers: Headers): {
   }
 }
 
+/** Whether the broker took it out of its queue because its time was over. */
+export function hasExpired(headers: Headers): boolean {
+  return own(headers, 'x-first-death-reason') === 'expired'
+}
+
 /**
  * Only plain values: a nested table may be too deep to write, or one that AMQP cannot carry a
  * second time.

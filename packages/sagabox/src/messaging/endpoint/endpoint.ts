@@ -13,14 +13,24 @@ import type { Log } from '../async/log.ts'
 import type { Contract, Message } from '../message/message.ts'
 import type { Outbox } from '../outbox/outbox.ts'
 import { Reading } from '../transport/reading.ts'
+import { Semaphore } from '../async/semaphore.ts'
 import { Redelivery } from './redelivery.ts'
 import { DEFAULT_RETRY, type RetryPolicy } from '../inbox/retry.ts'
 import { Suspects } from './suspects.ts'
 import type { EndpointTopology } from '../transport/topology.ts'
 import type { Delivery, Transport } from '../transport/transport.ts'
 
+/** How much an endpoint does at once, in one process. */
+export interface Concurrency {
+  /** Messages in hand: handed out by the broker and not acknowledged. 200 when not given. */
+  readonly messages?: number
+  /** Transactions of handlers; two a handler when not given, one of them for what failed. */
+  readonly transactions?: number
+}
+
 export interface EndpointDefinition {
   name: string
+  concurrency?: Concurrency
   handlers: readonly Handler[]
   /** Where it differs from DEFAULT_RETRY. */
   retry?: Partial<RetryPolicy>
@@ -43,6 +53,8 @@ export interface EndpointOptions {
  * mixes two handlers, which might lock rows in opposite orders.
  */
 export class Endpoint {
+  readonly #endpoint: string
+  readonly #log: Log
   readonly #reader: MessageReader
   readonly #reading = new Reading()
   /** One of each handler. */
@@ -58,8 +70,10 @@ export class Endpoint {
 
   constructor(options: EndpointOptions) {
     const { definition, outbox, transport, log } = options
-    const endpoint = definition.name
-    this.#reader = readerOf(endpointTopology(definition).consumes)
+    const { name: endpoint, concurrency } = definition
+    this.#log = log
+    this.#endpoint = endpoint
+    this.#reader = readerOf(endpointTopology(definition).consumes, transport.address)
     this.#deadLetters = new DeadLetterSender(endpoint, transport, log)
     this.#collector = new DeadLetterCollector(endpoint, this.#reader, options)
     this.#suspects = new Suspects(endpoint, outbox, log)
@@ -67,7 +81,9 @@ export class Endpoint {
       endpoint,
       outbox,
       log,
-      subscribe: () => [transport.subscribe(endpoint, (delivery) => this.#receive(delivery))],
+      subscribe: () => [
+        transport.subscribe(endpoint, (delivery) => this.#receive(delivery), concurrency?.messages)
+      ],
       giveBack: () => this.#giveBackWaiting(),
       resume: () => this.#suspects.forget()
     })
@@ -80,7 +96,9 @@ export class Endpoint {
     const judge = new BatchJudge(consumer, locks)
     const blockers = new Blockers(outbox, log)
     const messages = { suspects, endings, redelivery }
-    const shared = { endpoint, outbox, consumer, judge, locks, blockers, log, ...messages }
+    const turns =
+      concurrency?.transactions === undefined ? undefined : new Semaphore(concurrency.transactions)
+    const shared = { endpoint, outbox, consumer, judge, locks, blockers, log, turns, ...messages }
     this.#endings = endings
     this.#redelivery = redelivery
     for (const handler of definition.handlers) {
@@ -102,6 +120,19 @@ export class Endpoint {
   start(): void {
     this.#collector.start()
     this.#consumer.start()
+  }
+
+  /**
+   * Takes nothing until it is resumed: what runs is finished, the rest goes back to the queue.
+   * Resolves when it has. Dead letters are still collected.
+   */
+  async pause(): Promise<void> {
+    await this.#consumer.pause()
+    await this.#suspects.forget()
+  }
+
+  resume(): void {
+    this.#consumer.resume()
   }
 
   /** Takes nothing new, finishes the transactions that run, gives the rest back to the queue. */
@@ -134,12 +165,23 @@ export class Endpoint {
     } catch (error) {
       return this.#endings.buryUnread(delivery, error)
     }
+    if (message.asked) this.#look(message)
     this.#lanesOf.get(message.contract)!.push(delivery, message)
+  }
+  /** It is handled all the same: only its answer would go where a stranger points. */
+  #look({ asked, contract, messageId }: Message): void {
+    if (asked!.refused.length === 0) return
+    this.#log.warn(
+      { endpoint: this.#endpoint, type: contract.name, messageId, addresses: asked!.refused },
+      'A request wants its answer at what is no queue of this broker: it gets none'
+    )
   }
 }
 
 /** What has no envelope says nothing of its type: its queue is for it alone. */
-function readerOf(consumes: readonly Contract[]): MessageReader {
+function readerOf(consumes: readonly Contract[], bus: string): MessageReader {
   const [only] = consumes
-  return only?.foreign && consumes.length === 1 ? new RawReader(only) : new EnvelopeReader(consumes)
+  return only?.foreign && consumes.length === 1
+    ? new RawReader(only)
+    : new EnvelopeReader(consumes, bus)
 }

@@ -1,6 +1,8 @@
 import { causedBy, type BodyOf, type Contract, type Message } from '../message/message.ts'
+import { tokenOf } from '../message/later.ts'
+import { cancelScheduled } from '../outbox/schedule.ts'
 import { madeProgress } from '../async/progress.ts'
-import type { RetryPolicy } from '../inbox/retry.ts'
+import { NotRetryable, type RetryPolicy } from '../inbox/retry.ts'
 import type { Tx } from '../postgres/sql.ts'
 
 /**
@@ -26,6 +28,8 @@ export interface Handling<C extends Contract = Contract> {
   readonly tx: Tx
   /** The message with its ids and headers. */
   readonly message: Message<C>
+  /** Cancels a message that waits to be sent later: see Outbox.cancel. */
+  cancel(token: string): Promise<boolean>
 }
 
 type Returned = Message | readonly Message[] | void
@@ -46,15 +50,31 @@ export function handle<C extends Contract>(
     contract,
     async (messages, tx) => {
       const out: Message[] = []
+      const cancel = (token: string) => cancelScheduled(tx, tokenOf(token))
       for (const message of messages) {
-        const returned = (await handler(message.body, { tx, message })) ?? []
+        const returned = (await handler(message.body, { tx, message, cancel })) ?? []
         const sent = Array.isArray(returned) ? (returned as Message[]) : [returned as Message]
+        if (contract.response) mustAnswer(contract, message, sent)
         out.push(...sent.map((one) => causedBy(one, message)))
         madeProgress()
       }
       return out
     },
     options
+  )
+}
+
+/** The handler of a request returned no answer to somebody who waits for it. */
+export class NoAnswer extends NotRetryable {
+  override readonly name = 'NoAnswer'
+  override readonly code = 'NO_ANSWER'
+}
+
+function mustAnswer(contract: Contract, { asked }: Message, sent: readonly Message[]): void {
+  const answers = sent.filter((one) => one.contract === contract.response)
+  if (!asked?.answerTo || answers.length === 1) return
+  throw new NoAnswer(
+    `The handler of ${contract.name} returned ${answers.length} of ${contract.response!.name}; expected one`
   )
 }
 

@@ -11,6 +11,7 @@ import type { Log } from '../async/log.ts'
 import type { Message } from '../message/message.ts'
 import type { Outbox } from '../outbox/outbox.ts'
 import { looksNew, type Received } from './received.ts'
+import type { Semaphore } from '../async/semaphore.ts'
 import type { Redelivery } from './redelivery.ts'
 import { isWorthRetrying, Refused, type RetryPolicy } from '../inbox/retry.ts'
 import { isLockTimeout } from '../postgres/sql.ts'
@@ -35,6 +36,8 @@ export interface LanesOptions {
   endings: Endings
   redelivery: Redelivery
   blockers: Blockers
+  /** Of the endpoint's transactions, where they are limited. */
+  turns: Semaphore | undefined
   log: Log
 }
 
@@ -79,7 +82,10 @@ export class Lanes {
   }
 
   push(delivery: Received['delivery'], message: Message): void {
-    this.#main.push({ delivery, message, attempts: [], alone: false, ended: false, blocked: 0 })
+    const waitsMs = message.asked?.waitsMs
+    const expiresAt = waitsMs === undefined ? Infinity : performance.now() + waitsMs
+    const fresh = { attempts: [], alone: false, ended: false, blocked: 0 }
+    this.#main.push({ delivery, message, expiresAt, ...fresh })
   }
 
   /** Gives back to the queue what has not begun. */
@@ -95,11 +101,12 @@ export class Lanes {
   }
 
   async #work(received: Received[], lockTimeoutMs: number | undefined): Promise<void> {
-    const { endings, blockers } = this.#options
-    const waiting = received.filter(({ ended }) => !ended)
+    const { endings, blockers, turns } = this.#options
+    const waiting = received.filter((one) => !one.ended && !this.#expired(one))
     const again = waiting.filter(({ delivery }) => delivery.redeliveries > 0)
     const batch = again.length > 0 ? await this.#withoutSuspects(waiting, again) : waiting
     if (batch.length === 0) return
+    if (turns) await turns.take()
     const slow = setTimeout(() => void blockers.tell(), SLOW_MS)
     try {
       const handled =
@@ -109,6 +116,7 @@ export class Lanes {
       if (handled.length > 0) this.#handler.committed?.(handled)
     } finally {
       clearTimeout(slow)
+      turns?.give()
     }
   }
 
@@ -132,6 +140,16 @@ export class Lanes {
     return batch.filter((one) => !suspects.has(one))
   }
 
+  /** Nobody waits for it any more: it is not handled. */
+  #expired(received: Received): boolean {
+    if (received.expiresAt === Infinity || performance.now() <= received.expiresAt) return false
+    const { endpoint, endings, log } = this.#options
+    const { messageId, contract } = received.message
+    endings.end(received).ack()
+    log.debug({ endpoint, messageId, type: contract.name }, 'A request has expired: it is dropped')
+    return true
+  }
+
   #failed(received: Received, failure: Error): void {
     const { delivery, message, attempts } = received
     if (this.#options.consumer.givesBack) return delivery.requeue()
@@ -149,7 +167,10 @@ export class Lanes {
     const { delivery, message, attempts } = received
     const redeliveries = redeliveriesIn(delivery.headers)
     const isReplayed = replayedIn(delivery.headers) !== undefined
-    const seconds = isReplayed ? undefined : redeliverySeconds[redeliveries]
+    const again = isReplayed ? undefined : redeliverySeconds[redeliveries]
+    // Whoever asked is told that it failed, rather than answered when nobody waits any more.
+    const isTooLate = again !== undefined && performance.now() + again * 1000 > received.expiresAt
+    const seconds = isTooLate ? undefined : again
     const { messageId, correlationId, contract } = message
     const type = contract.name
     const details = { err: error, endpoint, messageId, correlationId, type, redeliveries }

@@ -14,6 +14,8 @@ export interface Received {
   ended: boolean
   /** How often somebody's lock was in its way while it was tried alone. */
   blocked: number
+  /** By performance.now(); then nobody waits for its answer any more. */
+  expiresAt: number
 }
 
 /** All tries, those before this delivery included. */

@@ -26,13 +26,28 @@ export class Consumer {
   readonly #stopping = new AbortController()
   #subscriptions: Subscription[] = []
   #interruption: Promise<void> | undefined
+  #isStarted = false
+  #isPaused = false
 
   constructor(options: ConsumerOptions) {
     this.#options = options
   }
 
   start(): void {
-    this.#subscriptions = this.#options.subscribe()
+    this.#isStarted = true
+    if (!this.#isPaused) this.#subscriptions = this.#options.subscribe()
+  }
+
+  /** Takes nothing until `resume`; resolves when what was handed out is settled. */
+  async pause(): Promise<void> {
+    this.#isPaused = true
+    await this.#letGo()
+  }
+
+  resume(): void {
+    if (!this.#isPaused) return
+    this.#isPaused = false
+    if (this.#isStarted && !this.givesBack) this.#subscriptions = this.#options.subscribe()
   }
 
   /** Aborted when it is stopped. */
@@ -41,11 +56,11 @@ export class Consumer {
   }
 
   /**
-   * What is handed out is to be given back: the process stops, or the database has been away for
-   * long.
+   * What is handed out is to be given back: the process stops, the endpoint is paused, or the
+   * database has been away for long.
    */
   get givesBack(): boolean {
-    return this.#stopping.signal.aborted || this.#interruption !== undefined
+    return this.#isPaused || this.#stopping.signal.aborted || this.#interruption !== undefined
   }
 
   /**
@@ -77,21 +92,26 @@ export class Consumer {
   }
 
   async #waitForDatabase(): Promise<void> {
-    const { endpoint, outbox, log, subscribe, giveBack, resume } = this.#options
+    const { endpoint, outbox, log, subscribe, resume } = this.#options
     const seconds = Math.round(outbox.outage.lastedMs / 1000)
     log.warn(
       { endpoint, seconds },
       'The database has been away for long: messages stay in their queue until it works again'
     )
-    const cancelled = this.#subscriptions.map((subscription) => subscription.cancel())
-    this.#subscriptions = []
-    giveBack()
-    await Promise.all(cancelled)
+    await this.#letGo()
     for (let attempt = 1; !this.#stopping.signal.aborted && !(await outbox.works()); attempt++)
       await pause(backoff(attempt, 250, 5000), this.#stopping.signal)
     if (this.#stopping.signal.aborted) return
     await resume?.()
-    this.#subscriptions = subscribe()
+    if (!this.#isPaused) this.#subscriptions = subscribe()
     log.info({ endpoint }, 'The database works again: messages are taken')
+  }
+
+  /** Deliveries end at once, and what was handed out and has not begun goes back. */
+  async #letGo(): Promise<void> {
+    const cancelled = this.#subscriptions.map((subscription) => subscription.cancel())
+    this.#subscriptions = []
+    this.#options.giveBack()
+    await Promise.all(cancelled)
   }
 }

@@ -3,8 +3,12 @@ import { ContractRules } from './contract-rules.ts'
 import {
   command,
   event,
+  request,
+  response,
   type CallableContract,
+  type CallableRequest,
   type CommandOptions,
+  type Contract,
   type EventOptions
 } from './message.ts'
 
@@ -25,6 +29,21 @@ export interface Contracts<Key extends string> {
     fields: Fields,
     options?: CommandOptions
   ): CallableContract<Name, TObject<Fields>>
+  /** Declares what answers requests. It needs no correlating field. */
+  response<const Name extends string, Fields extends TProperties>(
+    name: Name,
+    fields: Fields
+  ): CallableContract<Name, TObject<Fields>>
+  /**
+   * Declares a request: it goes to the owner alone, at once, and somebody waits for the answer. It
+   * needs no correlating field.
+   * @param answer declared by `response`, of any owner: what the handler returns
+   */
+  request<const Name extends string, Fields extends TProperties, Answer extends Contract>(
+    name: Name,
+    fields: Fields,
+    answer: Answer
+  ): CallableRequest<Name, TObject<Fields>, Answer>
 }
 
 export interface ContractsOptions<Key extends string> {
@@ -54,6 +73,9 @@ export function contracts<const Key extends string>(
     event: (name, fields, options) =>
       event(name, { ...common, ...options, schema: Type.Object(fields) }),
     command: (name, fields, options) =>
-      command(name, { ...common, ...options, schema: Type.Object(fields) })
+      command(name, { ...common, ...options, schema: Type.Object(fields) }),
+    response: (name, fields) => response(name, { ...common, schema: Type.Object(fields) }),
+    request: (name, fields, answer) =>
+      request(name, { ...common, schema: Type.Object(fields), response: answer })
   }
 }

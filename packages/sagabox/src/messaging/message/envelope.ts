@@ -1,5 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import { hostname, release } from 'node:os'
+import { queueIn } from './address.ts'
+import type { AnswerTo, Asked } from './asked.ts'
 import type { BodyReader } from './body-reader.ts'
 import { idOfKey, keyProblem } from './correlation.ts'
 import { guidOf, UUID } from './id.ts'
@@ -83,21 +85,41 @@ export class EnvelopeWriter {
     this.#source = source
   }
 
-  write(
-    { contract, messageId, conversationId, correlationId, initiatorId, body, headers }: Message,
-    sentTime = new Date().toISOString()
-  ): string {
+  write(message: Message, sentTime = new Date().toISOString()): string {
+    const { contract, messageId, conversationId, correlationId, initiatorId, body, headers } =
+      message
+    const { asks, answers } = message
+    const addresses = answers
+      ? this.#addressesTo(answers.to.address, contract)
+      : this.#addressesOf(contract)
+    const talk = (asks ?? answers) ? talkOf(message, sentTime) : ''
+    return `{"messageId":"${messageId}",${talk}${optional('conversationId', conversationId)}${optional('correlationId', correlationId)}${optional('initiatorId', initiatorId)}${addresses}${JSON.stringify(body)},"sentTime":"${sentTime}","headers":${JSON.stringify(headers)},"host":${HOST}}`
+  }
+
+  #addressesOf(contract: Contract): string {
     let addresses = this.#addresses.get(contract)
     if (addresses === undefined) {
-      const [source, destination] = [this.#source, destinationOf(contract)].map((name) =>
-        JSON.stringify(this.#address + name)
-      )
-      const { urn, alsoUrns = [] } = contract
-      addresses = `"sourceAddress":${source},"destinationAddress":${destination},"messageType":${JSON.stringify([urn, ...alsoUrns])},"message":`
+      addresses = this.#addressesTo(this.#address + destinationOf(contract), contract)
       this.#addresses.set(contract, addresses)
     }
-    return `{"messageId":"${messageId}",${optional('conversationId', conversationId)}${optional('correlationId', correlationId)}${optional('initiatorId', initiatorId)}${addresses}${JSON.stringify(body)},"sentTime":"${sentTime}","headers":${JSON.stringify(headers)},"host":${HOST}}`
+    return addresses
   }
+
+  #addressesTo(destination: string, { urn, alsoUrns = [] }: Contract): string {
+    const source = JSON.stringify(this.#address + this.#source)
+    return `"sourceAddress":${source},"destinationAddress":${JSON.stringify(destination)},"messageType":${JSON.stringify([urn, ...alsoUrns])},"message":`
+  }
+}
+
+/** What only requests and answers have. */
+function talkOf({ asks, answers }: Message, sentTime: string): string {
+  if (!asks) return optional('requestId', answers?.requestId)
+  const { requestId, responseAddress, waitsMs } = asks
+  return [
+    optional('requestId', requestId),
+    optional('responseAddress', responseAddress),
+    optional('expirationTime', new Date(Date.parse(sentTime) + waitsMs).toISOString())
+  ].join('')
 }
 
 /** Ids may be a sender's or a body's: any text. */
@@ -143,8 +165,11 @@ export interface MessageReader {
 /** Reads envelopes of the given contracts; one instance an endpoint. */
 export class EnvelopeReader implements MessageReader {
   readonly #byUrn = new Map<string, { contract: Contract; bodies: BodyReader }>()
+  readonly #bus: string | undefined
 
-  constructor(contracts: readonly Contract[]) {
+  /** @param bus address of the bus, where messages that are asked can be answered */
+  constructor(contracts: readonly Contract[], bus?: string) {
+    this.#bus = bus
     for (const contract of contracts)
       this.#byUrn.set(contract.urn, { contract, bodies: bodyReaderOf(contract.schema) })
   }
@@ -158,6 +183,21 @@ export class EnvelopeReader implements MessageReader {
       return this.#messageIn(open(payload, contentType))
     } catch {
       return undefined // That may be what it is a dead letter for.
+    }
+  }
+
+  /** What can be told of an answer; never throws. */
+  readAnswer(
+    payload: Buffer | string,
+    contentType?: string
+  ): { requestId?: string; message?: Message; error?: Error } {
+    let requestId: string | undefined
+    try {
+      const envelope = open(payload, contentType)
+      requestId = guid(envelope, 'requestId')
+      return { requestId, message: this.#messageIn(envelope) }
+    } catch (error) {
+      return { requestId, error: error as Error }
     }
   }
 
@@ -179,7 +219,9 @@ export class EnvelopeReader implements MessageReader {
       correlationId,
       conversationId: guid(envelope, 'conversationId'),
       initiatorId: guid(envelope, 'initiatorId'),
-      headers: headersIn(envelope.headers)
+      headers: headersIn(envelope.headers),
+      ...(typeof envelope.requestId === 'string' &&
+        this.#bus !== undefined && { asked: askedIn(envelope, this.#bus) })
     }
   }
 
@@ -326,6 +368,30 @@ const CAPITALS = /[A-F]/
 
 function isCapitalUuid(key: string | undefined): boolean {
   return key !== undefined && key.length === 36 && CAPITALS.test(key) && UUID.test(key)
+}
+
+/** All of it is a sender's word: what makes no sense is left out. */
+function askedIn(envelope: Record<string, unknown>, bus: string): Asked | undefined {
+  const requestId = guidOf(envelope.requestId as string)
+  if (requestId === undefined) return undefined
+  const refused: string[] = []
+  const place = (address: unknown): AnswerTo | undefined => {
+    if (typeof address !== 'string') return undefined
+    const queue = queueIn(address, bus)
+    if (queue === undefined) refused.push(address.slice(0, 200))
+    return queue === undefined ? undefined : { address, queue }
+  }
+  // Both by the sender's clock, so that ours need not agree with it.
+  const waitsMs =
+    Date.parse(String(envelope.expirationTime)) - Date.parse(String(envelope.sentTime))
+  const answerTo = place(envelope.responseAddress)
+  return {
+    requestId,
+    answerTo,
+    faultTo: place(envelope.faultAddress) ?? answerTo,
+    refused,
+    ...(!Number.isNaN(waitsMs) && { waitsMs })
+  }
 }
 
 /** MassTransit writes null for a header without a value. */

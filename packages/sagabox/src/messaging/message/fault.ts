@@ -56,13 +56,13 @@ export function isFault(contract: Contract): boolean {
   return contract.alsoUrns?.includes(ANY_FAULT.urn) ?? false
 }
 
-/** Composes the fault of a message. */
+/** Composes the fault of a message: for whoever asked, else for whoever listens. */
 export function faultMessage(
   failed: Message,
   { type, text, stack }: { type: string; text: string; stack?: string }
 ): Message {
   // Not held to its schema: a fault tells of a failure, and must not be one.
-  return compose(
+  const fault = compose(
     faultOf(failed.contract),
     {
       faultId: newId(),
@@ -78,4 +78,18 @@ export function faultMessage(
     keyOf(failed.contract, failed.body),
     failed
   )
+  const { asked } = failed
+  if (!asked?.faultTo) return fault
+  return { ...fault, answers: { requestId: asked.requestId, to: asked.faultTo } }
+}
+
+/** Any `Fault<T>` that answers a request: who asked knows what. */
+export const FAULT: Contract = {
+  kind: 'response',
+  name: 'Fault',
+  owner: '',
+  schema: Type.Object({ exceptions: Type.Array(Exception) }),
+  correlateBy: '',
+  optional: true,
+  ...ANY_FAULT
 }

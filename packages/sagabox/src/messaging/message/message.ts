@@ -1,8 +1,10 @@
 import type { Static, TObject } from 'typebox'
+import type { Answers, Asked, Asks } from './asked.ts'
 import { composed, type Composed, type Lacking, type NoOthers } from './composed.ts'
 import { ContractRules } from './contract-rules.ts'
 import { idOfKey } from './correlation.ts'
 import { newId } from './id.ts'
+import { later, type Later, type LaterOptions } from './later.ts'
 import { mustBeValid } from './validate.ts'
 
 /**
@@ -11,8 +13,11 @@ import { mustBeValid } from './validate.ts'
  */
 export interface Contract<Name extends string = string, Body extends TObject = TObject> {
   readonly name: Name
-  readonly kind: 'event' | 'command'
-  /** Events: the service that publishes it. Commands: the endpoint that receives it. */
+  readonly kind: 'event' | 'command' | 'response'
+  /**
+   * Events: the service that publishes it. Commands: the endpoint that receives it. Responses: the
+   * service that answers with it.
+   */
   readonly owner: string
   readonly schema: Body
   /**
@@ -36,6 +41,17 @@ export interface Contract<Name extends string = string, Body extends TObject = T
   readonly takenBy?: readonly string[]
   /** It travels over an exchange of others, as JSON without an envelope. */
   readonly foreign?: Foreign
+  /** What answers it, when it is a request. */
+  readonly response?: Contract
+}
+
+/** A command that is answered. */
+export interface RequestContract<
+  Name extends string = string,
+  Body extends TObject = TObject,
+  Response extends Contract = Contract
+> extends Contract<Name, Body> {
+  readonly response: Response
 }
 
 /** An exchange that is somebody else's, and what of it is meant. */
@@ -64,11 +80,31 @@ export interface Message<C extends Contract = Contract> {
   readonly conversationId?: string
   readonly initiatorId?: string
   readonly headers: Readonly<Record<string, unknown>>
+  /** When it is sent, if not at once. */
+  readonly later?: Later
+  /** Received: its sender waits for an answer. */
+  readonly asked?: Asked
+  /** To send: it asks. */
+  readonly asks?: Asks
+  /** To send: it answers. */
+  readonly answers?: Answers
+}
+
+/** A message to send. */
+export interface NewMessage<C extends Contract = Contract> extends Message<C> {
+  /**
+   * The same message, to be sent later. Until then it waits in the sender's database, also over
+   * restarts, and can be cancelled by its token.
+   * @param when how long from the commit, such as `'10s'` or `'30d'`, or milliseconds, by the
+   * database's clock; or a point in time
+   * @throws InvalidDuration when it is no time, or more than 100 years away; InvalidToken
+   */
+  after(when: string | number | Date, options?: LaterOptions): Message<C>
 }
 
 /** A contract that is called with a body: the result is a message to send. */
 export type CallableContract<Name extends string, Body extends TObject> = Contract<Name, Body> &
-  ((body: Static<Body>, cause?: Cause) => Message<Contract<Name, Body>>) & {
+  ((body: Static<Body>, cause?: Cause) => NewMessage<Contract<Name, Body>>) & {
     /**
      * The message as a step of a saga sends it.
      * @param fields what its body has beside the fields that the saga's context has under the same
@@ -80,6 +116,14 @@ export type CallableContract<Name extends string, Body extends TObject> = Contra
       ) => Fields & Lacking<Static<Body>, Context> & NoOthers<Fields, Static<Body>>
     ): Composed<Context, Contract>
   }
+
+/** A request that is called with a body: the result is to be asked. */
+export type CallableRequest<
+  Name extends string,
+  Body extends TObject,
+  Response extends Contract
+> = RequestContract<Name, Body, Response> &
+  ((body: Static<Body>, cause?: Cause) => Message<RequestContract<Name, Body, Response>>)
 
 /** How a contract is called outside. */
 export interface Naming {
@@ -116,6 +160,7 @@ interface ContractOptions<Body extends TObject> {
   schema: Body
   /** A text that every body has, or the path to it: a UUID, or an id of any other kind. */
   correlateBy: FieldOf<Body> | `${FieldOf<Body>}.${string}`
+  response?: Contract
 }
 
 /** The .NET namespace that MassTransit would put before the name. */
@@ -143,21 +188,56 @@ export function command<const Name extends string, Body extends TObject>(
   return declare('command', name, options)
 }
 
+/** Declares what answers requests. */
+export function response<const Name extends string, Body extends TObject>(
+  name: Name,
+  options: ContractOptions<Body>
+): CallableContract<Name, Body> {
+  return declare('response', name, options)
+}
+
+/** Declares a request: a command whose sender waits for the answer. */
+export function request<const Name extends string, Body extends TObject, Response extends Contract>(
+  name: Name,
+  options: ContractOptions<Body> & { response: Response }
+): CallableRequest<Name, Body, Response> {
+  if (options.response.kind !== 'response')
+    throw new Error(
+      `Request ${name}: ${options.response.name} is a contract of another kind; expected one declared by response()`
+    )
+  return declare('command', name, options) as CallableContract<Name, Body> &
+    CallableRequest<Name, Body, Response>
+}
+
 function declare<Name extends string, Body extends TObject>(
   kind: Contract['kind'],
   name: Name,
   options: ContractOptions<Body> & EventOptions & CommandOptions
 ): CallableContract<Name, Body> {
-  const { owner, schema, correlateBy, optional = false, takenBy, queue } = options
+  const { owner, schema, optional = false, takenBy, queue, response: answer } = options
   const names = namesOfType(name, options)
   const rules = new ContractRules(name)
   rules.entity('owner', owner)
   if (queue !== undefined) rules.entity('queue', queue)
   for (const taker of takenBy ?? []) rules.entity('takenBy', taker)
   rules.fields(schema.properties)
-  rules.correlateBy(schema, correlateBy)
-  const where = { ...(queue !== undefined && { queue }), ...(takenBy && { takenBy }) }
-  return callable(name, { kind, owner, schema, correlateBy, optional, ...names, ...where })
+  const correlateBy = isCorrelated(kind, options) ? options.correlateBy : ''
+  if (correlateBy !== '') rules.correlateBy(schema, correlateBy)
+  const more = {
+    ...(queue !== undefined && { queue }),
+    ...(takenBy && { takenBy }),
+    ...(answer && { response: answer })
+  }
+  return callable(name, { kind, owner, schema, correlateBy, optional, ...names, ...more })
+}
+
+/** Who asks waits for the answer itself: requests and answers need not say what they are about. */
+function isCorrelated<Body extends TObject>(
+  kind: Contract['kind'],
+  { schema, correlateBy, response: answer }: ContractOptions<Body>
+): boolean {
+  const mayLack = kind === 'response' || answer !== undefined
+  return !mayLack || Object.hasOwn(schema.properties, correlateBy?.split('.')[0] ?? '')
 }
 
 /**
@@ -202,7 +282,7 @@ export function callable<Name extends string, Body extends TObject>(
 
 /** What names the business transaction that a body belongs to: any text. */
 export function keyOf({ correlateBy }: Contract, body: unknown): string | undefined {
-  if (correlateBy === undefined) return undefined
+  if (correlateBy === undefined || correlateBy === '') return undefined
   const found: unknown = correlateBy.includes('.')
     ? correlateBy
         .split('.')
@@ -228,7 +308,7 @@ export function message<C extends Contract>(
   contract: C,
   body: BodyOf<C>,
   cause?: Cause
-): Message<C> {
+): NewMessage<C> {
   const key = keyOf(contract, body)
   mustBeValid(contract, body, key)
   return compose(contract, body, key, cause)
@@ -240,20 +320,44 @@ export function compose<C extends Contract>(
   body: BodyOf<C>,
   key: string | undefined,
   cause?: Cause
-): Message<C> {
-  const messageId = newId()
-  return {
-    contract,
-    body,
-    messageId,
-    correlationId: key === undefined ? undefined : idOfKey(key),
-    conversationId: cause?.conversationId ?? messageId,
-    initiatorId: cause?.correlationId,
-    headers: cause ? propagated(cause.headers) : {}
+): NewMessage<C> {
+  return new MessageToSend(contract, body, key, cause)
+}
+
+class MessageToSend<C extends Contract> implements NewMessage<C> {
+  readonly contract: C
+  readonly body: BodyOf<C>
+  readonly messageId: string
+  readonly correlationId: string | undefined
+  readonly conversationId: string
+  readonly initiatorId: string | undefined
+  readonly headers: Readonly<Record<string, unknown>>
+  readonly answers: Answers | undefined
+
+  constructor(contract: C, body: BodyOf<C>, key: string | undefined, cause: Cause | undefined) {
+    this.contract = contract
+    this.body = body
+    this.messageId = newId()
+    this.correlationId = key === undefined ? undefined : idOfKey(key)
+    this.conversationId = cause?.conversationId ?? this.messageId
+    this.initiatorId = cause?.correlationId
+    this.headers = cause ? propagated(cause.headers) : {}
+    this.answers = cause && answersTo(cause, contract)
+  }
+
+  after(when: string | number | Date, options?: LaterOptions): Message<C> {
+    return Object.assign({}, this, { later: later(when, options) })
   }
 }
 
-type Cause = Pick<Message, 'conversationId' | 'correlationId' | 'headers'>
+type Cause = Pick<Message, 'conversationId' | 'correlationId' | 'headers'> &
+  Partial<Pick<Message, 'asked' | 'contract'>>
+
+/** Where a message goes that answers the one that caused it. */
+function answersTo({ asked, contract }: Cause, sent: Contract): Answers | undefined {
+  if (!asked?.answerTo || contract?.response !== sent) return undefined
+  return { requestId: asked.requestId, to: asked.answerTo }
+}
 
 /** The message as one that follows from another, unless its own cause was said when it was made. */
 export function causedBy(sent: Message, cause: Cause): Message {
@@ -262,7 +366,8 @@ export function causedBy(sent: Message, cause: Cause): Message {
     ...sent,
     conversationId: cause.conversationId ?? sent.messageId,
     initiatorId: cause.correlationId,
-    headers: { ...propagated(cause.headers), ...sent.headers }
+    headers: { ...propagated(cause.headers), ...sent.headers },
+    answers: answersTo(cause, sent.contract)
   }
 }
 

@@ -21,7 +21,10 @@ import {
   type TransactionOptions,
   type Tx
 } from '../postgres/sql.ts'
-import type { Headers } from '../transport/transport.ts'
+import { queueDestination, type Headers } from '../transport/transport.ts'
+import { AskedInTransaction } from '../message/asked.ts'
+import { tokenOf, type Later } from '../message/later.ts'
+import { cancelScheduled, schedule } from './schedule.ts'
 
 // It returns all new row ids in one row, as the inbox does, smallest first: the nth belongs to the
 // nth message. Message ids cannot tell, since one may go to two receivers.
@@ -102,6 +105,8 @@ export interface OutboxOptions {
    * table alone knows is not among them.
    */
   committed(rows: readonly OutboxRow[]): void
+  /** Called after a commit that stored messages to be sent later. */
+  scheduled?(): void
 }
 
 /** A message that could reach nobody: no retry will change that in this process. */
@@ -119,6 +124,7 @@ export class Outbox {
   readonly #writer: EnvelopeWriter
   readonly #stored = new WeakMap<Tx, Stored[]>()
   readonly #sentBack = new WeakSet<Tx>()
+  readonly #scheduled = new WeakSet<Tx>()
   /** How the database is doing, as transactions tell. */
   readonly outage: Outage
   /** Those that were found good. */
@@ -132,11 +138,13 @@ export class Outbox {
 
   /**
    * Stores messages in the open transaction, one of `transaction` below. They leave after, and only
-   * after, it commits; what cannot be stored fails the commit.
+   * after, it commits; what cannot be stored fails the commit. A message that says `after` waits
+   * until its time has come, and takes the place of another that waits under the same token.
    * @throws Error inside a nested transaction (`tx.transaction`): undone alone, its messages would
    * be sent all the same; for two messages under one id to one destination, of which the second
    * would be taken for a copy
-   * @throws NowhereToSend for a contract whose destination is not in the topology
+   * @throws NowhereToSend for a contract whose destination is not in the topology;
+   * AskedInTransaction for a request
    */
   add(tx: Tx, messages: readonly Message[]): void {
     if (messages.length === 0) return
@@ -144,6 +152,19 @@ export class Outbox {
       throw new Error(
         'add() needs the outer transaction: a nested one may be undone, and its messages sent all the same'
       )
+    if (messages.some(isLater)) {
+      this.#addLater(tx, messages.filter(isLater))
+      return this.add(
+        tx,
+        messages.filter((message) => !isLater(message))
+      )
+    }
+    if (messages.some(isUnasked)) {
+      return this.add(
+        tx,
+        messages.filter((message) => !isUnasked(message))
+      )
+    }
     const enveloped = messages.some(({ contract }) => contract.foreign)
       ? this.#addRaw(tx, messages)
       : messages
@@ -151,7 +172,9 @@ export class Outbox {
   }
 
   #addEnveloped(tx: Tx, messages: readonly Message[]): void {
-    const destinations = messages.map(({ contract }) => this.#destinationOf(contract))
+    const destinations = messages.map(({ contract, answers }) =>
+      answers ? queueDestination(answers.to.queue) : this.#destinationOf(contract)
+    )
     const sentTime = new Date().toISOString()
     const envelopes = messages.map((message) => this.#writer.write(message, sentTime))
     const joined = joinJson(envelopes)
@@ -163,7 +186,7 @@ export class Outbox {
       return {
         message_id: message.messageId,
         destination: destinations[index]!,
-        required: !message.contract.optional,
+        required: !message.contract.optional && !message.answers,
         payload: joined.slice(start, end)
       }
     })
@@ -205,6 +228,32 @@ export class Outbox {
   }
 
   /**
+   * Cancels a message that waits to be sent later, once the open transaction commits.
+   * @param token given to `after`; the message's id when none was
+   * @returns false when none waits under it: it has been sent, or is about to be; it was cancelled;
+   * or there never was one
+   * @throws InvalidToken
+   */
+  cancel(tx: Tx, token: string): Promise<boolean> {
+    return cancelScheduled(tx, tokenOf(token))
+  }
+
+  #addLater(tx: Tx, messages: readonly LaterMessage[]): void {
+    const sentTime = new Date().toISOString()
+    this.#scheduled.add(tx)
+    schedule(
+      tx,
+      messages.map((message) => ({
+        message_id: message.messageId,
+        destination: this.#destinationOf(message.contract),
+        required: !message.contract.optional,
+        payload: this.#writer.write(message, sentTime),
+        later: message.later
+      }))
+    )
+  }
+
+  /**
    * Stores received messages to be delivered once more, to one endpoint and under the same id. They
    * leave when their time has come.
    */
@@ -229,8 +278,9 @@ export class Outbox {
    * is given the messages stored in it.
    */
   async transaction<R>(work: (tx: Tx) => Promise<R>, options?: TransactionOptions): Promise<R> {
-    const { value, stored, sentBack } = await this.#watched(work, options)
+    const { value, stored, sentBack, scheduled } = await this.#watched(work, options)
     if (sentBack) this.#options.committed([])
+    if (scheduled) this.#options.scheduled?.()
     for (const { rows, inserted } of stored) {
       const [{ ids: joined }] = (await inserted) as [{ ids: string }]
       const ids = joined.split(',')
@@ -268,7 +318,8 @@ export class Outbox {
         async (tx) => ({
           value: await work(tx),
           stored: this.#stored.get(tx) ?? [],
-          sentBack: this.#sentBack.has(tx)
+          sentBack: this.#sentBack.has(tx),
+          scheduled: this.#scheduled.has(tx)
         }),
         options
       )
@@ -284,6 +335,7 @@ export class Outbox {
   #destinationOf(contract: Contract): string {
     const known = this.#destinations.get(contract)
     if (known !== undefined) return known
+    if (contract.response) throw new AskedInTransaction(contract.name)
     const destination = destinationOf(contract)
     // A fault tells of a failure, and must not be one: without an exchange it waits in the outbox,
     // where it can be seen.
@@ -319,6 +371,17 @@ export function mustBeReachable(
   throw new NowhereToSend(
     `${contract.name} cannot be sent: the topology has no exchange ${destination}; ${remedy}`
   )
+}
+
+/** An answer to what nobody asked, as when a request came as a plain command. */
+function isUnasked({ contract, answers }: Message): boolean {
+  return contract.kind === 'response' && !answers
+}
+
+type LaterMessage = Message & { readonly later: Later }
+
+function isLater(message: Message): message is LaterMessage {
+  return message.later !== undefined
 }
 
 /** One id to one destination is one message: the inbox there drops what comes second. */

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import type { Client } from 'pg'
 import { parameter } from '../postgres/array-literal.ts'
 import { backoff, pause } from '../async/batcher.ts'
+import { DueMessages } from './due-messages.ts'
 import type { Log } from '../async/log.ts'
 import type { OutboxRow } from './outbox.ts'
 import { OutboxSender, weightOf } from './sender.ts'
@@ -125,6 +126,7 @@ export class Relay {
   readonly #options: RelayOptions
   readonly #sender: OutboxSender
   readonly #wake = new Signal()
+  readonly #due = new DueMessages()
   /**
    * A publish failed, and one row may have taken the channel from all: one at a time until all that
    * is read has gone.
@@ -174,6 +176,12 @@ export class Relay {
   /** Says that messages were committed. Cheap; any number of calls count as one. */
   wake(): void {
     this.#unread = true
+    this.#wake.give()
+  }
+
+  /** Says that messages were committed that are sent later. */
+  scheduled(): void {
+    this.#due.look()
     this.#wake.give()
   }
 
@@ -330,7 +338,8 @@ export class Relay {
       if (this.#unread && this.#canRead()) continue
       const next = Math.min(
         this.#sender.forgetAt,
-        this.#sender.hasRoomFor(1) ? this.#sender.tryAt : Infinity
+        this.#sender.hasRoomFor(1) ? this.#sender.tryAt : Infinity,
+        this.#canTakeDue() ? this.#due.lookAt : Infinity
       )
       await this.#wake.wait(Math.max(1, Math.min(POLL_MS, next - performance.now())))
       // While messages come all the time it is never idle, and a row may have become due.
@@ -354,6 +363,7 @@ export class Relay {
     if (performance.now() >= this.#sender.forgetAt) await this.#sender.forget(client)
     this.#sender.release()
     await this.#tryShut(client)
+    await this.#takeDue(client)
     if (!this.#unread || !this.#canRead()) return
     this.#unread = false
     const began = performance.now()
@@ -422,6 +432,17 @@ export class Relay {
       .toSorted((a, b) => Number(a.id) - Number(b.id))
     const more = rows.length >= most || weightOfAll(rows) >= BATCH_BYTES
     this.#sender.tryAgain(destination, inOrder, (row) => this.#mayHaveBeenSent(row), more)
+  }
+
+  /** What is not sent now can still be cancelled: nothing is taken while nothing can go. */
+  #canTakeDue(): boolean {
+    return !this.#oneByOne && this.#canRead()
+  }
+
+  /** Sends what was to be sent later, when its time has come. */
+  async #takeDue(client: Client): Promise<void> {
+    if (performance.now() < this.#due.lookAt || !this.#canTakeDue()) return
+    for (const row of await this.#due.take(client)) void this.#send(row)
   }
 
   async #sendOneByOne(rows: readonly OutboxRow[]): Promise<void> {

@@ -7,12 +7,17 @@ const COUNTED_EACH = 10_000
 const DESTINATIONS = 100
 
 export interface OutboxStatus {
+  /** Committed and not yet sent; not what is to be sent later. */
   pending: number
   /** There are more than `pending` says. */
   atLeast: boolean
   /** Of these, not due yet: a message put off, or one that no queue took. */
   postponed: number
   oldestAgeSeconds: number
+  /** Messages to be sent later, counted up to 100,000. */
+  scheduled: number
+  /** When the first of them is due. */
+  nextDueAt: string | null
   /** The process that sends; null when none does. */
   leader: { application: string; address: string | null; since: string } | null
   /** What the newest row met that is put off. */
@@ -65,6 +70,9 @@ const STATUS = `
     (select count(*)::integer from (
       select from outbox where due_at > now() order by due_at limit ${COUNTED + 1}) as counted_rows)
       as postponed,
+    (select count(*)::integer from (
+      select from outbox_scheduled limit ${COUNTED}) as counted_rows) as scheduled,
+    (select due_at from outbox_scheduled order by due_at limit 1) as "nextDueAt",
     coalesce((select extract(epoch from now() - created_at) from outbox order by id
       limit 1), 0)::float8
       as "oldestAgeSeconds",
@@ -88,10 +96,12 @@ const STATUS = `
  * at in one moment, and of one that has just come the name may be missing.
  */
 export async function outboxStatus(dataSource: DataSource, schema: string): Promise<OutboxStatus> {
-  const [row]: [OutboxStatus] = await dataSource.query(STATUS, [schema])
-  const { pending, postponed } = row
+  const [row]: [Omit<OutboxStatus, 'nextDueAt'> & { nextDueAt: Date | null }] =
+    await dataSource.query(STATUS, [schema])
+  const { pending, postponed, nextDueAt } = row
   return {
     ...row,
+    nextDueAt: nextDueAt === null ? null : new Date(nextDueAt).toISOString(),
     pending: Math.min(pending, COUNTED),
     atLeast: pending > COUNTED,
     postponed: Math.min(postponed, COUNTED)

@@ -8,7 +8,7 @@ import { explainRefusal } from './refusal.ts'
 import { survey, type Finding, type Survey } from './survey.ts'
 import { busAddress } from './transport.ts'
 
-const NOTHING: Topology = { exchanges: [], queues: [], bindings: [], elsewhere: [] }
+const NOTHING: Topology = { exchanges: [], queues: [], bindings: [], elsewhere: [], foreign: [] }
 const CLIENT_NAME = 'sagabox look'
 
 /** What a broker has of a topology. */

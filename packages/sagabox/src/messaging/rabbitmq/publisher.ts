@@ -4,7 +4,7 @@ import { CONTENT_TYPE } from '../message/envelope.ts'
 import { FRAMES } from '../../quick-ways.ts'
 import { FRAME_BYTES, framesOf, ID_BYTES, startOf, type Framed, type Start } from './frames.ts'
 import { addressOf } from '../transport/topology.ts'
-import { PublishRefused, type TransportMessage } from '../transport/transport.ts'
+import { PublishRefused, queueOf, type TransportMessage } from '../transport/transport.ts'
 
 /** Called once the broker has the message, or with the reason why that is not known. */
 export type Confirmed = (error: Error | null) => void
@@ -72,9 +72,12 @@ export class RabbitPublisher {
     else this.#publishPlainly(parcel, confirmed)
   }
 
-  #isUsual({ messageId, contentType, headers }: TransportMessage, bodyBytes: number): boolean {
+  #isUsual(message: TransportMessage, bodyBytes: number): boolean {
+    const { messageId, destination, contentType, headers, expiresMs } = message
     return (
       !headers &&
+      expiresMs === undefined &&
+      queueOf(destination) === undefined &&
       !contentType &&
       bodyBytes > 0 &&
       bodyBytes <= this.#internals.connection.frameMax - FRAME_BYTES &&
@@ -83,21 +86,31 @@ export class RabbitPublisher {
   }
 
   #publishPlainly(
-    { messageId, destination, required, payload, contentType, headers }: TransportMessage,
+    {
+      messageId,
+      destination,
+      required,
+      payload,
+      contentType,
+      headers,
+      expiresMs
+    }: TransportMessage,
     confirmed: Confirmed
   ): void {
     this.#flush()
+    const queue = queueOf(destination)
     const options = {
       messageId,
       mandatory: required,
       persistent: true,
       contentType: contentType ?? CONTENT_TYPE,
-      headers: headers ?? {}
+      headers: headers ?? {},
+      expiration: expiresMs
     }
     const { exchange, routingKey } = addressOf(destination)
     this.#channel.publish(
-      exchange,
-      routingKey,
+      queue === undefined ? exchange : '',
+      queue ?? routingKey,
       typeof payload === 'string' ? Buffer.from(payload) : payload,
       options,
       confirmed

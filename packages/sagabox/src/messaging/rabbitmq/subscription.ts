@@ -22,6 +22,8 @@ export interface RabbitSubscriptionOptions {
   /** Messages handed out and not yet acknowledged. */
   most: number
   connect(): Promise<Connection>
+  /** Declares the queue on each connection, where the topology does not. */
+  declare?(channel: Channel): Promise<void>
   log: Log
 }
 
@@ -65,6 +67,15 @@ export class RabbitSubscription implements Subscription {
     const connection = await this.#options.connect()
     try {
       const { channel, closed } = await openChannel(connection, 'consume')
+      const { declare, endpoint } = this.#options
+      if (declare) {
+        const gone = closed.then((error) => {
+          throw error ?? new Error('the channel closed')
+        })
+        const declaring = Promise.race([declare(channel), gone])
+        await orTimeout(SETUP_TIMEOUT_MS, `RabbitMQ did not declare ${endpoint}`, declaring)
+        gone.catch(() => {})
+      }
       const lost = await this.#consume(channel, closed)
       if (!this.#cancelled.signal.aborted) throw lost ?? new Error('the channel closed')
     } finally {

@@ -12,6 +12,7 @@ import {
 } from './connection.ts'
 import { ForeignExchanges } from './foreign-exchanges.ts'
 import { whyUnreachable } from './look.ts'
+import { answerQueue } from './answers.ts'
 import { isNack, RabbitPublisher } from './publisher.ts'
 import { Blame } from './blame.ts'
 import { explainRefusal } from './refusal.ts'
@@ -26,6 +27,8 @@ import { addressOf, type Topology } from '../transport/topology.ts'
 import {
   PublishInterrupted,
   PublishRefused,
+  queueOf,
+  type Answers,
   type Delivery,
   type TransportMessage,
   type PublishOutcome,
@@ -160,7 +163,8 @@ export class RabbitTransport implements Transport {
   publish(message: TransportMessage): Promise<PublishOutcome> {
     if (this.#publisher && this.awaited.before(message.destination).length > 0)
       return Promise.resolve('awaited')
-    let isThere = this.#exchanges.has(message.destination)
+    let isThere =
+      this.#exchanges.has(message.destination) || queueOf(message.destination) !== undefined
     if (!isThere) {
       const { exchange } = addressOf(message.destination)
       const problem = this.#foreign.problem(exchange)
@@ -260,6 +264,12 @@ export class RabbitTransport implements Transport {
         await subscription.cancel()
       }
     }
+  }
+
+  takeAnswers(receive: (delivery: Delivery) => void): Answers {
+    const { address } = this
+    const { log } = this.#options
+    return answerQueue({ address, receive, connect: () => this.#connect(), log })
   }
 
   async stop(): Promise<void> {

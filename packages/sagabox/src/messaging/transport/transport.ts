@@ -7,7 +7,7 @@ export type Headers = Readonly<Record<string, unknown>>
 /** A message as a transport carries it: bytes and an address, nothing to interpret. */
 export interface TransportMessage {
   messageId: string
-  /** Exchange to publish to. */
+  /** Exchange to publish to, or a queue, as `queueDestination` writes it. */
   destination: string
   /** Must reach a queue: otherwise it comes back as `returned`. */
   required: boolean
@@ -20,6 +20,21 @@ export interface TransportMessage {
    * itself needs to be told.
    */
   again?: boolean
+  /** After so many ms in a queue it is not handed out any more. */
+  expiresMs?: number
+}
+
+/** No exchange of a message type or an endpoint begins so. */
+const QUEUE = '/queue/'
+
+/** A destination that is one queue. What goes to a queue that is not there is dropped. */
+export function queueDestination(queue: string): string {
+  return `${QUEUE}${queue}`
+}
+
+/** The queue that a destination is; undefined: it is an exchange. */
+export function queueOf(destination: string): string | undefined {
+  return destination.startsWith(QUEUE) ? destination.slice(QUEUE.length) : undefined
 }
 
 /**
@@ -83,6 +98,17 @@ export interface Subscription {
   cancel(): Promise<void>
 }
 
+/** The queue in which a process takes answers to what it asks. It is gone with the process. */
+export interface Answers {
+  /** Name of the queue: whoever asks sends from there. */
+  readonly source: string
+  /** MassTransit's address of it. */
+  readonly address: string
+  /** Whether answers arrive now: it is declared, and consumed. */
+  readonly isOpen: boolean
+  cancel(): Promise<void>
+}
+
 /** How messages travel. Both implementations pass test/suites/conformance.ts. */
 export interface Transport {
   /** Bus address for envelopes, with a trailing slash. */
@@ -105,10 +131,15 @@ export interface Transport {
   /**
    * Consumes the endpoint's queue; survives reconnects.
    * @param receive must not throw
-   * @param most messages handed out and not settled; a transport that keeps nothing itself needs no
-   * limit
+   * @param most messages handed out and not settled; when not given, as many as the transport likes
    */
   subscribe(endpoint: string, receive: (delivery: Delivery) => void, most?: number): Subscription
+  /**
+   * Takes answers in a queue of this process alone, and again after every interruption. Absent:
+   * nothing can be asked over this transport.
+   * @param receive must not throw
+   */
+  takeAnswers?(receive: (delivery: Delivery) => void): Answers
   /** Undefined when all is well, otherwise why messages do not flow. */
   problem(): string | undefined
   stop(): Promise<void>

@@ -2,6 +2,7 @@
 import type { AnyStateNode } from 'xstate'
 import { decisionOf } from './decision.ts'
 import { END, statesOf, type SagaDefinition } from '../define.ts'
+import { EVERY } from '../every.ts'
 
 /** Paths of the states in which an instance can rest. */
 export function restingStates({ machine }: SagaDefinition): string[] {
@@ -48,7 +49,7 @@ export function endsOf({ machine }: SagaDefinition): string[] {
 
 /**
  * Paths of the states in which an instance always has a timer: when it fires, the state that set it
- * is left, or entered anew.
+ * is left, or entered anew, or the timer starts again.
  */
 export function timedStatesOf({ machine }: SagaDefinition): string[] {
   return statesOf(machine.root)
@@ -60,6 +61,7 @@ function isTimed(node: AnyStateNode): boolean {
   const delays = new Set(node.after.map(({ eventType }) => eventType))
   const leaves = [...delays].some((delay) => {
     const alternatives = node.after.filter(({ eventType }) => eventType === delay)
+    if (isPeriodic(delay)) return true
     return (
       alternatives.at(-1)!.guard === undefined &&
       alternatives.every(
@@ -78,10 +80,18 @@ function hasEndTag(node: AnyStateNode): boolean {
   return node.tags.includes(END) || (node.parent !== undefined && hasEndTag(node.parent))
 }
 
-/** `xstate.after.deadline.order.Suspend` -> `after deadline` */
+const TIMER = new RegExp(`^xstate\\.after\\.(?<delay>(?:${EVERY})?(?:\\d+\\.\\d+[a-z]+|[^.]+))\\.`)
+
+/** `xstate.after.deadline.order.Suspend` -> `after deadline`, `xstate.after.every 1d.…` -> `every 1d` */
 export function eventName(event: string): string {
-  const [, delay] = /^xstate\.after\.([^.]+)\./.exec(event) ?? []
-  return delay ? `after ${delay}` : event
+  const delay = TIMER.exec(event)?.groups?.['delay']
+  if (delay === undefined) return event
+  return isPeriodic(event) ? delay : `after ${delay}`
+}
+
+/** Whether it is the event of a timer that comes again and again, at an even pace. */
+export function isPeriodic(event: string): boolean {
+  return event.startsWith(`xstate.after.${EVERY}`)
 }
 
 /** A state's path from the top: `Failed.releasingStock`. */

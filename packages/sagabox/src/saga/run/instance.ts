@@ -4,6 +4,7 @@ import { keyOf, message, type Message } from '../../messaging/message/message.ts
 import { NotRetryable } from '../../messaging/inbox/retry.ts'
 import { MIGRATE, RETRY, type PendingTimer, type SagaDefinition } from '../define.ts'
 import { pathOf, restore } from '../machine/state.ts'
+import { isPeriodic } from '../machine/states.ts'
 import {
   begin,
   isEnd,
@@ -186,7 +187,8 @@ export class SagaInstance {
       this.#timers = this.#timers.filter((timer) => timer !== due)
       const result = step(this.#machine, this.#snapshot, { type: due.event })
       this.#take({ type: due.event, body: {} }, undefined, result, now, { fired: due })
-      if (result.from === result.to && !isEnd(result.snapshot)) this.#stuckSince ??= now
+      const waitsInVain = result.from === result.to && !isPeriodic(due.event)
+      if (waitsInVain && !isEnd(result.snapshot)) this.#stuckSince ??= now
     }
   }
 
@@ -319,13 +321,14 @@ export class SagaInstance {
   ): void {
     const { snapshot, from, to, sends, timersStarted, timersCancelled } = result
     if (snapshot.context !== this.#snapshot.context) mustBeStorable(result, type)
-    const sent = sends.map(({ contract, body: content }) =>
-      message(
+    const sent = sends.map(({ contract, body: content, after }) => {
+      const made = message(
         contract,
         content as Message['body'],
         cause ?? { correlationId: this.sagaId, headers: {} }
       )
-    )
+      return after === undefined ? made : made.after(after)
+    })
     this.#snapshot = snapshot
     this.#state = to
     this.#version++
@@ -373,7 +376,7 @@ function happenedIn({ type, ...body }: SagaEvent): Happened {
 
 /**
  * A timer that its own event starts again waits twice as long each time, so that an instance which
- * waits in vain stays small.
+ * waits in vain stays small. One that comes at an even pace keeps to it: what was missed came once.
  */
 function pending(
   { id, event, delayMs }: TimerStart,
@@ -381,6 +384,10 @@ function pending(
   now: Date
 ): PendingTimer {
   if (fired?.id !== id) return { id, event, dueAt: later(now, delayMs) }
+  if (isPeriodic(event)) {
+    const late = Math.max(now.getTime() - Date.parse(fired.dueAt), 0)
+    return { id, event, dueAt: later(now, delayMs - (late % delayMs)) }
+  }
   const times = (fired.times ?? 0) + 1
   const grown = Math.max(delayMs, Math.min(Math.max(delayMs, 1000) * 2 ** times, LONGEST_PAUSE_MS))
   return { id, event, dueAt: later(now, grown), times }

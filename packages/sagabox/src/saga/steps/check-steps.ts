@@ -1,6 +1,6 @@
 import type { Contract } from '../../messaging/message/message.ts'
 import { InvalidSaga } from '../define.ts'
-import { milliseconds } from '../duration.ts'
+import { milliseconds } from '../../messaging/message/duration.ts'
 import { stagesOf } from './plan.ts'
 import type { All, Duration, Patience, Step } from './step.ts'
 

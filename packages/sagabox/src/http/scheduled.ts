@@ -1,0 +1,99 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import Type from 'typebox'
+import { discardScheduled, listScheduled } from '../messaging/outbox/scheduled.ts'
+import type { OutboxRouteOptions } from './outbox.ts'
+import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './page.ts'
+import { notFound } from './problem.ts'
+import { PRINTABLE } from './text.ts'
+
+const Scheduled = Type.Object({
+  id: Type.String(),
+  token: Type.String({ description: 'What it is cancelled by' }),
+  messageId: Type.String(),
+  destination: Type.String(),
+  dueAt: Type.String(),
+  createdAt: Type.String(),
+  bytes: Type.Integer({ description: 'Of the whole payload' }),
+  payload: Type.String({ description: 'Its beginning' })
+})
+
+const CURSOR = /^[0-9]{1,16} [0-9]{1,15}$/
+const tags = ['operations']
+
+/** What one service is to send later: to look at, and to give up. */
+export function scheduledRoutes({
+  name,
+  dataSource,
+  log
+}: OutboxRouteOptions): FastifyPluginAsyncTypebox {
+  const path = `/ops/${name}/outbox/scheduled`
+
+  return async (app) => {
+    app.get(
+      path,
+      {
+        schema: {
+          tags,
+          summary: `Messages that ${name} is to send later, the next first`,
+          querystring: Type.Object(
+            {
+              token: Type.Optional(
+                Type.String({ minLength: 1, maxLength: 200, pattern: PRINTABLE })
+              ),
+              ...PageQuery
+            },
+            { additionalProperties: false }
+          ),
+          response: { 200: Page(Scheduled) }
+        }
+      },
+      async ({ query: { token, cursor, limit = DEFAULT_LIMIT } }) => {
+        const [micros, id] = decodeCursor(cursor, CURSOR)?.split(' ') ?? []
+        const rows = await listScheduled(
+          dataSource,
+          token,
+          limit + 1,
+          micros === undefined ? undefined : { micros, id: id! }
+        )
+        return toPage(rows, limit, (row) => `${row.micros} ${row.id}`)
+      }
+    )
+
+    app.post(
+      `${path}/:id/discard`,
+      {
+        schema: {
+          tags,
+          summary: 'Give up a message that was to be sent later',
+          description:
+            'It is not sent any more, and can be read under `outbox/discarded` for 30 days. ' +
+            '404 when it has been sent, or is about to be.',
+          params: Type.Object({ id: Type.String({ pattern: '^[0-9]{1,15}$' }) }),
+          body: Type.Object(
+            {
+              reason: Type.String({
+                minLength: 1,
+                maxLength: 500,
+                pattern: PRINTABLE,
+                description: 'Why, for those who read it later'
+              })
+            },
+            { additionalProperties: false }
+          ),
+          response: {
+            200: Type.Object({
+              id: Type.String(),
+              messageId: Type.String(),
+              status: Type.Literal('discarded')
+            })
+          }
+        }
+      },
+      async ({ params: { id }, body: { reason } }) => {
+        const messageId = await discardScheduled(dataSource, id, reason, log)
+        if (messageId === undefined) throw notFound(`message ${id} to be sent later by ${name}`)
+        return { id, messageId, status: 'discarded' as const }
+      }
+    )
+  }
+}
