@@ -1,5 +1,4 @@
 import type { FastifyPluginAsync } from 'fastify'
-import type { EntitySchema } from 'typeorm'
 import type { Handler } from '../messaging/endpoint/handler.ts'
 import { isFault } from '../messaging/message/fault.ts'
 import type { Contract } from '../messaging/message/message.ts'
@@ -36,7 +35,11 @@ export interface ServiceOptions extends ServiceParts {
    * once, in the order of the list.
    */
   readonly migrations?: readonly string[]
-  readonly entities?: readonly EntitySchema[]
+  /**
+   * Whether queries by `tx.query` and `database.query` are planned as the library's own are: by index
+   * wherever one can be used, however small the table, and never past row security. Off unless said.
+   */
+  readonly avoidScans?: boolean
   /**
    * Makes the parts that need the service's connections; called once, before the database is there.
    */
@@ -50,7 +53,7 @@ export interface ServiceDefinition {
   readonly sends: readonly Contract[]
   readonly sagas: readonly SagaDefinition[]
   readonly migrations: readonly string[]
-  readonly entities: readonly EntitySchema[]
+  readonly avoidScans: boolean
   /** @throws InvalidService when the handlers are not those that were declared */
   build(
     context: ServiceContext
@@ -80,7 +83,7 @@ export function defineService(name: string, options: ServiceOptions): ServiceDef
       'expected a name of lower case letters, digits and hyphens, with a letter first, at most 41'
     )
   }
-  const { sagas = [], handles = [], sends = [], migrations = [], entities = [] } = options
+  const { sagas = [], handles = [], sends = [], migrations = [], avoidScans = false } = options
   const ofSagas = new Set(sagas.flatMap((saga) => [...consumedBy(saga), ...faultsOf(saga)]))
   const consumes = [
     ...(options.handlers ?? []).flatMap(({ contracts }) => contracts),
@@ -95,7 +98,7 @@ export function defineService(name: string, options: ServiceOptions): ServiceDef
     sends: [...new Set([...sends, ...sagas.flatMap(sendsOf)])],
     sagas,
     migrations,
-    entities,
+    avoidScans,
     build(context) {
       const built = options.build?.(context) ?? {}
       const taken = (built.handlers ?? []).flatMap(({ contracts }) => contracts)

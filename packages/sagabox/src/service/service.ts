@@ -1,18 +1,18 @@
 import type { FastifyPluginAsync } from 'fastify'
-import { fileURLToPath } from 'node:url'
-import type { DataSource } from 'typeorm'
+import type { ServiceConnections } from './context.ts'
 import type { ServiceDefinition } from './define.ts'
+import { schemaOf } from './migrations.ts'
 import { deadLetterRoutes } from '../http/dead-letters.ts'
 import { outboxRoutes } from '../http/outbox.ts'
 import { backoff, pause } from '../messaging/async/batcher.ts'
 import { reasonFor } from '../messaging/transport/awaited-endpoints.ts'
 import { databaseProblem } from '../messaging/postgres/problem.ts'
+import { Database, type DatabaseOptions, type Patience } from '../messaging/postgres/database.ts'
 import {
-  connectDatabase,
-  createDataSource,
-  type DatabaseOptions,
-  type Patience
-} from '../messaging/postgres/database.ts'
+  MigrationEdited,
+  MigrationsPending,
+  type MigrateMode
+} from '../messaging/postgres/migrate.ts'
 import { GroupRetries } from '../messaging/dead-letters/group-retries.ts'
 import { DeadLetterOffice } from '../messaging/dead-letters/office.ts'
 import { Endpoint } from '../messaging/endpoint/endpoint.ts'
@@ -64,17 +64,20 @@ export interface ServiceOptions {
   databaseUrl: string
   transport: Transport
   settings: ServiceSettings
+  /** What it does about migrations when it starts; `auto` when not given. */
+  migrate?: MigrateMode
   log: Log
 }
 
 /** One service: schema, outbox and relay, endpoint, workers and routes. */
-export class Service {
+export class Service implements ServiceConnections {
   readonly name: string
   readonly schema: string
-  readonly dataSource: DataSource
+  readonly database: Database
   readonly outbox: Outbox
+  readonly transaction: Outbox['transaction']
   /** See ServiceContext. */
-  readonly requests: { dataSource: DataSource; outbox: Outbox }
+  readonly requests: ServiceConnections
   readonly relay: Relay
   readonly parts: ReturnType<ServiceDefinition['build']>
   readonly routes: readonly FastifyPluginAsync[]
@@ -89,51 +92,52 @@ export class Service {
   #databaseProblem: string | undefined = 'not connected yet'
   #starting: Promise<void> | undefined
 
-  constructor({ definition, databaseUrl, transport, settings, log: given }: ServiceOptions) {
+  constructor(options: ServiceOptions) {
+    const { definition, databaseUrl, transport, settings, migrate, log: given } = options
     const log = describing(given)
     const { name, sagas } = definition
-    const schema = `${name}_service`
+    const { schema, migrations } = schemaOf(definition)
     this.name = name
     this.sagas = sagas
     this.schema = schema
     this.#transport = transport
     const knows = (destination: string) => transport.knows(destination)
     for (const contract of definition.sends) mustBeReachable(contract, knows)
-    const migrations = [
-      OWN_MIGRATIONS.messaging,
-      ...(sagas.length > 0 ? [OWN_MIGRATIONS.saga] : []),
-      ...definition.migrations
-    ]
     this.#database = {
       url: databaseUrl,
       schema,
       migrations,
-      entities: definition.entities,
+      migrate,
+      avoidScans: definition.avoidScans,
       poolSize: POOL_SIZE,
       log,
       outage: new Outage(schema, log)
     }
-    this.dataSource = createDataSource(this.#database)
+    this.database = new Database(this.#database)
     this.relay = new Relay({ url: databaseUrl, schema, transport, log })
-    const outboxOn = (dataSource: DataSource, outage?: Outage) =>
-      new Outbox({
-        dataSource,
+    const connectionsOf = (database: Database, outage?: Outage): ServiceConnections => {
+      const outbox = new Outbox({
+        database,
         outage,
         address: transport.address,
         source: name,
         knows,
         committed: (rows) => this.relay.offer(rows)
       })
-    this.outbox = outboxOn(this.dataSource, this.#database.outage)
+      return { database, outbox, transaction: outbox.transaction.bind(outbox) }
+    }
+    const own = connectionsOf(this.database, this.#database.outage)
+    this.outbox = own.outbox
+    this.transaction = own.transaction
     this.#readiness = new Readiness(this.outbox)
-    const patient = { ...this.#database, migrations: [], poolSize: REQUEST_POOL_SIZE }
-    const asked = createDataSource({ ...patient, patience: REQUEST_PATIENCE })
-    this.requests = { dataSource: asked, outbox: outboxOn(asked) }
+    // What the other has migrated.
+    const few = { ...this.#database, migrate: 'off', poolSize: REQUEST_POOL_SIZE } as const
+    const asked = new Database({ ...few, patience: REQUEST_PATIENCE })
+    this.requests = connectionsOf(asked)
     this.#hosts = sagas.map((saga) => new SagaHost(saga))
     if (sagas.length > 0) PLANS.probe(probePlans).tell(log)
     this.parts = definition.build({
-      dataSource: this.dataSource,
-      outbox: this.outbox,
+      ...own,
       requests: this.requests,
       log,
       saga: (wanted) => this.saga(wanted)
@@ -144,7 +148,7 @@ export class Service {
       undo: sagas.length > 0 ? undoOf(sagas) : undefined
     })
     // One carries group retries out, the other answers for them.
-    const retries = new GroupRetries(this.dataSource, this.outbox, log, { endpoints })
+    const retries = new GroupRetries(this.database, this.outbox, log, { endpoints })
     const groups = new GroupRetries(asked, this.requests.outbox, log, {
       endpoints,
       began: () => retries.wake()
@@ -152,15 +156,15 @@ export class Service {
     const { redeliverySeconds, inboxDays } = settings
     this.routes = [
       ...this.parts.routes,
-      deadLetterRoutes({ name, dataSource: asked, office, groups, inboxDays }),
-      outboxRoutes({ name, dataSource: asked, log })
+      deadLetterRoutes({ name, database: asked, office, groups, inboxDays }),
+      outboxRoutes({ name, database: asked, log })
     ]
     this.workers = [
       ...this.parts.workers,
       ...this.#hosts.map((host) => new TimerLoop(host, this.outbox, log)),
       retries,
       new OldRowsCleaner(
-        this.dataSource,
+        this.database,
         [...oldInboxRows(inboxDays), OLD_DELETED_LETTERS, OLD_DISCARDED_ROWS],
         log
       )
@@ -186,21 +190,24 @@ export class Service {
 
   /** Routes of each of its sagas, to be mounted where the process has them. */
   sagaRoutes(): { saga: SagaDefinition; routes: FastifyPluginAsync }[] {
-    const { dataSource, outbox } = this.requests
+    const { database, outbox } = this.requests
     return this.#hosts.map((host) => ({
       saga: host.definition,
-      routes: sagaRoutes(new SagaInspector(dataSource, host.definition), host, outbox)
+      routes: sagaRoutes(new SagaInspector(database, host.definition), host, outbox)
     }))
   }
 
   /** Begins to start; a database that is away is tried for as long as it takes. */
   start(): void {
     this.#starting ??= this.#start()
+    this.#starting.catch(() => {})
   }
 
   /**
    * Resolves when the database is there, migrated, and the loops run; or when the service was
    * stopped before that.
+   * @throws MigrationEdited, MigrationsPending: it does not start, and goes on saying so where
+   * requests come in
    */
   async started(): Promise<void> {
     await this.#starting
@@ -227,10 +234,14 @@ export class Service {
     const { schema, log } = this.#database
     for (let attempt = 1; ; attempt++) {
       try {
-        if (!this.dataSource.isInitialized) await connectDatabase(this.dataSource, this.#database)
-        await this.requests.dataSource.initialize()
+        if (!this.database.isConnected) await this.database.connect()
+        await this.requests.database.connect()
         break
       } catch (error) {
+        if (error instanceof MigrationEdited || error instanceof MigrationsPending) {
+          this.#databaseProblem = error.message
+          throw error
+        }
         const reason = databaseProblem(
           error,
           `DATABASE_URL or ${this.name.toUpperCase()}_DATABASE_URL`
@@ -252,7 +263,7 @@ export class Service {
   /** First of two halves: see stopServices. */
   async stopSending(): Promise<void> {
     this.#stopping.abort()
-    await this.#starting
+    await this.#starting?.catch(() => {})
     await this.parts.intake?.stop()
     await this.relay.stop()
   }
@@ -260,8 +271,7 @@ export class Service {
   async stopReceiving(): Promise<void> {
     await this.#endpoint.stop()
     for (const worker of this.workers) await worker.stop()
-    for (const pool of [this.requests.dataSource, this.dataSource])
-      if (pool.isInitialized) await pool.destroy()
+    for (const { database } of [this.requests, this]) await database.close()
   }
 }
 
@@ -277,10 +287,4 @@ export async function stopServices(
   await Promise.all(services.map((service) => service.stopSending()))
   await Promise.all(services.map((service) => service.stopReceiving()))
   await transport.stop()
-}
-
-/** The library's own tables, which every service has; those of sagas only where there is one. */
-const OWN_MIGRATIONS = {
-  messaging: fileURLToPath(new URL('../../migrations/messaging', import.meta.url)),
-  saga: fileURLToPath(new URL('../../migrations/saga', import.meta.url))
 }

@@ -5,6 +5,7 @@ import { operationRoutes } from '../http/operations.ts'
 import { HttpProblem } from '../http/problem.ts'
 import { definitionRoutes } from '../http/sagas.ts'
 import { outboxStatus } from '../messaging/outbox/status.ts'
+import type { MigrateMode } from '../messaging/postgres/migrate.ts'
 import type { Transport } from '../messaging/transport/transport.ts'
 import type { ServiceDefinition } from './define.ts'
 import { Service, stopServices, type ServiceSettings } from './service.ts'
@@ -16,6 +17,8 @@ export interface SystemOptions {
   /** In memory only when all services are in this process. */
   transport: Transport
   settings: ServiceSettings
+  /** What the services do about migrations when they start; `auto` when not given. */
+  migrate?: MigrateMode
   host: string
   port: number
   /** See AppOptions. */
@@ -64,6 +67,7 @@ export class System {
     databaseUrls,
     transport,
     settings,
+    migrate,
     host,
     port,
     app: options,
@@ -75,7 +79,7 @@ export class System {
         throw new Error(
           `The service ${definition.name} was given no database: expected it among databaseUrls (${Object.keys(databaseUrls).join(', ') || 'empty'})`
         )
-      return new Service({ definition, databaseUrl, transport, settings, log })
+      return new Service({ definition, databaseUrl, transport, settings, migrate, log })
     })
     const app = await buildApp(
       log,
@@ -89,7 +93,7 @@ export class System {
               name: service.name,
               check: () => service.check(),
               notes: () => service.notes(),
-              outboxStatus: () => outboxStatus(service.requests.dataSource, service.schema)
+              outboxStatus: () => outboxStatus(service.requests.database, service.schema)
             }))
           )
         )
@@ -104,7 +108,10 @@ export class System {
     return new System(services, transport, app)
   }
 
-  /** Resolves when every service works. */
+  /**
+   * Resolves when every service works.
+   * @throws MigrationEdited, MigrationsPending of the first service that therefore does not start
+   */
   async started(): Promise<void> {
     await Promise.all(this.services.map((service) => service.started()))
   }

@@ -18,9 +18,9 @@ const ADVANCE = `
  * @param sagaIds only of these instances
  */
 export async function advance(
-  { dataSource, name }: WatchedSaga,
+  { database, name }: WatchedSaga,
   duration: string | number,
   sagaIds?: readonly string[]
 ): Promise<void> {
-  await dataSource.query(ADVANCE, [name, milliseconds(duration), sagaIds ?? null])
+  await database.rows(ADVANCE, [name, milliseconds(duration), sagaIds ?? null])
 }

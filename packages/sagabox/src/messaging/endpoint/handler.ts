@@ -1,7 +1,7 @@
 import { causedBy, type BodyOf, type Contract, type Message } from '../message/message.ts'
 import { madeProgress } from '../async/progress.ts'
 import type { RetryPolicy } from '../inbox/retry.ts'
-import type { Tx } from '../postgres/sql.ts'
+import { sendingAs, type Tx } from '../postgres/sql.ts'
 
 /**
  * Handles messages of some contracts: `handle` gets them in order of arrival, does its work in `tx`
@@ -47,7 +47,8 @@ export function handle<C extends Contract>(
     async (messages, tx) => {
       const out: Message[] = []
       for (const message of messages) {
-        const returned = (await handler(message.body, { tx, message })) ?? []
+        const handling = { tx: sendingAs(tx, (one) => causedBy(one, message)), message }
+        const returned = (await handler(message.body, handling)) ?? []
         const sent = Array.isArray(returned) ? (returned as Message[]) : [returned as Message]
         out.push(...sent.map((one) => causedBy(one, message)))
         madeProgress()
