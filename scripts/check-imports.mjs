@@ -32,7 +32,13 @@ const BUILDINGS = {
       'messaging/errors': [],
       'messaging/async': ['messaging/errors'],
       'messaging/message': ['messaging/errors', 'messaging/async'],
-      'messaging/postgres': ['messaging/errors', 'messaging/async', 'quick-ways.ts'],
+      // A transaction sends messages, and so names their type.
+      'messaging/postgres': [
+        'messaging/errors',
+        'messaging/async',
+        'messaging/message',
+        'quick-ways.ts'
+      ],
       'messaging/transport': ['messaging/errors', 'messaging/async', 'messaging/message'],
       'messaging/rabbitmq': [
         'messaging/errors',
@@ -125,6 +131,8 @@ const BUILDINGS = {
     doors: false
   }
 }
+/** Optional peers of the library, and the one file that each is for. */
+const ORMS = { typeorm: 'typeorm.ts', kysely: 'kysely.ts', 'drizzle-orm': 'drizzle.ts' }
 /** Files directly in the library's src that are no doors. */
 const NO_DOORS = ['cannot-start.ts', 'quick-ways.ts']
 
@@ -188,6 +196,9 @@ function check(folder, { rooms, top, doors }) {
         if (name === 'rascal') rascalFiles.push(file)
         if (name === 'amqplib' && room !== 'messaging/rabbitmq')
           report(file, 'imports amqplib; only messaging/rabbitmq knows AMQP.')
+        const door = ORMS[name]
+        if (door && isLibrary && file !== door)
+          report(file, `imports ${name}; only the door ${door} may, which needs it.`)
         if (name === 'config' && file !== 'config.ts')
           report(file, 'imports the config package; only src/config.ts reads settings.')
         if (name === 'sagabox' && isLibrary)

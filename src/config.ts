@@ -57,6 +57,7 @@ const Config = Type.Object({
   stockDatabaseUrl: Type.Optional(DatabaseUrl),
   paymentDatabaseUrl: Type.Optional(DatabaseUrl),
   rabbitmqUrl: Type.Optional(url('amqps?', 'an amqp:// or amqps://')),
+  migrate: Type.Enum(['auto', 'check', 'off'], { description: 'auto, check or off' }),
   topology: Type.Enum(['own', 'all'], { description: 'own or all' }),
   dataDir: Type.String({ minLength: 1, description: 'a folder' }),
   logLevel: Type.Enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {

@@ -95,6 +95,7 @@ async function run(
     },
     transport: openTransport(config, names, log),
     settings,
+    migrate: config.migrate,
     host: config.host,
     port: config.port,
     app: { maxConnections: config.maxConnections, publicUrl: config.publicUrl },
@@ -103,11 +104,17 @@ async function run(
     throw cannotListen(config.host, config.port, error)
   })
   const stopping = new AbortController()
+  const cannotStart = new Promise<Error>((resolveError) => {
+    system
+      .started()
+      .catch((error: Error) => resolveError(new CannotStart(error.message, { cause: error })))
+  })
   void announce(system, database !== undefined, stopping.signal, log).catch((error: unknown) =>
     log.error({ err: error }, 'Could not finish starting')
   )
   const cause = await Promise.race([
     stop,
+    cannotStart,
     ...(database
       ? [
           database.endedByItself.then(
@@ -177,9 +184,12 @@ async function announce(
   stopping: AbortSignal,
   log: pino.Logger
 ): Promise<void> {
-  await system.started()
-  if (stopping.aborted) return
-  const seeded = embedded ? await seedProducts(system.service('stock').dataSource) : 0
+  const started = await system.started().then(
+    () => true,
+    () => false
+  )
+  if (!started || stopping.aborted) return
+  const seeded = embedded ? await seedProducts(system.service('stock').database) : 0
   if (!(await becameReady(system.services, stopping))) return
   const services = system.services.map(({ name }) => name)
   log.info({ services, addresses: system.addresses }, 'Sagabox is ready')

@@ -1,4 +1,4 @@
-import type { DataSource } from 'typeorm'
+import type { Database } from 'sagabox'
 
 const SAMPLES = [
   ['keyboard', 'Mechanical keyboard', 8900, 100],
@@ -8,8 +8,8 @@ const SAMPLES = [
 ] as const
 
 /** Puts a few products on the shelf of a stock service that has none. Returns how many. */
-export async function seedProducts(stock: DataSource): Promise<number> {
-  const rows: unknown[] = await stock.query(
+export async function seedProducts(stock: Database): Promise<number> {
+  const { rowCount } = await stock.query(
     `insert into products (product_id, name, unit_price, currency, on_hand)
      select product_id, name, unit_price, 'EUR', on_hand
      from unnest($1::text[], $2::text[], $3::bigint[], $4::integer[]) as sample (product_id, name,
@@ -18,5 +18,5 @@ export async function seedProducts(stock: DataSource): Promise<number> {
      on conflict do nothing returning product_id`,
     [0, 1, 2, 3].map((column) => SAMPLES.map((sample) => sample[column]))
   )
-  return rows.length
+  return rowCount ?? 0
 }

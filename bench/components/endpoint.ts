@@ -86,7 +86,7 @@ export async function endpointMessages(
 ): Promise<void> {
   await inWorld(servers, 'endpoint', carrier, async (world) => {
     const receiver = await world.service(RECEIVER)
-    await receiver.dataSource.query(
+    await receiver.database.rows(
       'create table effects (message_id uuid primary key, note text not null)'
     )
     const client = await world.client(RECEIVER)

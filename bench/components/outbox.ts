@@ -34,8 +34,7 @@ export function outboxRows(
         await until(
           'the outbox is empty',
           async () =>
-            (await sender.dataSource.query('select id from outbox order by id limit 1')).length ===
-            0
+            (await sender.database.rows('select id from outbox order by id limit 1')).length === 0
         )
       })
       await sender.stopRelay()
@@ -59,13 +58,13 @@ export function outboxRows(
 }
 
 /** Real envelopes, committed while no relay runs. */
-async function fill({ dataSource, outbox }: BenchService, count: number): Promise<void> {
-  await dataSource.query('truncate outbox')
+async function fill({ database, outbox }: BenchService, count: number): Promise<void> {
+  await database.rows('truncate outbox')
   for (let done = 0; done < count; done += BATCH) {
     await outbox.transaction(async (tx) => outbox.add(tx, pings(Math.min(BATCH, count - done))))
   }
-  await dataSource.query('analyze outbox')
-  await dataSource.query('checkpoint')
+  await database.rows('analyze outbox')
+  await database.rows('checkpoint')
 }
 
 async function carryByHand(client: pg.Client, channel: ConfirmChannel | undefined): Promise<void> {

@@ -55,7 +55,7 @@ export function sagaTransitions(servers: Servers, scale: number): Promise<Compon
       () => batchesOf(count, (stories) => moveByHost(service, host, stories)),
       () => batchesOf(count, (stories) => moveByHand(service, stories))
     )
-    const [wrong] = (await service.dataSource.query(WRONG)) as [{ count: number }]
+    const [wrong] = (await service.database.rows(WRONG)) as [{ count: number }]
     if (wrong.count > 0) throw new Error(`${wrong.count} sagas are not where their history leads`)
     return {
       name: 'saga transitions with history, in the database',

@@ -3,12 +3,8 @@
 import { connect, type ChannelModel } from 'amqplib'
 import pg from 'pg'
 import Type from 'typebox'
-import type { DataSource } from 'typeorm'
 import { v7 as uuidv7 } from 'uuid'
-import {
-  connectDatabase,
-  createDataSource
-} from '../../packages/sagabox/src/messaging/postgres/database.ts'
+import { Database } from '../../packages/sagabox/src/messaging/postgres/database.ts'
 import { Endpoint } from '../../packages/sagabox/src/messaging/endpoint/endpoint.ts'
 import type { Handler } from '../../packages/sagabox/src/messaging/endpoint/handler.ts'
 import type { Log } from '../../packages/sagabox/src/messaging/async/log.ts'
@@ -133,7 +129,7 @@ export class World {
 
 /** A service's pool, outbox, relay and endpoint, put together as src/service.ts does it. */
 export class BenchService {
-  readonly dataSource: DataSource
+  readonly database: Database
   readonly outbox: Outbox
   readonly #name: string
   readonly #url: string
@@ -141,13 +137,13 @@ export class BenchService {
   relay: Relay | undefined
   #endpoint: Endpoint | undefined
 
-  private constructor(name: string, url: string, transport: Transport, dataSource: DataSource) {
+  private constructor(name: string, url: string, transport: Transport, database: Database) {
     this.#name = name
     this.#url = url
     this.#transport = transport
-    this.dataSource = dataSource
+    this.database = database
     this.outbox = new Outbox({
-      dataSource,
+      database,
       address: transport.address,
       source: name,
       knows: (destination) => transport.knows(destination),
@@ -158,9 +154,9 @@ export class BenchService {
   static async open(name: string, url: string, transport: Transport): Promise<BenchService> {
     const migrations = ['messaging', 'saga'].map((folder) => migrationsOf(folder))
     const options = { url, schema: name, migrations, poolSize: 10, log }
-    const dataSource = createDataSource(options)
-    await connectDatabase(dataSource, options)
-    return new BenchService(name, url, transport, dataSource)
+    const database = new Database(options)
+    await database.connect()
+    return new BenchService(name, url, transport, database)
   }
 
   startRelay(): Relay {
@@ -192,6 +188,6 @@ export class BenchService {
   async stop(): Promise<void> {
     await this.stopRelay()
     await this.stopListening()
-    await this.dataSource.destroy()
+    await this.database.close()
   }
 }

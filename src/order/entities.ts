@@ -66,3 +66,5 @@ export const OrderLineEntity = new EntitySchema<OrderLine & { order: Order }>({
     }
   }
 })
+
+export const ORDER_ENTITIES = [OrderEntity, OrderLineEntity]

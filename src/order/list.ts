@@ -1,4 +1,5 @@
-import type { DataSource } from 'typeorm'
+import type { Database } from 'sagabox'
+import { transaction } from 'sagabox/engine'
 import type { OrderStatus } from './entities.ts'
 
 /**
@@ -35,18 +36,22 @@ export interface OrderFilter {
  * looked at: the id before which to go on
  */
 export async function newestOrders(
-  dataSource: DataSource,
+  database: Database,
   { status, limit, before }: OrderFilter
 ): Promise<{ ids: string[]; readOn?: string }> {
   // All see one moment: what is placed in between would move the end of the window.
-  return dataSource.transaction('REPEATABLE READ', async (tx) => {
-    const read = async (sql: string, ...more: unknown[]) => {
-      const rows: { order_id: string }[] = await tx.query(sql, [before ?? null, ...more])
-      return rows.map(({ order_id: orderId }) => orderId)
-    }
-    if (status === undefined) return { ids: await read(ALL, limit) }
-    if (status === 'Suspend') return { ids: await read(SUSPEND, limit) }
-    const ids = await read(ENDED, limit, status)
-    return { ids, readOn: ids.length < limit ? (await read(END))[0] : undefined }
-  })
+  return transaction(
+    database,
+    async (tx) => {
+      const read = async (sql: string, ...more: unknown[]) => {
+        const { rows } = await tx.query<{ order_id: string }>(sql, [before ?? null, ...more])
+        return rows.map(({ order_id: orderId }) => orderId)
+      }
+      if (status === undefined) return { ids: await read(ALL, limit) }
+      if (status === 'Suspend') return { ids: await read(SUSPEND, limit) }
+      const ids = await read(ENDED, limit, status)
+      return { ids, readOn: ids.length < limit ? (await read(END))[0] : undefined }
+    },
+    { isolation: 'repeatable read' }
+  )
 }

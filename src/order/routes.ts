@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
-import { In, type DataSource } from 'typeorm'
+import { In } from 'typeorm'
 import {
   decodeCursor,
   DEFAULT_LIMIT,
@@ -14,6 +14,8 @@ import {
   toPage
 } from 'sagabox/fastify'
 import { UUID } from 'sagabox/engine'
+import type { Database } from 'sagabox'
+import { typeorm } from 'sagabox/typeorm'
 import {
   Items,
   Money,
@@ -24,7 +26,7 @@ import {
 } from '../contracts/types.ts'
 import { newestOrders } from './list.ts'
 import type { OrderIntake } from './place-orders.ts'
-import { ORDER_STATUSES, OrderEntity, type Order } from './entities.ts'
+import { ORDER_ENTITIES, ORDER_STATUSES, OrderEntity, type Order } from './entities.ts'
 
 const newOrder = (gateway: PaymentGatewayName) =>
   Type.Object(
@@ -86,12 +88,12 @@ const tags = ['order']
  * @param cancel see cancelOrder
  */
 export function orderRoutes(
-  dataSource: DataSource,
+  database: Database,
   intake: OrderIntake,
   gateway: PaymentGatewayName,
   cancel: (orderId: string) => Promise<void>
 ): FastifyPluginAsyncTypebox {
-  const orders = () => dataSource.getRepository(OrderEntity)
+  const orders = async () => (await typeorm(database, ORDER_ENTITIES)).getRepository(OrderEntity)
 
   return async (app) => {
     app.post(
@@ -129,7 +131,9 @@ export function orderRoutes(
       '/orders/:orderId',
       { schema: { tags, summary: 'One order', params: ById, response: { 200: OrderView } } },
       async ({ params: { orderId } }) => {
-        const order = await orders().findOne({ where: { orderId }, relations: { lines: true } })
+        const order = await (
+          await orders()
+        ).findOne({ where: { orderId }, relations: { lines: true } })
         if (!order) throw notFound(`order ${orderId}`)
         return toView(order)
       }
@@ -169,12 +173,14 @@ export function orderRoutes(
         }
       },
       async ({ query: { status, cursor, limit = DEFAULT_LIMIT } }) => {
-        const { ids, readOn } = await newestOrders(dataSource, {
+        const { ids, readOn } = await newestOrders(database, {
           status,
           before: decodeCursor(cursor, UUID),
           limit: limit + 1
         })
-        const found = await orders().find({
+        const found = await (
+          await orders()
+        ).find({
           where: { orderId: In(ids) },
           relations: { lines: true },
           relationLoadStrategy: 'query',

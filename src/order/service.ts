@@ -6,7 +6,6 @@ import { cancelOrder } from './cancel-order.ts'
 import { OrderIntake } from './place-orders.ts'
 import { orderRoutes } from './routes.ts'
 import { orderSaga } from '../saga/order-saga.ts'
-import { OrderEntity, OrderLineEntity } from './entities.ts'
 
 export interface OrderSettings {
   /** How long an order may stay `Suspend`. */
@@ -22,12 +21,12 @@ export function orderService({ deadlineSeconds, paymentGateway }: OrderSettings)
     sagas: [saga],
     sends: [OrderCreatedEvent],
     migrations: [fileURLToPath(new URL('../../migrations/order', import.meta.url))],
-    entities: [OrderEntity, OrderLineEntity],
+    avoidScans: true,
     build({ outbox, requests, ...context }) {
       const host = context.saga(saga)
       const intake = new OrderIntake(outbox, host)
       const cancel = (orderId: string) => cancelOrder(requests.outbox, host, orderId)
-      return { routes: [orderRoutes(requests.dataSource, intake, paymentGateway, cancel)], intake }
+      return { routes: [orderRoutes(requests.database, intake, paymentGateway, cancel)], intake }
     }
   })
 }

@@ -56,3 +56,5 @@ export const PaymentEntity = new EntitySchema<Payment>({
     updatedAt: { name: 'updated_at', type: 'timestamptz' }
   }
 })
+
+export const PAYMENT_ENTITIES = [PaymentEntity]

@@ -1,4 +1,5 @@
-import type { DataSource } from 'typeorm'
+import type { Database } from 'sagabox'
+import { transaction } from 'sagabox/engine'
 import type { PaymentStatus } from './entities.ts'
 
 /**
@@ -37,20 +38,24 @@ export interface PaymentFilter {
  * looked at: the id before which to go on
  */
 export async function newestPayments(
-  dataSource: DataSource,
+  database: Database,
   { status, limit, before }: PaymentFilter
 ): Promise<{ ids: string[]; readOn?: string }> {
   // All see one moment: what is taken in between would move the end of the window.
-  return dataSource.transaction('REPEATABLE READ', async (tx) => {
-    const read = async (sql: string, ...more: unknown[]) => {
-      const rows: { order_id: string }[] = await tx.query(sql, [before ?? null, ...more])
-      return rows.map(({ order_id: orderId }) => orderId)
-    }
-    if (status === undefined) return { ids: await read(ALL, limit) }
-    if (status === 'RefundRefused') return { ids: await read(REFUSED, limit) }
-    if (status === 'Pending' || status === 'Refunding')
-      return { ids: await read(WAITING, limit, status) }
-    const ids = await read(ENDED, limit, status)
-    return { ids, readOn: ids.length < limit ? (await read(END))[0] : undefined }
-  })
+  return transaction(
+    database,
+    async (tx) => {
+      const read = async (sql: string, ...more: unknown[]) => {
+        const { rows } = await tx.query<{ order_id: string }>(sql, [before ?? null, ...more])
+        return rows.map(({ order_id: orderId }) => orderId)
+      }
+      if (status === undefined) return { ids: await read(ALL, limit) }
+      if (status === 'RefundRefused') return { ids: await read(REFUSED, limit) }
+      if (status === 'Pending' || status === 'Refunding')
+        return { ids: await read(WAITING, limit, status) }
+      const ids = await read(ENDED, limit, status)
+      return { ids, readOn: ids.length < limit ? (await read(END))[0] : undefined }
+    },
+    { isolation: 'repeatable read' }
+  )
 }

@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
-import { In, type DataSource } from 'typeorm'
+import { In } from 'typeorm'
 import {
   decodeCursor,
   DEFAULT_LIMIT,
@@ -13,11 +13,12 @@ import {
   toPage
 } from 'sagabox/fastify'
 import { UUID } from 'sagabox/engine'
-import type { Outbox } from 'sagabox'
+import { typeorm } from 'sagabox/typeorm'
+import type { Database, Outbox } from 'sagabox'
 import { Money } from '../contracts/types.ts'
 import { newestPayments } from './list.ts'
 import { retryRefund, settlePayment } from './settle.ts'
-import { PAYMENT_STATUSES, PaymentEntity, type Payment } from './entities.ts'
+import { PAYMENT_ENTITIES, PAYMENT_STATUSES, PaymentEntity, type Payment } from './entities.ts'
 
 const PaymentView = Type.Object({
   orderId: Type.String(),
@@ -73,13 +74,14 @@ const tags = ['payment']
 
 /** @param wake a payment waits for the gateway now */
 export function paymentRoutes(
-  dataSource: DataSource,
+  database: Database,
   outbox: Outbox,
   wake: () => void
 ): FastifyPluginAsyncTypebox {
-  const payments = () => dataSource.getRepository(PaymentEntity)
+  const payments = async () =>
+    (await typeorm(database, PAYMENT_ENTITIES)).getRepository(PaymentEntity)
   const find = async (orderId: string) => {
-    const payment = await payments().findOneBy({ orderId })
+    const payment = await (await payments()).findOneBy({ orderId })
     if (!payment) throw notFound(`payment for order ${orderId}`)
     return toView(payment)
   }
@@ -114,12 +116,14 @@ export function paymentRoutes(
         }
       },
       async ({ query: { status, cursor, limit = DEFAULT_LIMIT } }) => {
-        const { ids, readOn } = await newestPayments(dataSource, {
+        const { ids, readOn } = await newestPayments(database, {
           status,
           before: decodeCursor(cursor, UUID),
           limit: limit + 1
         })
-        const found = await payments().find({
+        const found = await (
+          await payments()
+        ).find({
           where: { orderId: In(ids) },
           order: { orderId: 'DESC' }
         })

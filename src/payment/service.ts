@@ -14,7 +14,6 @@ import { refundPayments } from './refund.ts'
 import { paymentRoutes } from './routes.ts'
 import { SimulatedGateway } from './simulated-gateway.ts'
 import { StripeGateway, type StripeSettings } from './stripe/gateway.ts'
-import { PaymentEntity } from './entities.ts'
 import { takingPayments } from './take.ts'
 
 export interface PaymentSettings {
@@ -29,7 +28,7 @@ export function paymentService(settings: PaymentSettings) {
     handles: [StockReservedEvent, RefundPayment],
     sends: [PaymentCompletedEvent, PaymentFailedEvent, PaymentRefundedEvent],
     migrations: [fileURLToPath(new URL('../../migrations/payment', import.meta.url))],
-    entities: [PaymentEntity],
+    avoidScans: true,
     build({ outbox, requests, log }) {
       const cashier = new Cashier(outbox, gatewayOf(settings), log)
       const wake = () => cashier.wake()
@@ -38,7 +37,7 @@ export function paymentService(settings: PaymentSettings) {
           takingPayments(cashier),
           handleBatch(RefundPayment, refundPayments, { committed: wake })
         ],
-        routes: [paymentRoutes(requests.dataSource, requests.outbox, wake)],
+        routes: [paymentRoutes(requests.database, requests.outbox, wake)],
         workers: [cashier]
       }
     }

@@ -106,7 +106,9 @@ export function retryRefund(outbox: Outbox, orderId: string): Promise<void> {
 }
 
 async function lock(tx: Tx, orderId: string): Promise<Locked> {
-  const [payment] = await tx.query<Locked[]>(LOCK, [orderId])
+  const {
+    rows: [payment]
+  } = await tx.query<Locked>(LOCK, [orderId])
   if (!payment) throw notFound(`payment for order ${orderId}`)
   return payment
 }

@@ -89,3 +89,5 @@ export const ReservationLineEntity = new EntitySchema<
     }
   }
 })
+
+export const STOCK_ENTITIES = [ProductEntity, ReservationEntity, ReservationLineEntity]

@@ -1,7 +1,6 @@
-import type { DataSource } from 'typeorm'
 import { HttpProblem, notFound } from 'sagabox/fastify'
 import { Conflict, retryConflicts, transaction } from 'sagabox/engine'
-import type { Tx } from 'sagabox'
+import type { Database, Tx } from 'sagabox'
 import { MAX_UNITS } from './restock.ts'
 import type { Product } from './entities.ts'
 
@@ -42,12 +41,12 @@ export interface ProductChange {
  * when `onHand` of a product that is there came without a version
  */
 export function putProduct(
-  dataSource: DataSource,
+  database: Database,
   productId: string,
   given: ProductChange,
   versions: readonly number[] | undefined
 ): Promise<{ product: Product; created: boolean }> {
-  return changeProduct(dataSource, async (tx) => {
+  return changeProduct(database, async (tx) => {
     await tx.query(LOCK_NAME, [productId])
     const found = await lock(tx, productId)
     if (found) {
@@ -66,13 +65,9 @@ export function putProduct(
         [{ field: 'onHand', expected: `must be given to create a product: 0 to ${MAX_UNITS}` }]
       )
     }
-    const [product] = await tx.query<Product[]>(INSERT, [
-      productId,
-      name,
-      unitPrice,
-      currency,
-      onHand
-    ])
+    const {
+      rows: [product]
+    } = await tx.query<Product>(INSERT, [productId, name, unitPrice, currency, onHand])
     if (!product) throw new Conflict(`${productId} was made at the same time`)
     return { product, created: true }
   })
@@ -84,12 +79,12 @@ export function putProduct(
  * @throws HttpProblem 404 when there is no such product, 412 when it has another version
  */
 export async function patchProduct(
-  dataSource: DataSource,
+  database: Database,
   productId: string,
   given: Omit<ProductChange, 'onHand'>,
   versions: readonly number[] | undefined
 ): Promise<Product> {
-  return changeProduct(dataSource, async (tx) => {
+  return changeProduct(database, async (tx) => {
     const found = await lock(tx, productId)
     if (!found) throw notFound(`product ${productId}`)
     if (versions) checkVersion(productId, found, versions)
@@ -97,8 +92,8 @@ export async function patchProduct(
   })
 }
 
-function changeProduct<R>(dataSource: DataSource, work: (tx: Tx) => Promise<R>): Promise<R> {
-  return retryConflicts(() => transaction(dataSource, work))
+function changeProduct<R>(database: Database, work: (tx: Tx) => Promise<R>): Promise<R> {
+  return retryConflicts(() => transaction(database, work))
 }
 
 interface Found {
@@ -107,18 +102,12 @@ interface Found {
 }
 
 async function lock(tx: Tx, productId: string): Promise<Found | undefined> {
-  return (await tx.query<Found[]>(LOCK, [productId]))[0]
+  return (await tx.query<Found>(LOCK, [productId])).rows[0]
 }
 
 async function update(tx: Tx, productId: string, given: ProductChange): Promise<Product> {
   const { name, unitPrice, currency, onHand } = given
-  const [rows] = await tx.query<[Product[], number]>(UPDATE, [
-    productId,
-    name,
-    unitPrice,
-    currency,
-    onHand
-  ])
+  const { rows } = await tx.query<Product>(UPDATE, [productId, name, unitPrice, currency, onHand])
   return rows[0]!
 }
 

@@ -1,8 +1,8 @@
-import type { DataSource } from 'typeorm'
 import { HttpProblem, notFound } from 'sagabox/fastify'
 import { retryConflicts, transaction } from 'sagabox/engine'
-import type { Tx } from 'sagabox'
-import { ProductEntity, type Product } from './entities.ts'
+import type { Database, Tx } from 'sagabox'
+import { typeorm } from 'sagabox/typeorm'
+import { ProductEntity, STOCK_ENTITIES, type Product } from './entities.ts'
 
 /** Most units of one product that are put on the shelf; what is released goes back beyond that. */
 export const MAX_UNITS = 1_000_000_000
@@ -26,19 +26,18 @@ export interface Restock {
  * when the key came with another restock before
  */
 export function restock(
-  dataSource: DataSource,
+  database: Database,
   asked: Restock
 ): Promise<{ product: Product; replayed: boolean }> {
   return retryConflicts(() =>
-    transaction(dataSource, async (tx) => {
+    transaction(database, async (tx) => {
       const replayed = await wasDone(tx, asked)
       const { productId, quantity } = asked
-      const [added]: [unknown[], number] = replayed
-        ? [[], 0]
-        : await tx.query(ADD, [productId, quantity])
-      const product = await tx.getRepository(ProductEntity).findOneBy({ productId })
+      const added = replayed ? 0 : (await tx.query(ADD, [productId, quantity])).rowCount
+      const entities = await typeorm(tx, STOCK_ENTITIES)
+      const product = await entities.getRepository(ProductEntity).findOneBy({ productId })
       if (!product) throw notFound(`product ${productId}`)
-      if (!replayed && added.length === 0)
+      if (!replayed && added === 0)
         throw new HttpProblem(409, `${productId} would have more than ${MAX_UNITS} units`, [
           {
             field: 'quantity',
@@ -53,11 +52,11 @@ export function restock(
 /** Claims the key. Returns whether it was used for this before. */
 async function wasDone(tx: Tx, { productId, quantity, idempotencyKey }: Restock): Promise<boolean> {
   if (idempotencyKey === undefined) return false
-  const claimed: unknown[] = await tx.query(CLAIM_KEY, [idempotencyKey, productId, quantity])
-  if (claimed.length > 0) return false
-  const [first]: { product_id: string; quantity: number }[] = await tx.query(READ_KEY, [
-    idempotencyKey
-  ])
+  const claimed = await tx.query(CLAIM_KEY, [idempotencyKey, productId, quantity])
+  if (claimed.rows.length > 0) return false
+  const {
+    rows: [first]
+  } = await tx.query<{ product_id: string; quantity: number }>(READ_KEY, [idempotencyKey])
   if (first?.product_id === productId && first.quantity === quantity) return true
   throw new HttpProblem(422, 'This Idempotency-Key was used for another restock before', [
     {

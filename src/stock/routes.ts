@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
-import { MoreThan, type DataSource } from 'typeorm'
+import { MoreThan } from 'typeorm'
 import {
   decodeCursor,
   DEFAULT_LIMIT,
@@ -13,11 +13,19 @@ import {
   text,
   toPage
 } from 'sagabox/fastify'
+import type { Database } from 'sagabox'
+import { typeorm } from 'sagabox/typeorm'
 import { Currency, NAME, Name } from '../contracts/types.ts'
 import { etagHeader, etagOf, IfMatchHeaders, versionsOf } from './etag.ts'
 import { patchProduct, putProduct } from './put-product.ts'
 import { MAX_UNITS, restock } from './restock.ts'
-import { ProductEntity, ReservationEntity, type Product, type Reservation } from './entities.ts'
+import {
+  STOCK_ENTITIES,
+  ProductEntity,
+  ReservationEntity,
+  type Product,
+  type Reservation
+} from './entities.ts'
 
 const Units = Type.Integer({ minimum: 0, maximum: MAX_UNITS })
 
@@ -75,11 +83,12 @@ const ReservationView = Type.Object({
 const ById = Type.Object({ productId: Name })
 const tags = ['stock']
 
-export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
-  const products = () => dataSource.getRepository(ProductEntity)
-  const reservations = () => dataSource.getRepository(ReservationEntity)
+export function stockRoutes(database: Database): FastifyPluginAsyncTypebox {
+  const entities = () => typeorm(database, STOCK_ENTITIES)
+  const products = async () => (await entities()).getRepository(ProductEntity)
+  const reservations = async () => (await entities()).getRepository(ReservationEntity)
   const find = async (productId: string): Promise<Product> => {
-    const product = await products().findOneBy({ productId })
+    const product = await (await products()).findOneBy({ productId })
     if (!product) throw notFound(`product ${productId}`)
     return product
   }
@@ -104,7 +113,7 @@ export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
       },
       async ({ params: { productId }, headers, body }, reply) => {
         const { product, created } = await putProduct(
-          dataSource,
+          database,
           productId,
           body,
           versionsOf(headers['if-match'])
@@ -131,7 +140,7 @@ export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
       },
       async ({ params: { productId }, headers, body }, reply) => {
         const product = await patchProduct(
-          dataSource,
+          database,
           productId,
           body,
           versionsOf(headers['if-match'])
@@ -168,7 +177,9 @@ export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
       },
       async ({ query: { cursor, limit = DEFAULT_LIMIT } }) => {
         const after = decodeCursor(cursor, NAME)
-        const found = await products().find({
+        const found = await (
+          await products()
+        ).find({
           where: after ? { productId: MoreThan(after) } : {},
           order: { productId: 'ASC' },
           take: limit + 1
@@ -202,7 +213,7 @@ export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
         },
         reply
       ) => {
-        const { product, replayed } = await restock(dataSource, {
+        const { product, replayed } = await restock(database, {
           productId,
           quantity,
           idempotencyKey
@@ -223,7 +234,9 @@ export function stockRoutes(dataSource: DataSource): FastifyPluginAsyncTypebox {
         }
       },
       async ({ params: { orderId } }) => {
-        const reservation = await reservations().findOne({
+        const reservation = await (
+          await reservations()
+        ).findOne({
           where: { orderId },
           relations: { lines: true }
         })

@@ -7,13 +7,12 @@ import {
 } from '../contracts/stock.ts'
 import { stockHandler } from './handler.ts'
 import { stockRoutes } from './routes.ts'
-import { ProductEntity, ReservationEntity, ReservationLineEntity } from './entities.ts'
 
 /** The stock service: owns products and their prices, reserves and releases. */
 export const stockService = defineService('stock', {
   handlers: [stockHandler],
   sends: [StockReservedEvent, StockNotReservedEvent, StockReleasedEvent],
   migrations: [fileURLToPath(new URL('../../migrations/stock', import.meta.url))],
-  entities: [ProductEntity, ReservationEntity, ReservationLineEntity],
-  build: ({ requests }) => ({ routes: [stockRoutes(requests.dataSource)] })
+  avoidScans: true,
+  build: ({ requests }) => ({ routes: [stockRoutes(requests.database)] })
 })

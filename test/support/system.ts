@@ -84,14 +84,14 @@ export async function startSystem(
 
 /** Where the sagas of orders are kept. */
 export function orderSagas(system: System): WatchedSaga {
-  return { dataSource: system.service('order').dataSource, name: 'order' }
+  return { database: system.service('order').database, name: 'order' }
 }
 
 /** All that has to be quiet before a system has settled. */
 export function watched(system: System, transport: WatchedTransport): Watched {
   return {
     transport,
-    outboxes: system.services.map(({ dataSource }) => dataSource),
+    outboxes: system.services.map(({ database }) => database),
     sagas: [orderSagas(system)]
   }
 }

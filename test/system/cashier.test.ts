@@ -1,18 +1,16 @@
+import { typeorm } from 'sagabox/typeorm'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import { RefundPayment } from '../../src/contracts/payment.ts'
 import { StockReservedEvent } from '../../src/contracts/stock.ts'
-import {
-  connectDatabase,
-  createDataSource
-} from '../../packages/sagabox/src/messaging/postgres/database.ts'
+import { Database } from '../../packages/sagabox/src/messaging/postgres/database.ts'
 import { message } from '../../packages/sagabox/src/messaging/message/message.ts'
 import { Outbox } from '../../packages/sagabox/src/messaging/outbox/outbox.ts'
 import { Cashier } from '../../src/payment/cashier.ts'
 import type { ChargeResult, PaymentGateway } from '../../src/payment/gateway.ts'
 import { refundPayments } from '../../src/payment/refund.ts'
 import { settlePayment } from '../../src/payment/settle.ts'
-import { PaymentEntity } from '../../src/payment/entities.ts'
+import { PAYMENT_ENTITIES, PaymentEntity } from '../../src/payment/entities.ts'
 import { takePayments } from '../../src/payment/take.ts'
 import { postgresForTests } from '../support/postgres.ts'
 import { testLog } from '../support/system.ts'
@@ -58,29 +56,30 @@ async function openPayment(t: Test) {
     url,
     schema: 'payment_service',
     migrations: ['messaging', 'payment'].map((name) => migrationsOf(name)),
-    entities: [PaymentEntity],
     poolSize: 4,
     log: testLog
   }
-  const dataSource = createDataSource(options)
-  await connectDatabase(dataSource, options)
-  t.teardown(() => dataSource.destroy())
+  const database = new Database(options)
+  await database.connect()
+  t.teardown(() => database.close())
   const outbox = new Outbox({
-    dataSource,
+    database,
     address: 'loopback://localhost/',
     source: 'payment',
     committed() {}
   })
-  const payment = () =>
-    dataSource.getRepository(PaymentEntity).findOneByOrFail({ orderId: ORDER_ID })
+  const payment = async () =>
+    (await typeorm(database, PAYMENT_ENTITIES))
+      .getRepository(PaymentEntity)
+      .findOneByOrFail({ orderId: ORDER_ID })
   return {
     outbox,
     payment,
     statusIs: (status: string) =>
       until(`the payment is ${status}`, async () => (await payment()).status === status),
-    expireClaim: () => dataSource.query('update payments set next_attempt_at = now()'),
+    expireClaim: () => database.rows('update payments set next_attempt_at = now()'),
     sent: async () =>
-      (await dataSource.query<{ payload: string }[]>('select payload from outbox order by id')).map(
+      (await database.rows<{ payload: string }>('select payload from outbox order by id')).map(
         ({ payload }) =>
           (JSON.parse(payload) as { messageType: string[] }).messageType[0]!.split(':').at(-1)
       ),

@@ -216,7 +216,7 @@ t.test('a deleted letter is kept whole for 30 days, and can be brought back', as
   )
 
   const cleaner = new OldRowsCleaner(
-    system.service('stock').dataSource,
+    system.service('stock').database,
     [...oldInboxRows(7), OLD_DELETED_LETTERS],
     testLog
   )

@@ -294,7 +294,7 @@ t.test('the inbox forgets what is too old, a batch at a time, and nothing else',
         (gen_random_uuid(), 'stock', now())`
   )
   const cleaner = new OldRowsCleaner(
-    system.service('stock').dataSource,
+    system.service('stock').database,
     [...oldInboxRows(7), OLD_DELETED_LETTERS],
     testLog
   )

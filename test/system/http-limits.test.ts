@@ -255,8 +255,8 @@ t.test('what a request may cost, and hold', async (t) => {
         from pg_stat_activity where wait_event_type = 'Lock'`)
       return rows[0].searching >= 4 && rows[0].restocking >= 4
     })
-    const { requests, dataSource } = system.service('order')
-    t.not(requests.dataSource, dataSource)
+    const { requests, database } = system.service('order')
+    t.not(requests.database, database)
     t.match(await api.call('POST', '/orders', ORDER), { status: 202 })
     t.match(await api.call('GET', '/health/live'), { status: 200 })
     t.match(await api.call('GET', '/health/ready'), { status: 200 })
@@ -273,7 +273,7 @@ t.test('what a request may cost, and hold', async (t) => {
       true
     )
     t.match(await api.call('POST', '/products/mouse/restock', { quantity: 1 }), { status: 200 })
-    const [limits] = await requests.dataSource.query(`
+    const [limits] = await requests.database.rows(`
       select current_setting('statement_timeout') as statement,
         current_setting('lock_timeout') as lock`)
     t.same(limits, { statement: '3s', lock: '1s' })

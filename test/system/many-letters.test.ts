@@ -12,7 +12,7 @@ t.setTimeout(120_000)
 
 t.test('a few letters are found among many', async (t) => {
   const { api, system, databaseUrl } = await startSystem(t, 'memory', { services: ['stock'] })
-  const { dataSource } = system.service('stock')
+  const { database } = system.service('stock')
   const path = '/ops/stock/dead-letters'
   const insert = (numbers: string, more: object = {}) => {
     const fields = {
@@ -22,7 +22,7 @@ t.test('a few letters are found among many', async (t) => {
       correlation: 'null',
       ...more
     }
-    return dataSource.query(`
+    return database.rows(`
       insert into dead_letter (endpoint, message_id, message_type, correlation_id, payload,
         exception, reason, fingerprint, status)
       select 'stock', 'm' || i, ${fields.type}, ${fields.correlation}, ('x' || i)::bytea, 'Error',
@@ -59,7 +59,7 @@ t.test('a few letters are found among many', async (t) => {
     t.ok(groups.rows < 50, `${groups.rows} rows were read`)
   }
   await t.test('what an index finds is all that is read', found)
-  await dataSource.query('analyze')
+  await database.rows('analyze')
   await t.test('with statistics, too', found)
 
   await t.test('what no index finds is looked for in so many at a time', async (t) => {
@@ -87,7 +87,7 @@ t.test('a few letters are found among many', async (t) => {
   })
 
   await t.test('a group retry looks at so many at a time, and finds all', async (t) => {
-    await dataSource.query(`update dead_letter set status = 'waiting', endpoint = 'stock'`)
+    await database.rows(`update dead_letter set status = 'waiting', endpoint = 'stock'`)
     await insert('generate_series(1000001, 1000002)', { status: `'waiting'`, reason: `'a needle'` })
     const { answer, rows } = await read(() =>
       api.call('POST', `${path}/retry`, { reason: 'NEEDLE' })

@@ -12,7 +12,7 @@ t.test('what few orders have in common is found among many', async (t) => {
     services: ['order'],
     settings: { deadlineSeconds: 36_000 }
   })
-  const { dataSource } = system.service('order')
+  const { database } = system.service('order')
   const orderIds: string[] = []
   for (let index = 0; index < 5; index++) orderIds.push(await api.placeOrder())
   const [refundedFirst, refunded, stuck, settled, suspended] = orderIds as [
@@ -28,13 +28,13 @@ t.test('what few orders have in common is found among many', async (t) => {
     nextTimerAt: string | null,
     stuckSince: string | null = null
   ) => {
-    await dataSource.query(
+    await database.rows(
       `
         update saga set state = $2, next_timer_at = $3::timestamptz, stuck_since = $4::timestamptz
           where saga_id = $1`,
       [orderId, state, nextTimerAt, stuckSince]
     )
-    await dataSource.query(`update orders set status = 'Failed' where order_id = $1`, [orderId])
+    await database.rows(`update orders set status = 'Failed' where order_id = $1`, [orderId])
   }
   await fail(refundedFirst, 'Failed.refunding', '2999-01-01T00:00:00Z')
   await fail(refunded, 'Failed.refunding', '2999-01-01T00:00:00Z')
@@ -44,12 +44,12 @@ t.test('what few orders have in common is found among many', async (t) => {
   const id = `('7fffffff-0000-7000-8000-' || lpad(i::text, 12, '0'))::uuid`
   for (let first = 1; first <= ENDED; first += CHUNK) {
     const numbers = `generate_series(${first}, ${first + CHUNK - 1}) as i where i <= ${ENDED}`
-    await dataSource.query(
+    await database.rows(
       `
         insert into orders (order_id, customer_id, status, payment_method) select ${id}, 'ada',
           'Completed', 'pm_card_visa' from ${numbers}`
     )
-    await dataSource.query(
+    await database.rows(
       `
         insert into saga (saga, saga_id, state, value, context, version, timers) select 'order',
           ${id}, 'Completed', '"Completed"', '{}', 3, '[]' from ${numbers}`
@@ -75,7 +75,7 @@ t.test('what few orders have in common is found among many', async (t) => {
     t.same([idsOf(rest), rest.nextCursor], [[refundedFirst], null])
   }
   await t.test('what waits is all that is read', waiting)
-  await dataSource.query('analyze')
+  await database.rows('analyze')
   await t.test('with statistics, too', waiting)
 
   await t.test('what has ended is looked for in so many at a time', async (t) => {

@@ -100,7 +100,7 @@ t.test('what no queue takes is listed by destination, and given up with a reason
   t.equal((await api.call('GET', '/ops/order/outbox/discarded/1')).status, 404)
 
   // A row that only waits for its time, or is on its way, is nobody's to discard.
-  const [later] = await system.service('order').dataSource.query(
+  const [later] = await system.service('order').database.rows(
     `
         insert into outbox (message_id, destination, required, payload,
           due_at) values (gen_random_uuid(), 'order', false, '{}', now() + interval '1 hour')
@@ -110,7 +110,7 @@ t.test('what no queue takes is listed by destination, and given up with a reason
     status: 409,
     body: { detail: /not put off/ }
   })
-  await system.service('order').dataSource.query('delete from outbox where id = $1', [later.id])
+  await system.service('order').database.rows('delete from outbox where id = $1', [later.id])
 
   refusing.yes = false
   for (const orderId of [orderIds[0]!, orderIds[2]!])

@@ -19,7 +19,7 @@ async function openShop(t: Test, settings: Parameters<typeof startSystem>[2] = {
   })
   const { api, system } = running
   await api.putProduct('keyboard', 1000, 8900)
-  const payments = system.service('payment').dataSource
+  const payments = system.service('payment').database
   return {
     ...running,
     payments,
@@ -107,7 +107,7 @@ t.test('a refund that the gateway refuses waits for a person', async (t) => {
     const { history } = await api.get(`/sagas/${orderId}`)
     const rows = await shop.system
       .service('order')
-      .dataSource.query<{ body: object }[]>(
+      .database.rows<{ body: object }>(
         `select body from saga_history where saga_id = $1 and event = 'PaymentRefundedEvent'`,
         [orderId]
       )
@@ -157,10 +157,9 @@ t.test('a refund that the gateway refuses waits for a person', async (t) => {
 
   await t.test('it can be asked for once more', async (t) => {
     const orderId = await refusedRefund(shop)
-    await payments.query(
-      `update payments set payment_method = 'pm_card_visa' where order_id = $1`,
-      [orderId]
-    )
+    await payments.rows(`update payments set payment_method = 'pm_card_visa' where order_id = $1`, [
+      orderId
+    ])
     t.match(await api.call('POST', `/payments/${orderId}/retry`), { status: 202 })
     await statusIs(orderId, 'Refunded')
     t.match(
@@ -246,7 +245,7 @@ t.test('a refund that the gateway refuses waits for a person', async (t) => {
         cursor = `&cursor=${nextCursor}`
       }
     }
-    const rows = await payments.query<{ order_id: string; status: string }[]>(
+    const rows = await payments.rows<{ order_id: string; status: string }>(
       'select order_id, status from payments order by order_id desc'
     )
     t.same(

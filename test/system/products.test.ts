@@ -20,7 +20,7 @@ async function openShop(t: Test) {
     wrap: (inner) => (gate = new GatedTransport(inner, shopTopology()))
   })
   const quiet = () => settled(watched(running.system, gate))
-  return { ...running, gate, quiet, stock: running.system.service('stock').dataSource }
+  return { ...running, gate, quiet, stock: running.system.service('stock').database }
 }
 
 t.test('the units of a product that is there are replaced by who has read them', async (t) => {
@@ -111,7 +111,7 @@ t.test('the units of a product that is there are replaced by who has read them',
       answers.find(({ status }) => status === 201)!.body.onHand
     )
     t.same(
-      await stock.query(`select count(*)::integer as rows from products where product_id = 'new'`),
+      await stock.rows(`select count(*)::integer as rows from products where product_id = 'new'`),
       [{ rows: 1 }]
     )
   })
@@ -183,9 +183,9 @@ t.test('the units of a product that is there are replaced by who has read them',
         'it is held',
         async () => (await api.call('GET', `/reservations/${orderId}`)).status === 200
       )
-    await stock.query(`delete from products where product_id in ('gone', 'anew')`)
+    await stock.rows(`delete from products where product_id in ('gone', 'anew')`)
     await api.putProduct('anew', 10)
-    await stock.query(`update products set unit_price = 9007199254740993 where product_id = 'dear'`)
+    await stock.rows(`update products set unit_price = 9007199254740993 where product_id = 'dear'`)
     const more = [
       await api.placeOrder({ items: [{ productId: 'gone', quantity: 1 }] }),
       await api.placeOrder({ items: [{ productId: 'dear', quantity: 1 }] })
@@ -219,7 +219,7 @@ t.test('the units of a product that is there are replaced by who has read them',
         )
       await api.putProduct('brief', 1)
       t.match(await restock(), { status: 200, body: { onHand: 4 } })
-      await stock.query(`delete from products where product_id = 'brief'`)
+      await stock.rows(`delete from products where product_id = 'brief'`)
       t.match(await restock(), { status: 404 })
       await api.putProduct('brief', 1)
       const again = await restock()
@@ -291,8 +291,8 @@ t.test('stock is not oversold by any interleaving of the routes', async (t) => {
   const methods = ['pm_card_visa', 'pm_card_visa', 'pm_card_chargeDeclined', 'pm_sim_answers_twice']
   for (const seed of [1, 2, 3]) {
     const random = randomBy(seed)
-    await stock.query(`delete from products where product_id = 'thing'`)
-    await stock.query(`delete from reservations; delete from reservation_lines`)
+    await stock.rows(`delete from products where product_id = 'thing'`)
+    await stock.rows(`delete from reservations; delete from reservation_lines`)
     await api.putProduct('thing', 20)
     const keepers = Array.from({ length: 4 }, () => new Keeper(api, random))
     const customer = async () => {
@@ -312,7 +312,7 @@ t.test('stock is not oversold by any interleaving of the routes', async (t) => {
     ])
     await quiet()
     const { onHand, reserved } = await api.get(path('thing'))
-    const [{ sold }] = await stock.query(
+    const [{ sold }] = await stock.rows(
       `
         select coalesce(sum(quantity), 0)::integer as sold from reservation_lines
           join reservations using (order_id) where status = 'Reserved'

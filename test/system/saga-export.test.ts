@@ -22,7 +22,7 @@ import { until } from '../support/until.ts'
 
 t.test('a deploy that renames a state', async (t) => {
   const { api, system } = await startSystem(t, 'memory', { settings: { deadlineSeconds: 600 } })
-  const { dataSource } = system.service('order')
+  const { database } = system.service('order')
   await api.putProduct('keyboard', 10)
   await api.settled(await api.placeOrder())
   const waiting = await Promise.all(
@@ -72,7 +72,7 @@ t.test('a deploy that renames a state', async (t) => {
   const paidOf = (orderId: string) =>
     message(PaymentCompletedEvent, { orderId, amount: 1000, currency: 'EUR' })
   const handle = (host: SagaHost, messages: Message[]) =>
-    transaction(dataSource, (tx) => host.handler().handle(messages, tx))
+    transaction(database, (tx) => host.handler().handle(messages, tx))
   const [first, second, third] = waiting as [string, string, string]
 
   await t.test(
@@ -94,7 +94,7 @@ t.test('a deploy that renames a state', async (t) => {
     const host = new SagaHost(renamedSaga({ version: 3, migrate: toCharging }))
     await handle(host, [paidOf(first), paidOf(second)])
     const orderId = '01890000-0000-7000-8000-00000000000a'
-    await transaction(dataSource, (tx) =>
+    await transaction(database, (tx) =>
       host.start(
         tx,
         [
@@ -175,7 +175,7 @@ t.test(
       settings: { redeliverySeconds: [] },
       wrap: (inner) => (gate = new GatedTransport(inner, shopTopology()))
     })
-    const { dataSource } = system.service('order')
+    const { database } = system.service('order')
     await api.putProduct('keyboard', 10)
     gate.hold('order', 'PaymentCompletedEvent')
     const [stranded, healthy] = [await api.placeOrder(), await api.placeOrder()]
@@ -185,7 +185,7 @@ t.test(
         async () => (await api.call('GET', `/payments/${orderId}`)).body.status === 'Completed'
       )
     // As if a copy of the next version had moved it, and been rolled back.
-    await dataSource.query('update saga set machine_version = 3 where saga_id = $1', [stranded])
+    await database.rows('update saga set machine_version = 3 where saga_id = $1', [stranded])
     gate.release('order', 'PaymentCompletedEvent')
     t.match(await api.settled(healthy), { state: 'Completed' })
     const letter = await until(
@@ -210,7 +210,7 @@ t.test(
         request
       )
     }
-    await dataSource.query('update saga set machine_version = 2 where saga_id = $1', [stranded])
+    await database.rows('update saga set machine_version = 2 where saga_id = $1', [stranded])
     t.match(await api.call('POST', `/ops/order/dead-letters/${letter.id}/retry`), { status: 202 })
     t.match(await api.settled(stranded), { state: 'Completed' })
     await settled(watched(system, gate))
@@ -223,9 +223,7 @@ t.test('GET /sagas/export: all, a state, a time, a number', async (t) => {
   for (let order = 0; order < 250; order++) orderIds.push(await api.placeOrder())
   await system
     .service('order')
-    .dataSource.query(`update saga set updated_at = '2026-01-01' where saga_id < $1`, [
-      orderIds[240]
-    ])
+    .database.rows(`update saga set updated_at = '2026-01-01' where saga_id < $1`, [orderIds[240]])
   const exported = async (query: string) =>
     (await api.call('GET', `/sagas/export${query}`)).text
       .trimEnd()
@@ -265,13 +263,13 @@ t.test('GET /sagas/export: all, a state, a time, a number', async (t) => {
 t.test('GET /sagas/export reads on only as its client reads', async (t) => {
   const { api, system } = await startSystem(t, 'memory', { services: ['order'] })
   await api.placeOrder()
-  const { dataSource } = system.service('order')
+  const { database } = system.service('order')
   // 40 MB: more than all buffers in between.
-  await dataSource.query(`
+  await database.rows(`
     insert into saga (saga, saga_id, state, value, context, version, timers)
     select saga, gen_random_uuid(), state, value, context || jsonb_build_object('filling',
       repeat('x', 20000)), version, '[]' from saga, generate_series(1, 2000)`)
-  const reads = countReads(system.service('order').requests.dataSource)
+  const reads = countReads(system.service('order').requests.database)
   const response = await new Promise<IncomingMessage>((resolve, reject) =>
     get(`${system.url}/sagas/export`, resolve).on('error', reject)
   )
@@ -340,17 +338,17 @@ t.test('saga:check says what it cannot read', async (t) => {
 const check = (...args: string[]) => runCommand(['saga', 'check', ...args])
 
 /** Pages of an export that the database was asked for. */
-function countReads(dataSource: ReturnType<TestSystem['system']['service']>['dataSource']): {
+function countReads(database: ReturnType<TestSystem['system']['service']>['database']): {
   count: number
 } {
   const reads = { count: 0 }
-  const query = dataSource.query.bind(dataSource) as (
+  const query = database.rows.bind(database) as (
     text: string,
     values?: unknown[]
   ) => Promise<unknown>
-  dataSource.query = ((text: string, values?: unknown[]) => {
+  database.rows = ((text: string, values?: unknown[]) => {
     if (text.includes('jsonb_build_object')) reads.count++
     return query(text, values)
-  }) as typeof dataSource.query
+  }) as typeof database.rows
   return reads
 }

@@ -3,10 +3,7 @@ import { readFileSync } from 'node:fs'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { createMachine, type AnyStateMachine } from 'xstate'
-import {
-  connectDatabase,
-  createDataSource
-} from '../../packages/sagabox/src/messaging/postgres/database.ts'
+import { Database } from '../../packages/sagabox/src/messaging/postgres/database.ts'
 import {
   command,
   event,
@@ -126,11 +123,11 @@ t.test(
 )
 
 t.test('replay tells when events were kept that the machine of today would not keep', async (t) => {
-  const { host, inspector, inTransaction, handle, dataSource } = await open(t)
+  const { host, inspector, inTransaction, handle, database } = await open(t)
   const id = randomUUID()
   await inTransaction((tx) => host.start(tx, [message(Begun, { id })], new Date()))
   await handle([message(Paid, { id })])
-  await dataSource.query('update saga set deferred = null')
+  await database.rows('update saga set deferred = null')
   t.match(await inspector.replay(id), {
     consistent: false,
     firstDifference: { what: 'deferred', recorded: [], replayed: [String] }
@@ -159,7 +156,7 @@ t.test(
       wrap: (inner) => (gate = new GatedTransport(inner, shopTopology()))
     })
     const { api, system } = running
-    const { dataSource } = system.service('order')
+    const { database } = system.service('order')
     await api.putProduct('keyboard', 10)
     gate.hold('stock', 'ReleaseStock')
     const declined = { paymentMethod: 'pm_card_chargeDeclined' }
@@ -230,7 +227,7 @@ t.test(
         message: 'relation "reservations" does not exist',
         type: 'ReleaseStock'
       }))
-      await transaction(dataSource, async (tx) =>
+      await transaction(database, async (tx) =>
         host.recordFaults(tx, [
           ...faults,
           { ...faults[0]!, message: 'and again' },
@@ -258,29 +255,28 @@ t.test(
       t.match((await api.get(`/sagas/${healthy}`)).waitingFor, { lastError: null })
 
       // An event is at work on the instance, and commits after the fault has begun to wait for it.
-      const moving = dataSource.createQueryRunner()
-      await moving.startTransaction()
-      const [{ pid }]: [{ pid: number }] = await moving
-        .query(
-          'update saga set updated_at = now() where saga_id = $1 returning pg_backend_pid() as pid',
-          [first]
-        )
-        .then(([rows]) => rows)
-      const recording = transaction(dataSource, async (tx) =>
+      const moving = await database.session()
+      await moving.query('begin')
+      const { rows: moved } = await moving.query<{ pid: number }>(
+        'update saga set updated_at = now() where saga_id = $1 returning pg_backend_pid() as pid',
+        [first]
+      )
+      const [{ pid }] = moved as [{ pid: number }]
+      const recording = transaction(database, async (tx) =>
         host.recordFaults(tx, [{ ...faults[0]!, message: 'while it moved' }])
       )
       await until(
         'it waits',
         async () =>
           (
-            await dataSource.query(
+            await database.rows(
               'select 1 from pg_stat_activity where $1 = any(pg_blocking_pids(pid))',
               [pid]
             )
           ).length > 0
       )
-      await moving.commitTransaction()
-      await moving.release()
+      await moving.query('commit')
+      moving.release()
       await recording
       t.match((await api.get(`/sagas/${first}`)).waitingFor, {
         lastError: { message: 'while it moved' }
@@ -336,11 +332,11 @@ t.test(
       )
       t.match(await api.get(`/sagas/${first}/replay`), { consistent: true })
       t.same((await api.get('/sagas?stuck=true')).items, [])
-      const [row]: [{ last_error: unknown }] = await dataSource.query(
+      const [row]: { last_error: unknown }[] = await database.rows(
         'select last_error from saga where saga_id = $1',
         [first]
       )
-      t.equal(row.last_error, null)
+      t.equal(row!.last_error, null)
       t.match(await api.call('POST', `/sagas/${first}/retry`), {
         status: 409,
         body: { detail: /waits for the answer to no command/ }
@@ -359,9 +355,9 @@ t.test(
     const { api, system } = running
     const orderId = await api.placeOrder()
     await inState(api, orderId, 'Failed.releasingStock')
-    const { dataSource } = system.service('order')
-    await dataSource.query(`update saga set timers = '[]', next_timer_at = null`)
-    await dataSource.query(
+    const { database } = system.service('order')
+    await database.rows(`update saga set timers = '[]', next_timer_at = null`)
+    await database.rows(
       readFileSync(
         new URL('../../migrations/order/202611240910-resend-compensations.sql', import.meta.url),
         'utf8'
@@ -378,7 +374,7 @@ t.test('an instance that the machine cannot load is stuck, with the reason', asy
   const orderId = await api.placeOrder()
   await system
     .service('order')
-    .dataSource.query(`update saga set value = '"Nowhere"', next_timer_at = now()`)
+    .database.rows(`update saga set value = '"Nowhere"', next_timer_at = now()`)
   await until('it is listed', async () => (await api.get('/sagas?stuck=true')).items.length === 1)
   t.match((await api.get(`/sagas/${orderId}`)).waitingFor, {
     commands: [],
@@ -396,7 +392,7 @@ t.test(
     const answers = await Promise.all(
       orderIds.map(async (orderId, index) => {
         if (index % 3 === 0)
-          await system.service('order').dataSource.query(
+          await system.service('order').database.rows(
             `
                 update saga set next_timer_at = now(), timers = jsonb_set(timers, '{0,dueAt}',
                   to_jsonb(now())) where saga_id = $1 and starts_with(state, 'Suspend')`,
@@ -443,16 +439,16 @@ async function open(t: Test) {
   const url = await (await postgresForTests()).createDatabase()
   const migrations = ['messaging', 'saga'].map((part) => migrationsOf(part))
   const options = { url, schema: 'parcel_service', migrations, poolSize: 2, log: testLog }
-  const dataSource = createDataSource(options)
-  await connectDatabase(dataSource, options)
-  t.teardown(() => dataSource.destroy())
+  const database = new Database(options)
+  await database.connect()
+  t.teardown(() => database.close())
   const host = new SagaHost(parcel)
-  const inTransaction = <R>(work: (tx: Tx) => Promise<R>) => transaction(dataSource, work)
+  const inTransaction = <R>(work: (tx: Tx) => Promise<R>) => transaction(database, work)
   const handle = (messages: Message[]) => inTransaction((tx) => host.handler().handle(messages, tx))
   return {
-    dataSource,
+    database,
     host,
-    inspector: new SagaInspector(dataSource, parcel),
+    inspector: new SagaInspector(database, parcel),
     inTransaction,
     handle
   }

@@ -172,9 +172,9 @@ t.test(
       settings: { deadlineSeconds: 1000 }
     })
     const [stranded, healthy] = [await api.placeOrder(), await api.placeOrder()]
-    const { dataSource } = system.service('order')
-    await dataSource.query(`update saga set value = '"Nowhere"' where saga_id = $1`, [stranded])
-    await dataSource.query(
+    const { database } = system.service('order')
+    await database.rows(`update saga set value = '"Nowhere"' where saga_id = $1`, [stranded])
+    await database.rows(
       `
         update saga set next_timer_at = now() - (case saga_id when $1 then 2 else 1 end) * interval '1 second', timers = jsonb_set(timers, '{0,dueAt}', to_jsonb(now()))`,
       [stranded]
@@ -183,7 +183,7 @@ t.test(
       'the healthy order has failed',
       async () => (await api.get(`/orders/${healthy}`)).status === 'Failed'
     )
-    const [row]: { later: boolean }[] = await dataSource.query(
+    const [row]: { later: boolean }[] = await database.rows(
       'select next_timer_at > now() as later from saga where saga_id = $1',
       [stranded]
     )

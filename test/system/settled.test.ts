@@ -55,7 +55,7 @@ t.test(
     const sagas = orderSagas(system)
     await advance(sagas, '10s', [first])
     t.equal(Date.parse(before) - Date.parse(await dueAt(first)), 10_000)
-    const [row]: { next: Date }[] = await sagas.dataSource.query(
+    const [row]: { next: Date }[] = await sagas.database.rows(
       'select next_timer_at as next from saga where saga_id = $1',
       [first]
     )
@@ -80,7 +80,7 @@ t.test(
         failureReason: 'DeadlineExceeded'
       })
 
-    await sagas.dataSource.query(
+    await sagas.database.rows(
       `
         insert into saga (saga, saga_id, state, value, context, version, timers,
           next_timer_at) select 'parcel', saga_id, state, value, context, version, '[]', now()

@@ -68,7 +68,7 @@ t.test('the whole system pays through Stripe', async (t) => {
     await until('Stripe has the charge', async () =>
       (await stripe.received()).some(({ idempotencyKey }) => idempotencyKey === orderId)
     )
-    await system.service('order').dataSource.query(
+    await system.service('order').database.rows(
       `
           update saga set next_timer_at = now(), timers = jsonb_set(timers, '{0,dueAt}',
             to_jsonb(now())) where saga_id = $1`,

@@ -40,6 +40,13 @@ export { InvalidToken, type LaterOptions } from './messaging/message/later.ts'
 export { contracts, type Contracts, type ContractsOptions } from './messaging/message/contracts.ts'
 export { InvalidMessage } from './messaging/message/validate.ts'
 export { NowhereToSend, type Outbox } from './messaging/outbox/outbox.ts'
+export { NotInTransaction, type Connection } from './messaging/outbox/own-connection.ts'
+export type { Database } from './messaging/postgres/database.ts'
+export {
+  MigrationEdited,
+  MigrationsPending,
+  type MigrateMode
+} from './messaging/postgres/migrate.ts'
 export type { RequestOptions } from './messaging/request/client.ts'
 export {
   RequestAborted,
@@ -49,7 +56,7 @@ export {
   UnexpectedAnswer
 } from './messaging/request/errors.ts'
 export { UnfitSession } from './messaging/postgres/server.ts'
-export { Swallowed, type Tx } from './messaging/postgres/sql.ts'
+export { Swallowed, type TransactionOptions, type Tx } from './messaging/postgres/sql.ts'
 export { DatabaseUrlError } from './messaging/postgres/url.ts'
 export { Unreachable } from './messaging/rabbitmq/connection.ts'
 export { RabbitTransport, type RabbitTransportOptions } from './messaging/rabbitmq/transport.ts'
@@ -81,7 +88,7 @@ export { pathOf, statusOf } from './saga/machine/state.ts'
 export { NotMoved } from './saga/run/by-hand.ts'
 export { NoInstance, NotStartedYet, type SagaHost } from './saga/run/host.ts'
 export { Stranded } from './saga/run/versions.ts'
-export type { ServiceContext } from './service/context.ts'
+export type { ServiceConnections, ServiceContext } from './service/context.ts'
 export {
   defineService,
   InvalidService,

@@ -6,10 +6,11 @@ import { Session, SessionClient } from '../messaging/postgres/session.ts'
 import { withoutShell } from '../messaging/postgres/without-shell.ts'
 import { SagaboxError } from '../messaging/errors/sagabox-error.ts'
 import type { ServiceDefinition } from '../service/define.ts'
-import { migrationsOf, schemaOf } from '../service/own-migrations.ts'
+import { readRecords, type Applied } from '../messaging/postgres/migration-records.ts'
+import { schemaOf } from '../service/migrations.ts'
 import { compareCatalogs, readCatalog, type Drift, type Part } from './catalog.ts'
 import { skewOf, type Examination, type Finding } from './finding.ts'
-import { recordedIn, stepsOf, type MigrationStep } from './migrations.ts'
+import { stepsOf, type MigrationStep } from './migrations.ts'
 
 /** A connection has to be there within, ms. */
 const CONNECT_MS = 5000
@@ -63,7 +64,7 @@ async function look(
   if (!first) return
   const about = placeOf(DatabaseServer.at(url).address.hosts[0]!)
   findings.push(...(await poolerFindings(url, about)))
-  const client = await connect(url, schemaOf(first))
+  const client = await connect(url, schemaOf(first).schema)
   try {
     notes.push(await versionOf(client))
     findings.push(...skewOf('the database', await skewSeconds(client)))
@@ -154,10 +155,10 @@ async function skewSeconds(client: Client): Promise<number> {
 }
 
 async function examineSchema(client: Client, service: ServiceDefinition): Promise<Examination> {
-  const schema = schemaOf(service)
+  const { schema, migrations } = schemaOf(service)
   const about = `schema ${schema}`
-  const steps = stepsOf(migrationsOf(service))
-  const recorded = await recordedIn(client, schema)
+  const steps = stepsOf(migrations)
+  const recorded = (await readRecords(client, schema))?.applied
   if (!recorded)
     return {
       findings: [
@@ -174,8 +175,8 @@ async function examineSchema(client: Client, service: ServiceDefinition): Promis
     ...recordFindings(about, steps, recorded),
     ...(await letterFindings(client, schema, service))
   ]
-  const names = steps.map(({ name }) => name)
-  const isSame = names.every((name) => recorded.includes(name)) && recorded.length === names.length
+  const ran = new Set(recorded.map(({ id }) => id))
+  const isSame = steps.every(({ id }) => ran.has(id)) && ran.size === steps.length
   if (!isSame)
     return { findings, notes: [`${about}: not compared, because its migrations are others`] }
   const drift = await driftOf(client, schema, steps)
@@ -187,12 +188,19 @@ async function examineSchema(client: Client, service: ServiceDefinition): Promis
 function recordFindings(
   about: string,
   steps: readonly MigrationStep[],
-  recorded: readonly string[]
+  recorded: readonly Applied[]
 ): Finding[] {
-  const names = steps.map(({ name }) => name)
-  const pending = names.filter((name) => !recorded.includes(name))
-  const unknown = recorded.filter((name) => !names.includes(name))
+  const ran = new Map(recorded.map(({ id, checksum }) => [id, checksum]))
+  const pending = steps.flatMap(({ id }) => (ran.has(id) ? [] : [id]))
+  const unknown = [...ran.keys()].filter((id) => steps.every((step) => step.id !== id))
+  const edited = steps.filter(({ id, checksum }) => (ran.get(id) ?? checksum) !== checksum)
   return [
+    ...edited.map(({ id, checksum, source }) => ({
+      about,
+      found: `the migration ${id} was edited after it ran: ${source} has the checksum ${checksum}, and ${ran.get(id)} ran`,
+      expected: 'the text that ran',
+      advice: 'put the text back, and write what is to change as a new migration'
+    })),
     ...(pending.length === 0
       ? []
       : [
@@ -253,9 +261,9 @@ async function driftOf(
   await client.query('begin')
   try {
     await client.query(`create schema ${fresh}; set local search_path to ${fresh}`)
-    for (const { name, run } of steps)
+    for (const { id, run } of steps)
       await run(client).catch((error: Error) => {
-        throw new Error(`${name}: ${error.message}`, { cause: error })
+        throw new Error(`${id}: ${error.message}`, { cause: error })
       })
     const expected = await readCatalog(client, fresh)
     await client.query(`set local search_path to ${client.escapeIdentifier(schema)}`)

@@ -1,7 +1,7 @@
+import type { Database } from '../messaging/postgres/database.ts'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { isUtf8 } from 'node:buffer'
 import Type from 'typebox'
-import type { DataSource } from 'typeorm'
 import { DELETED_DAYS } from '../messaging/dead-letters/deleted.ts'
 import {
   groupDeadLetters,
@@ -145,7 +145,7 @@ const tags = ['dead letters']
 export interface DeadLetterRouteOptions {
   /** Name of the service. */
   name: string
-  dataSource: DataSource
+  database: Database
   office: DeadLetterOffice
   groups: GroupRetries
   /** How long the service's inbox remembers what was handled. */
@@ -155,7 +155,7 @@ export interface DeadLetterRouteOptions {
 /** The dead letters of one service: to look at, to send back, to delete. */
 export function deadLetterRoutes({
   name,
-  dataSource,
+  database,
   office,
   groups,
   inboxDays
@@ -184,7 +184,7 @@ export function deadLetterRoutes({
       async ({ query: { cursor, limit = DEFAULT_LIMIT, ...filter } }) => {
         const before = decodeCursor(cursor, /^[0-9]{1,15}$/)
         const { items, readOn } = await listDeadLetters(
-          dataSource,
+          database,
           withTimes(filter),
           limit + 1,
           before === undefined ? undefined : Number(before)
@@ -218,7 +218,7 @@ export function deadLetterRoutes({
         }
       },
       async ({ query }) => {
-        const { groups: found, atLeast } = await groupDeadLetters(dataSource, withTimes(query))
+        const { groups: found, atLeast } = await groupDeadLetters(database, withTimes(query))
         return { total: found.reduce((sum, { count }) => sum + count, 0), atLeast, groups: found }
       }
     )
@@ -234,7 +234,7 @@ export function deadLetterRoutes({
         }
       },
       async ({ params: { id } }) => {
-        const letter = await readDeadLetter(dataSource, Number(id))
+        const letter = await readDeadLetter(database, Number(id))
         if (!letter) throw missing(id)
         return withText(letter)
       }
@@ -253,7 +253,7 @@ export function deadLetterRoutes({
       async ({ query: { cursor, limit = DEFAULT_LIMIT } }) => {
         const before = decodeCursor(cursor, /^[0-9]{1,15}$/)
         const letters = await listDeletedLetters(
-          dataSource,
+          database,
           limit + 1,
           before === undefined ? undefined : Number(before)
         )
@@ -272,7 +272,7 @@ export function deadLetterRoutes({
         }
       },
       async ({ params: { id } }) => {
-        const letter = await readDeletedLetter(dataSource, Number(id))
+        const letter = await readDeletedLetter(database, Number(id))
         if (!letter) throw missingDeleted(id)
         return withText(letter)
       }
@@ -291,7 +291,7 @@ export function deadLetterRoutes({
       },
       async ({ params: { id } }) => {
         if (!(await allowed(office.restore(Number(id))))) throw missingDeleted(id)
-        const letter = await readDeadLetter(dataSource, Number(id))
+        const letter = await readDeadLetter(database, Number(id))
         if (!letter) throw missing(id)
         return withText(letter)
       }
@@ -313,7 +313,7 @@ export function deadLetterRoutes({
         }
       },
       async ({ params: { id } }, reply) => {
-        const letter = await readDeadLetter(dataSource, Number(id))
+        const letter = await readDeadLetter(database, Number(id))
         if (!letter) throw missing(id)
         return reply
           .type('application/octet-stream')

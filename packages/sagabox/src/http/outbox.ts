@@ -1,6 +1,6 @@
+import type { Database } from '../messaging/postgres/database.ts'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
-import type { DataSource } from 'typeorm'
 import type { Log } from '../messaging/async/log.ts'
 import {
   discardRow,
@@ -43,14 +43,14 @@ const tags = ['operations']
 export interface OutboxRouteOptions {
   /** Name of the service. */
   name: string
-  dataSource: DataSource
+  database: Database
   log: Log
 }
 
 /** What waits in one service's outbox because nobody takes it: to look at, and to give up. */
 export function outboxRoutes({
   name,
-  dataSource,
+  database,
   log
 }: OutboxRouteOptions): FastifyPluginAsyncTypebox {
   const path = `/ops/${name}/outbox`
@@ -83,7 +83,7 @@ export function outboxRoutes({
         const [, id, after] =
           /^([0-9]{1,15}) (.*)$/s.exec(decodeCursor(cursor, /^[0-9]{1,15} [^\0]*$/) ?? '') ?? []
         const rows = await listPutOff(
-          dataSource,
+          database,
           destination,
           limit + 1,
           id === undefined ? undefined : { id, destination: after! }
@@ -123,7 +123,7 @@ export function outboxRoutes({
         }
       },
       async ({ params: { id }, body: { reason } }) => {
-        const discard = await discardRow(dataSource, id, reason, log)
+        const discard = await discardRow(database, id, reason, log)
         if (discard.outcome === 'unknown') throw notFound(`row ${id} in the outbox of ${name}`)
         if (discard.outcome !== 'discarded')
           throw new HttpProblem(
@@ -147,7 +147,7 @@ export function outboxRoutes({
       },
       async ({ query: { cursor, limit = DEFAULT_LIMIT } }) =>
         toPage(
-          await listDiscarded(dataSource, limit + 1, decodeCursor(cursor, /^[0-9]{1,15}$/)),
+          await listDiscarded(database, limit + 1, decodeCursor(cursor, /^[0-9]{1,15}$/)),
           limit,
           ({ key }) => key
         )
@@ -164,7 +164,7 @@ export function outboxRoutes({
         }
       },
       async ({ params: { id } }) => {
-        const row = await readDiscarded(dataSource, id)
+        const row = await readDiscarded(database, id)
         if (!row) throw notFound(`discarded row ${id} in ${name}`)
         return row
       }

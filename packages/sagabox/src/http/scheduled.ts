@@ -23,7 +23,7 @@ const tags = ['operations']
 /** What one service is to send later: to look at, and to give up. */
 export function scheduledRoutes({
   name,
-  dataSource,
+  database,
   log
 }: OutboxRouteOptions): FastifyPluginAsyncTypebox {
   const path = `/ops/${name}/outbox/scheduled`
@@ -50,7 +50,7 @@ export function scheduledRoutes({
       async ({ query: { token, cursor, limit = DEFAULT_LIMIT } }) => {
         const [micros, id] = decodeCursor(cursor, CURSOR)?.split(' ') ?? []
         const rows = await listScheduled(
-          dataSource,
+          database,
           token,
           limit + 1,
           micros === undefined ? undefined : { micros, id: id! }
@@ -90,7 +90,7 @@ export function scheduledRoutes({
         }
       },
       async ({ params: { id }, body: { reason } }) => {
-        const messageId = await discardScheduled(dataSource, id, reason, log)
+        const messageId = await discardScheduled(database, id, reason, log)
         if (messageId === undefined) throw notFound(`message ${id} to be sent later by ${name}`)
         return { id, messageId, status: 'discarded' as const }
       }

@@ -1,5 +1,4 @@
 import type { FastifyPluginAsync } from 'fastify'
-import type { EntitySchema } from 'typeorm'
 import type { Concurrency } from '../messaging/endpoint/endpoint.ts'
 import type { Handler } from '../messaging/endpoint/handler.ts'
 import { isFault } from '../messaging/message/fault.ts'
@@ -48,9 +47,13 @@ export interface ServiceOptions extends ServiceParts {
    * once, in the order of the list.
    */
   readonly migrations?: readonly string[]
-  readonly entities?: readonly EntitySchema[]
   /** How much its endpoint does at once, in each process. */
   readonly concurrency?: Concurrency
+  /**
+   * Whether queries by `tx.query` and `database.query` are planned as the library's own are: by index
+   * wherever one can be used, however small the table, and never past row security. Off unless said.
+   */
+  readonly avoidScans?: boolean
   /**
    * Makes the parts that need the service's connections; called once, before the database is there.
    */
@@ -66,8 +69,8 @@ export interface ServiceDefinition {
   readonly sends: readonly Contract[]
   readonly sagas: readonly SagaDefinition[]
   readonly migrations: readonly string[]
-  readonly entities: readonly EntitySchema[]
   readonly concurrency?: Concurrency
+  readonly avoidScans: boolean
   /** @throws InvalidService when the handlers are not those that were declared */
   build(
     context: ServiceContext
@@ -101,7 +104,7 @@ export function defineService(name: string, options: ServiceOptions): ServiceDef
       'expected a name of lower case letters, digits and hyphens, with a letter first, at most 41'
     )
   }
-  const { sagas = [], handles = [], sends = [], migrations = [], entities = [] } = options
+  const { sagas = [], handles = [], sends = [], migrations = [], avoidScans = false } = options
   const { queues = {} } = options
   for (const queue of Object.keys(queues)) new ContractRules(`of ${name}`).entity('queue', queue)
   const ofSagas = new Set(sagas.flatMap((saga) => [...consumedBy(saga), ...faultsOf(saga)]))
@@ -133,7 +136,7 @@ export function defineService(name: string, options: ServiceOptions): ServiceDef
     sends: [...new Set([...sends, ...sagas.flatMap(sendsOf)])],
     sagas,
     migrations,
-    entities,
+    avoidScans,
     build(context) {
       const built = options.build?.(context) ?? {}
       const taken = (built.handlers ?? []).flatMap(({ contracts }) => contracts)

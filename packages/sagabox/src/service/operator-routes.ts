@@ -62,7 +62,7 @@ export function registerOperatorRoutes(app: FastifyInstance, services: readonly 
         name: service.name,
         check: () => service.check(),
         notes: () => service.notes(),
-        outboxStatus: () => outboxStatus(service.requests.dataSource, service.schema)
+        outboxStatus: () => outboxStatus(service.requests.database, service.schema)
       }))
     )
   )

@@ -1,6 +1,7 @@
 import type { FastifyPluginAsync } from 'fastify'
-import type { DataSource } from 'typeorm'
+import type { ServiceConnections } from './context.ts'
 import type { ServiceDefinition } from './define.ts'
+import { schemaOf } from './migrations.ts'
 import { handlersFor } from './queues.ts'
 import { deadLetterRoutes } from '../http/dead-letters.ts'
 import { endpointRoutes } from '../http/endpoint.ts'
@@ -9,12 +10,12 @@ import { scheduledRoutes } from '../http/scheduled.ts'
 import { backoff, pause } from '../messaging/async/batcher.ts'
 import { reasonFor } from '../messaging/transport/awaited-endpoints.ts'
 import { databaseProblem } from '../messaging/postgres/problem.ts'
+import { Database, type DatabaseOptions, type Patience } from '../messaging/postgres/database.ts'
 import {
-  connectDatabase,
-  createDataSource,
-  type DatabaseOptions,
-  type Patience
-} from '../messaging/postgres/database.ts'
+  MigrationEdited,
+  MigrationsPending,
+  type MigrateMode
+} from '../messaging/postgres/migrate.ts'
 import { GroupRetries } from '../messaging/dead-letters/group-retries.ts'
 import { DeadLetterOffice } from '../messaging/dead-letters/office.ts'
 import { Endpoint } from '../messaging/endpoint/endpoint.ts'
@@ -32,7 +33,6 @@ import type { Transport } from '../messaging/transport/transport.ts'
 import type { Worker } from '../messaging/async/worker.ts'
 import type { SagaDefinition } from '../saga/define.ts'
 import { handlersOf } from '../saga/run/endpoint-handlers.ts'
-import { migrationsOf, schemaOf } from './own-migrations.ts'
 import { probePlans } from '../saga/machine/probe-plans.ts'
 import { SagaHost } from '../saga/run/host.ts'
 import { PLANS } from '../quick-ways.ts'
@@ -70,17 +70,20 @@ export interface ServiceOptions {
   /** Shared by the services of a process. */
   requests: RequestClient
   settings: ServiceSettings
+  /** What it does about migrations when it starts; `auto` when not given. */
+  migrate?: MigrateMode
   log: Log
 }
 
 /** One service: schema, outbox and relay, endpoint, workers and routes. */
-export class Service {
+export class Service implements ServiceConnections {
   readonly name: string
   readonly schema: string
-  readonly dataSource: DataSource
+  readonly database: Database
   readonly outbox: Outbox
+  readonly transaction: Outbox['transaction']
   /** See ServiceContext. */
-  readonly requests: { dataSource: DataSource; outbox: Outbox }
+  readonly requests: ServiceConnections
   readonly relay: Relay
   readonly parts: ReturnType<ServiceDefinition['build']>
   /** For people who look after it: dead letters and outbox. Those of sagas: see sagaRoutes. */
@@ -98,17 +101,11 @@ export class Service {
   #starting: Promise<void> | undefined
   #paused: { since: string; reason: string } | undefined
 
-  constructor({
-    definition,
-    databaseUrl,
-    transport,
-    requests,
-    settings,
-    log: given
-  }: ServiceOptions) {
+  constructor(options: ServiceOptions) {
+    const { definition, databaseUrl, transport, requests, settings, migrate, log: given } = options
     const log = describing(given)
     const { name, sagas } = definition
-    const schema = schemaOf(definition)
+    const { schema, migrations } = schemaOf(definition)
     this.name = name
     this.sagas = sagas
     this.schema = schema
@@ -118,17 +115,18 @@ export class Service {
     this.#database = {
       url: databaseUrl,
       schema,
-      migrations: migrationsOf(definition),
-      entities: definition.entities,
+      migrations,
+      migrate,
+      avoidScans: definition.avoidScans,
       poolSize: POOL_SIZE,
       log,
       outage: new Outage(schema, log)
     }
-    this.dataSource = createDataSource(this.#database)
+    this.database = new Database(this.#database)
     this.relay = new Relay({ url: databaseUrl, schema, transport, log })
-    const outboxOn = (dataSource: DataSource, outage?: Outage) =>
-      new Outbox({
-        dataSource,
+    const connectionsOf = (database: Database, outage?: Outage): ServiceConnections => {
+      const outbox = new Outbox({
+        database,
         outage,
         address: transport.address,
         source: name,
@@ -136,16 +134,20 @@ export class Service {
         committed: (rows) => this.relay.offer(rows),
         scheduled: () => this.relay.scheduled()
       })
-    this.outbox = outboxOn(this.dataSource, this.#database.outage)
+      return { database, outbox, transaction: outbox.transaction.bind(outbox) }
+    }
+    const own = connectionsOf(this.database, this.#database.outage)
+    this.outbox = own.outbox
+    this.transaction = own.transaction
     this.#readiness = new Readiness(this.outbox)
-    const patient = { ...this.#database, migrations: [], poolSize: REQUEST_POOL_SIZE }
-    const asked = createDataSource({ ...patient, patience: REQUEST_PATIENCE })
-    this.requests = { dataSource: asked, outbox: outboxOn(asked) }
+    // What the other has migrated.
+    const few = { ...this.#database, migrate: 'off', poolSize: REQUEST_POOL_SIZE } as const
+    const asked = new Database({ ...few, patience: REQUEST_PATIENCE })
+    this.requests = connectionsOf(asked)
     this.#hosts = sagas.map((saga) => new SagaHost(saga))
     if (sagas.length > 0) PLANS.probe(probePlans).tell(log)
     this.parts = definition.build({
-      dataSource: this.dataSource,
-      outbox: this.outbox,
+      ...own,
       requests: this.requests,
       log,
       request: (message, options) => requests.request(message, options),
@@ -157,16 +159,16 @@ export class Service {
       undo: sagas.length > 0 ? undoOf(sagas) : undefined
     })
     // One carries group retries out, the other answers for them.
-    const retries = new GroupRetries(this.dataSource, this.outbox, log, { endpoints })
+    const retries = new GroupRetries(this.database, this.outbox, log, { endpoints })
     const groups = new GroupRetries(asked, this.requests.outbox, log, {
       endpoints,
       began: () => retries.wake()
     })
     const { redeliverySeconds, inboxDays } = settings
     this.operatorRoutes = [
-      deadLetterRoutes({ name, dataSource: asked, office, groups, inboxDays }),
-      outboxRoutes({ name, dataSource: asked, log }),
-      scheduledRoutes({ name, dataSource: asked, log }),
+      deadLetterRoutes({ name, database: asked, office, groups, inboxDays }),
+      outboxRoutes({ name, database: asked, log }),
+      scheduledRoutes({ name, database: asked, log }),
       endpointRoutes({
         name,
         paused: () => this.#paused,
@@ -179,7 +181,7 @@ export class Service {
       ...this.#hosts.map((host) => new TimerLoop(host, this.outbox, log)),
       retries,
       new OldRowsCleaner(
-        this.dataSource,
+        this.database,
         [...oldInboxRows(inboxDays), OLD_DELETED_LETTERS, OLD_DISCARDED_ROWS],
         log
       )
@@ -239,21 +241,24 @@ export class Service {
 
   /** Routes of each of its sagas, to be mounted where the process has them. */
   sagaRoutes(): { saga: SagaDefinition; routes: FastifyPluginAsync }[] {
-    const { dataSource, outbox } = this.requests
+    const { database, outbox } = this.requests
     return this.#hosts.map((host) => ({
       saga: host.definition,
-      routes: sagaRoutes(new SagaInspector(dataSource, host.definition), host, outbox)
+      routes: sagaRoutes(new SagaInspector(database, host.definition), host, outbox)
     }))
   }
 
   /** Begins to start; a database that is away is tried for as long as it takes. */
   start(): void {
     this.#starting ??= this.#start()
+    this.#starting.catch(() => {})
   }
 
   /**
    * Resolves when the database is there, migrated, and the loops run; or when the service was
    * stopped before that.
+   * @throws MigrationEdited, MigrationsPending: it does not start, and goes on saying so where
+   * requests come in
    */
   async started(): Promise<void> {
     await this.#starting
@@ -285,10 +290,14 @@ export class Service {
     const { schema, log } = this.#database
     for (let attempt = 1; ; attempt++) {
       try {
-        if (!this.dataSource.isInitialized) await connectDatabase(this.dataSource, this.#database)
-        await this.requests.dataSource.initialize()
+        if (!this.database.isConnected) await this.database.connect()
+        await this.requests.database.connect()
         break
       } catch (error) {
+        if (error instanceof MigrationEdited || error instanceof MigrationsPending) {
+          this.#databaseProblem = error.message
+          throw error
+        }
         const reason = databaseProblem(
           error,
           `DATABASE_URL or ${this.name.toUpperCase()}_DATABASE_URL`
@@ -310,7 +319,7 @@ export class Service {
   /** First of two halves: see stopServices. */
   async stopSending(): Promise<void> {
     this.#stopping.abort()
-    await this.#starting
+    await this.#starting?.catch(() => {})
     await this.parts.intake?.stop()
     await this.relay.stop()
   }
@@ -318,8 +327,7 @@ export class Service {
   async stopReceiving(): Promise<void> {
     await Promise.all(this.#endpoints.map((endpoint) => endpoint.stop()))
     for (const worker of this.workers) await worker.stop()
-    for (const pool of [this.requests.dataSource, this.dataSource])
-      if (pool.isInitialized) await pool.destroy()
+    for (const { database } of [this.requests, this]) await database.close()
   }
 }
 

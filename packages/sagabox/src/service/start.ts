@@ -4,6 +4,7 @@ import { resolve } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import type { Log } from '../messaging/async/log.ts'
 import type { BodyOf, Message, RequestContract } from '../messaging/message/message.ts'
+import type { MigrateMode } from '../messaging/postgres/migrate.ts'
 import type { RequestOptions } from '../messaging/request/client.ts'
 import { RabbitTransport } from '../messaging/rabbitmq/transport.ts'
 import { MemoryTransport } from '../messaging/transport/memory.ts'
@@ -33,6 +34,11 @@ export interface SagaboxOptions {
   /** 0, any free one, when not given; false: no routes, see operatorRoutes. */
   port?: number | false
   settings?: Partial<ServiceSettings>
+  /**
+   * What is done about migrations before the services work: `auto` runs those that are pending,
+   * `check` starts only when none is, `off` looks at nothing. `auto` when not given.
+   */
+  migrate?: MigrateMode
   /**
    * Pino's, or anything with `debug`, `info`, `warn` and `error` of (details, message). Warnings to
    * stdout when not given; nothing else writes there.
@@ -73,14 +79,14 @@ export class Sagabox {
   /**
    * Sends messages, in one transaction of the outbox of the service that owns the first of them, or
    * of any when that one runs elsewhere. To write rows in the same transaction, use the service's
-   * own `outbox.transaction`.
+   * own `transaction`, and `tx.send`.
    */
   async publish(...messages: readonly Message[]): Promise<void> {
     const [first] = messages
     if (!first) return
     const { services } = this.system
-    const { outbox } = services.find(({ name }) => name === first.contract.owner) ?? services[0]!
-    await outbox.transaction(async (tx) => outbox.add(tx, messages))
+    const owner = services.find(({ name }) => name === first.contract.owner) ?? services[0]!
+    await owner.transaction(async (tx) => tx.send(...messages))
   }
 
   /**
@@ -105,7 +111,7 @@ export class Sagabox {
   async ended(saga: SagaDefinition, key: string, limitMs = 60_000): Promise<Found> {
     const service = this.system.services.find(({ sagas }) => sagas.includes(saga))
     if (!service) throw new Error(`No service of this process has the saga ${saga.name}`)
-    const inspector = new SagaInspector(service.dataSource, saga)
+    const inspector = new SagaInspector(service.database, saga)
     const ends = endsOf(saga)
     for (const began = performance.now(); ; await setTimeout(LOOK_MS)) {
       const found = await inspector.get(key)
@@ -127,8 +133,9 @@ export class Sagabox {
 
 /**
  * Starts services in this process and resolves when they work.
- * @throws CannotStart when its own PostgreSQL cannot be started; Error when services of the system
- * are missing here and there is no broker
+ * @throws CannotStart when its own PostgreSQL cannot be started; MigrationsPending, MigrationEdited
+ * when the tables are not those of this build; Error when services of the system are missing here
+ * and there is no broker
  */
 export async function startSagabox(options: SagaboxOptions): Promise<Sagabox> {
   const { services, system = services, rabbitmqUrl } = options
@@ -153,11 +160,15 @@ export async function startSagabox(options: SagaboxOptions): Promise<Sagabox> {
       ),
       transport,
       settings: { ...SETTINGS, ...options.settings },
+      migrate: options.migrate,
       host: options.host ?? '127.0.0.1',
       port: options.port ?? 0,
       log
     })
-    await started.started()
+    await started.started().catch(async (error: unknown) => {
+      await started.stop()
+      throw error
+    })
     const sagabox = new Sagabox(started, async () => database?.stop())
     if (options.signals !== false) stopOnSignals(sagabox)
     return sagabox

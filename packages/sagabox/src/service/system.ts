@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { buildApp, type AppOptions } from '../http/app.ts'
 import { describing } from '../messaging/async/log.ts'
 import type { BodyOf, Message, RequestContract } from '../messaging/message/message.ts'
+import type { MigrateMode } from '../messaging/postgres/migrate.ts'
 import { RequestClient, type RequestOptions } from '../messaging/request/client.ts'
 import type { Transport } from '../messaging/transport/transport.ts'
 import type { ServiceDefinition } from './define.ts'
@@ -16,6 +17,8 @@ export interface SystemOptions {
   /** In memory only when all services are in this process. */
   transport: Transport
   settings: ServiceSettings
+  /** What the services do about migrations when they start; `auto` when not given. */
+  migrate?: MigrateMode
   host: string
   /** false: there is no server; operatorRoutes go into an app of your own. */
   port: number | false
@@ -66,6 +69,7 @@ export class System {
     databaseUrls,
     transport,
     settings,
+    migrate,
     host,
     port,
     app: options,
@@ -78,7 +82,7 @@ export class System {
         throw new Error(
           `The service ${definition.name} was given no database: expected it among databaseUrls (${Object.keys(databaseUrls).join(', ') || 'empty'})`
         )
-      return new Service({ definition, databaseUrl, transport, requests, settings, log })
+      return new Service({ definition, databaseUrl, transport, requests, settings, migrate, log })
     })
     const app = await buildApp(
       log,
@@ -101,7 +105,10 @@ export class System {
     return new System(services, transport, requests, app)
   }
 
-  /** Resolves when every service works. */
+  /**
+   * Resolves when every service works.
+   * @throws MigrationEdited, MigrationsPending of the first service that therefore does not start
+   */
   async started(): Promise<void> {
     await Promise.all(this.services.map((service) => service.started()))
   }

@@ -19,10 +19,10 @@ const ADVANCE_MESSAGES = `
  * @param duration such as `'10m'`
  */
 export async function advanceMessages(
-  dataSource: WatchedSaga['dataSource'],
+  database: WatchedSaga['database'],
   duration: string | number
 ): Promise<void> {
-  await dataSource.query(ADVANCE_MESSAGES, [milliseconds(duration)])
+  await database.rows(ADVANCE_MESSAGES, [milliseconds(duration)])
 }
 
 /**
@@ -33,9 +33,9 @@ export async function advanceMessages(
  * @param sagaIds only of these instances
  */
 export async function advance(
-  { dataSource, name }: WatchedSaga,
+  { database, name }: WatchedSaga,
   duration: string | number,
   sagaIds?: readonly string[]
 ): Promise<void> {
-  await dataSource.query(ADVANCE, [name, milliseconds(duration), sagaIds ?? null])
+  await database.rows(ADVANCE, [name, milliseconds(duration), sagaIds ?? null])
 }

@@ -1,4 +1,4 @@
-import type { DataSource } from 'typeorm'
+import type { Database } from '../messaging/postgres/database.ts'
 import type { WatchedTransport } from './watched-transport.ts'
 
 /** How often the system is looked at, ms. */
@@ -6,14 +6,14 @@ const INTERVAL_MS = 10
 
 /** A saga in the schema that a data source is connected to. */
 export interface WatchedSaga {
-  dataSource: DataSource
+  database: Database
   name: string
 }
 
 export interface Watched {
   transport: WatchedTransport
   /** One for each schema that has an outbox. */
-  outboxes: readonly DataSource[]
+  outboxes: readonly Database[]
   /** Sagas whose timers have to have fired. */
   sagas?: readonly WatchedSaga[]
   /** Says what else is under way, such as a call to another system; undefined when nothing is. */
@@ -48,17 +48,16 @@ async function whatMoves({ transport, outboxes, sagas = [], busy }: Watched): Pr
     transport.onTheWay === 0 ? undefined : `${transport.onTheWay} messages before an endpoint`
   ]
   const looks = [
-    ...outboxes.map(async (dataSource) => {
-      const [row]: { count: number; schema: string; error: string | null }[] =
-        await dataSource.query(
-          'select count(*)::integer, current_schema() as schema, max(last_error) as error from outbox'
-        )
+    ...outboxes.map(async (database) => {
+      const [row]: { count: number; schema: string; error: string | null }[] = await database.rows(
+        'select count(*)::integer, current_schema() as schema, max(last_error) as error from outbox'
+      )
       return row!.count > 0
         ? `${row!.count} messages in the outbox of ${row!.schema}${row!.error === null ? '' : ` (${row!.error})`}`
         : undefined
     }),
-    ...sagas.map(async ({ dataSource, name }) => {
-      const [row]: { count: number }[] = await dataSource.query(
+    ...sagas.map(async ({ database, name }) => {
+      const [row]: { count: number }[] = await database.rows(
         'select count(*)::integer from saga where saga = $1 and next_timer_at <= now()',
         [name]
       )

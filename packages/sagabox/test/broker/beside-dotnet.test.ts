@@ -365,7 +365,7 @@ t.test(
     ]
     await service.send(sailed, docked, sighted)
     const waiting = await until('both are put off', async () => {
-      const rows = await service.dataSource.query(
+      const rows = await service.database.rows(
         'select message_id, last_error from outbox where due_at > now() order by id'
       )
       return rows.length === 2 && rows
@@ -387,7 +387,7 @@ t.test(
     )
 
     // Nothing but the arrival brings them forward.
-    await service.dataSource.query(`update outbox set due_at = now() + interval '1 hour'`)
+    await service.database.rows(`update outbox set due_at = now() + interval '1 hour'`)
     const customs = await openProcess(t, url, topologyOf([CUSTOMS], []))
     customs.service.listen('customs', [
       writes('customs', ShipSailedEvent),
@@ -444,8 +444,7 @@ t.test('a queue whose endpoint is not declared to its end is not taken for one',
   await until(
     'it waits',
     async () =>
-      (await service.dataSource.query('select from outbox where last_error is not null')).length ===
-      1
+      (await service.database.rows('select from outbox where last_error is not null')).length === 1
   )
   t.equal(transport.awaited.missing.length, 1)
   await channel.assertExchange('customs', 'fanout', { durable: true })
@@ -463,11 +462,11 @@ t.test('what waits is released by the next leader, too', async (t) => {
   await until(
     'it waits',
     async () =>
-      (await first.service.dataSource.query('select from outbox where last_error is not null'))
+      (await first.service.database.rows('select from outbox where last_error is not null'))
         .length === 1
   )
   await first.service.relay.stop()
-  await first.service.dataSource.query(`update outbox set due_at = now() + interval '1 hour'`)
+  await first.service.database.rows(`update outbox set due_at = now() + interval '1 hour'`)
   await declareEndpoint(await foreignChannel(t, url), 'customs', {})
   const second = await openProcess(t, url, SENDER, databaseUrl)
   await until('it has gone', async () => (await second.service.count('outbox')) === 0)

@@ -36,7 +36,7 @@ async function readiness(app: Sagabox) {
 async function released(app: Sagabox): Promise<string[]> {
   const rows: { parcel: string }[] = await app
     .service('depot')
-    .dataSource.query('select parcel from released')
+    .database.rows('select parcel from released')
   return rows.map(({ parcel }) => parcel)
 }
 
@@ -70,7 +70,7 @@ t.test(
     await until('what is ours has left', async () => {
       const rows: { destination: string }[] = await app
         .service('customs')
-        .dataSource.query('select destination from outbox where put_off is null and due_at is null')
+        .database.rows('select destination from outbox where put_off is null and due_at is null')
       return rows.every(({ destination }) => destination !== 'Contracts:ParcelCleared')
     })
     const theirs = await foreignChannel(t, url)

@@ -32,7 +32,7 @@ async function open(t: Test, rabbitmqUrl?: string): Promise<Sagabox> {
 }
 
 const rowsOf = (app: Sagabox, service: string, table: string): Promise<object[]> =>
-  app.service(service).dataSource.query(`select * from ${table}`)
+  app.service(service).database.rows(`select * from ${table}`)
 
 for (const broker of [false, true]) {
   t.test(`a service has several queues, ${broker ? 'over RabbitMQ' : 'in memory'}`, async (t) => {

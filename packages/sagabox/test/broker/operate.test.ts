@@ -125,17 +125,14 @@ for (const broker of [false, true]) {
     const { app } = await open(t, broker)
     const dishId = randomUUID()
     await app.publish(Ordered({ dishId }))
-    const { dataSource } = app.service('hall')
+    const { database } = app.service('hall')
     const times = () => cooked.filter((each) => each === dishId).length
-    await until(
-      'it is there',
-      async () => (await dataSource.query('select 1 from saga')).length > 0
-    )
-    await advance({ dataSource, name: 'meal' }, '1d')
+    await until('it is there', async () => (await database.rows('select 1 from saga')).length > 0)
+    await advance({ database, name: 'meal' }, '1d')
     await until('it is cooked', async () => times() === 1)
-    await advance({ dataSource, name: 'meal' }, '5d')
+    await advance({ database, name: 'meal' }, '5d')
     await until('it is cooked again', async () => times() === 2)
-    const [row] = await dataSource.query(
+    const [row] = await database.rows(
       `select version, stuck_since, next_timer_at > now() + interval '23 hours' as later from saga`
     )
     t.match(row, { version: 3, stuck_since: null, later: true })

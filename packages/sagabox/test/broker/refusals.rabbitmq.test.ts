@@ -36,7 +36,7 @@ async function open(t: Test) {
   t.teardown(() => connection.close())
   const putOff = async () =>
     (
-      await service.dataSource.query(
+      await service.database.rows(
         'select count(*)::integer as count from outbox where put_off is not null'
       )
     )[0].count as number
@@ -79,7 +79,7 @@ t.test(
     )
     t.equal(lines('warn').length, 1)
     t.match(
-      await service.dataSource.query(
+      await service.database.rows(
         'select distinct put_off, last_error from outbox where put_off is not null'
       ),
       [{ put_off: 'refused', last_error: /^refused: .*full/ }]
@@ -184,7 +184,7 @@ t.test(
       'it is put off',
       async () =>
         (
-          await service.dataSource.query(
+          await service.database.rows(
             `select 1 from outbox where put_off = 'failed' and last_error ~ 'larger than'`
           )
         ).length === 1
@@ -220,7 +220,7 @@ t.test(
       'it was tried three times',
       async () =>
         (
-          await service.dataSource.query(
+          await service.database.rows(
             `select 1 from dead_letter where seen >= 3 and payload = 'not an envelope'`
           )
         ).length === 1

@@ -164,23 +164,67 @@ t.test('rows that commit out of the order of their ids are all sent', async (t) 
   t.same(ledger.messageIds, [high!.messageId, low!.messageId])
 })
 
+t.test('what a savepoint undoes is not sent, and what it keeps is', async (t) => {
+  const peer = await openPeer(t, await (await postgresForTests()).createDatabase(t.name))
+  const { service, ledger } = peer
+  service.relay.start()
+  await until('it leads', async () => service.relay.leading)
+  const [before, undone, broken, kept] = ships(DockShip, 4)
+  await service.outbox.transaction(async (tx) => {
+    tx.send(before!)
+    await tx.query('savepoint one')
+    tx.send(undone!)
+    await tx.query('rollback to one')
+    await tx.query('savepoint two')
+    tx.send(broken!)
+    await t.rejects(tx.query('select 1 / 0'), { code: '22012' })
+    await tx.query('/* back */ ROLLBACK WORK TO SAVEPOINT two')
+    await tx.query('savepoint three')
+    tx.send(kept!)
+    await tx.query('release three')
+  })
+  await until('the others are sent', async () => ledger.messageIds.length > 1)
+  await outboxIsEmpty(peer)
+  t.same(ledger.messageIds, [before!.messageId, kept!.messageId])
+})
+
 t.test(
-  'messages are not taken inside a nested transaction, which may be undone alone',
+  'rows of a transaction that somebody else has begun: the leader is told when it commits, and of the smallest id',
   async (t) => {
-    const peer = await openPeer(t, await (await postgresForTests()).createDatabase(t.name))
+    const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
+    const peer = await openPeer(t, databaseUrl)
     const { service, ledger } = peer
     service.relay.start()
-    const [first, last] = ships(DockShip, 2)
-    await service.outbox.transaction(async (tx) => {
-      await t.rejects(
-        tx.transaction(async (nested) => service.outbox.add(nested, [first!])),
-        /add\(\) needs the outer transaction/
-      )
-      service.outbox.add(tx, [last!])
-    })
-    await until('the other is sent', async () => ledger.messageIds.length > 0)
+    await until('it leads', async () => service.relay.leading)
+    const [theirs, listener] = [1, 2].map(() => new pg.Client({ connectionString: databaseUrl }))
+    for (const client of [theirs!, listener!]) {
+      await client.connect()
+      t.teardown(() => client.end())
+    }
+    const told: string[] = []
+    listener!.on('notification', ({ payload }) => void told.push(payload!))
+    await listener!.query(`listen sagabox_outbox_${SCHEMA}`)
+
+    const [undone, low, next, high] = ships(DockShip, 4)
+    await theirs!.query('begin')
+    await service.outbox.add(theirs!, [undone!])
+    await theirs!.query('rollback')
+    await theirs!.query('begin')
+    await service.outbox.add(theirs!, [low!, next!])
+    const lowest = await theirs!.query<{ id: string }>(
+      `select min(id)::text as id from ${SCHEMA}.outbox`
+    )
+    await service.send(high!)
+    await until('the higher id is sent', async () => ledger.messageIds.includes(high!.messageId))
+    t.same([told, ledger.messageIds], [[], [high!.messageId]])
+    await theirs!.query('commit')
     await outboxIsEmpty(peer)
-    t.same(ledger.messageIds, [last!.messageId])
+    await until('it is told', async () => told.length > 0)
+    t.same(told, [lowest.rows[0]!.id])
+    t.same(
+      ledger.messageIds,
+      [high, low, next].map((one) => one!.messageId)
+    )
   }
 )
 
@@ -205,10 +249,10 @@ t.test('a row is not sent before it is due', async (t) => {
   const [later, soon, now] = ships(DockShip, 3)
   await service.send(later!, soon!, now!)
   const due = (id: string, interval: string) =>
-    service.dataSource.query(
-      'update outbox set due_at = now() + $2::interval where message_id = $1',
-      [id, interval]
-    )
+    service.database.rows('update outbox set due_at = now() + $2::interval where message_id = $1', [
+      id,
+      interval
+    ])
   await due(later!.messageId, '1 hour')
   await due(soon!.messageId, '500 milliseconds')
   service.relay.start()
@@ -234,7 +278,7 @@ t.test('a row that becomes due is sent although others come all the time', async
   const traffic = setInterval(() => sending.push(service.send(ship(DockShip))), 100)
   t.teardown(() => clearInterval(traffic))
   // As something sent back by another process: nobody says when its time has come.
-  await service.dataSource.query(
+  await service.database.rows(
     `
       insert into outbox (message_id, destination, required, payload, due_at) values ($1, 'harbour',
         true, '{}', now() + interval '300 milliseconds')`,
@@ -303,20 +347,20 @@ const LEADER = `
   and database = (select oid from pg_database where datname = current_database())`
 
 /** Ends the connection that holds the leader's lock, as a failing network or an operator would. */
-async function terminateLeader({ dataSource }: TestService, spared = 0): Promise<void> {
-  await dataSource.query(
+async function terminateLeader({ database }: TestService, spared = 0): Promise<void> {
+  await database.rows(
     `select pg_terminate_backend(pid) from (${LEADER}) as leader where pid <> $1`,
     [spared]
   )
 }
 
-async function leaderPid({ dataSource }: TestService): Promise<number | undefined> {
-  const [row] = await dataSource.query(LEADER)
+async function leaderPid({ database }: TestService): Promise<number | undefined> {
+  const [row] = await database.rows(LEADER)
   return row?.pid
 }
 
-async function standbyPid({ dataSource }: TestService): Promise<number> {
-  const [row] = await dataSource.query(
+async function standbyPid({ database }: TestService): Promise<number> {
+  const [row] = await database.rows(
     `
       select pid from pg_stat_activity where datname = current_database()
         and application_name like 'sagabox relay %' and pid not in (${LEADER})`
@@ -339,7 +383,7 @@ t.test('rows are read and in flight by what they weigh', async (t) => {
   const peer = await openPeer(t, await (await postgresForTests()).createDatabase(t.name))
   const { service, ledger } = peer
   const [count, each] = [600, 600_000]
-  await service.dataSource.query(
+  await service.database.rows(
     `insert into outbox (message_id, destination, required, payload)
      select gen_random_uuid(), 'harbour', true, repeat('x', ${each})
        from generate_series(1, ${count})`
@@ -419,7 +463,7 @@ t.test(
     const service = await TestService.open(databaseUrl, new Ledger(), { log: said })
     t.teardown(() => service.stop())
     const problems = new Set<string | undefined>()
-    await service.dataSource.query('alter table outbox rename to elsewhere')
+    await service.database.rows('alter table outbox rename to elsewhere')
     service.relay.start()
     await until('it has tried three times', async () => {
       problems.add(service.relay.problem())
@@ -427,7 +471,7 @@ t.test(
     })
     t.notOk(problems.has(undefined), 'never ready in between')
     t.equal(said.lines.filter(({ level }) => level === 'warn').length, 1)
-    await service.dataSource.query('alter table elsewhere rename to outbox')
+    await service.database.rows('alter table elsewhere rename to outbox')
     await until('it works', async () => service.relay.problem() === undefined)
     t.equal(said.lines.filter(({ message }) => /has its database again/.test(message)).length, 1)
     t.equal(said.lines.filter(({ level }) => level === 'warn').length, 1)
@@ -442,13 +486,13 @@ t.test('a database that cannot be written to is not led', async (t) => {
   const name = new URL(databaseUrl).pathname.slice(1)
   service.relay.start()
   await until('it leads', async () => service.relay.leading)
-  await service.dataSource.query(`alter database ${name} set default_transaction_read_only = on`)
+  await service.database.rows(`alter database ${name} set default_transaction_read_only = on`)
   await terminateLeader(service)
   await until('it says why it does not', async () =>
     /read-only/.test(service.relay.problem() ?? '')
   )
   t.notOk(service.relay.leading)
-  await service.dataSource.query(`alter database ${name} reset default_transaction_read_only`)
+  await service.database.rows(`alter database ${name} reset default_transaction_read_only`)
   await until(
     'it leads again',
     async () => service.relay.leading && service.relay.problem() === undefined
@@ -500,8 +544,8 @@ t.test('schemas of long names pass wake-ups on, too', async (t) => {
     new Relay({ url: databaseUrl, schema: 'p'.repeat(60), transport: new Ledger(), log: said })
   const service = await TestService.open(databaseUrl, new Ledger())
   t.teardown(() => service.stop())
-  await service.dataSource.query(`create schema ${'p'.repeat(60)}`)
-  await service.dataSource.query(`create view ${'p'.repeat(60)}.outbox as select * from outbox`)
+  await service.database.rows(`create schema ${'p'.repeat(60)}`)
+  await service.database.rows(`create view ${'p'.repeat(60)}.outbox as select * from outbox`)
   const [leader, standby] = [relay(), relay()]
   t.teardown(() => Promise.all([leader.stop(), standby.stop()]))
   leader.start()

@@ -115,17 +115,17 @@ for (const broker of [false, true]) {
   t.test(`an event that overtakes its start waits for it, ${where}`, async (t) => {
     const app = await open(t, broker, [defineService('zoo', { sagas: [arrival] }), clinic])
     const animalId = randomUUID()
-    const { dataSource } = app.service('zoo')
+    const { database } = app.service('zoo')
     await app.publish(Examined({ animalId, healthy: true }))
     await until('it waits', async () => {
-      const [row] = await dataSource.query(
+      const [row] = await database.rows(
         `select count(*)::integer as waiting from outbox where due_at is not null`
       )
       return row.waiting > 0
     })
     await app.publish(AnimalArrived({ animalId, kind: 'owl' }))
     t.equal((await app.ended(arrival, animalId)).state, 'ready')
-    t.same(await dataSource.query('select id from dead_letter'), [])
+    t.same(await database.rows('select id from dead_letter'), [])
   })
 
   t.test(`what is never started becomes a dead letter in the end, ${where}`, async (t) => {
@@ -133,7 +133,7 @@ for (const broker of [false, true]) {
     const app = await open(t, broker, services, [0.1])
     await app.publish(Examined({ animalId: randomUUID(), healthy: true }))
     const letters = await until('a letter', async () => {
-      const rows = await app.service('zoo').dataSource.query('select exception from dead_letter')
+      const rows = await app.service('zoo').database.rows('select exception from dead_letter')
       return rows.length > 0 && rows
     })
     t.match(letters, [{ exception: 'NotStartedYet' }])

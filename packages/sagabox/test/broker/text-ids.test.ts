@@ -135,7 +135,7 @@ t.test('a UUID is itself, in any case', async (t) => {
   t.equal(ended.key, undefined, 'it has no other name')
   t.match(await ask(app, `/${id.toUpperCase()}`), { status: 200, body: { sagaId: id } })
   const service = app.service('lending')
-  t.same(await service.dataSource.query('select key from saga'), [{ key: null }])
+  t.same(await service.database.rows('select key from saga'), [{ key: null }])
 })
 
 t.test('instances of two sagas with one key do not meet', async (t) => {

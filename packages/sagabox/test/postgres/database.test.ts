@@ -1,7 +1,7 @@
 import { createServer, type AddressInfo } from 'node:net'
-import pg, { type ClientBase, type QueryConfig } from 'pg'
+import pg, { type QueryConfig } from 'pg'
 import t from 'tap'
-import { createDataSource } from '../../src/messaging/postgres/database.ts'
+import { Database } from '../../src/messaging/postgres/database.ts'
 import { isUnavailable } from '../../src/messaging/postgres/sql.ts'
 import { postgresForTests } from '../../../../test/support/postgres.ts'
 import { testLog } from '../../../../test/support/system.ts'
@@ -31,14 +31,15 @@ t.test('a server that stops as it has taken a connection does not end the proces
   t.teardown(() => server.close())
   await new Promise((resolve) => server.once('listening', resolve))
   const { port } = server.address() as AddressInfo
-  const dataSource = createDataSource({
+  const database = new Database({
     url: `postgres://nobody@127.0.0.1:${port}/nothing`,
     schema: 'public',
     migrations: [],
+    migrate: 'off',
     poolSize: 2,
     log: testLog
   })
-  const failure = await dataSource.initialize().then(
+  const failure = await database.connect().then(
     () => undefined,
     (error: unknown) => error
   )
@@ -47,14 +48,16 @@ t.test('a server that stops as it has taken a connection does not end the proces
 
 t.test('a statement that nobody waits for any more ends', async (t) => {
   const url = await (await postgresForTests()).createDatabase(t.name)
-  const dataSource = await createDataSource({
+  const database = new Database({
     url,
     schema: 'public',
     migrations: [],
+    migrate: 'off',
     poolSize: 2,
     log: testLog
-  }).initialize()
-  t.teardown(() => dataSource.destroy())
+  })
+  await database.connect()
+  t.teardown(() => database.close())
   const observer = new pg.Client({ connectionString: url })
   await observer.connect()
   t.teardown(() => observer.end())
@@ -64,8 +67,7 @@ t.test('a statement that nobody waits for any more ends', async (t) => {
         `select 1 from pg_stat_activity where state = 'active' and query like 'select pg_sleep%' and datname = current_database()`
       )
     ).rows
-  const runner = dataSource.createQueryRunner()
-  const client = (await runner.connect()) as ClientBase
+  const client = await database.session()
   const failure = client
     .query({ text: 'select pg_sleep(3600)', query_timeout: 500 } as QueryConfig)
     .then(
@@ -74,6 +76,6 @@ t.test('a statement that nobody waits for any more ends', async (t) => {
     )
   await until('it runs', async () => (await running()).length > 0)
   t.ok(isUnavailable(await failure), 'it is given up')
-  await runner.release()
+  client.release()
   await until('it has ended', async () => (await running()).length === 0, 20_000)
 })

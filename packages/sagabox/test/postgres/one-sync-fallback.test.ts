@@ -1,6 +1,6 @@
 import pg from 'pg'
 import t from 'tap'
-import { createDataSource } from '../../src/messaging/postgres/database.ts'
+import { Database } from '../../src/messaging/postgres/database.ts'
 import { isBadData, run, statement, transaction, write } from '../../src/messaging/postgres/sql.ts'
 import { ONE_SYNC } from '../../src/quick-ways.ts'
 import { keptLog } from '../../../../test/support/kept-log.ts'
@@ -22,26 +22,26 @@ t.test('where pg is not as expected, each statement goes by itself', async (t) =
   const log = keptLog()
   const url = await (await postgresForTests()).createDatabase(t.name)
   const options = { url, schema: 'public', migrations: [], poolSize: 2, log }
-  const dataSource = createDataSource(options)
-  createDataSource(options)
+  const database = new Database(options)
+  t.ok(new Database(options), 'another one says nothing more')
   t.match(toldOfWays(log), [{ way: 'one-sync', library: 'pg', reason: 'the portal has no name' }])
   t.equal(toldOfWays(log).length, 1)
   t.notOk(ONE_SYNC.isOpen)
 
-  await dataSource.initialize()
-  t.teardown(() => dataSource.destroy())
-  await dataSource.query('create table things (thing jsonb)')
+  await database.connect()
+  t.teardown(() => database.close())
+  await database.rows('create table things (thing jsonb)')
   for (const connection of ['new', 'used']) {
-    const seen = await transaction(dataSource, async (tx) => {
+    const seen = await transaction(database, async (tx) => {
       void write(tx, INSERT, [['1', '2']])
       return run<{ things: number }>(tx, COUNT, [])
     })
     t.same(seen, [{ things: connection === 'new' ? 2 : 4 }], connection)
-    const failing = transaction(dataSource, async (tx) => {
+    const failing = transaction(database, async (tx) => {
       void write(tx, INSERT, [['3']])
       void write(tx, INSERT, [['"\\u0000"']])
     })
     t.ok(isBadData(await failing.catch((error: unknown) => error)), 'its own error is told')
   }
-  t.same(await dataSource.query(COUNT.text), [{ things: 4 }], 'and nothing of it stays')
+  t.same(await database.rows(COUNT.text), [{ things: 4 }], 'and nothing of it stays')
 })

@@ -66,7 +66,7 @@ async function open(t: Test) {
   t.teardown(() => service.stop())
   const putOff = async () =>
     (
-      await service.dataSource.query(
+      await service.database.rows(
         'select count(*)::integer as count from outbox where put_off is not null'
       )
     )[0].count as number
@@ -111,7 +111,7 @@ for (const answer of ['refused', 'returned'] as const) {
       ])
       t.equal(lines('warn').length, 1, 'one line')
       const status = await until('none is tried just now', async () => {
-        const found = await outboxStatus(service.dataSource, SCHEMA)
+        const found = await outboxStatus(service.database, SCHEMA)
         return found.putOff[0]?.rows === waiting.length + 10 && found
       })
       t.match(status, {
@@ -128,7 +128,7 @@ for (const answer of ['refused', 'returned'] as const) {
         ]
       })
       await until('attempts are those that were made', async () => {
-        const [{ attempts }] = await service.dataSource.query(
+        const [{ attempts }] = await service.database.rows(
           'select sum(attempts)::integer as attempts from outbox'
         )
         return attempts === broker.to('harbour').length
@@ -178,14 +178,14 @@ t.test(
     await service.send(bad!, ...good)
     service.relay.start()
     await until('the others have gone', async () => (await service.count('outbox')) === 1)
-    const [row] = await service.dataSource.query(
+    const [row] = await service.database.rows(
       'select message_id, put_off, last_error, attempts from outbox'
     )
     t.match(row, { message_id: bad!.messageId, put_off: 'failed', last_error: /larger than/ })
     t.ok(row.attempts >= 1)
     t.equal(lines('warn').length, 1)
     broker.answer = () => 'accepted'
-    await service.dataSource.query('update outbox set due_at = now()')
+    await service.database.rows('update outbox set due_at = now()')
     await until('it goes when it is due', async () => (await service.count('outbox')) === 0)
   }
 )
@@ -210,7 +210,7 @@ t.test('what is put off and made due by hand is tried now', async (t) => {
   service.relay.start()
   await until('all are put off', async () => (await putOff()) === 3)
   broker.answer = () => 'accepted'
-  await service.dataSource.query('update outbox set due_at = now()')
+  await service.database.rows('update outbox set due_at = now()')
   await until('all have gone', async () => (await service.count('outbox')) === 0)
 })
 
@@ -223,7 +223,7 @@ t.test('a row that is put off can be listed and discarded, and is not sent any m
   await until('all are put off', async () => (await putOff()) === 3)
   // One is not among them while it is tried.
   const rows = await until('all are listed', async () => {
-    const listed = await listPutOff(service.dataSource, 'harbour', 10)
+    const listed = await listPutOff(service.database, 'harbour', 10)
     return listed.length === 3 && listed
   })
   t.match(
@@ -238,14 +238,14 @@ t.test('a row that is put off can be listed and discarded, and is not sent any m
       payloadEncoding: 'utf8'
     }))
   )
-  t.equal((await listPutOff(service.dataSource, undefined, 10, rows[0])).length, 2)
-  t.same(await listPutOff(service.dataSource, 'customs', 10), [])
+  t.equal((await listPutOff(service.database, undefined, 10, rows[0])).length, 2)
+  t.same(await listPutOff(service.database, 'customs', 10), [])
 
-  t.match(await discardRow(service.dataSource, rows[1]!.id, 'not wanted', log), {
+  t.match(await discardRow(service.database, rows[1]!.id, 'not wanted', log), {
     outcome: 'discarded',
     messageId: sent[1]!.messageId
   })
-  t.same(await discardRow(service.dataSource, rows[1]!.id, 'again', log), { outcome: 'unknown' })
+  t.same(await discardRow(service.database, rows[1]!.id, 'again', log), { outcome: 'unknown' })
 
   // From here on the relay has the others in its hand.
   let confirm: (() => void)[] = []
@@ -253,7 +253,7 @@ t.test('a row that is put off can be listed and discarded, and is not sent any m
   const before = broker.published.length
   broker.answer = () => new Promise((resolve) => confirm.push(() => resolve('accepted')))
   await until('one is being sent', async () => confirm.length === 1)
-  t.same(await discardRow(service.dataSource, rows[0]!.id, 'too late', log), { outcome: 'in hand' })
+  t.same(await discardRow(service.database, rows[0]!.id, 'too late', log), { outcome: 'in hand' })
   await until('all are sent', async () => {
     for (const go of confirm.splice(0)) go()
     return (await service.count('outbox')) === 0
@@ -261,7 +261,7 @@ t.test('a row that is put off can be listed and discarded, and is not sent any m
   confirm = []
   t.notOk(broker.published.slice(before).some(({ messageId }) => discarded.has(messageId)))
 
-  t.match(await listDiscarded(service.dataSource, 10), [
+  t.match(await listDiscarded(service.database, 10), [
     {
       id: rows[1]!.id,
       messageId: sent[1]!.messageId,
@@ -269,15 +269,15 @@ t.test('a row that is put off can be listed and discarded, and is not sent any m
       putOff: 'refused'
     }
   ])
-  t.match(await readDiscarded(service.dataSource, rows[1]!.id), {
+  t.match(await readDiscarded(service.database, rows[1]!.id), {
     payload: /voyageId/,
     headers: null,
     discardReason: 'not wanted'
   })
-  await service.dataSource.query(
+  await service.database.rows(
     `update outbox_discarded set discarded_at = now() - interval '31 days'`
   )
-  t.equal(await new OldRowsCleaner(service.dataSource, [OLD_DISCARDED_ROWS], log).runOnce(), 1)
+  t.equal(await new OldRowsCleaner(service.database, [OLD_DISCARDED_ROWS], log).runOnce(), 1)
 })
 
 t.test('a relay that has read a row before it was discarded does not send it', async (t) => {
@@ -288,7 +288,7 @@ t.test('a relay that has read a row before it was discarded does not send it', a
   service.relay.start()
   await until('it is put off', async () => (await putOff()) === 1)
   const [row] = await until('it is listed', async () => {
-    const listed = await listPutOff(service.dataSource, undefined, 1)
+    const listed = await listPutOff(service.database, undefined, 1)
     return listed.length === 1 && listed
   })
   // Discarded, and not committed yet, while the relay comes to release it.
@@ -306,7 +306,7 @@ t.test('a relay that has read a row before it was discarded does not send it', a
     'the relay waits for the row',
     async () =>
       (
-        await service.dataSource.query(
+        await service.database.rows(
           `
             select 1 from pg_stat_activity where wait_event_type = 'Lock'
               and datname = current_database()`
@@ -326,14 +326,14 @@ t.test('a relay that has read a row before it was discarded does not send it', a
 t.test('the status counts no further than it has to, and goes by the indexes', async (t) => {
   const { service } = await open(t)
   const fill = (columns: string, values: string, count: number) =>
-    service.dataSource.query(
+    service.database.rows(
       `
         insert into outbox (message_id, destination, required,
           payload${columns}) select gen_random_uuid(), 'harbour', true, '{}'${values}
           from generate_series(1, ${count})`
     )
   await fill('', '', 10)
-  t.match(await outboxStatus(service.dataSource, SCHEMA), {
+  t.match(await outboxStatus(service.database, SCHEMA), {
     pending: 10,
     atLeast: false,
     postponed: 0,
@@ -345,7 +345,7 @@ t.test('the status counts no further than it has to, and goes by the indexes', a
     `, 'refused', now() + interval '1 day', 'full'`,
     100_000
   )
-  const status = await outboxStatus(service.dataSource, SCHEMA)
+  const status = await outboxStatus(service.database, SCHEMA)
   t.match(status, {
     pending: 100_000,
     atLeast: true,
@@ -354,9 +354,9 @@ t.test('the status counts no further than it has to, and goes by the indexes', a
     putOff: [{ destination: 'harbour', rows: 10_000, atLeast: true, reason: 'full' }]
   })
   t.equal(
-    (await service.dataSource.query('select count(*)::integer as count from outbox'))[0].count,
+    (await service.database.rows('select count(*)::integer as count from outbox'))[0].count,
     100_010
   )
-  await service.dataSource.query('delete from outbox where put_off is null')
-  t.match(await outboxStatus(service.dataSource, SCHEMA), { pending: 100_000, atLeast: false })
+  await service.database.rows('delete from outbox where put_off is null')
+  t.match(await outboxStatus(service.database, SCHEMA), { pending: 100_000, atLeast: false })
 })

@@ -4,7 +4,7 @@ import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { assign, createMachine, type AnyStateMachine } from 'xstate'
 import { buildApp } from '../../src/http/app.ts'
-import { connectDatabase, createDataSource } from '../../src/messaging/postgres/database.ts'
+import { Database } from '../../src/messaging/postgres/database.ts'
 import { command, event, message, type Message } from '../../src/messaging/message/message.ts'
 import { Outbox } from '../../src/messaging/outbox/outbox.ts'
 import { defer, ignore, sagaActions, send, type SagaChange } from '../../src/saga/define.ts'
@@ -525,12 +525,18 @@ t.test(
 type Row = Record<string, any>
 
 async function open(t: Test) {
-  const database = await (await postgresForTests()).createDatabase()
+  const databaseUrl = await (await postgresForTests()).createDatabase()
   const migrations = ['messaging', 'saga'].map((part) => migrationsOf(part))
-  const options = { url: database, schema: 'trip_service', migrations, poolSize: 4, log: testLog }
-  const dataSource = createDataSource(options)
-  await connectDatabase(dataSource, options)
-  t.teardown(() => dataSource.destroy())
+  const options = {
+    url: databaseUrl,
+    schema: 'trip_service',
+    migrations,
+    poolSize: 4,
+    log: testLog
+  }
+  const database = new Database(options)
+  await database.connect()
+  t.teardown(() => database.close())
   const projected: SagaChange[] = []
   const refuse = new Set<string>()
   const saga = defineSaga({
@@ -546,9 +552,9 @@ async function open(t: Test) {
     }
   })
   const host = new SagaHost(saga)
-  const inspector = new SagaInspector(dataSource, saga)
+  const inspector = new SagaInspector(database, saga)
   const outbox = new Outbox({
-    dataSource,
+    database,
     address: 'loopback://localhost/',
     source: 'trip',
     committed() {}
@@ -566,8 +572,7 @@ async function open(t: Test) {
   }
   const handle = (messages: Message[]) =>
     outbox.transaction(async (tx) => outbox.add(tx, await host.handler().handle(messages, tx)))
-  const query = (sql: string, values: unknown[] = []): Promise<Row[]> =>
-    dataSource.query(sql, values)
+  const query = (sql: string, values: unknown[] = []): Promise<Row[]> => database.rows(sql, values)
   return {
     projected,
     refuse,
@@ -593,12 +598,12 @@ async function open(t: Test) {
     },
     /** Somebody has the instance's row, until it is released. */
     async other(id: string) {
-      const runner = dataSource.createQueryRunner()
-      await runner.startTransaction()
-      await runner.query('select 1 from saga where saga_id = $1 for update', [id])
+      const client = await database.session()
+      await client.query('begin')
+      await client.query('select 1 from saga where saga_id = $1 for update', [id])
       return async () => {
-        await runner.rollbackTransaction()
-        await runner.release()
+        await client.query('rollback')
+        client.release()
       }
     }
   }

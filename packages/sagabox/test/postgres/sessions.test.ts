@@ -1,11 +1,6 @@
-import pg, { type ClientBase } from 'pg'
+import pg from 'pg'
 import t, { type Test } from 'tap'
-import type { DataSource } from 'typeorm'
-import {
-  connectDatabase,
-  createDataSource,
-  type DatabaseOptions
-} from '../../src/messaging/postgres/database.ts'
+import { Database, type DatabaseOptions } from '../../src/messaging/postgres/database.ts'
 import { run, statement, transaction } from '../../src/messaging/postgres/sql.ts'
 import { closeDatabase } from '../../../../test/support/closed-database.ts'
 import { TestService, ship, DockShip, topology, writes } from '../../../../test/support/harbour.ts'
@@ -35,32 +30,28 @@ async function open(
   t: Test,
   url: string,
   { log = testLog, poolSize = 3 }: Partial<DatabaseOptions> = {}
-): Promise<DataSource> {
+): Promise<Database> {
   const options = { url, schema: 'port', migrations: [], poolSize, log }
-  const dataSource = createDataSource(options)
-  await connectDatabase(dataSource, options)
-  t.teardown(() => dataSource.isInitialized && dataSource.destroy())
-  return dataSource
+  const database = new Database(options)
+  await database.connect()
+  t.teardown(() => database.isConnected && database.close())
+  return database
 }
 
 /** What happens with a connection that is given back afterwards. Returns its backend. */
-async function using(dataSource: DataSource, ...texts: string[]): Promise<number> {
-  const runner = dataSource.createQueryRunner()
+async function using(database: Database, ...texts: string[]): Promise<number> {
+  const client = await database.session()
   try {
-    const client = (await runner.connect()) as ClientBase
     const { rows } = await client.query<{ pid: number }>(LOOK.text)
     for (const text of texts) await client.query(text).catch(() => {})
     return rows[0]!.pid
   } finally {
-    await runner.release()
+    client.release()
   }
 }
 
-async function settingsOf(
-  dataSource: DataSource,
-  ...names: string[]
-): Promise<Record<string, string>> {
-  const rows: { name: string; value: string }[] = await dataSource.query(
+async function settingsOf(database: Database, ...names: string[]): Promise<Record<string, string>> {
+  const rows: { name: string; value: string }[] = await database.rows(
     `select name, current_setting(name) as value from unnest($1::text[]) as name`,
     [names]
   )
@@ -79,9 +70,9 @@ const failureOf = (promise: Promise<unknown>) =>
 
 t.test('what was left in a session does not meet the next who takes it', async (t) => {
   const { url } = await newDatabase(t, 'create table public.things (id integer)')
-  const dataSource = await open(t, url)
-  await dataSource.query('create table things (id integer)')
-  await dataSource.query(
+  const database = await open(t, url)
+  await database.rows('create table things (id integer)')
+  await database.rows(
     `create function harm(name text, value text) returns text language sql as 'select set_config(name, value, false)'`
   )
   for (const [what, ...texts] of [
@@ -104,16 +95,16 @@ t.test('what was left in a session does not meet the next who takes it', async (
     ['a temporary table', 'create temp table things (other text)'],
     ['prepared statements that are gone', 'prepare mine as select 1']
   ] as const) {
-    const before = await using(dataSource, ...texts)
-    t.not(await using(dataSource), before, what)
+    const before = await using(database, ...texts)
+    t.not(await using(database), before, what)
   }
-  t.same(await settingsOf(dataSource, 'search_path'), { search_path: 'port' })
+  t.same(await settingsOf(database, 'search_path'), { search_path: 'port' })
 })
 
 t.test('what ends with its transaction costs no session', async (t) => {
   const { url } = await newDatabase(t)
-  const dataSource = await open(t, url)
-  const before = await using(dataSource)
+  const database = await open(t, url)
+  const before = await using(database)
   for (const texts of [
     ['begin', `set local datestyle to 'German'`, 'commit'],
     ['begin', `select set_config('search_path', 'public', true)`, 'rollback'],
@@ -123,7 +114,7 @@ t.test('what ends with its transaction costs no session', async (t) => {
     ['select 1 / 0'],
     ['insert into nowhere values (1']
   ]) {
-    t.equal(await using(dataSource, ...texts), before, texts.join('; '))
+    t.equal(await using(database, ...texts), before, texts.join('; '))
   }
 })
 
@@ -131,21 +122,20 @@ t.test(
   'after an answer that says what the server has become, no session opened before is taken',
   async (t) => {
     const { url } = await newDatabase(t)
-    const dataSource = await open(t, url)
-    await dataSource.query(
+    const database = await open(t, url)
+    await database.rows(
       `create function answers(code text) returns void language plpgsql as $$ begin raise exception using errcode = code; end $$`
     )
     const all = async () => {
-      const runners = [1, 2, 3].map(() => dataSource.createQueryRunner())
-      const clients = (await Promise.all(runners.map((runner) => runner.connect()))) as ClientBase[]
+      const clients = await Promise.all([1, 2, 3].map(() => database.session()))
       const pids = await Promise.all(
         clients.map(async (client) => (await client.query<{ pid: number }>(LOOK.text)).rows[0]!.pid)
       )
-      await Promise.all(runners.map((runner) => runner.release()))
+      for (const client of clients) client.release()
       return pids
     }
     const before = await all()
-    await using(dataSource, `select answers('25006')`)
+    await using(database, `select answers('25006')`)
     const after = await all()
     t.same(
       after.filter((pid) => before.includes(pid)),
@@ -153,24 +143,24 @@ t.test(
       'read-only: all of them are new'
     )
     for (const code of ['57P01', '53200', 'XX000', '26000']) {
-      const pid = await using(dataSource, `select answers('${code}')`)
+      const pid = await using(database, `select answers('${code}')`)
       t.notOk((await all()).includes(pid), code)
     }
-    const pid = await using(dataSource, `select answers('23505')`)
+    const pid = await using(database, `select answers('23505')`)
     t.ok((await all()).includes(pid), 'a fault of the work itself says nothing of the session')
   }
 )
 
 t.test('a statement whose plan went stale fails once, however many sessions know it', async (t) => {
   const { url, admin } = await newDatabase(t)
-  const dataSource = await open(t, url)
-  await dataSource.query('create table things (id integer)')
+  const database = await open(t, url)
+  await database.rows('create table things (id integer)')
   const ALL = statement('select * from things')
-  const read = () => transaction(dataSource, (tx) => run(tx, ALL, []))
+  const read = () => transaction(database, (tx) => run(tx, ALL, []))
   const hold = statement('select pg_sleep(0.1)')
   await Promise.all(
     [1, 2, 3].map(() =>
-      transaction(dataSource, async (tx) => [await run(tx, ALL, []), await run(tx, hold, [])])
+      transaction(database, async (tx) => [await run(tx, ALL, []), await run(tx, hold, [])])
     )
   )
   await admin.query('alter table port.things add column other text')
@@ -180,8 +170,8 @@ t.test('a statement whose plan went stale fails once, however many sessions know
 
 t.test('connections end by and by, and not all at once', async (t) => {
   const { url } = await newDatabase(t)
-  const dataSource = await open(t, url)
-  const { options } = (dataSource.driver as unknown as { master: pg.Pool }).master
+  const database = await open(t, url)
+  const { options } = database.pool
   const lives = Array.from({ length: 50 }, () => options.maxLifetimeSeconds)
   t.ok(lives.every((seconds) => seconds >= 600 && seconds <= 1800))
   t.ok(new Set(lives).size > 40)
@@ -218,7 +208,7 @@ t.test('settings of the database and of the role change nothing', async (t) => {
   const wanted = Object.fromEntries(
     Object.entries(changed).map(([name, [, value]]) => [name, value])
   )
-  t.same(await settingsOf(system.service('order').dataSource, ...Object.keys(changed)), wanted)
+  t.same(await settingsOf(system.service('order').database, ...Object.keys(changed)), wanted)
   await api.putProduct('keyboard', 5)
   t.match(await api.settled(await api.placeOrder()), { state: 'Completed' })
   const { rows } = await admin.query(
@@ -287,15 +277,19 @@ t.test(
         `the schema port is missing, and the role ${role} may not create schemas .*: expected "grant create on database`
       )
     )
-    await admin.query(
-      'create schema port; create table port.migrations (id serial primary key, "timestamp" bigint not null, name varchar not null); create table port.outbox (id bigint)'
-    )
+    await admin.query('create schema port; create table port.outbox (id bigint)')
     t.match(
       reasonOf(await failureOf(open(t, theirs.href))),
       /may not use the schema port: expected "grant usage/
     )
+    await admin.query(`grant usage on schema port to ${role}`)
+    t.match(
+      reasonOf(await failureOf(open(t, theirs.href))),
+      /may not make tables in the schema port, .* expected "grant create on schema port to/
+    )
     await admin.query(
-      `grant usage on schema port to ${role}; grant select on port.migrations to ${role}`
+      `create table port.sagabox_migrations (id text primary key, checksum text not null, applied_at timestamptz not null default now());
+      grant select on port.sagabox_migrations to ${role}`
     )
     t.match(
       reasonOf(await failureOf(open(t, theirs.href))),
@@ -321,7 +315,7 @@ for (const options of ['dropped', 'refused'] as const) {
       await until('the message is handled', async () => (await service.count('effects')) === 1)
       t.match(
         await settingsOf(
-          service.dataSource,
+          service.database,
           'search_path',
           'statement_timeout',
           'DateStyle',
@@ -371,9 +365,9 @@ for (const options of ['dropped', 'refused'] as const) {
 t.test('a server that ends with the pool is no outage', async (t) => {
   const { url } = await newDatabase(t)
   const log = keptLog()
-  const dataSource = await open(t, url, { log })
-  const pool = (dataSource.driver as unknown as { master: pg.Pool }).master
-  await dataSource.destroy()
+  const database = await open(t, url, { log })
+  const { pool } = database
+  await database.close()
   pool.emit('error', new Error('terminating connection due to administrator command'))
   t.same(log.lines, [])
 })
@@ -384,9 +378,9 @@ t.test('an outage is one short line, and its end another', async (t) => {
   const write = (level: string) => (details: object, message: string) =>
     void lines.push({ level, text: `${message} ${JSON.stringify(details)}` })
   const log = { debug() {}, info: write('info'), warn: write('warn'), error: write('error') }
-  const dataSource = await open(t, url, { log })
-  await Promise.all([1, 2, 3].map(() => dataSource.query('select pg_sleep(0.05)')))
-  const pool = (dataSource.driver as unknown as { master: pg.Pool }).master
+  const database = await open(t, url, { log })
+  await Promise.all([1, 2, 3].map(() => database.rows('select pg_sleep(0.05)')))
+  const { pool } = database
   t.equal(pool.totalCount, 3)
   await admin.query(
     `
@@ -394,7 +388,7 @@ t.test('an outage is one short line, and its end another', async (t) => {
         and datname = current_database()`
   )
   await until('all are lost', async () => pool.totalCount === 0)
-  await dataSource.query('select 1')
+  await database.rows('select 1')
   t.same(
     lines.map(({ level }) => level),
     ['warn', 'info']
@@ -416,11 +410,11 @@ t.test('an outage that pool and outbox meet together is two lines in all', async
   const service = await TestService.open(url, new MemoryTransport(topology), { log })
   t.teardown(() => service.stop())
   const closed = await closeDatabase(url)
-  await t.rejects(service.dataSource.query('select 1'), 'the pool meets it')
+  await t.rejects(service.database.rows('select 1'), 'the pool meets it')
   t.match(await service.outbox.problem(), /not currently accepting connections/)
   t.match(await service.outbox.problem(), /not currently accepting connections/)
   await closed.open()
-  await service.dataSource.query('select 1')
+  await service.database.rows('select 1')
   await until('it has worked for a while', async () => {
     await service.outbox.works()
     return service.outbox.outage.lastedMs === 0

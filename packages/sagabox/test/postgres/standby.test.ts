@@ -1,5 +1,5 @@
 import t from 'tap'
-import { connectDatabase, createDataSource } from '../../src/messaging/postgres/database.ts'
+import { Database } from '../../src/messaging/postgres/database.ts'
 import { RequestClient } from '../../src/messaging/request/client.ts'
 import { MemoryTransport } from '../../src/messaging/transport/memory.ts'
 import { databaseProblem } from '../../src/messaging/postgres/problem.ts'
@@ -18,7 +18,7 @@ const there = new URL(standby.url)
 
 async function failureAt(url: string): Promise<unknown> {
   const options = { url, schema: 'port', migrations: [], poolSize: 1, log: testLog }
-  return connectDatabase(createDataSource(options), options).then(
+  return new Database(options).connect().then(
     () => undefined,
     (error: unknown) => error
   )
@@ -124,7 +124,7 @@ t.test('a service waits for a standby to be promoted, and says so', async (t) =>
   await service.started()
   t.equal(service.databaseProblem, undefined)
   t.equal(
-    (await service.dataSource.query('select count(*)::integer as count from orders'))[0].count,
+    (await service.database.rows('select count(*)::integer as count from orders'))[0].count,
     0
   )
 })

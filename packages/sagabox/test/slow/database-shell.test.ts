@@ -34,7 +34,7 @@ t.test('the shell’s PG variables do not steer the connection', async (t) => {
   t.teardown(() => Object.keys(SHELL).forEach((name) => delete process.env[name]))
   const service = await TestService.open(url, new MemoryTransport(topology))
   t.teardown(() => service.stop())
-  const [settings] = await service.dataSource.query(
+  const [settings] = await service.database.rows(
     `
       select current_setting('DateStyle') as style, current_setting('application_name') as name,
         current_setting('client_encoding') as encoding`

@@ -146,7 +146,7 @@ t.test('properties that no client can read or write again stop nothing', async (
 
   const letters = async () =>
     (
-      await service.dataSource.query<{ text: string }[]>(
+      await service.database.rows<{ text: string }>(
         `select convert_from(payload, 'UTF8') as text from dead_letter`
       )
     ).map(({ text }) => text)

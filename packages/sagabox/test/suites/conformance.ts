@@ -251,7 +251,7 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
       const [lost, ...others] = [ship(ShipLostEvent), ...ships(DockShip, 5)]
       await service.send(lost, ...others)
       const row = await until('it has come back', async () => {
-        const [waiting] = await service.dataSource.query(
+        const [waiting] = await service.database.rows(
           'select message_id, attempts, last_error, due_at > now() as later from outbox where attempts > 0'
         )
         return waiting
@@ -275,7 +275,7 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
         bus.findsLaterQueues ? bus.connect(topologyWithLighthouse) : sender.transport
       )
       await until('the lighthouse has it', async () => {
-        await service.dataSource.query('update outbox set due_at = now() where due_at > now()')
+        await service.database.rows('update outbox set due_at = now() where due_at > now()')
         sender.relay.wake()
         return (await service.effects()).some(
           ({ endpoint, voyageId }) => endpoint === 'lighthouse' && voyageId === voyageOf(lost)
@@ -369,22 +369,21 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
     // Already there, as from a process that knew it.
     const insert =
       'insert into outbox (message_id, destination, required, payload) values ($1, $2, false, $3)'
-    await service.dataSource.query(insert, [newId(), 'Contracts:ShipFoundEvent', '{}'])
+    await service.database.rows(insert, [newId(), 'Contracts:ShipFoundEvent', '{}'])
     service.listen('harbour', [writes('harbour', DockShip)])
     const sent = ships(DockShip, 20)
     await service.send(...sent)
     await until(
       'it is put off',
       async () =>
-        (await service.dataSource.query('select 1 from outbox where put_off is not null'))
-          .length === 1
+        (await service.database.rows('select 1 from outbox where put_off is not null')).length === 1
     )
     await service.send(ship(DockShip))
     await until(
       'all others are handled',
       async () => (await service.count('effects')) === sent.length + 1
     )
-    t.match(await service.dataSource.query('select last_error from outbox'), [
+    t.match(await service.database.rows('select last_error from outbox'), [
       { last_error: /no exchange '?Contracts:ShipFoundEvent/ }
     ])
   })
@@ -509,7 +508,7 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
         async () => (await service.count('dead_letter')) >= unreadable.length
       )
       await quiet(world)
-      const letters: { payload: Buffer }[] = await service.dataSource.query(
+      const letters: { payload: Buffer }[] = await service.database.rows(
         'select endpoint, kind, message_id, payload, exception, reason from dead_letter'
       )
       t.equal(letters.length, unreadable.length)
@@ -614,8 +613,8 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
     const world = await open(t)
     const { service } = world
     // A violation that shows only at the commit.
-    await service.dataSource.query('create table tides (id integer primary key)')
-    await service.dataSource.query(
+    await service.database.rows('create table tides (id integer primary key)')
+    await service.database.rows(
       'create table anchors (tide integer references tides deferrable initially deferred)'
     )
     const answers: string[] = []

@@ -77,8 +77,8 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
       databaseUrl,
       bus.connect(topologyOf([HARBOUR, ...endpoints], [ShipSailedEvent, DockShip]))
     )
-    const office = new DeadLetterOffice(service.dataSource, service.outbox)
-    const groups = new GroupRetries(service.dataSource, service.outbox, log)
+    const office = new DeadLetterOffice(service.database, service.outbox)
+    const groups = new GroupRetries(service.database, service.outbox, log)
     t.teardown(async () => {
       await groups.stop()
       await service.stop()
@@ -91,7 +91,7 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
       office,
       groups,
       letters: () =>
-        service.dataSource.query(
+        service.database.rows(
           'select *, id::integer as id from dead_letter order by dead_letter.id'
         ),
       async quiet() {
@@ -278,7 +278,7 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
       await t.rejects(office.retry(letter!.id), NotAllowed, 'not once more')
       t.ok(await office.delete(letter!.id, 'seen to'))
       t.same(await letters(), [])
-      const audit = await service.dataSource.query(
+      const audit = await service.database.rows(
         'select action, message_id, details from dead_letter_audit order by id'
       )
       t.match(audit, [
@@ -401,7 +401,7 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
       )
 
       mended = true
-      const office = new DeadLetterOffice(service.dataSource, service.outbox)
+      const office = new DeadLetterOffice(service.database, service.outbox)
       await office.retry(letter!.id)
       await until('it is a dead letter again', async () => (await letters())[0]?.seen === 2)
       await quiet()
@@ -418,7 +418,7 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
       t.equal(await service.count('effects'), 1)
 
       t.test('what 0.1 has handled is known by its id alone', async (t) => {
-        await service.dataSource.query('update inbox set content = null')
+        await service.database.rows('update inbox set content = null')
         await office.retry(letter!.id)
         await until('it counts as handled', async () => (await letters())[0]?.status === 'handled')
         await quiet()

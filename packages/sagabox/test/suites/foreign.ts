@@ -187,7 +187,7 @@ export function foreignConformance(makeBus: (t: Test) => Promise<Bus>): void {
         async () => (await world.service.count('dead_letter')) === bad.length
       )
       const letters: { reason: string; message_type: string; endpoint: string }[] =
-        await world.service.dataSource.query('select * from dead_letter order by id')
+        await world.service.database.rows('select * from dead_letter order by id')
       for (const [, reason] of bad)
         t.ok(
           letters.some((letter) => reason.test(letter.reason)),
@@ -218,14 +218,14 @@ export function foreignConformance(makeBus: (t: Test) => Promise<Bus>): void {
       await send({ body: '{"city":5}', key: 'eu', messageId: 'evt 2' })
       await until('five letters', async () => (await service.count('dead_letter')) === 5)
       broken = false
-      const office = new DeadLetterOffice(service.dataSource, service.outbox)
-      const letters: { id: string; reason: string }[] = await service.dataSource.query(
+      const office = new DeadLetterOffice(service.database, service.outbox)
+      const letters: { id: string; reason: string }[] = await service.database.rows(
         'select id, reason from dead_letter order by id'
       )
       for (const { id } of letters) await office.retry(Number(id))
       await until('each is handled', async () => world.seen.length === 3)
       const statuses = async () => {
-        const rows: { status: string }[] = await service.dataSource.query(
+        const rows: { status: string }[] = await service.database.rows(
           'select status from dead_letter'
         )
         return rows.map(({ status }) => status)
@@ -278,7 +278,7 @@ export function foreignConformance(makeBus: (t: Test) => Promise<Bus>): void {
     await until('one has come', async () => world.seen.length === 1)
     await until('and the other waits', async () => (await world.service.count('outbox')) === 1)
     const waits = async () =>
-      (await world.service.dataSource.query('select destination, put_off from outbox')) as object[]
+      (await world.service.database.rows('select destination, put_off from outbox')) as object[]
     await until('it is put off', async () => json(await waits()).includes('returned'))
     t.same(await waits(), [{ destination: 'news#nowhere', put_off: 'returned' }])
     await world.service.send(Said({ city: 'here', degrees: 2 }))

@@ -257,9 +257,7 @@ export function endpointFuzz(t: Test, makeBus: (t: Test) => Promise<Bus>): void 
       const buriedOrHandled = async () =>
         Number(
           (
-            await service.dataSource.query(
-              'select coalesce(sum(seen), 0) as buried from dead_letter'
-            )
+            await service.database.rows('select coalesce(sum(seen), 0) as buried from dead_letter')
           )[0].buried
         ) + (await service.count('effects'))
       await until(
@@ -271,7 +269,7 @@ export function endpointFuzz(t: Test, makeBus: (t: Test) => Promise<Bus>): void 
       await until('the outbox is empty', async () => (await service.count('outbox')) === 0)
 
       const letters: { payload: Buffer; reason: string; exception: string }[] =
-        await service.dataSource.query('select payload, reason, exception from dead_letter')
+        await service.database.rows('select payload, reason, exception from dead_letter')
       const handled = await service.count('effects')
       t.equal(
         await buriedOrHandled(),

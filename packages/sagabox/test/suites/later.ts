@@ -29,7 +29,7 @@ export function laterConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): v
     t.teardown(() => service.stop())
     service.listen('harbour', [writes('harbour', DockShip)])
     service.relay.start()
-    const scheduled = async () => (await outboxStatus(service.dataSource, SCHEMA)).scheduled
+    const scheduled = async () => (await outboxStatus(service.database, SCHEMA)).scheduled
     const handled = async (count: number) =>
       until(`${count} are handled`, async () => (await service.count('effects')) >= count)
     const docked = async () => (await service.effects()).map(({ voyageId }) => voyageId)
@@ -43,20 +43,20 @@ export function laterConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): v
     await handled(1)
     await until('the outbox is empty', async () => (await service.count('outbox')) === 0)
     t.same(await docked(), [voyageOf(now!)])
-    const status = await outboxStatus(service.dataSource, SCHEMA)
+    const status = await outboxStatus(service.database, SCHEMA)
     t.match(status, { pending: 0, postponed: 0, scheduled: 2, oldestAgeSeconds: 0 })
     const due = Date.parse(status.nextDueAt!) - Date.now()
     t.ok(due > 500_000 && due <= 600_000, `${due} ms`)
 
-    await advanceMessages(service.dataSource, '9m')
-    t.equal((await outboxStatus(service.dataSource, SCHEMA)).scheduled, 2)
-    await advanceMessages(service.dataSource, '1m')
+    await advanceMessages(service.database, '9m')
+    t.equal((await outboxStatus(service.database, SCHEMA)).scheduled, 2)
+    await advanceMessages(service.database, '1m')
     await handled(2)
-    await advanceMessages(service.dataSource, '50m')
+    await advanceMessages(service.database, '50m')
     await handled(3)
     await until('the outbox is empty', async () => (await service.count('outbox')) === 0)
     t.same(await docked(), [now!, late!, later!].map(voyageOf))
-    t.match(await outboxStatus(service.dataSource, SCHEMA), { scheduled: 0, nextDueAt: null })
+    t.match(await outboxStatus(service.database, SCHEMA), { scheduled: 0, nextDueAt: null })
   })
 
   t.test('what is due soon, or was due long ago, goes by itself', async (t) => {
@@ -96,7 +96,7 @@ export function laterConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): v
       'by its id'
     )
     await handled(1)
-    await advanceMessages(service.dataSource, '1h')
+    await advanceMessages(service.database, '1h')
     await handled(2)
     t.equal(await outbox.transaction((tx) => outbox.cancel(tx, 'dock 2')), false, 'too late')
     t.same(await docked(), [instead!, second!].map(voyageOf))
@@ -109,10 +109,10 @@ export function laterConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): v
     await service.send(one!.after('1h', { token: 'dock' }))
     await service.send(two!.after('2h', { token: 'dock' }), three!.after('3h', { token: 'dock' }))
     t.equal(await scheduled(), 1)
-    await advanceMessages(service.dataSource, '2h')
+    await advanceMessages(service.database, '2h')
     await Promise.all(racing.map((each) => service.send(each.after('1h', { token: 'race' }))))
     t.equal(await scheduled(), 2)
-    await advanceMessages(service.dataSource, '1h')
+    await advanceMessages(service.database, '1h')
     await handled(2)
     await until('the outbox is empty', async () => (await service.count('outbox')) === 0)
     const voyages = await docked()
@@ -139,14 +139,14 @@ export function laterConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): v
     await client.query(`delete from outbox_scheduled where token = 'gone'`)
     await client.query('savepoint here')
     await client.query(`delete from outbox_scheduled where token = 'kept'`)
-    await service.dataSource.query(
+    await service.database.rows(
       `update outbox_scheduled set due_at = now() where token not in ('kept', 'gone')`
     )
     await handled(1)
     t.same(await docked(), [voyageOf(other!)])
     await client.query('rollback to here')
     await client.query('commit')
-    await advanceMessages(service.dataSource, '1h')
+    await advanceMessages(service.database, '1h')
     await handled(2)
     t.same(await docked(), [other!, kept!].map(voyageOf))
     t.equal(await scheduled(), 0)
@@ -157,7 +157,7 @@ export function laterConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): v
     const sent = ships(DockShip, 120)
     await service.send(...sent.map((each) => each.after('30d')))
     await service.relay.stop()
-    await advanceMessages(service.dataSource, '30d')
+    await advanceMessages(service.database, '30d')
     t.equal(await service.count('effects'), 0)
     const others = await Promise.all(
       [1, 2].map(() => TestService.open(databaseUrl, bus.connect(topology)))
@@ -191,9 +191,9 @@ export function laterConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): v
       await until('it is handled', async () => (await service.count('inbox')) === count)
     }
     t.same(cancelled, [false, true])
-    await advanceMessages(service.dataSource, '1d')
+    await advanceMessages(service.database, '1d')
     await until('customs knows', async () => (await service.count('effects')) === 1)
-    const [row] = await service.dataSource.query(
+    const [row] = await service.database.rows(
       'select count(*)::integer as count from outbox_scheduled'
     )
     t.equal(row.count, 0)

@@ -72,7 +72,7 @@ export function outageConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): 
       lines,
       said: (text: RegExp) => lines.filter(({ message }) => text.test(message)),
       letters: (): Promise<Letter[]> =>
-        service.dataSource.query('select * from dead_letter order by id'),
+        service.database.rows('select * from dead_letter order by id'),
       handled: (count: number) =>
         until(`${count} are handled`, async () => (await service.count('effects')) === count),
       async quiet() {
@@ -144,8 +144,8 @@ export function outageConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): 
         async then(_, tx) {
           if (ended) return
           ended = true
-          const [{ pid }] = await tx.query('select pg_backend_pid() as pid')
-          await admin.query('select pg_terminate_backend($1)', [pid])
+          const { rows } = await tx.query('select pg_backend_pid() as pid')
+          await admin.query('select pg_terminate_backend($1)', [rows[0].pid])
           await tx.query('select 1').catch(() => {
             throw new RangeError('the berth is taken')
           })
@@ -171,8 +171,8 @@ export function outageConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): 
         async then(_, tx) {
           if (ended) return
           ended = true
-          const [{ pid }] = await tx.query('select pg_backend_pid() as pid')
-          await admin.query('select pg_terminate_backend($1)', [pid])
+          const { rows } = await tx.query('select pg_backend_pid() as pid')
+          await admin.query('select pg_terminate_backend($1)', [rows[0].pid])
           await new Promise(() => {})
         }
       })
@@ -380,9 +380,9 @@ export function outageConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): 
     'somebody’s lock on a row: only those that need it wait, it is said who holds it, and nothing counts',
     async (t) => {
       const { service, databaseUrl, said, letters, handled, quiet } = await open(t)
-      await service.dataSource.query('create table berths (voyage_id uuid primary key)')
+      await service.database.rows('create table berths (voyage_id uuid primary key)')
       const needing = ships(DockShip, 7)
-      await service.dataSource.query('insert into berths select unnest($1::uuid[])', [
+      await service.database.rows('insert into berths select unnest($1::uuid[])', [
         needing.map(voyageOf)
       ])
       const locker = new pg.Client({
@@ -423,9 +423,7 @@ export function outageConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): 
 
   t.test('more that wait for a lock than may wait aside come again from the outbox', async (t) => {
     const { service, databaseUrl, letters, handled, quiet } = await open(t)
-    await service.dataSource.query(
-      'create table gate (open boolean); insert into gate values (true)'
-    )
+    await service.database.rows('create table gate (open boolean); insert into gate values (true)')
     const locker = new pg.Client({ connectionString: databaseUrl })
     await locker.connect()
     await locker.query('begin')
@@ -442,7 +440,7 @@ export function outageConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): 
     service.listen('harbour', [{ ...handler, retry: STRICT }])
     await service.send(...needing)
     const putOff = async () =>
-      await service.dataSource.query('select headers from outbox where due_at is not null')
+      await service.database.rows('select headers from outbox where due_at is not null')
     const waiting = await until('some wait in the outbox', async () => {
       const rows = await putOff()
       return rows.length > 0 && rows

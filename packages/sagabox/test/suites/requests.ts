@@ -81,8 +81,8 @@ export function requestConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
         return Depth({ metres: tries })
       })
     ])
-    await service.dataSource.query('create table tides (id integer primary key)')
-    await service.dataSource.query(
+    await service.database.rows('create table tides (id integer primary key)')
+    await service.database.rows(
       'create table anchors (tide integer references tides deferrable initially deferred)'
     )
     t.same(await client.request(GetDepth({ berth: 1 })), { metres: 3 })

@@ -1,5 +1,5 @@
 import type { OldRows } from '../postgres/old-rows.ts'
-import type { Tx } from '../postgres/sql.ts'
+import { ask, type Tx } from '../postgres/sql.ts'
 
 const KEPT = `id, endpoint, message_id, payload, content_type, exception, reason, first_seen_at, kind, message_type, correlation_id, headers, stack,
   attempts, attempts_left_out, last_seen_at, seen, status, fingerprint`
@@ -9,7 +9,8 @@ export const DELETED_DAYS = 30
 
 /** Takes a letter out of the table, and keeps it whole. The caller has locked it. */
 export async function putAway(tx: Tx, id: number, why: string | null): Promise<void> {
-  await tx.query(
+  await ask(
+    tx,
     `with gone as (delete from dead_letter where id = $1 returning *)
      insert into dead_letter_deleted (${KEPT}, why) select ${KEPT}, $2 from gone`,
     [id, why]
@@ -22,19 +23,21 @@ export async function putAway(tx: Tx, id: number, why: string | null): Promise<v
  * back; undefined when there is no such letter
  */
 export async function bringBack(tx: Tx, id: number): Promise<'back' | 'again' | undefined> {
-  const found: unknown[] = await tx.query(
+  const found: unknown[] = await ask(
+    tx,
     'select from dead_letter_deleted where id = $1 for update',
     [id]
   )
   if (found.length === 0) return undefined
-  const [row]: { id: string }[] = await tx.query(
+  const [row]: { id: string }[] = await ask(
+    tx,
     `insert into dead_letter (${KEPT}) overriding system value
      select ${KEPT.replace('status', `case when status = 'retrying' then 'waiting' else status end`)} from dead_letter_deleted where id = $1
      on conflict (endpoint, fingerprint) do nothing returning id`,
     [id]
   )
   if (!row) return 'again'
-  await tx.query('delete from dead_letter_deleted where id = $1', [id])
+  await ask(tx, 'delete from dead_letter_deleted where id = $1', [id])
   return 'back'
 }
 

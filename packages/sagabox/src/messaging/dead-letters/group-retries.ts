@@ -1,11 +1,11 @@
-import type { DataSource } from 'typeorm'
+import type { Database } from '../postgres/database.ts'
 import type { Log } from '../async/log.ts'
 import { Loop } from '../async/loop.ts'
 import type { Worker } from '../async/worker.ts'
 import type { Outbox } from '../outbox/outbox.ts'
 import { boundedText } from '../postgres/bounded.ts'
 import { retryConflicts } from '../postgres/retry-conflicts.ts'
-import { isConflict, isUnavailable, type Tx } from '../postgres/sql.ts'
+import { ask, isConflict, isUnavailable, type Tx } from '../postgres/sql.ts'
 import { WHOLE, type WholeLetter } from './known-letter.ts'
 import {
   IS_LOST,
@@ -99,7 +99,7 @@ export interface GroupRetriesOptions {
 
 /** Sends all letters back that fit a filter, a few first: what fails again ends it. */
 export class GroupRetries implements Worker {
-  readonly #dataSource: DataSource
+  readonly #database: Database
   readonly #outbox: Outbox
   readonly #log: Log
   readonly #endpoints: readonly string[] | undefined
@@ -107,12 +107,12 @@ export class GroupRetries implements Worker {
   readonly #loop: Loop
 
   constructor(
-    dataSource: DataSource,
+    database: Database,
     outbox: Outbox,
     log: Log,
     { endpoints, began }: GroupRetriesOptions = {}
   ) {
-    this.#dataSource = dataSource
+    this.#database = database
     this.#outbox = outbox
     this.#log = log
     this.#endpoints = endpoints
@@ -130,7 +130,7 @@ export class GroupRetries implements Worker {
    * Begins to send back all letters that wait and fit, a few first. Returns the id to follow it by.
    */
   async begin(filter: DeadLetterFilter, perSecond: number): Promise<number> {
-    const [row]: { id: number }[] = await this.#dataSource.query(
+    const [row]: { id: number }[] = await this.#database.rows(
       'insert into dead_letter_retry (filter, per_second) values ($1, $2) returning id::float8 as id',
       [JSON.stringify(filter), perSecond]
     )
@@ -139,16 +139,15 @@ export class GroupRetries implements Worker {
   }
 
   async get(id: number): Promise<GroupRetry | undefined> {
-    const row = await readGroup(this.#dataSource, id)
+    const row = await readGroup(this.#database, id)
     return row && this.#withRest(row)
   }
 
   /** Newest first. */
   async list(limit: number): Promise<GroupRetry[]> {
-    const rows: GroupRow[] = await this.#dataSource.query(
-      `${GROUP} order by retry.id desc limit $1`,
-      [limit]
-    )
+    const rows: GroupRow[] = await this.#database.rows(`${GROUP} order by retry.id desc limit $1`, [
+      limit
+    ])
     const retries: GroupRetry[] = []
     // One after the other: each may count many letters, and the pool is the handlers' too.
     for (const row of rows) retries.push(await this.#withRest(row))
@@ -159,7 +158,8 @@ export class GroupRetries implements Worker {
   end(id: number): Promise<boolean> {
     return retryConflicts(() =>
       this.#outbox.transaction(async (tx) => {
-        const running = await tx.query<unknown[]>(
+        const running = await ask(
+          tx,
           `select from dead_letter_retry where id = $1 and state = 'running' for update`,
           [id]
         )
@@ -185,7 +185,7 @@ export class GroupRetries implements Worker {
 
   /** Moves every running group retry on by one step. Returns whether there is one. */
   async runOnce(): Promise<boolean> {
-    const running: { id: number }[] = await this.#dataSource.query(
+    const running: { id: number }[] = await this.#database.rows(
       `select id::float8 as id from dead_letter_retry where state = 'running' order by id`
     )
     for (const { id } of running) {
@@ -198,7 +198,7 @@ export class GroupRetries implements Worker {
           { err: error, retryId: id },
           'Group retry stopped: it cannot be carried out'
         )
-        await this.#dataSource.query(
+        await this.#database.rows(
           `
             update dead_letter_retry set state = 'stopped', reason = $2, ended_at = now()
               where id = $1`,
@@ -211,7 +211,8 @@ export class GroupRetries implements Worker {
 
   async #step(tx: Tx, id: number): Promise<void> {
     // Another process may be at it.
-    const [locked]: { sinceMs: number | null; startedAt: Date }[] = await tx.query(
+    const [locked]: { sinceMs: number | null; startedAt: Date }[] = await ask(
+      tx,
       `
         select extract(epoch from clock_timestamp() - sent_at)::float8 * 1000 as "sinceMs",
           started_at as "startedAt" from dead_letter_retry where id = $1 and state = 'running'
@@ -219,7 +220,7 @@ export class GroupRetries implements Worker {
       [id]
     )
     if (!locked) return
-    await tx.query(SETTLE, [id])
+    await ask(tx, SETTLE, [id])
     const retry = (await readGroup(tx, id))!
     const { perSecond, sent, handled, failedAgain, underWay, lost } = retry
     const failed = failedAgain + lost
@@ -242,7 +243,8 @@ export class GroupRetries implements Worker {
     const room = Math.min(wanted, MOST_UNDER_WAY - underWay - lost)
     if (room < 1) return
     const { window, condition, values, end, windowValues } = this.#leftOf(retry)
-    const fitting: { id: string; bytes: number }[] = await tx.query(
+    const fitting: { id: string; bytes: number }[] = await ask(
+      tx,
       `
         select id, octet_length(payload) as bytes from (${window}) as looked_at where ${condition}
           order by looked_at.id limit ${room}`,
@@ -251,13 +253,14 @@ export class GroupRetries implements Worker {
     const chosen = firstOf(fitting)
     const [last]: { id: number }[] =
       fitting.length < room && chosen.length === fitting.length
-        ? await tx.query(end, windowValues)
+        ? await ask(tx, end, windowValues)
         : []
     const position = last?.id ?? chosen.at(-1)
     if (position !== undefined)
-      await tx.query('update dead_letter_retry set position = $2 where id = $1', [id, position])
+      await ask(tx, 'update dead_letter_retry set position = $2 where id = $1', [id, position])
     // Somebody may have taken one in hand in between.
-    const letters: WholeLetter[] = await tx.query(
+    const letters: WholeLetter[] = await ask(
+      tx,
       `
         select ${WHOLE} from dead_letter where id = any($1) and (status = 'waiting' or ${IS_LOST})
           order by id for update`,
@@ -265,7 +268,7 @@ export class GroupRetries implements Worker {
     )
     if (letters.length > 0) {
       await sendBack(this.#outbox, tx, letters, id)
-      await tx.query('update dead_letter_retry set sent_at = clock_timestamp() where id = $1', [id])
+      await ask(tx, 'update dead_letter_retry set sent_at = clock_timestamp() where id = $1', [id])
     } else if (position === undefined && underWay === 0)
       await this.#endGroup(tx, retry, 'done', null)
   }
@@ -275,7 +278,7 @@ export class GroupRetries implements Worker {
       row.state === 'done'
         ? NONE_LEFT
         : outcome?.left === undefined
-          ? await this.#countLeft(this.#dataSource, { ...row, position })
+          ? await this.#countLeft(this.#database, { ...row, position })
           : NONE_LEFT
     return {
       ...row,
@@ -301,23 +304,25 @@ export class GroupRetries implements Worker {
       lost,
       ...(state === 'done' ? NONE_LEFT : await this.#countLeft(tx, group))
     }
-    await tx.query(
+    await ask(
+      tx,
       'update dead_letter_retry set state = $2, reason = $3, outcome = $4, ended_at = now() where id = $1',
       [id, state, reason, JSON.stringify(outcome)]
     )
   }
 
   async #countLeft(
-    database: DataSource | Tx,
+    database: Database | Tx,
     group: Pick<GroupRow, 'position' | 'startedAt' | 'filter'>
   ): Promise<Left> {
     const { window, condition, values, end, windowValues } = this.#leftOf(group)
-    const [{ left }]: [{ left: number }] = await database.query(
+    const [counted]: { left: number }[] = await ask(
+      database,
       `select count(*)::integer as left from (${window}) as looked_at where ${condition}`,
       values
     )
-    const more: unknown[] = await database.query(end, windowValues)
-    return { left, atLeast: more.length > 0 }
+    const more: unknown[] = await ask(database, end, windowValues)
+    return { left: counted!.left, atLeast: more.length > 0 }
   }
 
   /**
@@ -350,7 +355,7 @@ function firstOf(letters: readonly { id: string; bytes: number }[]): string[] {
 const NONE_LEFT: Left = { left: 0, atLeast: false }
 
 /** A group retry as it stands. */
-async function readGroup(database: DataSource | Tx, id: number): Promise<GroupRow | undefined> {
-  const [row]: GroupRow[] = await database.query(`${GROUP} where retry.id = $1`, [id])
+async function readGroup(database: Database | Tx, id: number): Promise<GroupRow | undefined> {
+  const [row]: GroupRow[] = await ask(database, `${GROUP} where retry.id = $1`, [id])
   return row
 }

@@ -1,7 +1,7 @@
 // A letter as an operator's request finds it, locked.
 import { IS_LOST, LOST_AFTER_MINUTES } from './list.ts'
 import { SagaboxError } from '../errors/sagabox-error.ts'
-import type { Tx } from '../postgres/sql.ts'
+import { ask, type Tx } from '../postgres/sql.ts'
 import type { Headers } from '../transport/transport.ts'
 
 /** An operator's request that the letter's state does not allow. */
@@ -37,7 +37,8 @@ export const KNOWN = `id, endpoint, status, message_id, exception, reason, messa
 export const WHOLE = `${KNOWN}, payload, content_type, headers`
 
 export async function lockLetter(tx: Tx, id: number): Promise<WholeLetter | undefined> {
-  const [letter]: WholeLetter[] = await tx.query(
+  const [letter]: WholeLetter[] = await ask(
+    tx,
     `select ${WHOLE} from dead_letter where id = $1 for update`,
     [id]
   )
@@ -61,7 +62,8 @@ export async function audit(
   letters: readonly KnownLetter[],
   more: object
 ): Promise<void> {
-  await tx.query(
+  await ask(
+    tx,
     `
       insert into dead_letter_audit (dead_letter_id, action, message_id, details) select *
         from unnest($1::bigint[], $2::text[], $3::text[], $4::jsonb[])`,

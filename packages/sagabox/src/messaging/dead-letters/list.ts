@@ -1,5 +1,6 @@
 import { idOfKey, textKey } from '../message/correlation.ts'
-import type { DataSource } from 'typeorm'
+import type { Database } from '../postgres/database.ts'
+import { ask, transaction } from '../postgres/sql.ts'
 import { FIRST_ATTEMPTS, LAST_ATTEMPTS } from './letter.ts'
 import { storedHeaders, type FailedAttempt } from './headers.ts'
 import { namesOf, typeName } from '../message/type-name.ts'
@@ -211,25 +212,30 @@ export function lookForOpen(
  * looked at: the id before which to go on
  */
 export async function listDeadLetters(
-  dataSource: DataSource,
+  database: Database,
   filter: DeadLetterFilter,
   limit: number,
   before?: number
 ): Promise<{ items: DeadLetterSummary[]; readOn?: number }> {
   const { window, condition, values, end: last, windowValues } = lookFor(filter, before)
   // Both see one moment: what comes in between would move the end of the window.
-  return dataSource.transaction('REPEATABLE READ', async (tx) => {
-    const rows: DeadLetterSummary[] = await tx.query(
-      `
+  return transaction(
+    database,
+    async (tx) => {
+      const rows: DeadLetterSummary[] = await ask(
+        tx,
+        `
         select ${SUMMARY} from (${window}) as looked_at where ${condition}
           order by looked_at.id desc limit ${limit}`,
-      values
-    )
-    const items = rows.map(withTexts)
-    if (items.length === limit) return { items }
-    const [end]: { id: number }[] = await tx.query(last, windowValues)
-    return { items, readOn: end?.id }
-  })
+        values
+      )
+      const items = rows.map(withTexts)
+      if (items.length === limit) return { items }
+      const [end]: { id: number }[] = await ask(tx, last, windowValues)
+      return { items, readOn: end?.id }
+    },
+    { isolation: 'repeatable read' }
+  )
 }
 
 /**
@@ -237,29 +243,34 @@ export async function listDeadLetters(
  * @returns `atLeast`: there are older ones that were not looked at
  */
 export async function groupDeadLetters(
-  dataSource: DataSource,
+  database: Database,
   filter: DeadLetterFilter
 ): Promise<{ groups: DeadLetterGroup[]; atLeast: boolean }> {
   const { window, condition, values, end: last, windowValues } = lookFor(filter, undefined)
-  return dataSource.transaction('REPEATABLE READ', async (tx) => {
-    const rows: (DeadLetterGroup & { oldest: Date | string; newest: Date | string })[] =
-      await tx.query(
-        `select counted.*, dead_letter.reason from (
+  return transaction(
+    database,
+    async (tx) => {
+      const rows: (DeadLetterGroup & { oldest: Date | string; newest: Date | string })[] =
+        await ask(
+          tx,
+          `select counted.*, dead_letter.reason from (
          select kind, status, message_type as type, exception, count(*)::integer as count,
            min(first_seen_at) as oldest, max(last_seen_at) as newest, max(id) as last_id
          from (${window}) as looked_at where ${condition}
            group by kind, status, message_type, exception order by count desc, exception limit 200
        ) as counted join dead_letter on dead_letter.id = last_id order by count desc, counted.exception`,
-        values
-      )
-    const [end]: { id: number }[] = await tx.query(last, windowValues)
-    return {
-      groups: merged(
-        rows.map((row) => ({ ...row, oldest: isoTime(row.oldest), newest: isoTime(row.newest) }))
-      ),
-      atLeast: end !== undefined
-    }
-  })
+          values
+        )
+      const [end]: { id: number }[] = await ask(tx, last, windowValues)
+      return {
+        groups: merged(
+          rows.map((row) => ({ ...row, oldest: isoTime(row.oldest), newest: isoTime(row.newest) }))
+        ),
+        atLeast: end !== undefined
+      }
+    },
+    { isolation: 'repeatable read' }
+  )
 }
 
 /** What 0.1 has stored under another name of the same type belongs to the same group. */
@@ -285,10 +296,10 @@ function merged(groups: readonly DeadLetterGroup[]): DeadLetterGroup[] {
 
 /** One letter with everything that is known of it. */
 export async function readDeadLetter(
-  dataSource: DataSource,
+  database: Database,
   id: number
 ): Promise<DeadLetterDetail | undefined> {
-  const [row]: DeadLetterDetail[] = await dataSource.query(
+  const [row]: DeadLetterDetail[] = await database.rows(
     `select ${SUMMARY}, ${WHOLE} from dead_letter where id = $1`,
     [id]
   )
@@ -305,11 +316,11 @@ const DELETED = `${COLUMNS}, null as "retryingSince", deleted_at as "deletedAt",
 
 /** The latest that came first. @param before only letters with a smaller id */
 export async function listDeletedLetters(
-  dataSource: DataSource,
+  database: Database,
   limit: number,
   before?: number
 ): Promise<(DeadLetterSummary & DeletedLetter)[]> {
-  const rows: (DeadLetterSummary & DeletedLetter)[] = await dataSource.query(
+  const rows: (DeadLetterSummary & DeletedLetter)[] = await database.rows(
     `
       select ${DELETED} from dead_letter_deleted where $1::bigint is null or id < $1
         order by dead_letter_deleted.id desc limit $2`,
@@ -320,10 +331,10 @@ export async function listDeletedLetters(
 
 /** A deleted letter with everything that is known of it, as long as it is kept. */
 export async function readDeletedLetter(
-  dataSource: DataSource,
+  database: Database,
   id: number
 ): Promise<(DeadLetterDetail & DeletedLetter) | undefined> {
-  const [row]: (DeadLetterDetail & DeletedLetter)[] = await dataSource.query(
+  const [row]: (DeadLetterDetail & DeletedLetter)[] = await database.rows(
     `select ${DELETED}, ${WHOLE} from dead_letter_deleted where id = $1`,
     [id]
   )

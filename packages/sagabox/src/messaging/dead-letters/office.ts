@@ -1,9 +1,9 @@
-import type { DataSource } from 'typeorm'
+import type { Database } from '../postgres/database.ts'
 import { typeName } from '../message/type-name.ts'
 import type { Message } from '../message/message.ts'
 import type { Outbox } from '../outbox/outbox.ts'
 import { retryConflicts } from '../postgres/retry-conflicts.ts'
-import type { Tx } from '../postgres/sql.ts'
+import { ask, type Tx } from '../postgres/sql.ts'
 import { bringBack, putAway } from './deleted.ts'
 import {
   audit,
@@ -32,13 +32,13 @@ export interface OfficeOptions {
  * through the outbox.
  */
 export class DeadLetterOffice {
-  readonly #dataSource: DataSource
+  readonly #database: Database
   readonly #outbox: Outbox
   readonly #endpoints: readonly string[] | undefined
   readonly #undo: Undo | undefined
 
-  constructor(dataSource: DataSource, outbox: Outbox, { endpoints, undo }: OfficeOptions = {}) {
-    this.#dataSource = dataSource
+  constructor(database: Database, outbox: Outbox, { endpoints, undo }: OfficeOptions = {}) {
+    this.#database = database
     this.#outbox = outbox
     this.#endpoints = endpoints
     this.#undo = undo
@@ -76,7 +76,7 @@ export class DeadLetterOffice {
   async oldest(filter: DeadLetterFilter): Promise<string | undefined> {
     const { window, condition, values } = lookForOpen(filter, 0, ...isHere(this.#endpoints))
     // Letters are numbered as they are first seen.
-    const [row]: { oldest: Date }[] = await this.#dataSource.query(
+    const [row]: { oldest: Date }[] = await this.#database.rows(
       `
         select first_seen_at as oldest from (${window}) as looked_at where ${condition}
           order by looked_at.id limit 1`,
@@ -139,19 +139,21 @@ export class DeadLetterOffice {
         payload
       })
       this.#outbox.add(tx, sent)
-      await tx.query(
+      await ask(
+        tx,
         `insert into dead_letter_undone (endpoint, correlation_id, answers, reason) values ($1, lower($2), $3, $4)
          on conflict (endpoint, correlation_id) do update set answers = excluded.answers,
            reason = excluded.reason, at = now()`,
         [endpoint, correlationId, this.#undo.answers, reason]
       )
-      const siblings: KnownLetter[] = await tx.query(
+      const siblings: KnownLetter[] = await ask(
+        tx,
         `select ${KNOWN} from dead_letter where endpoint = $1 and correlation_id = $2 and id <> $3 and (status = 'waiting' or ${IS_LOST})
          order by id limit ${MOST_SIBLINGS} for update`,
         [endpoint, correlationId, id]
       )
       const undone = [letter, ...siblings]
-      await tx.query(`update dead_letter set status = 'undone' where id = any($1)`, [
+      await ask(tx, `update dead_letter set status = 'undone' where id = any($1)`, [
         undone.map((one) => one.id)
       ])
       await audit(tx, 'undo', undone, {

@@ -1,7 +1,7 @@
 import { UUID } from '../message/id.ts'
 import { rawMessageId } from '../message/raw-reader.ts'
 import type { Outbox, SentBack } from '../outbox/outbox.ts'
-import type { Tx } from '../postgres/sql.ts'
+import { ask, type Tx } from '../postgres/sql.ts'
 import { forgetStart } from '../inbox/unfinished.ts'
 import { replayHeaders } from './headers.ts'
 import { audit, type WholeLetter } from './known-letter.ts'
@@ -16,7 +16,8 @@ export async function sendBack(
   letters: readonly WholeLetter[],
   retryId: number | null
 ): Promise<void> {
-  await tx.query(
+  await ask(
+    tx,
     `
         update dead_letter set status = 'retrying', retried_at = now(), retry_id = coalesce($2,
           retry_id) where id = any($1)`,

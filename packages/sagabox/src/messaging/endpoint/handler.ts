@@ -3,7 +3,7 @@ import { tokenOf } from '../message/later.ts'
 import { cancelScheduled } from '../outbox/schedule.ts'
 import { madeProgress } from '../async/progress.ts'
 import { NotRetryable, type RetryPolicy } from '../inbox/retry.ts'
-import type { Tx } from '../postgres/sql.ts'
+import { sendingAs, type Tx } from '../postgres/sql.ts'
 
 /**
  * Handles messages of some contracts: `handle` gets them in order of arrival, does its work in `tx`
@@ -52,7 +52,8 @@ export function handle<C extends Contract>(
       const out: Message[] = []
       const cancel = (token: string) => cancelScheduled(tx, tokenOf(token))
       for (const message of messages) {
-        const returned = (await handler(message.body, { tx, message, cancel })) ?? []
+        const handling = { tx: sendingAs(tx, (one) => causedBy(one, message)), message, cancel }
+        const returned = (await handler(message.body, handling)) ?? []
         const sent = Array.isArray(returned) ? (returned as Message[]) : [returned as Message]
         if (contract.response) mustAnswer(contract, message, sent)
         out.push(...sent.map((one) => causedBy(one, message)))

@@ -1,5 +1,4 @@
 import pg from 'pg'
-import { QueryFailedError, type DataSource } from 'typeorm'
 import { describeError } from './describe.ts'
 import { SagaboxError } from './sagabox-error.ts'
 
@@ -32,41 +31,35 @@ const KEPT_IDLE = /^25P0[34]$/
 
 /**
  * Whether what a statement met tells of the session or the server.
- * @param error of pg or TypeORM, from a statement that was sent; others tell of the work
+ * @param error of pg, or of a library upon it, from a statement that was sent; others tell of the work
  */
 export function isServersOwn(error: unknown): boolean {
-  const answer = error instanceof QueryFailedError ? (error.driverError as unknown) : error
+  const answer = answerOf(error)
   // No answer came: what pg says by itself is about its connection.
   if (!(answer instanceof pg.DatabaseError)) return answer instanceof Error
   const { severity = '', code = '' } = answer
   return !KEPT_IDLE.test(code) && (SESSION_ENDS.has(severity) || SERVERS_OWN.test(code))
 }
 
-/**
- * Lets every use of a data source, TypeORM's own among them, tell a session that could not be had
- * from a query that failed.
- */
-export function sayingAway(dataSource: DataSource): DataSource {
-  const driver = dataSource.driver as unknown as { obtainMasterConnection(): Promise<unknown> }
-  const obtain = driver.obtainMasterConnection.bind(driver)
-  driver.obtainMasterConnection = () =>
-    obtain().catch((error: unknown) => {
-      throw new DatabaseAway(error)
-    })
-  return dataSource
+/** What the database said, where a library upon pg has put it into an error of its own. */
+export function answerOf(error: unknown): unknown {
+  if (error instanceof pg.DatabaseError || error instanceof SagaboxError) return error
+  const { driverError, cause } = (error ?? {}) as { driverError?: unknown; cause?: unknown }
+  if (isAnswer(driverError)) return driverError
+  return isAnswer(cause) ? cause : error
+}
+
+function isAnswer(inner: unknown): boolean {
+  return inner instanceof pg.DatabaseError || inner instanceof DatabaseAway
 }
 
 /**
- * The SQLSTATE or system error code of an error of pg or TypeORM, or of one that says away;
- * undefined where there is none.
+ * The SQLSTATE or system error code of an error of pg, or of a library upon it, or of one that says
+ * away; undefined where there is none.
  */
 export function codeOf(error: unknown): string | undefined {
-  const { code, databaseCode, driverError } = (error ?? {}) as {
-    code?: unknown
-    databaseCode?: unknown
-    driverError?: { code?: unknown } | null
-  }
-  const own = error instanceof SagaboxError ? databaseCode : code
-  const found = driverError?.code ?? own
+  const answer = answerOf(error)
+  const { code, databaseCode } = (answer ?? {}) as { code?: unknown; databaseCode?: unknown }
+  const found = answer instanceof SagaboxError ? databaseCode : code
   return typeof found === 'string' ? found : undefined
 }

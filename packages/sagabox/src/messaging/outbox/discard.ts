@@ -1,4 +1,4 @@
-import type { DataSource } from 'typeorm'
+import type { Database } from '../postgres/database.ts'
 import type { Log } from '../async/log.ts'
 import type { OldRows } from '../postgres/old-rows.ts'
 import { storableText } from '../postgres/sql.ts'
@@ -60,7 +60,7 @@ export interface RowPlace {
 
 /** Rows that are put off, by destination and age. */
 export async function listPutOff(
-  dataSource: DataSource,
+  database: Database,
   destination: string | undefined,
   limit: number,
   after?: RowPlace
@@ -73,7 +73,7 @@ export async function listPutOff(
     parts.push(
       `(destination, id) > (${parameter(after.destination)}, ${parameter(after.id)}::bigint)`
     )
-  const rows: (PutOffRow & Shown)[] = await dataSource.query(
+  const rows: (PutOffRow & Shown)[] = await database.rows(
     `select id::text, ${SUMMARY}, ${BEGINNING} from outbox where ${parts.join(' and ')}
      order by outbox.destination, outbox.id limit ${limit}`,
     values
@@ -98,12 +98,12 @@ export type Discard =
 
 /** Gives up a row that is put off: it is not sent any more. */
 export async function discardRow(
-  dataSource: DataSource,
+  database: Database,
   id: string,
   reason: string,
   log: Log
 ): Promise<Discard> {
-  const [discarded]: { messageId: string }[] = await dataSource.query(DISCARD, [
+  const [discarded]: { messageId: string }[] = await database.rows(DISCARD, [
     id,
     storableText(reason)
   ])
@@ -114,20 +114,19 @@ export async function discardRow(
     )
     return { outcome: 'discarded', messageId: discarded.messageId }
   }
-  const [waiting]: unknown[] = await dataSource.query(
-    'select 1 from outbox where id = $1::bigint',
-    [id]
-  )
+  const [waiting]: unknown[] = await database.rows('select 1 from outbox where id = $1::bigint', [
+    id
+  ])
   return { outcome: waiting ? 'in hand' : 'unknown' }
 }
 
 /** Rows that were discarded, newest first. @param before only rows with a smaller key */
 export async function listDiscarded(
-  dataSource: DataSource,
+  database: Database,
   limit: number,
   before?: string
 ): Promise<(DiscardedRow & { key: string })[]> {
-  const rows: (DiscardedRow & Shown & { key: string })[] = await dataSource.query(
+  const rows: (DiscardedRow & Shown & { key: string })[] = await database.rows(
     `select outbox_discarded.id::text as key, ${DISCARDED}, ${BEGINNING} from outbox_discarded
      ${before === undefined ? '' : 'where outbox_discarded.id < $1::bigint'}
      order by outbox_discarded.id desc limit ${limit}`,
@@ -141,10 +140,10 @@ export async function listDiscarded(
  * @param id the row's in the outbox
  */
 export async function readDiscarded(
-  dataSource: DataSource,
+  database: Database,
   id: string
 ): Promise<DiscardedDetail | undefined> {
-  const [row]: (DiscardedDetail & Shown)[] = await dataSource.query(
+  const [row]: (DiscardedDetail & Shown)[] = await database.rows(
     `select ${DISCARDED}, headers, payload as shown_text, body as shown_bytes
      from outbox_discarded where outbox_id = $1::bigint`,
     [id]

@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto'
-import type { DataSource } from 'typeorm'
 import { DatabaseAway } from '../errors/database-away.ts'
 import { describeError } from '../errors/describe.ts'
 import { destinationOf, EnvelopeWriter } from '../message/envelope.ts'
@@ -8,15 +7,18 @@ import { rawMessage } from './raw-message.ts'
 import { SILENT } from '../async/log.ts'
 import type { Contract, Message } from '../message/message.ts'
 import { NotRetryable } from '../errors/not-retryable.ts'
+import type { Database } from '../postgres/database.ts'
 import { Outage } from '../postgres/outage.ts'
 import {
-  isNested,
+  isTx,
   joinJson,
   jsonTexts,
+  mayHaveUndone,
   statement,
   storableJson,
   storableText,
   transaction,
+  transactionOf,
   write,
   type TransactionOptions,
   type Tx
@@ -24,6 +26,7 @@ import {
 import { queueDestination, type Headers } from '../transport/transport.ts'
 import { AskedInTransaction } from '../message/asked.ts'
 import { tokenOf, type Later } from '../message/later.ts'
+import { storeIn, type Connection } from './own-connection.ts'
 import { cancelScheduled, schedule } from './schedule.ts'
 
 // It returns all new row ids in one row, as the inbox does, smallest first: the nth belongs to the
@@ -91,7 +94,7 @@ const TAKE_ROOM = statement('insert into room_check (filler) select unnest($1::t
 const GIVE_BACK = statement('delete from room_check')
 
 export interface OutboxOptions {
-  dataSource: DataSource
+  database: Database
   /** Is told how transactions end; one that nobody hears of when not given. */
   outage?: Outage
   /** Bus address, e.g. `rabbitmq://localhost/`; it appears in envelopes only. */
@@ -122,9 +125,10 @@ export class NowhereToSend extends NotRetryable {
 export class Outbox {
   readonly #options: OutboxOptions
   readonly #writer: EnvelopeWriter
-  readonly #stored = new WeakMap<Tx, Stored[]>()
-  readonly #sentBack = new WeakSet<Tx>()
-  readonly #scheduled = new WeakSet<Tx>()
+  /** By transactionOf, as what was sent back and what is sent later. */
+  readonly #stored = new WeakMap<object, Stored[]>()
+  readonly #sentBack = new WeakSet<object>()
+  readonly #scheduled = new WeakSet<object>()
   /** How the database is doing, as transactions tell. */
   readonly outage: Outage
   /** Those that were found good. */
@@ -138,29 +142,39 @@ export class Outbox {
 
   /**
    * Stores messages in the open transaction, one of `transaction` below. They leave after, and only
-   * after, it commits; what cannot be stored fails the commit. A message that says `after` waits
-   * until its time has come, and takes the place of another that waits under the same token.
-   * @throws Error inside a nested transaction (`tx.transaction`): undone alone, its messages would
-   * be sent all the same; for two messages under one id to one destination, of which the second
-   * would be taken for a copy
+   * after, it commits; what a savepoint undoes is not sent, and what cannot be stored fails the
+   * commit. A message that says `after` waits until its time has come, and takes the place of
+   * another that waits under the same token.
+   * @throws Error for two messages under one id to one destination, of which the second would be
+   * taken for a copy
    * @throws NowhereToSend for a contract whose destination is not in the topology;
    * AskedInTransaction for a request
    */
-  add(tx: Tx, messages: readonly Message[]): void {
+  add(tx: Tx, messages: readonly Message[]): void
+  /**
+   * Stores messages in a transaction that was begun elsewhere: by a pool of your own, or an ORM.
+   * They leave after, and only after, it commits.
+   * @param connection pg's Client, or anything with such a `query` in that transaction, in the
+   * database of this service
+   * @throws NotInTransaction when none is open on it; also what the other `add` throws
+   */
+  add(connection: Connection, messages: readonly Message[]): Promise<void>
+  add(on: Tx | Connection, messages: readonly Message[]): void | Promise<void> {
+    if (isTx(on)) return this.#addTo(on, messages)
+    return this.#addBy(on, messages)
+  }
+
+  #addTo(tx: Tx, messages: readonly Message[]): void {
     if (messages.length === 0) return
-    if (isNested(tx))
-      throw new Error(
-        'add() needs the outer transaction: a nested one may be undone, and its messages sent all the same'
-      )
     if (messages.some(isLater)) {
       this.#addLater(tx, messages.filter(isLater))
-      return this.add(
+      return this.#addTo(
         tx,
         messages.filter((message) => !isLater(message))
       )
     }
     if (messages.some(isUnasked)) {
-      return this.add(
+      return this.#addTo(
         tx,
         messages.filter((message) => !isUnasked(message))
       )
@@ -172,6 +186,29 @@ export class Outbox {
   }
 
   #addEnveloped(tx: Tx, messages: readonly Message[]): void {
+    const { rows, joined } = this.#written(messages)
+    const inserted = write<{ ids: string }>(tx, INSERT, [
+      rows.map((row) => row.message_id),
+      rows.map((row) => row.destination),
+      rows.map((row) => row.required),
+      joined
+    ])
+    this.#keep(tx, { rows, inserted })
+  }
+
+  async #addBy(connection: Connection, messages: readonly Message[]): Promise<void> {
+    const sent = messages.filter((message) => !isUnasked(message))
+    if (sent.length === 0) return
+    const other = sent.find((message) => isLater(message) || message.contract.foreign)
+    if (other)
+      throw new NotRetryable(
+        `${other.contract.name} ${isLater(other) ? 'is sent later' : 'goes to an exchange of others'}: on a connection of your own only what leaves at once, in an envelope, can be added; expected a transaction of the service`
+      )
+    const { rows } = this.#written(sent)
+    await storeIn(connection, this.#options.database.schema, rows)
+  }
+
+  #written(messages: readonly Message[]): { rows: Omit<OutboxRow, 'id'>[]; joined: string } {
     const destinations = messages.map(({ contract, answers }) =>
       answers ? queueDestination(answers.to.queue) : this.#destinationOf(contract)
     )
@@ -191,17 +228,12 @@ export class Outbox {
       }
     })
     if (rows.length > 1) mustDiffer(rows)
-    const inserted = write<{ ids: string }>(tx, INSERT, [
-      rows.map((row) => row.message_id),
-      rows.map((row) => row.destination),
-      rows.map((row) => row.required),
-      joined
-    ])
-    this.#keep(tx, { rows, inserted })
+    return { rows, joined }
   }
 
   #keep(tx: Tx, stored: Stored): void {
-    this.#stored.set(tx, [...(this.#stored.get(tx) ?? []), stored])
+    const transacted = transactionOf(tx)
+    this.#stored.set(transacted, [...(this.#stored.get(transacted) ?? []), stored])
   }
 
   /**
@@ -240,7 +272,7 @@ export class Outbox {
 
   #addLater(tx: Tx, messages: readonly LaterMessage[]): void {
     const sentTime = new Date().toISOString()
-    this.#scheduled.add(tx)
+    this.#scheduled.add(transactionOf(tx))
     schedule(
       tx,
       messages.map((message) => ({
@@ -259,7 +291,7 @@ export class Outbox {
    */
   sendBack(tx: Tx, messages: readonly SentBack[]): void {
     if (messages.length === 0) return
-    this.#sentBack.add(tx)
+    this.#sentBack.add(transactionOf(tx))
     void write(tx, INSERT_SENT_BACK, [
       messages.map(({ messageId }) => messageId),
       messages.map(({ endpoint }) => endpoint),
@@ -278,9 +310,11 @@ export class Outbox {
    * is given the messages stored in it.
    */
   async transaction<R>(work: (tx: Tx) => Promise<R>, options?: TransactionOptions): Promise<R> {
-    const { value, stored, sentBack, scheduled } = await this.#watched(work, options)
-    if (sentBack) this.#options.committed([])
+    const { value, stored, undone, sentBack, scheduled } = await this.#watched(work, options)
+    if (undone || sentBack) this.#options.committed([])
     if (scheduled) this.#options.scheduled?.()
+    // Only the table knows then which of them are in it.
+    if (undone) return value
     for (const { rows, inserted } of stored) {
       const [{ ids: joined }] = (await inserted) as [{ ids: string }]
       const ids = joined.split(',')
@@ -311,17 +345,19 @@ export class Outbox {
   }
 
   async #watched<R>(work: (tx: Tx) => Promise<R>, options?: TransactionOptions) {
-    const { dataSource } = this.#options
+    const { database } = this.#options
     try {
       const result = await transaction(
-        dataSource,
+        database,
         async (tx) => ({
           value: await work(tx),
-          stored: this.#stored.get(tx) ?? [],
-          sentBack: this.#sentBack.has(tx),
-          scheduled: this.#scheduled.has(tx)
+          stored: this.#stored.get(transactionOf(tx)) ?? [],
+          undone: mayHaveUndone(tx),
+          sentBack: this.#sentBack.has(transactionOf(tx)),
+          scheduled: this.#scheduled.has(transactionOf(tx))
         }),
-        options
+        options,
+        this.#send
       )
       this.outage.worked()
       return result
@@ -330,6 +366,8 @@ export class Outbox {
       throw error
     }
   }
+
+  readonly #send = (tx: Tx, messages: readonly Message[]) => this.#addTo(tx, messages)
 
   /** @throws NowhereToSend */
   #destinationOf(contract: Contract): string {

@@ -1,9 +1,9 @@
-import { createHash } from 'node:crypto'
 import type { Client } from 'pg'
 import { parameter } from '../postgres/array-literal.ts'
 import { backoff, pause } from '../async/batcher.ts'
 import { DueMessages } from './due-messages.ts'
 import type { Log } from '../async/log.ts'
+import { channelOf } from './channel.ts'
 import type { OutboxRow } from './outbox.ts'
 import { OutboxSender, weightOf } from './sender.ts'
 import { Session, SessionClient } from '../postgres/session.ts'
@@ -47,8 +47,6 @@ const BATCH_BYTES = 4 * 1024 * 1024
  */
 const LESS = 8
 const MORE = 2
-/** An identifier of PostgreSQL, bytes; a channel's name may not be longer. */
-const MAX_IDENTIFIER_BYTES = 63
 
 const WEIGHT =
   'octet_length(payload) + coalesce(octet_length(body), 0) + coalesce(pg_column_size(headers), 0)'
@@ -138,6 +136,8 @@ export class Relay {
    * The id from which to read, and when to read all again: below it nothing is known to be left.
    */
   #lowest = '0'
+  /** Ids from which on others have committed rows, perhaps below it. */
+  #told: string[] = []
   #readAllAt = 0
   /**
    * The newest id that was there when this relay took the lead: up to it, an earlier process may
@@ -274,7 +274,10 @@ export class Relay {
     // The next query fails and ends the session; without a listener the event would end the
     // process.
     client.on('error', () => this.wake())
-    client.on('notification', () => this.wake())
+    client.on('notification', ({ payload }) => {
+      if (payload) this.#told.push(payload)
+      this.wake()
+    })
     try {
       await client.connect()
       await this.#standBy(client, works)
@@ -388,7 +391,8 @@ export class Relay {
 
   async #read(client: Client, most: number, mostBytes: number, all: boolean): Promise<OutboxRow[]> {
     try {
-      const values = [parameter(this.#sender.inHand), all ? '0' : this.#lowest, most, mostBytes]
+      const lowest = lowestOf([this.#lowest, ...this.#told.splice(0)])!
+      const values = [parameter(this.#sender.inHand), all ? '0' : lowest, most, mostBytes]
       const { rows } = await client.query<OutboxRow>({ ...READ, values })
       this.#share = Math.min(1, this.#share * MORE)
       return rows
@@ -482,11 +486,4 @@ function lowestOf(ids: readonly string[]): string | undefined {
 
 function weightOfAll(rows: readonly OutboxRow[]): number {
   return rows.reduce((sum, row) => sum + weightOf(row), 0)
-}
-
-/** A longer name would be refused, or cut off in silence. */
-function channelOf(schema: string): string {
-  const name = `sagabox_outbox_${schema}`
-  if (Buffer.byteLength(name) <= MAX_IDENTIFIER_BYTES) return name
-  return `sagabox_outbox_${createHash('sha256').update(schema).digest('hex').slice(0, 32)}`
 }

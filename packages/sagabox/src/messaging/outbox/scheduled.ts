@@ -1,4 +1,4 @@
-import type { DataSource } from 'typeorm'
+import type { Database } from '../postgres/database.ts'
 import type { Log } from '../async/log.ts'
 import { storableText } from '../postgres/sql.ts'
 
@@ -35,7 +35,7 @@ type Read = Omit<ScheduledMessage, 'dueAt' | 'createdAt'> & {
 
 /** Messages to be sent later, the next first. @param token only the one that it names */
 export async function listScheduled(
-  dataSource: DataSource,
+  database: Database,
   token: string | undefined,
   limit: number,
   after?: DuePlace
@@ -49,7 +49,7 @@ export async function listScheduled(
       `(due_at, id) > ('epoch'::timestamptz + ${parameter(after.micros)}::bigint *
         interval '1 microsecond', ${parameter(after.id)}::bigint)`
     )
-  const rows: Read[] = await dataSource.query(
+  const rows: Read[] = await database.rows(
     `select id::text, token, message_id as "messageId", destination, due_at as "dueAt",
        created_at as "createdAt", octet_length(payload) as bytes, left(payload, ${SHOWN}) as payload,
        (extract(epoch from due_at) * 1000000)::bigint::text as micros
@@ -76,12 +76,12 @@ const DISCARD = `
  * @returns its message id; undefined when no message waits under the id
  */
 export async function discardScheduled(
-  dataSource: DataSource,
+  database: Database,
   id: string,
   reason: string,
   log: Log
 ): Promise<string | undefined> {
-  const [discarded]: { messageId: string }[] = await dataSource.query(DISCARD, [
+  const [discarded]: { messageId: string }[] = await database.rows(DISCARD, [
     id,
     storableText(reason)
   ])

@@ -1,4 +1,4 @@
-import type { DataSource } from 'typeorm'
+import type { Database } from '../postgres/database.ts'
 
 /** Rows are counted up to here: at three million of them a count took longer than a query may. */
 const COUNTED = 100_000
@@ -95,9 +95,10 @@ const STATUS = `
  * connections and locks are not looked
  * at in one moment, and of one that has just come the name may be missing.
  */
-export async function outboxStatus(dataSource: DataSource, schema: string): Promise<OutboxStatus> {
-  const [row]: [Omit<OutboxStatus, 'nextDueAt'> & { nextDueAt: Date | null }] =
-    await dataSource.query(STATUS, [schema])
+export async function outboxStatus(database: Database, schema: string): Promise<OutboxStatus> {
+  const rows: (Omit<OutboxStatus, 'nextDueAt'> & { nextDueAt: Date | null })[] =
+    await database.rows(STATUS, [schema])
+  const row = rows[0]!
   const { pending, postponed, nextDueAt } = row
   return {
     ...row,

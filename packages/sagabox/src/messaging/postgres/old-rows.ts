@@ -1,4 +1,4 @@
-import type { DataSource } from 'typeorm'
+import type { Database } from './database.ts'
 import type { Log } from '../async/log.ts'
 import { Loop } from '../async/loop.ts'
 import type { Worker } from '../async/worker.ts'
@@ -23,13 +23,13 @@ export interface OldRows {
 
 /** Deletes what is too old, a batch at a time; copies of a service share the work. */
 export class OldRowsCleaner implements Worker {
-  readonly #dataSource: DataSource
+  readonly #database: Database
   readonly #kinds: readonly OldRows[]
   readonly #log: Log
   readonly #loop: Loop
 
-  constructor(dataSource: DataSource, kinds: readonly OldRows[], log: Log) {
-    this.#dataSource = dataSource
+  constructor(database: Database, kinds: readonly OldRows[], log: Log) {
+    this.#database = database
     this.#kinds = kinds
     this.#log = log
     this.#loop = new Loop({
@@ -58,7 +58,7 @@ export class OldRowsCleaner implements Worker {
     for (const { what, days, delete: sql } of this.#kinds) {
       let deleted = 0
       for (let last = 1; last > 0 && !this.#loop.stopping;) {
-        ;[, last] = await this.#dataSource.query<[unknown, number]>(sql, [days])
+        last = (await this.#database.own(sql, [days])).rowCount ?? 0
         deleted += last
         if (last > 0) await this.#loop.rest(PAUSE_MS)
       }

@@ -61,7 +61,7 @@ const UNFIT_CODES = /^(25006|57P..|53...|08...|XX...|26000|42P05|42P01|3F000|425
 const STALE_PLAN = 'RevalidateCachedQuery'
 
 // Comments may stand before a command.
-const START = String.raw`(?:^|;)(?:\s|--[^\n]*\n|/\*.*?\*/)*`
+const START = String.raw`(?:^|;)(?:\s|--[^\n]*\n|/\*(?:[^*]|\*(?!/))*\*/)*`
 /**
  * What outlives the transaction in which it is said. Told by the text: what is taken for it in vain
  * costs one connection.

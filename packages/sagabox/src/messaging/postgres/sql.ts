@@ -1,18 +1,28 @@
-import pg, { type ClientBase, type QueryResultRow } from 'pg'
-import { QueryFailedError, type DataSource, type EntityManager, type QueryRunner } from 'typeorm'
-import { parameter } from './array-literal.ts'
-import { codeOf, DatabaseAway, isServersOwn } from '../errors/database-away.ts'
+import pg, { type QueryConfig, type QueryResultRow } from 'pg'
+import { codeOf, DatabaseAway, answerOf, isServersOwn } from '../errors/database-away.ts'
 import { asError } from '../errors/describe.ts'
+import type { Message } from '../message/message.ts'
+import type { Database } from './database.ts'
 import { OpenTransaction, type Statement } from './open-transaction.ts'
 import { SagaboxError } from '../errors/sagabox-error.ts'
+import { readQuery, type AnyRow, type Queries } from './user-query.ts'
 
 /** The open transaction: always an argument, never ambient. */
-export type Tx = EntityManager
+export interface Tx extends Queries {
+  /**
+   * Stores messages in the outbox of the service whose transaction it is: they leave after, and only
+   * after, it commits. What a savepoint undoes is not sent. In a handler made by `handle` they
+   * continue the conversation of its message, as what it returns does.
+   * @throws NowhereToSend for a contract whose destination is not in the topology
+   * @throws Error when the transaction was opened without an outbox
+   */
+  send(...messages: readonly Message[]): void
+}
 
 let statements = 0
 
 export function statement(text: string): Statement {
-  return { name: `s${++statements}`, text }
+  return { name: `sagabox_${++statements}`, text }
 }
 
 /** A statement of a transaction failed, and the work went on as if it had not. */
@@ -26,64 +36,85 @@ export class Swallowed extends SagaboxError {
   }
 }
 
-const open = new WeakMap<Tx, OpenTransaction>()
+type Send = (tx: Tx, messages: readonly Message[]) => void
+
+class ServiceTx implements Tx {
+  readonly #current: OpenTransaction
+  readonly #send: Send | undefined
+
+  constructor(current: OpenTransaction, send: Send | undefined) {
+    this.#current = current
+    this.#send = send
+  }
+
+  /** @throws Error when it was not begun by `transaction` */
+  static currentOf(tx: Tx, what: string): OpenTransaction {
+    if (!(tx instanceof ServiceTx))
+      throw new Error(`${what} needs a transaction that was begun by transaction()`)
+    return tx.#current
+  }
+
+  /** The same transaction, in which messages are changed before they are sent. */
+  static sending(tx: ServiceTx, changed: (message: Message) => Message): ServiceTx {
+    const send: Send = (_, messages) => tx.send(...messages.map(changed))
+    return new ServiceTx(tx.#current, send)
+  }
+
+  readonly query = (async (sent: string | QueryConfig, values?: unknown[]) =>
+    this.#current.query(readQuery(sent, values))) as Queries['query']
+
+  send(...messages: readonly Message[]): void {
+    if (!this.#send)
+      throw new Error(
+        "This transaction has no outbox to send by; expected one of a service: service.transaction, or a handler's"
+      )
+    this.#send(this, messages)
+  }
+}
 
 const SET_LOCK_TIMEOUT = statement(`select set_config('lock_timeout', $1, true)`)
+const READ_ONE_MOMENT = statement('set transaction isolation level repeatable read')
 
 export interface TransactionOptions {
   /** How long a statement may wait for a lock, ms; the session's own limit when not given. */
   lockTimeoutMs?: number
+  /** `repeatable read`: all its statements see one moment; `read committed` when not given. */
+  isolation?: 'repeatable read'
 }
 
 /**
  * Runs work in a transaction. What `write` has sent goes to the server together with the commit,
  * which fails with it.
+ * @param send what `tx.send` does; it is refused when not given
  * @throws DatabaseAway when the database could not do it, whatever the work made of that
  * @throws Swallowed when the work hid a statement's error: PostgreSQL would roll back at the commit
  * and say nothing
  * @throws Error what the work threw, or what the first failed `write` met
  */
 export async function transaction<R>(
-  dataSource: DataSource,
+  database: Database,
   work: (tx: Tx) => Promise<R>,
-  { lockTimeoutMs }: TransactionOptions = {}
+  { lockTimeoutMs, isolation }: TransactionOptions = {},
+  send?: Send
 ): Promise<R> {
-  const runner = dataSource.createQueryRunner()
+  const client = await database.session()
+  const current = new OpenTransaction(client, database.avoidsScans)
   try {
-    const current = new OpenTransaction(await sessionOf(runner))
-    // As TypeORM's own startTransaction() leaves it: what runs inside is a savepoint.
-    Object.assign(runner, {
-      isTransactionActive: true,
-      transactionDepth: 1,
-      query: inTurn(runner.query.bind(runner), current)
-    })
-    open.set(runner.manager, current)
-    try {
-      if (lockTimeoutMs !== undefined)
-        void write(runner.manager, SET_LOCK_TIMEOUT, [`${lockTimeoutMs}ms`])
-      const result = await Promise.race([work(runner.manager), current.lost])
-      if (!(await current.commit())) throw new Swallowed()
-      return result
-    } catch (thrown) {
-      const error = asError(thrown)
-      await current.rollback(error)
-      throw current.away === undefined
-        ? causeOf(error, current.failedWrite)
-        : new DatabaseAway(current.away)
-    } finally {
-      current.close()
-      Object.assign(runner, { isTransactionActive: false, transactionDepth: 0 })
-    }
+    const tx = new ServiceTx(current, send)
+    if (isolation !== undefined) void write(tx, READ_ONE_MOMENT, [])
+    if (lockTimeoutMs !== undefined) void write(tx, SET_LOCK_TIMEOUT, [`${lockTimeoutMs}ms`])
+    const result = await Promise.race([work(tx), current.lost])
+    if (!(await current.commit())) throw new Swallowed()
+    return result
+  } catch (thrown) {
+    const error = asError(thrown)
+    await current.rollback(error)
+    throw current.away === undefined
+      ? causeOf(current.endedByWork ?? error, current.failedWrite)
+      : new DatabaseAway(current.away)
   } finally {
-    await runner.release()
-  }
-}
-
-async function sessionOf(runner: QueryRunner): Promise<ClientBase> {
-  try {
-    return (await runner.connect()) as ClientBase
-  } catch (error) {
-    throw error instanceof DatabaseAway ? error : new DatabaseAway(error)
+    current.close()
+    client.release()
   }
 }
 
@@ -95,66 +126,63 @@ function causeOf(error: unknown, failedWrite: unknown): unknown {
     : failedWrite
 }
 
-/**
- * What follows the end of the transaction would be committed by itself. TypeORM sends this for a
- * savepoint that failed.
- */
-const ENDS =
-  /^\s*(commit|end|abort|prepare\s+transaction|rollback(?!(\s+(work|transaction))?\s+to\b))\b/i
-
-/** TypeORM's own statements, after those that wait to be sent. */
-function inTurn<A extends [text: string, ...unknown[]], R>(
-  query: (...args: A) => Promise<R>,
-  current: OpenTransaction
-): typeof query {
-  return async (...args) => {
-    if (ENDS.test(args[0]))
-      throw new Error(
-        `${args[0].trim()}: only transaction() ends a transaction, when its work returns or throws`
-      )
-    return current.alongside(() => query(...args))
-  }
+/** Whether it is a transaction of `transaction`, and not a connection of somebody's own. */
+export function isTx(on: object): on is Tx {
+  return on instanceof ServiceTx
 }
 
-/** Whether the transaction is inside a savepoint of TypeORM's, which may be undone alone. */
-export function isNested({ queryRunner }: Tx): boolean {
-  return (
-    queryRunner !== undefined &&
-    (queryRunner as unknown as { transactionDepth: number }).transactionDepth > 1
-  )
+/** One and the same for all that stand for one transaction. */
+export function transactionOf(tx: Tx): object {
+  return ServiceTx.currentOf(tx, 'transactionOf()')
 }
 
-/**
- * Runs a statement in the transaction, on TypeORM's own connection. Returns the rows, or those of
- * `returning`.
- */
+/** The same transaction, in which messages are changed before they are sent by `send`. */
+export function sendingAs(tx: Tx, changed: (message: Message) => Message): Tx {
+  return tx instanceof ServiceTx ? ServiceTx.sending(tx, changed) : tx
+}
+
+/** Whether a savepoint may have undone a part of the transaction. */
+export function mayHaveUndone(tx: Tx): boolean {
+  return ServiceTx.currentOf(tx, 'mayHaveUndone()').mayHaveUndone
+}
+
+/** Runs a statement in the transaction. Returns the rows, or those of `returning`. */
 export async function run<Row extends QueryResultRow>(
   tx: Tx,
   sent: Statement,
   values: unknown[]
 ): Promise<Row[]> {
-  if (!tx.queryRunner) throw new Error('run() needs the EntityManager of an open transaction')
-  const current = open.get(tx)
-  if (current) return (await current.send<Row>(sent, values, false)).rows
-  const client = (await tx.queryRunner.connect()) as ClientBase
-  return (await client.query<Row>({ ...sent, values: values.map(parameter) })).rows
+  return (await ServiceTx.currentOf(tx, 'run()').send<Row>(sent, values, false)).rows
 }
 
 /**
- * Sends a statement whose answer need not be waited for: the commit waits for it. Only inside
- * `transaction`.
+ * Sends a statement whose answer need not be waited for: the commit waits for it.
  */
 export function write<Row extends QueryResultRow>(
   tx: Tx,
   sent: Statement,
   values: unknown[]
 ): Promise<Row[]> {
-  const current = open.get(tx)
-  if (!current) throw new Error('write() needs a transaction that was begun by transaction()')
-  const written = current.send<Row>(sent, values, true).then(({ rows }) => rows)
+  const written = ServiceTx.currentOf(tx, 'write()')
+    .send<Row>(sent, values, true)
+    .then(({ rows }) => rows)
   // The commit reports it.
   written.catch(() => {})
   return written
+}
+
+/**
+ * Runs SQL of the library's own that is put together for the occasion, and so not prepared; in a
+ * transaction, or by itself. Returns the rows.
+ */
+export async function ask<Row extends QueryResultRow = AnyRow>(
+  on: Tx | Database,
+  text: string,
+  values?: unknown[]
+): Promise<Row[]> {
+  if ('rows' in on) return on.rows<Row>(text, values)
+  const query = readQuery(text, values)
+  return (await ServiceTx.currentOf(on, 'ask()').query<Row>(query, true)).rows
 }
 
 /** Never inside JSON text, which writes control characters as \u escapes. */
@@ -213,7 +241,7 @@ export function isLockTimeout(error: unknown): boolean {
 
 /** What pg says by itself, where nobody has told it from the work's own errors yet. */
 const UNAVAILABLE_TEXTS =
-  /Connection terminated|timeout exceeded when trying to connect|Query read timeout|not queryable|Driver not Connected|after calling end on the pool/i
+  /Connection terminated|timeout exceeded when trying to connect|Query read timeout|not queryable|after calling end on the pool/i
 
 /**
  * The database is away, restarting, full, read-only or hangs: nothing is wrong with the work
@@ -221,9 +249,9 @@ const UNAVAILABLE_TEXTS =
  * may be of another server that the work asked.
  */
 export function isUnavailable(error: unknown): boolean {
-  if (error instanceof DatabaseAway) return true
-  if (error instanceof QueryFailedError || error instanceof pg.DatabaseError)
-    return isServersOwn(error)
+  const answer = answerOf(error)
+  if (answer instanceof DatabaseAway) return true
+  if (answer instanceof pg.DatabaseError) return isServersOwn(answer)
   return error instanceof Error && UNAVAILABLE_TEXTS.test(error.message)
 }
 

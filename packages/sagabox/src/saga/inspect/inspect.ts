@@ -1,5 +1,6 @@
+import type { Database } from '../../messaging/postgres/database.ts'
+import { ask, transaction, type Tx } from '../../messaging/postgres/sql.ts'
 import { setImmediate as breathe } from 'node:timers/promises'
-import type { DataSource } from 'typeorm'
 import { idOfKey } from '../../messaging/message/correlation.ts'
 import type { SagaDefinition } from '../define.ts'
 import { describe } from './diagram.ts'
@@ -90,13 +91,13 @@ interface Read {
 
 /** Reads a saga's instances for people: never locks, never changes anything. */
 export class SagaInspector {
-  readonly #dataSource: DataSource
+  readonly #database: Database
   readonly definition: SagaDefinition
   /** States in which an instance may be without a timer, of any version. */
   readonly #untimed: string[]
 
-  constructor(dataSource: DataSource, definition: SagaDefinition) {
-    this.#dataSource = dataSource
+  constructor(database: Database, definition: SagaDefinition) {
+    this.#database = database
     this.definition = definition
     this.#untimed = allVersions(definition).flatMap((version) => {
       const timed = timedStatesOf(version)
@@ -145,14 +146,14 @@ export class SagaInspector {
   async list(filter: ListFilter) {
     const { name } = this.definition
     if (filter.state !== undefined && this.#alwaysWaits(filter.state))
-      return { items: (await listWaiting(this.#dataSource, name, filter)).map(summary) }
-    const { rows, readOn } = await listNewest(this.#dataSource, name, filter)
+      return { items: (await listWaiting(this.#database, name, filter)).map(summary) }
+    const { rows, readOn } = await listNewest(this.#database, name, filter)
     return { items: rows.map(summary), readOn }
   }
 
   /** The instance of a key, or of an id, where it is in the state and stuck when that is asked. */
   async find(key: string, { state, stuck }: { state?: string; stuck: boolean }) {
-    const row = await this.#row(this.#dataSource, key)
+    const row = await this.#row(this.#database, key)
     const fits =
       row &&
       (state === undefined || row.state === state || row.state.startsWith(`${state}.`)) &&
@@ -162,25 +163,25 @@ export class SagaInspector {
 
   /** See listStuck. */
   async listStuck(filter: Parameters<typeof listStuck>[2]) {
-    return (await listStuck(this.#dataSource, this.definition.name, filter)).map(summary)
+    return (await listStuck(this.#database, this.definition.name, filter)).map(summary)
   }
 
   /** See countByState. */
   count(): Promise<SagaCounts> {
-    return countByState(this.#dataSource, this.definition.name)
+    return countByState(this.#database, this.definition.name)
   }
 
   /**
    * Folds the recorded events through today's machine; undefined when there is no such instance.
    */
   async replay(sagaId: string): Promise<Replay | undefined> {
-    const row = await this.#row(this.#dataSource, sagaId)
+    const row = await this.#row(this.#database, sagaId)
     if (!row) return undefined
     const replayed = new Replayed(this.definition)
     let turn = performance.now()
     // Histories only grow: as far as the row tells, they do not change while they are read.
     for (let last = 0; ;) {
-      const page: HistoryRow[] = await this.#dataSource.query(PAGE, [
+      const page: HistoryRow[] = await this.#database.rows(PAGE, [
         this.definition.name,
         row.saga_id,
         last,
@@ -200,7 +201,7 @@ export class SagaInspector {
 
   /** See recordings. */
   export(filter: ExportFilter): AsyncGenerator<string> {
-    return recordings(this.#dataSource, this.definition.name, filter)
+    return recordings(this.#database, this.definition.name, filter)
   }
 
   /** Whether every instance in the state, or in a state inside it, has a timer. */
@@ -240,18 +241,23 @@ export class SagaInspector {
 
   /** Instance and history as of one moment. */
   #read(sagaId: string, before: number | undefined, limit: number): Promise<Read | undefined> {
-    return this.#dataSource.transaction('REPEATABLE READ', async (tx) => {
-      const row = await this.#row(tx, sagaId)
-      if (!row) return undefined
-      const key = [this.definition.name, row.saga_id]
-      const history: StoredHistory[] = await tx.query(STEPS, [...key, before ?? null, limit])
-      const [waited]: Waited[] = await tx.query(WAITED, [...key, this.#commandsOf(row)])
-      return { row, history: history.toReversed(), waited }
-    })
+    return transaction(
+      this.#database,
+      async (tx) => {
+        const row = await this.#row(tx, sagaId)
+        if (!row) return undefined
+        const key = [this.definition.name, row.saga_id]
+        const history: StoredHistory[] = await ask(tx, STEPS, [...key, before ?? null, limit])
+        const [waited]: Waited[] = await ask(tx, WAITED, [...key, this.#commandsOf(row)])
+        return { row, history: history.toReversed(), waited }
+      },
+      { isolation: 'repeatable read' }
+    )
   }
 
-  async #row(source: Pick<DataSource, 'query'>, sagaId: string): Promise<StoredSaga | undefined> {
-    const rows: StoredSaga[] = await source.query(
+  async #row(source: Tx | Database, sagaId: string): Promise<StoredSaga | undefined> {
+    const rows: StoredSaga[] = await ask(
+      source,
       `select ${COLUMNS} from saga where saga = $1 and saga_id = $2`,
       [this.definition.name, idOfKey(sagaId)]
     )

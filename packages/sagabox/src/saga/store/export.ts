@@ -1,4 +1,4 @@
-import type { DataSource } from 'typeorm'
+import type { Database } from '../../messaging/postgres/database.ts'
 import { endOfWindow } from './list.ts'
 import type { Recording } from './recording.ts'
 
@@ -44,17 +44,17 @@ export interface ExportFilter {
  * when it is asked for. A page may be empty where none fits.
  */
 export async function* recordings(
-  dataSource: DataSource,
+  database: Database,
   saga: string,
   { state, since, limit = Infinity }: ExportFilter
 ): AsyncGenerator<string> {
   let left = limit
   let most = FIRST_PAGE
   for (let before: string | undefined; left > 0;) {
-    const [end]: { saga_id: string }[] = await dataSource.query(END, [saga, before ?? null])
+    const [end]: { saga_id: string }[] = await database.rows(END, [saga, before ?? null])
     for (let isRead = false; !isRead && left > 0;) {
       const asked = Math.min(most, left)
-      const page: Recording[] = await dataSource.query(READ, [
+      const page: Recording[] = await database.rows(READ, [
         saga,
         before ?? null,
         end?.saga_id ?? null,

@@ -1,4 +1,5 @@
-import type { DataSource } from 'typeorm'
+import type { Database } from '../../messaging/postgres/database.ts'
+import { ask, transaction } from '../../messaging/postgres/sql.ts'
 import type { SagaRow } from './rows.ts'
 
 /**
@@ -82,17 +83,21 @@ const COUNT = `
  * looked at: the id before which to go on
  */
 export async function listNewest(
-  dataSource: DataSource,
+  database: Database,
   saga: string,
   { state, limit, before }: ListFilter
 ): Promise<{ rows: StoredSaga[]; readOn?: string }> {
   // Both see one moment: what is placed in between would move the end of the window.
-  return dataSource.transaction('REPEATABLE READ', async (tx) => {
-    const rows: StoredSaga[] = await tx.query(NEWEST, [saga, state ?? null, before ?? null, limit])
-    if (rows.length === limit) return { rows }
-    const [end]: { saga_id: string }[] = await tx.query(END, [saga, before ?? null])
-    return { rows, readOn: end?.saga_id }
-  })
+  return transaction(
+    database,
+    async (tx) => {
+      const rows: StoredSaga[] = await ask(tx, NEWEST, [saga, state ?? null, before ?? null, limit])
+      if (rows.length === limit) return { rows }
+      const [end]: { saga_id: string }[] = await ask(tx, END, [saga, before ?? null])
+      return { rows, readOn: end?.saga_id }
+    },
+    { isolation: 'repeatable read' }
+  )
 }
 
 /**
@@ -100,11 +105,11 @@ export async function listNewest(
  * looked at, and no others.
  */
 export function listWaiting(
-  dataSource: DataSource,
+  database: Database,
   saga: string,
   { state, limit, before }: ListFilter
 ): Promise<StoredSaga[]> {
-  return dataSource.query(WAITING, [saga, state ?? null, before ?? null, limit])
+  return database.rows(WAITING, [saga, state ?? null, before ?? null, limit])
 }
 
 /**
@@ -112,11 +117,11 @@ export function listWaiting(
  * stalest first.
  */
 export function listStuck(
-  dataSource: DataSource,
+  database: Database,
   saga: string,
   { state, limit, after }: { state?: string; limit: number; after?: StuckCursor }
 ): Promise<StoredSaga[]> {
-  return dataSource.query(STUCK, [
+  return database.rows(STUCK, [
     saga,
     state ?? null,
     after?.stuckSince ?? null,
@@ -137,11 +142,9 @@ export interface SagaCounts {
  * How many instances rest in each state. Those that wait are counted all; of the others, those
  * among the newest 100,000.
  */
-export async function countByState(dataSource: DataSource, saga: string): Promise<SagaCounts> {
-  const rows: { state: string; count: number; stuck: number }[] = await dataSource.query(COUNT, [
-    saga
-  ])
-  const [end]: { created_at: Date }[] = await dataSource.query(END, [saga, null])
+export async function countByState(database: Database, saga: string): Promise<SagaCounts> {
+  const rows: { state: string; count: number; stuck: number }[] = await database.rows(COUNT, [saga])
+  const [end]: { created_at: Date }[] = await database.rows(END, [saga, null])
   return {
     byState: Object.fromEntries(rows.map(({ state, count }) => [state, count])),
     stuck: rows.reduce((sum, { stuck }) => sum + stuck, 0),

@@ -1,0 +1,71 @@
+import { escapeIdentifier } from 'pg'
+import { FORMER_RECORDS, RECORDS } from './migration-records.ts'
+import { UnfitSession } from './server.ts'
+import type { SessionClient } from './session.ts'
+
+/**
+ * Makes the schema where it is missing. PostgreSQL asks for the right to create schemas also when
+ * there is nothing to create.
+ * @throws UnfitSession when the role may not
+ */
+export async function makeSchema(client: SessionClient, schema: string): Promise<void> {
+  const { rows } = await client.query<{
+    user: string
+    found: boolean
+    mayMake: boolean
+    mayFill: boolean
+  }>(
+    `select current_user as "user", n.oid is not null as found, has_database_privilege(current_database(), 'create') as "mayMake",
+      coalesce(has_schema_privilege(n.oid, 'usage'), true) as "mayFill"
+    from (select) as one left join pg_namespace n on nspname = $1`,
+    [schema]
+  )
+  const { user, found, mayMake, mayFill } = rows[0]!
+  if (!found && !mayMake) {
+    throw new UnfitSession(
+      `the schema ${schema} is missing, and the role ${user} may not create schemas in the database ${client.database}: ` +
+        `expected "grant create on database ${client.database} to ${user}", or "create schema ${schema} authorization ${user}"`
+    )
+  }
+  if (!mayFill)
+    throw new UnfitSession(
+      `the role ${user} may not use the schema ${schema}: expected "grant usage, create on schema ${schema} to ${user}"`
+    )
+  if (!found) await client.query(`create schema if not exists ${escapeIdentifier(schema)}`)
+}
+
+/**
+ * Sees to it that tables can be made in the schema.
+ * @throws UnfitSession when the role may not
+ */
+export async function refuseWithoutCreate(client: SessionClient, schema: string): Promise<void> {
+  const { rows } = await client.query<{ user: string; may: boolean }>(
+    `select current_user as "user", has_schema_privilege($1, 'create') as may`,
+    [schema]
+  )
+  const [{ user, may }] = rows as [(typeof rows)[0]]
+  if (may) return
+  throw new UnfitSession(
+    `the role ${user} may not make tables in the schema ${schema}, where migrations are pending: ` +
+      `expected "grant create on schema ${schema} to ${user}", or migrations that somebody else has run, who may`
+  )
+}
+
+/**
+ * Looks for tables that another role has made: each of them is at least read and added to.
+ * @throws UnfitSession naming the first that the role may not use
+ */
+export async function refuseMissingRights(client: SessionClient, schema: string): Promise<void> {
+  const { rows } = await client.query<{ user: string; name: string }>(
+    `select current_user as "user", relname as name from pg_class
+    where relnamespace = to_regnamespace($1) and relkind in ('r', 'p') and relname not in ('${RECORDS}', '${FORMER_RECORDS}')
+      and not (has_table_privilege(oid, 'select') and has_table_privilege(oid, 'insert')) order by relname limit 1`,
+    [escapeIdentifier(schema)]
+  )
+  if (rows.length === 0) return
+  const [{ user, name }] = rows as [(typeof rows)[0]]
+  throw new UnfitSession(
+    `the role ${user} may not read and write the table ${name} of the schema ${schema}, which another role has made: ` +
+      `expected "grant select, insert, update, delete on all tables in schema ${schema} to ${user}" and "grant usage on all sequences in schema ${schema} to ${user}"`
+  )
+}
