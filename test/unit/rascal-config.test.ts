@@ -98,7 +98,8 @@ t.test(
       ],
       queues: [],
       bindings: [],
-      elsewhere: []
+      elsewhere: [],
+      foreign: []
     })
   }
 )

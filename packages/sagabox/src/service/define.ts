@@ -198,7 +198,7 @@ function mustAgree(contracts: readonly Contract[]): void {
     )
     if (differs !== undefined)
       throw new InvalidContract(
-        `Two contracts of the system are ${contract.urn}, and differ in their ${differs}; expected one of them, or names of their own`
+        `Two contracts of the system are ${contract.urn}, of ${other.owner} and of ${contract.owner}, and differ in their ${differs}; declare it once and import it where it is used, or give one of them another name or namespace`
       )
   }
 }

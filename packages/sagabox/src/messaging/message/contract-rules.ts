@@ -51,6 +51,14 @@ export class ContractRules {
       this.refuse(`expected a urn such as urn:message:Acme:Shipped, got ${shown(urn)}`)
   }
 
+  owner(owner: unknown, kind: string): void {
+    if (owner === undefined || owner === '')
+      this.refuse(
+        `it has no owner; expected the name of the service that ${kind === 'command' ? 'takes it' : 'publishes it'}, as contracts('<service>', …) says it of all its contracts`
+      )
+    this.entity('owner', owner)
+  }
+
   /** @param what it is the name of: `owner`, `exchange`, … */
   entity(what: string, name: unknown): void {
     if (typeof name !== 'string' || !ENTITY.test(name))

@@ -217,7 +217,7 @@ function declare<Name extends string, Body extends TObject>(
   const { owner, schema, optional = false, takenBy, queue, response: answer } = options
   const names = namesOfType(name, options)
   const rules = new ContractRules(name)
-  rules.entity('owner', owner)
+  rules.owner(owner, kind)
   if (queue !== undefined) rules.entity('queue', queue)
   for (const taker of takenBy ?? []) rules.entity('takenBy', taker)
   rules.fields(schema.properties)
