@@ -106,8 +106,10 @@ const BUILDINGS = {
       ],
       'saga/run': ['saga', 'saga/machine', 'saga/store', 'messaging'],
       'saga/inspect': ['saga', 'saga/machine', 'saga/store', 'saga/run', 'messaging'],
+      access: ['http', 'messaging/errors', 'messaging/async', 'cannot-start.ts'],
       http: ['saga', 'saga/machine', 'saga/store', 'saga/run', 'saga/inspect', 'messaging'],
       service: [
+        'access',
         'http',
         'saga',
         'saga/machine',

@@ -37,6 +37,10 @@ const Config = Type.Object({
     maximum: 65_535,
     description: 'a port number from 0 (any free one) to 65535'
   }),
+  opsHost: Type.Optional(Type.String({ minLength: 1, description: 'an address to listen on' })),
+  opsPort: Type.Optional(
+    Type.Integer({ minimum: 0, maximum: 65_535, description: 'a port number from 0 to 65535' })
+  ),
   publicUrl: Type.Optional(
     Type.Refine(
       Type.String({
@@ -46,6 +50,28 @@ const Config = Type.Object({
       }),
       isUrl
     )
+  ),
+  auth: Type.Optional(Type.Literal('none', { description: 'none, or nothing' })),
+  authKeysFile: Type.Optional(
+    Type.String({ minLength: 1, description: 'a file of keys, made by sagabox keys create' })
+  ),
+  authOidcIssuer: Type.Optional(
+    url('https?', 'the https:// issuer of a provider of OpenID Connect, as an https://')
+  ),
+  authOidcAudience: Type.Optional(Type.String({ minLength: 1, description: 'an audience' })),
+  authOidcClientId: Type.Optional(Type.String({ minLength: 1, description: 'a client id' })),
+  authOidcClientSecret: Type.Optional(Type.String({ minLength: 1, description: 'a secret' })),
+  authOidcRolesClaim: Type.Optional(
+    Type.String({ minLength: 1, description: 'the path to the roles in a token, such as roles' })
+  ),
+  sessionSecret: Type.Optional(
+    Type.String({ minLength: 32, description: 'a secret of at least 32 characters' })
+  ),
+  corsOrigins: Type.Optional(
+    Type.String({
+      pattern: '^https?://[^/?#@\\s,]+(,https?://[^/?#@\\s,]+)*$',
+      description: 'origins separated by commas, such as https://admin.example.com'
+    })
   ),
   maxConnections: Type.Integer({
     minimum: 1,
@@ -127,8 +153,7 @@ export async function loadConfig(): Promise<Config> {
   if (Check(Config, value)) return withDatabaseUrls(value, variables)
   const lines = problemsOf(Errors(Config, value)).map(({ field }) => {
     const key = field.slice(1) as keyof typeof Config.properties
-    const shown =
-      key.endsWith('Url') || key === 'stripeSecretKey' ? '' : `, got ${JSON.stringify(given[key])}`
+    const shown = key.endsWith('Url') || isSecret(key) ? '' : `, got ${JSON.stringify(given[key])}`
     const quoted = /^(["']).*\1$/s.test(String(known[key]))
       ? '. The quotes around it are part of the value: leave them out'
       : ''
@@ -186,10 +211,32 @@ async function readSources(): Promise<Record<string, unknown>> {
   } catch (error) {
     throw new ConfigError((error as Error).message)
   }
-  const set = Object.entries(environmentVariables()).flatMap(([key, name]) =>
-    process.env[name] ? [[key, process.env[name]]] : []
-  )
+  const set = Object.entries(environmentVariables()).flatMap(([key, name]) => {
+    const value = (isSecret(key) ? secretFrom(name) : undefined) ?? process.env[name]
+    return value ? [[key, value]] : []
+  })
   return { ...load.config, ...Object.fromEntries(set) }
+}
+
+/** What no message shows, and may come from a file: NAME_FILE for NAME. */
+function isSecret(key: string): boolean {
+  return /(Url|Key|Secret)$/.test(key) && key !== 'publicUrl' && key !== 'stripeApiUrl'
+}
+
+/** @throws ConfigError when the file cannot be read, or its value is given in both ways */
+function secretFrom(name: string): string | undefined {
+  const path = process.env[`${name}_FILE`]
+  if (!path) return undefined
+  if (process.env[name])
+    throw new ConfigError(`${name} and ${name}_FILE are both set: expected one of them`)
+  try {
+    return readFileSync(path, 'utf8').trim()
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    throw new ConfigError(
+      `${name}_FILE: ${path} cannot be read (${code}); expected a file with ${name}`
+    )
+  }
 }
 
 function nodeEnvironment(): string {

@@ -6,6 +6,8 @@ import { resolve } from 'node:path'
 import { pino } from 'pino'
 import pretty from 'pino-pretty'
 import {
+  Access,
+  type AccessOptions,
   becameReady,
   CannotStart,
   MemoryTransport,
@@ -21,6 +23,7 @@ import { readCommandLine } from './command-line.ts'
 import { ConfigError, loadConfig, redeliverySeconds, type Config } from './config.ts'
 import { environmentHints } from './environment-hints.ts'
 import { cannotListen, checkListenAddress } from './listen-address.ts'
+import { SHOP_ROLES } from './roles.ts'
 import { seedProducts } from './seed.ts'
 import { SERVICE_NAMES, shop, shopTopology, type ServiceName, type ShopSettings } from './shop.ts'
 
@@ -61,6 +64,7 @@ async function main(config: Config, names: readonly ServiceName[]): Promise<void
   const settings = settingsOf(config, names)
   const stop = onSignals()
   for (const hint of environmentHints(process.env)) log.warn(hint)
+  const access = await Access.open(accessOptions(config), addressesOf(config), log)
   await checkListenAddress(config.host, config.port)
   startWatchdog(config.blockedSeconds)
   const database = needsEmbedded(config, names)
@@ -70,7 +74,7 @@ async function main(config: Config, names: readonly ServiceName[]): Promise<void
       })
     : undefined
   try {
-    await run(config, names, settings, database, stop, log)
+    await run(config, names, settings, access, database, stop, log)
   } finally {
     await database?.stop()
   }
@@ -80,6 +84,7 @@ async function run(
   config: Config,
   names: readonly ServiceName[],
   settings: ShopSettings & ServiceSettings,
+  access: Access,
   database: EmbeddedPostgres | undefined,
   stop: Promise<string>,
   log: pino.Logger
@@ -98,7 +103,13 @@ async function run(
     migrate: config.migrate,
     host: config.host,
     port: config.port,
-    app: { maxConnections: config.maxConnections, publicUrl: config.publicUrl },
+    access,
+    operators: operatorsOf(config),
+    app: {
+      maxConnections: config.maxConnections,
+      publicUrl: config.publicUrl,
+      corsOrigins: config.corsOrigins?.split(',')
+    },
     log
   }).catch((error: NodeJS.ErrnoException) => {
     throw cannotListen(config.host, config.port, error)
@@ -134,6 +145,41 @@ async function run(
   await system.stop()
   if (cause instanceof Error) throw cause
   log.info('Stopped')
+}
+
+/** Where operators are served apart from everybody else: with OPS_PORT. */
+function operatorsOf({ host, opsHost = host, opsPort }: Config) {
+  return opsPort === undefined ? undefined : { host: opsHost, port: opsPort }
+}
+
+function addressesOf(config: Config): string[] {
+  const operators = operatorsOf(config)
+  return operators ? [config.host, operators.host] : [config.host]
+}
+
+/** @throws ConfigError */
+function accessOptions(config: Config): AccessOptions {
+  const { auth, authKeysFile: keysFile, authOidcIssuer: issuer, authOidcAudience } = config
+  if (issuer !== undefined && authOidcAudience === undefined)
+    throw new ConfigError(
+      'AUTH_OIDC_AUDIENCE: expected for whom tokens of AUTH_OIDC_ISSUER must be meant'
+    )
+  return {
+    none: auth === 'none',
+    keysFile,
+    roles: SHOP_ROLES,
+    sessionSecret: config.sessionSecret,
+    publicUrl: config.publicUrl,
+    ...(issuer !== undefined && {
+      oidc: {
+        issuer,
+        audience: authOidcAudience!,
+        clientId: config.authOidcClientId,
+        clientSecret: config.authOidcClientSecret,
+        rolesClaim: config.authOidcRolesClaim
+      }
+    })
+  }
 }
 
 function settingsOf(config: Config, names: readonly ServiceName[]): ShopSettings & ServiceSettings {

@@ -7,6 +7,8 @@ export type OrderStatus = (typeof ORDER_STATUSES)[number]
 export interface Order {
   orderId: string
   customerId: string
+  /** See ownerOf. */
+  owner: string | null
   status: OrderStatus
   failureReason: string | null
   paymentMethod: string
@@ -31,6 +33,7 @@ export const OrderEntity = new EntitySchema<Order>({
   columns: {
     orderId: { name: 'order_id', type: 'uuid', primary: true },
     customerId: { name: 'customer_id', type: 'text' },
+    owner: { type: 'text', nullable: true },
     status: { type: 'text' },
     failureReason: { name: 'failure_reason', type: 'text', nullable: true },
     paymentMethod: { name: 'payment_method', type: 'text' },

@@ -20,6 +20,11 @@ const ENDED = `
     limit ${WINDOW}) as newest
   where status = $3 order by order_id desc limit $2`
 
+/** Of one owner, by an index of their own. */
+const OWNED = `
+  select order_id from orders where ${BEFORE} and owner = $3 and ($4::text is null or status = $4)
+  order by order_id desc limit $2`
+
 /** The oldest of the orders that ENDED looks through; none when those are all that there are. */
 const END = `select order_id from orders where ${BEFORE} order by order_id desc offset ${WINDOW - 1} limit 1`
 
@@ -28,6 +33,8 @@ export interface OrderFilter {
   limit: number
   /** Only orders with a smaller id. */
   before?: string
+  /** Only those of this owner. */
+  owner?: string
 }
 
 /**
@@ -37,7 +44,7 @@ export interface OrderFilter {
  */
 export async function newestOrders(
   database: Database,
-  { status, limit, before }: OrderFilter
+  { status, limit, before, owner }: OrderFilter
 ): Promise<{ ids: string[]; readOn?: string }> {
   // All see one moment: what is placed in between would move the end of the window.
   return transaction(
@@ -47,6 +54,7 @@ export async function newestOrders(
         const { rows } = await tx.query<{ order_id: string }>(sql, [before ?? null, ...more])
         return rows.map(({ order_id: orderId }) => orderId)
       }
+      if (owner !== undefined) return { ids: await read(OWNED, limit, owner, status ?? null) }
       if (status === undefined) return { ids: await read(ALL, limit) }
       if (status === 'Suspend') return { ids: await read(SUSPEND, limit) }
       const ids = await read(ENDED, limit, status)

@@ -44,8 +44,8 @@ const NOW = statement('select now() as now')
 // One statement for both tables.
 const INSERT_ORDERS = statement(`
   with placed as (
-    insert into orders (order_id, customer_id, payment_method, expected_total)
-    select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[])
+    insert into orders (order_id, customer_id, payment_method, expected_total, owner)
+    select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $9::text[])
   )
   insert into order_lines (order_id, line, product_id, quantity)
   select * from unnest($5::uuid[], $6::integer[], $7::text[], $8::integer[])`)
@@ -54,6 +54,8 @@ export type NewOrder = Omit<BodyOf<typeof OrderCreatedEvent>, 'orderId'>
 
 export interface PlaceOrder {
   order: NewOrder
+  /** To whom it belongs; also the key, so that two may use the same. */
+  owner?: string
   idempotencyKey?: string
   /** W3C trace context of the request. */
   headers: Record<string, string>
@@ -112,12 +114,14 @@ export class OrderIntake {
     }
   }
 
-  #wait({ order, idempotencyKey, headers }: PlaceOrder): Promise<PlacedOrder> {
+  #wait({ order, owner, idempotencyKey: given, headers }: PlaceOrder): Promise<PlacedOrder> {
     const orderId = newId()
+    const idempotencyKey = given === undefined ? undefined : keyOf(given, owner)
     const hash = idempotencyKey === undefined ? '' : hashOf(order)
     return new Promise((resolve, reject) =>
       this.#batcher.push({
         order,
+        owner,
         idempotencyKey,
         headers,
         orderId,
@@ -189,7 +193,8 @@ export class OrderIntake {
       lines.map(({ orderId }) => orderId),
       lines.map(({ line }) => line),
       lines.map(({ productId }) => productId),
-      lines.map(({ quantity }) => quantity)
+      lines.map(({ quantity }) => quantity),
+      batch.map(({ owner }) => owner ?? null)
     ])
     const sent = await this.#saga.start(tx, orders, now)
     this.#outbox.add(tx, [...orders, ...sent])
@@ -233,6 +238,11 @@ async function claimKeys(tx: Tx, batch: readonly Waiting[]): Promise<Map<Waiting
     if (first && first.orderId !== waiting.orderId) used.set(waiting, first)
   }
   return used
+}
+
+/** Keys of others are other keys; a header holds no such separator. */
+function keyOf(key: string, owner: string | undefined): string {
+  return owner === undefined ? key : `${owner}\u001f${key}`
 }
 
 /** Same order, same hash, in whatever order the client wrote the fields. */

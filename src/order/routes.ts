@@ -24,6 +24,7 @@ import {
   Quantity,
   type PaymentGatewayName
 } from '../contracts/types.ts'
+import { ownerAsked, ownerOf } from './owner.ts'
 import { newestOrders } from './list.ts'
 import type { OrderIntake } from './place-orders.ts'
 import { ORDER_ENTITIES, ORDER_STATUSES, OrderEntity, type Order } from './entities.ts'
@@ -94,6 +95,17 @@ export function orderRoutes(
   cancel: (orderId: string) => Promise<void>
 ): FastifyPluginAsyncTypebox {
   const orders = async () => (await typeorm(database, ORDER_ENTITIES)).getRepository(OrderEntity)
+  // Of somebody else's order it is not even said that there is one.
+  const find = async (orderId: string, owner: string | undefined) => {
+    const order = await (
+      await orders()
+    ).findOne({
+      where: { orderId, ...(owner !== undefined && { owner }) },
+      relations: { lines: true }
+    })
+    if (!order) throw notFound(`order ${orderId}`)
+    return order
+  }
 
   return async (app) => {
     app.post(
@@ -101,6 +113,7 @@ export function orderRoutes(
       {
         bodyLimit: ORDER_BODY_LIMIT,
         schema: {
+          permission: 'order:place',
           tags,
           summary: 'Place an order',
           description:
@@ -112,10 +125,12 @@ export function orderRoutes(
           }
         }
       },
-      async ({ body, headers }, reply) => {
+      async (request, reply) => {
+        const { body, headers } = request
         const idempotencyKey = headers['idempotency-key']
         const { orderId, replayed } = await intake.place({
           order: body,
+          owner: ownerOf(request),
           idempotencyKey,
           headers: traceContext(headers)
         })
@@ -129,20 +144,23 @@ export function orderRoutes(
 
     app.get(
       '/orders/:orderId',
-      { schema: { tags, summary: 'One order', params: ById, response: { 200: OrderView } } },
-      async ({ params: { orderId } }) => {
-        const order = await (
-          await orders()
-        ).findOne({ where: { orderId }, relations: { lines: true } })
-        if (!order) throw notFound(`order ${orderId}`)
-        return toView(order)
-      }
+      {
+        schema: {
+          permission: 'order:read',
+          tags,
+          summary: 'One order',
+          params: ById,
+          response: { 200: OrderView }
+        }
+      },
+      async (request) => toView(await find(request.params.orderId, ownerAsked(request)))
     )
 
     app.post(
       '/orders/:orderId/cancel',
       {
         schema: {
+          permission: 'order:cancel',
           tags,
           summary: 'Cancel an order',
           description:
@@ -151,7 +169,10 @@ export function orderRoutes(
           response: { 202: Cancelled }
         }
       },
-      async ({ params: { orderId } }, reply) => {
+      async (request, reply) => {
+        const { orderId } = request.params
+        const owner = ownerAsked(request)
+        if (owner !== undefined) await find(orderId, owner)
         await cancel(orderId)
         return reply.code(202).send({ orderId, status: 'Failed', failureReason: 'Cancelled' })
       }
@@ -161,6 +182,7 @@ export function orderRoutes(
       '/orders',
       {
         schema: {
+          permission: 'order:read',
           tags,
           summary: 'Orders, newest first',
           description:
@@ -172,11 +194,13 @@ export function orderRoutes(
           response: { 200: Page(OrderView) }
         }
       },
-      async ({ query: { status, cursor, limit = DEFAULT_LIMIT } }) => {
+      async (request) => {
+        const { status, cursor, limit = DEFAULT_LIMIT } = request.query
         const { ids, readOn } = await newestOrders(database, {
           status,
           before: decodeCursor(cursor, UUID),
-          limit: limit + 1
+          limit: limit + 1,
+          owner: ownerAsked(request)
         })
         const found = await (
           await orders()
@@ -201,7 +225,7 @@ function traceContext(headers: Record<string, unknown>): Record<string, string> 
     : {}
 }
 
-function toView({ lines, createdAt, updatedAt, ...order }: Order) {
+function toView({ lines, createdAt, updatedAt, owner: _owner, ...order }: Order) {
   return {
     ...order,
     items: lines

@@ -91,6 +91,7 @@ export function paymentRoutes(
       '/payments/:orderId',
       {
         schema: {
+          permission: 'payment:read',
           tags,
           summary: 'The payment of an order',
           params: ById,
@@ -104,6 +105,7 @@ export function paymentRoutes(
       '/payments',
       {
         schema: {
+          permission: 'payment:read',
           tags,
           summary: 'Payments, newest order first',
           description:
@@ -135,6 +137,7 @@ export function paymentRoutes(
       '/payments/:orderId/settle',
       {
         schema: {
+          permission: 'payment:settle',
           tags,
           summary: 'End a payment that the gateway will not end',
           description:
@@ -162,6 +165,7 @@ export function paymentRoutes(
       '/payments/:orderId/retry',
       {
         schema: {
+          permission: 'payment:settle',
           tags,
           summary: 'Ask the gateway once more for a refund that it refused',
           params: ById,

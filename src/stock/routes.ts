@@ -98,6 +98,7 @@ export function stockRoutes(database: Database): FastifyPluginAsyncTypebox {
       '/products/:productId',
       {
         schema: {
+          permission: 'product:write',
           tags,
           summary: 'Create a product, or replace name, price, currency and units on hand',
           description:
@@ -129,6 +130,7 @@ export function stockRoutes(database: Database): FastifyPluginAsyncTypebox {
       '/products/:productId',
       {
         schema: {
+          permission: 'product:write',
           tags,
           summary: 'Change name, price or currency',
           description: 'Orders that are reserved keep the price they were reserved for.',
@@ -153,6 +155,7 @@ export function stockRoutes(database: Database): FastifyPluginAsyncTypebox {
       '/products/:productId',
       {
         schema: {
+          permission: 'public',
           tags,
           summary: 'One product',
           params: ById,
@@ -169,6 +172,7 @@ export function stockRoutes(database: Database): FastifyPluginAsyncTypebox {
       '/products',
       {
         schema: {
+          permission: 'public',
           tags,
           summary: 'Products by id',
           querystring: Type.Object(PageQuery, { additionalProperties: false }),
@@ -192,6 +196,7 @@ export function stockRoutes(database: Database): FastifyPluginAsyncTypebox {
       '/products/:productId/restock',
       {
         schema: {
+          permission: 'product:write',
           tags,
           summary: 'Add units',
           description:
@@ -227,6 +232,7 @@ export function stockRoutes(database: Database): FastifyPluginAsyncTypebox {
       '/reservations/:orderId',
       {
         schema: {
+          permission: 'reservation:read',
           tags,
           summary: 'What is held for an order',
           params: Type.Object({ orderId: Type.String({ format: 'uuid' }) }),

@@ -18,6 +18,7 @@ import type { WatchedTransport } from '../../packages/sagabox/src/testing/watche
 import { postgresForTests } from './postgres.ts'
 import { rabbitmqForTests } from './rabbitmq.ts'
 import { Api } from './api.ts'
+import type { Access } from '../../packages/sagabox/src/access/access.ts'
 import { goPlainAsTold } from './quick-ways.ts'
 
 goPlainAsTold()
@@ -52,6 +53,8 @@ export interface TestSystemOptions {
   rabbitmqUrl?: string
   log?: typeof testLog
   app?: AppOptions
+  access?: Access
+  operators?: { host: string; port: number }
 }
 
 /**
@@ -75,7 +78,9 @@ export async function startSystem(
     host: '127.0.0.1',
     port: 0,
     log: options.log ?? testLog,
-    app: options.app
+    app: options.app,
+    access: options.access,
+    operators: options.operators
   })
   t.teardown(() => system.stop())
   await system.started()

@@ -925,7 +925,7 @@ t.test('the documentation describes what is served', async (t) => {
   )
   const served = routesOf(system.app.printRoutes({ commonPrefix: false })).filter(
     (route) =>
-      !/^(HEAD|OPTIONS) | \/(docs.*|openapi\.json)?$/.test(route) &&
+      !/^(HEAD|OPTIONS) | \/(docs.*|console.*|openapi\.json)?$/.test(route) &&
       // In a process with one saga, its own place is the same as /sagas.
       !/ \/sagas\/order(\/|$)/.test(route)
   )

@@ -1,5 +1,9 @@
 // `sagabox`: what services are written with.
 import Type from 'typebox'
+export { Access, type AccessOptions } from './access/access.ts'
+export type { Actor } from './access/actor.ts'
+export type { OidcOptions } from './access/oidc.ts'
+export type { RoleTable } from './access/roles.ts'
 export { CannotStart } from './cannot-start.ts'
 export type { Log } from './messaging/async/log.ts'
 export type { Worker } from './messaging/async/worker.ts'

@@ -5,6 +5,8 @@ import { MAX_KEY_BYTES } from '../messaging/message/correlation.ts'
 import { BODY_LIMIT, useBodies } from './body.ts'
 import { limitConnections } from './connections.ts'
 import { setPublicPath } from './links.ts'
+import { useHeaders } from './headers.ts'
+import { needPermission } from './permission.ts'
 import { refuse, sendProblem, useProblems } from './problem.ts'
 import { useOperationIds } from './operation-id.ts'
 import { useTypeBox } from './validate.ts'
@@ -26,6 +28,12 @@ export interface AppOptions {
    * `https://example.com/shop`.
    */
   publicUrl?: string
+  /** Origins of pages elsewhere that may ask, such as `https://admin.example.com`; none else may. */
+  corsOrigins?: readonly string[]
+  /** Whether it serves the documentation of its routes; it does when not said otherwise. */
+  hasDocs?: boolean
+  /** Called before any route is there: what it hooks stands before all of them. */
+  guard?(app: FastifyInstance): void
 }
 
 /**
@@ -36,7 +44,7 @@ export interface AppOptions {
 export async function buildApp(
   log: FastifyBaseLogger,
   register: (app: FastifyInstance) => void,
-  { maxConnections, publicUrl }: AppOptions = {}
+  { maxConnections, publicUrl, corsOrigins, hasDocs = true, guard }: AppOptions = {}
 ): Promise<FastifyInstance> {
   const publicPath = publicUrl === undefined ? '' : new URL(publicUrl).pathname.replace(/\/$/, '')
   const app = Fastify({
@@ -59,6 +67,8 @@ export async function buildApp(
   useOperationIds(app)
   setPublicPath(app, publicPath)
   limitConnections(app.server, log, maxConnections)
+  await useHeaders(app, publicUrl?.startsWith('https:') === true, corsOrigins)
+  guard?.(app)
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
@@ -67,6 +77,11 @@ export async function buildApp(
         title: 'Sagabox',
         version: '0.1.0',
         description: 'Orders that always end: completed, or failed with everything undone.'
+      },
+      components: {
+        securitySchemes: {
+          key: { type: 'http', scheme: 'bearer', description: 'A key, or a token of the provider' }
+        }
       },
       tags: [
         { name: 'order', description: 'Place orders and see how they end' },
@@ -78,19 +93,30 @@ export async function buildApp(
       ]
     }
   })
+  if (hasDocs) await serveDocs(app)
+  app.after(() => register(app))
+  return app
+}
+
+/** Documentation at /docs, to which the root leads, and /openapi.json. */
+async function serveDocs(app: FastifyInstance): Promise<void> {
   // Links go from where the page is, so that it finds its files wherever a proxy has put it: with a
   // slash at its end.
-  await app.register(swaggerUi, {
-    routePrefix: '/docs',
-    uiHooks: {
-      onRequest: ({ url }, reply, next) => {
-        if (url.split('?', 1)[0] !== '/docs') return next()
-        void reply.redirect('docs/')
+  await app.register(async (docs) => {
+    needPermission(docs, 'docs:read')
+    await docs.register(swaggerUi, {
+      routePrefix: '/docs',
+      staticCSP: true,
+      uiHooks: {
+        onRequest: ({ url }, reply, next) => {
+          if (url.split('?', 1)[0] !== '/docs') return next()
+          void reply.redirect('docs/')
+        }
       }
-    }
+    })
+    docs.get('/openapi.json', { schema: { hide: true } }, () => app.swagger())
   })
-  app.after(() => register(app))
-  app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger())
-  app.get('/', { schema: { hide: true } }, (_request, reply) => reply.redirect('docs/'))
-  return app
+  app.get('/', { schema: { hide: true, permission: 'public' } }, (_request, reply) =>
+    reply.redirect('docs/')
+  )
 }

@@ -170,6 +170,7 @@ export function deadLetterRoutes({
       path,
       {
         schema: {
+          permission: 'letter:read',
           tags,
           summary: `Messages that ${name} could not handle, newest first`,
           description:
@@ -202,6 +203,7 @@ export function deadLetterRoutes({
       `${path}/groups`,
       {
         schema: {
+          permission: 'letter:read',
           tags,
           summary: 'How many, by type and exception',
           querystring: Type.Object(ListFilter, { additionalProperties: false }),
@@ -227,6 +229,7 @@ export function deadLetterRoutes({
       `${path}/:id`,
       {
         schema: {
+          permission: 'letter:read',
           tags,
           summary: 'One letter: payload, headers, cause, every attempt',
           params: ById,
@@ -244,6 +247,7 @@ export function deadLetterRoutes({
       `${path}/deleted`,
       {
         schema: {
+          permission: 'letter:read',
           tags,
           summary: `Deleted letters, kept for ${DELETED_DAYS} days`,
           querystring: Type.Object(PageQuery, { additionalProperties: false }),
@@ -265,6 +269,7 @@ export function deadLetterRoutes({
       `${path}/deleted/:id`,
       {
         schema: {
+          permission: 'letter:read',
           tags,
           summary: 'One deleted letter, whole',
           params: ById,
@@ -282,6 +287,7 @@ export function deadLetterRoutes({
       `${path}/deleted/:id/restore`,
       {
         schema: {
+          permission: 'letter:restore',
           tags,
           summary: 'Bring a deleted letter back, under its id',
           description: '409 when the same message has become a dead letter again since.',
@@ -301,6 +307,7 @@ export function deadLetterRoutes({
       `${path}/:id/payload`,
       {
         schema: {
+          permission: 'payload:read',
           tags,
           summary: 'The payload, byte for byte',
           params: ById,
@@ -326,6 +333,7 @@ export function deadLetterRoutes({
       `${path}/:id/retry`,
       {
         schema: {
+          permission: 'letter:retry',
           tags,
           summary: 'Send it back to its endpoint, under its message id',
           description: `Whoever has handled the message already will not handle it again: the inbox remembers its id. It gets the immediate retries, and no delayed ones. 409 while it is retrying, for ${LOST_AFTER_MINUTES} minutes at least; when it has ended; and when its endpoint is not one of this service’s.`,
@@ -359,6 +367,7 @@ export function deadLetterRoutes({
       `${path}/:id`,
       {
         schema: {
+          permission: 'letter:delete',
           tags,
           summary: `Delete it; it is kept for ${DELETED_DAYS} days under …/deleted, and an audit row stays`,
           params: ById,
@@ -376,6 +385,7 @@ export function deadLetterRoutes({
       `${path}/:id/undo`,
       {
         schema: {
+          permission: 'letter:undo',
           tags,
           summary: 'Undo what it belongs to, when the saga of that id is gone for ever',
           description:
@@ -409,6 +419,7 @@ export function deadLetterRoutes({
       `${path}/retry`,
       {
         schema: {
+          permission: 'letter:retry',
           tags,
           summary: 'Send back all that wait and fit',
           description:
@@ -458,6 +469,7 @@ export function deadLetterRoutes({
       `${path}/retries`,
       {
         schema: {
+          permission: 'letter:read',
           tags,
           summary: 'Group retries, newest first',
           response: { 200: Type.Object({ items: Type.Array(Retry) }) }
@@ -469,7 +481,13 @@ export function deadLetterRoutes({
     app.get(
       `${path}/retries/:id`,
       {
-        schema: { tags, summary: 'How a group retry goes', params: ById, response: { 200: Retry } }
+        schema: {
+          permission: 'letter:read',
+          tags,
+          summary: 'How a group retry goes',
+          params: ById,
+          response: { 200: Retry }
+        }
       },
       async ({ params: { id } }) => {
         const retry = await groups.get(Number(id))
@@ -482,6 +500,7 @@ export function deadLetterRoutes({
       `${path}/retries/:id/stop`,
       {
         schema: {
+          permission: 'letter:retry',
           tags,
           summary: 'Stop a group retry; what is under way goes on',
           params: ById,

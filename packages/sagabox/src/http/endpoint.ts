@@ -35,6 +35,7 @@ export function endpointRoutes({
       path,
       {
         schema: {
+          permission: 'outbox:read',
           tags,
           summary: `Whether the endpoint of ${name} takes messages in this process`,
           response: { 200: Status }
@@ -47,6 +48,7 @@ export function endpointRoutes({
       `${path}/pause`,
       {
         schema: {
+          permission: 'endpoint:pause',
           tags,
           summary: `Have the endpoint of ${name} take no messages`,
           description:
@@ -77,6 +79,7 @@ export function endpointRoutes({
       `${path}/resume`,
       {
         schema: {
+          permission: 'endpoint:pause',
           tags,
           summary: `Have the endpoint of ${name} take messages again`,
           response: { 200: Status }

@@ -15,21 +15,24 @@ export interface Operated {
 
 const Readiness = Type.Object({
   status: Type.Enum(['ready', 'unavailable']),
-  services: Type.Record(Type.String(), Type.Record(Type.String(), Type.String()), {
-    description:
-      '`ok`, or what is wrong, for each part of each service; `endpoints`: which endpoints of other processes have never been started; `paused`: since when and why its endpoint takes no messages'
-  })
+  services: Type.Optional(
+    Type.Record(Type.String(), Type.Record(Type.String(), Type.String()), {
+      description:
+        'For those who may `health:read`. `ok`, or what is wrong, for each part of each service; `endpoints`: which endpoints of other processes have never been started; `paused`: since when and why its endpoint takes no messages'
+    })
+  )
 })
 
 const tags = ['operations']
 
-/** Health of the process and the outboxes of its services. */
-export function operationRoutes(services: readonly Operated[]): FastifyPluginAsyncTypebox {
+/** Whether the process lives and works. */
+export function healthRoutes(services: readonly Operated[]): FastifyPluginAsyncTypebox {
   return async (app) => {
     app.get(
       '/health/live',
       {
         schema: {
+          permission: 'public',
           tags,
           summary: 'The process runs',
           response: { 200: Type.Object({ status: Type.Literal('live') }) }
@@ -42,12 +45,13 @@ export function operationRoutes(services: readonly Operated[]): FastifyPluginAsy
       '/health/ready',
       {
         schema: {
+          permission: 'public',
           tags,
           summary: 'Every part of every service works, or why not',
           response: { 200: Readiness, 503: Readiness }
         }
       },
-      async (_request, reply) => {
+      async (request, reply) => {
         const checks = await Promise.all(
           services.map(
             async (service) => [service.name, await service.check(), service.notes()] as const
@@ -56,8 +60,11 @@ export function operationRoutes(services: readonly Operated[]): FastifyPluginAsy
         const ready = checks.every(([, parts]) =>
           Object.values(parts).every((problem) => problem === undefined)
         )
-        return reply.code(ready ? 200 : 503).send({
-          status: ready ? 'ready' : 'unavailable',
+        const status = ready ? ('ready' as const) : ('unavailable' as const)
+        void reply.code(ready ? 200 : 503)
+        if (!request.may('health:read')) return reply.send({ status })
+        return reply.send({
+          status,
           services: Object.fromEntries(
             checks.map(([name, parts, notes]) => {
               const told = Object.entries(parts).map(([part, problem]) => [part, problem ?? 'ok'])
@@ -67,12 +74,19 @@ export function operationRoutes(services: readonly Operated[]): FastifyPluginAsy
         })
       }
     )
+  }
+}
 
+/** Health of the process and the outboxes of its services. */
+export function operationRoutes(services: readonly Operated[]): FastifyPluginAsyncTypebox {
+  return async (app) => {
+    await app.register(healthRoutes(services))
     for (const { name, outboxStatus } of services) {
       app.get(
         `/ops/${name}/outbox`,
         {
           schema: {
+            permission: 'outbox:read',
             tags,
             summary: `Messages that ${name} has committed and not yet sent`,
             response: {

@@ -60,6 +60,7 @@ export function outboxRoutes({
       `${path}/rows`,
       {
         schema: {
+          permission: 'outbox:read',
           tags,
           summary: `Messages of ${name} that no queue takes, by destination, the oldest first`,
           querystring: Type.Object(
@@ -96,6 +97,7 @@ export function outboxRoutes({
       `${path}/rows/:id/discard`,
       {
         schema: {
+          permission: 'outbox:discard',
           tags,
           summary: 'Give up a message that no queue takes',
           description:
@@ -139,6 +141,7 @@ export function outboxRoutes({
       `${path}/discarded`,
       {
         schema: {
+          permission: 'outbox:read',
           tags,
           summary: `Messages of ${name} that were given up, newest first; kept for 30 days`,
           querystring: Type.Object(PageQuery, { additionalProperties: false }),
@@ -157,6 +160,7 @@ export function outboxRoutes({
       `${path}/discarded/:id`,
       {
         schema: {
+          permission: 'outbox:read',
           tags,
           summary: 'One of them, with its whole payload and headers',
           params: ById,

@@ -44,6 +44,7 @@ export function byHandRoutes(host: SagaHost, outbox: Outbox): FastifyPluginAsync
       '/:sagaId/answer',
       {
         schema: {
+          permission: 'saga:answer',
           tags,
           summary: 'Supply an event that may never come, or fire a timer now',
           description:
@@ -68,6 +69,7 @@ export function byHandRoutes(host: SagaHost, outbox: Outbox): FastifyPluginAsync
       '/:sagaId/migrate',
       {
         schema: {
+          permission: 'saga:migrate',
           tags,
           summary:
             'Bring an instance that no machine can move, or whose machine fails, to a state of today’s machine',
@@ -88,6 +90,7 @@ export function byHandRoutes(host: SagaHost, outbox: Outbox): FastifyPluginAsync
       '/:sagaId/drop-deferred',
       {
         schema: {
+          permission: 'saga:migrate',
           tags,
           summary: 'Drop an event that an instance keeps for another state',
           description:

@@ -166,6 +166,7 @@ export function definitionRoutes(
       '/sagas/definitions',
       {
         schema: {
+          permission: 'saga:read',
           tags,
           summary: 'The sagas of this process',
           response: {
@@ -182,6 +183,7 @@ export function definitionRoutes(
         `/sagas/definitions/${machine.name}`,
         {
           schema: {
+            permission: 'saga:read',
             tags,
             summary: 'The machine: states, events and a Mermaid diagram',
             response: { 200: Definition }
@@ -221,6 +223,7 @@ export function sagaRoutes(
       '',
       {
         schema: {
+          permission: 'saga:read',
           tags,
           summary: 'Saga instances, newest first',
           description:
@@ -272,6 +275,7 @@ export function sagaRoutes(
       '/summary',
       {
         schema: {
+          permission: 'saga:read',
           tags,
           summary: 'How many instances rest in each state, and how many are stuck',
           description:
@@ -292,6 +296,7 @@ export function sagaRoutes(
       '/export',
       {
         schema: {
+          permission: 'saga:export',
           tags,
           summary: 'Instances with their whole histories, newest first, one JSON object a line',
           querystring: Type.Object(
@@ -332,6 +337,7 @@ export function sagaRoutes(
       '/:sagaId',
       {
         schema: {
+          permission: 'saga:read',
           tags,
           summary: 'One instance with its history',
           description: 'With its last 1,000 steps; earlier ones with `before`.',
@@ -351,6 +357,7 @@ export function sagaRoutes(
       '/:sagaId/replay',
       {
         schema: {
+          permission: 'saga:read',
           tags,
           summary: 'Folds the recorded events through today’s machine',
           ...ById,
@@ -368,6 +375,7 @@ export function sagaRoutes(
       '/:sagaId/retry',
       {
         schema: {
+          permission: 'saga:retry',
           tags,
           summary: 'Send again what an instance waits for',
           description:

@@ -33,6 +33,7 @@ export function scheduledRoutes({
       path,
       {
         schema: {
+          permission: 'outbox:read',
           tags,
           summary: `Messages that ${name} is to send later, the next first`,
           querystring: Type.Object(
@@ -63,6 +64,7 @@ export function scheduledRoutes({
       `${path}/:id/discard`,
       {
         schema: {
+          permission: 'outbox:discard',
           tags,
           summary: 'Give up a message that was to be sent later',
           description:

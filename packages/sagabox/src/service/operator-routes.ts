@@ -1,5 +1,5 @@
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
-import { operationRoutes } from '../http/operations.ts'
+import { healthRoutes, operationRoutes, type Operated } from '../http/operations.ts'
 import { useOwnRules } from '../http/own-rules.ts'
 import { HttpProblem } from '../http/problem.ts'
 import { definitionRoutes } from '../http/sagas.ts'
@@ -31,6 +31,7 @@ export function operatorRoutes(
   const services = servicesOf(running)
   return async (scope) => {
     useOwnRules(scope)
+    if (!scope.hasRequestDecorator('may')) scope.decorateRequest('may', () => true)
     scope.addHook('onRequest', async (request) => {
       if ((await authorize?.(request)) !== true) throw refusal(authorize !== undefined)
     })
@@ -56,16 +57,21 @@ export function registerOperatorRoutes(app: FastifyInstance, services: readonly 
   const sagas = services.flatMap((service) => service.sagas)
   if (sagas.length > 0) app.register(definitionRoutes(sagas))
   for (const service of services) mount(app, service, sagas.length === 1)
-  app.register(
-    operationRoutes(
-      services.map((service) => ({
-        name: service.name,
-        check: () => service.check(),
-        notes: () => service.notes(),
-        outboxStatus: () => outboxStatus(service.requests.database, service.schema)
-      }))
-    )
-  )
+  app.register(operationRoutes(services.map(operatedOf)))
+}
+
+/** Whether the process lives and works, alone. */
+export function registerHealthRoutes(app: FastifyInstance, services: readonly Service[]): void {
+  app.register(healthRoutes(services.map(operatedOf)))
+}
+
+function operatedOf(service: Service): Operated {
+  return {
+    name: service.name,
+    check: () => service.check(),
+    notes: () => service.notes(),
+    outboxStatus: () => outboxStatus(service.requests.database, service.schema)
+  }
 }
 
 /** @param isOnly whether the process has one saga, which then is at `/sagas`, too */

@@ -11,6 +11,7 @@ import { MemoryTransport } from '../messaging/transport/memory.ts'
 import { endsOf } from '../saga/machine/states.ts'
 import type { SagaDefinition } from '../saga/define.ts'
 import { SagaInspector } from '../saga/inspect/inspect.ts'
+import { Access, type AccessOptions } from '../access/access.ts'
 import { loggerOf } from './logger.ts'
 import { systemTopology, type ServiceDefinition } from './define.ts'
 import type { Service, ServiceSettings } from './service.ts'
@@ -29,6 +30,8 @@ export interface SagaboxOptions {
   rabbitmqUrl?: string
   /** Where a PostgreSQL of its own keeps its data. */
   dataDir?: string
+  /** Who may come in; everybody when not given, which is refused unless `host` is this machine's own. */
+  auth?: AccessOptions
   /** Of the HTTP routes; `127.0.0.1` when not given. */
   host?: string
   /** 0, any free one, when not given; false: no routes, see operatorRoutes. */
@@ -145,6 +148,8 @@ export async function startSagabox(options: SagaboxOptions): Promise<Sagabox> {
     throw new Error(
       `rabbitmqUrl: expected an amqp:// URL, because ${missing.map(({ name }) => name).join(' and ')} run elsewhere and messages in memory do not reach them`
     )
+  const { auth = {}, host = '127.0.0.1' } = options
+  const access = await Access.open(auth, [host], log)
   const topology = systemTopology(services, system)
   const names = services.map(({ name }) => name)
   const transport = rabbitmqUrl
@@ -161,7 +166,8 @@ export async function startSagabox(options: SagaboxOptions): Promise<Sagabox> {
       transport,
       settings: { ...SETTINGS, ...options.settings },
       migrate: options.migrate,
-      host: options.host ?? '127.0.0.1',
+      access,
+      host,
       port: options.port ?? 0,
       log
     })

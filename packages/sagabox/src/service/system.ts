@@ -1,5 +1,8 @@
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import type { AddressInfo } from 'node:net'
+import { Access } from '../access/access.ts'
+import { consoleRoutes } from '../access/console-routes.ts'
+import { guard } from '../access/guard.ts'
 import { buildApp, type AppOptions } from '../http/app.ts'
 import { describing } from '../messaging/async/log.ts'
 import type { BodyOf, Message, RequestContract } from '../messaging/message/message.ts'
@@ -7,7 +10,7 @@ import type { MigrateMode } from '../messaging/postgres/migrate.ts'
 import { RequestClient, type RequestOptions } from '../messaging/request/client.ts'
 import type { Transport } from '../messaging/transport/transport.ts'
 import type { ServiceDefinition } from './define.ts'
-import { needDatabase, registerOperatorRoutes } from './operator-routes.ts'
+import { needDatabase, registerHealthRoutes, registerOperatorRoutes } from './operator-routes.ts'
 import { Service, stopServices, type ServiceSettings } from './service.ts'
 
 export interface SystemOptions {
@@ -22,8 +25,12 @@ export interface SystemOptions {
   host: string
   /** false: there is no server; operatorRoutes go into an app of your own. */
   port: number | false
+  /** Who may come in; everybody when not given, which is refused where others can reach `host`. */
+  access?: Access
+  /** A listener of their own for those who look after the services. */
+  operators?: { readonly host: string; readonly port: number }
   /** See AppOptions. */
-  app?: AppOptions
+  app?: Omit<AppOptions, 'guard'>
   log: FastifyBaseLogger
 }
 
@@ -36,6 +43,8 @@ export class System {
   readonly transport: Transport
   readonly #requests: RequestClient
   readonly app: FastifyInstance
+  /** Where operators are served, when they have a listener of their own. */
+  readonly operators: FastifyInstance | undefined
   /** `http://address:port`; empty when it does not listen. */
   readonly url: string
 
@@ -43,12 +52,14 @@ export class System {
     services: readonly Service[],
     transport: Transport,
     requests: RequestClient,
-    app: FastifyInstance
+    app: FastifyInstance,
+    operators?: FastifyInstance
   ) {
     this.services = services
     this.transport = transport
     this.#requests = requests
     this.app = app
+    this.operators = operators
     const listening = app.server.address() as AddressInfo | null
     this.url = listening === null ? '' : urlOf(listening)
   }
@@ -72,7 +83,9 @@ export class System {
     migrate,
     host,
     port,
-    app: options,
+    access: given,
+    operators,
+    app: options = {},
     log
   }: SystemOptions): Promise<System> {
     const requests = new RequestClient({ transport, log: describing(log) })
@@ -84,25 +97,18 @@ export class System {
         )
       return new Service({ definition, databaseUrl, transport, requests, settings, migrate, log })
     })
-    const app = await buildApp(
-      log,
-      (root) => {
-        for (const service of services)
-          root.register(async (scope) => {
-            needDatabase(scope, service)
-            for (const routes of service.parts.routes) scope.register(routes)
-          })
-        registerOperatorRoutes(root, services)
-      },
-      options
-    )
-    if (port !== false) await app.listen({ host, port })
-    else await app.ready()
+    const addresses = [host, ...(operators ? [operators.host] : [])]
+    const access = given ?? (await Access.open({ publicUrl: options.publicUrl }, addresses, log))
+    const app = await buildServers(services, access, operators !== undefined, options, log)
+    app.business.addHook('onClose', async () => access.close())
+    if (port !== false) await app.business.listen({ host, port })
+    else await app.business.ready()
+    await app.operators?.listen(operators!)
     transport.start(() => {
       for (const service of services) service.relay.wake()
     })
     for (const service of services) service.start()
-    return new System(services, transport, requests, app)
+    return new System(services, transport, requests, app.business, app.operators)
   }
 
   /**
@@ -127,17 +133,8 @@ export class System {
     return found
   }
 
-  /**
-   * Answers what has been asked. A connection kept alive, or a request never finished, does not
-   * hold the stop up.
-   */
   async #closeHttp(): Promise<void> {
-    const { server } = this.app
-    const idle = setInterval(() => server.closeIdleConnections(), 20)
-    const late = setTimeout(() => server.closeAllConnections(), HTTP_GRACE_MS)
-    await this.app.close()
-    clearInterval(idle)
-    clearTimeout(late)
+    await Promise.all([close(this.app), this.operators && close(this.operators)])
   }
 
   async stop(): Promise<void> {
@@ -151,4 +148,48 @@ function urlOf({ address, family, port }: AddressInfo): string {
   const isAny = address === '0.0.0.0' || address === '::'
   const host = isAny ? 'localhost' : family === 'IPv6' ? `[${address}]` : address
   return `http://${host}:${port}`
+}
+
+/**
+ * Answers what has been asked. A connection kept alive, or a request never finished, does not hold
+ * the stop up.
+ */
+async function close(app: FastifyInstance): Promise<void> {
+  const idle = setInterval(() => app.server.closeIdleConnections(), 20)
+  const late = setTimeout(() => app.server.closeAllConnections(), HTTP_GRACE_MS)
+  await app.close()
+  clearInterval(idle)
+  clearTimeout(late)
+}
+
+/** @param areApart whether operators have a server of their own */
+async function buildServers(
+  services: readonly Service[],
+  access: Access,
+  areApart: boolean,
+  options: Omit<AppOptions, 'guard'>,
+  log: FastifyBaseLogger
+): Promise<{ business: FastifyInstance; operators?: FastifyInstance }> {
+  const { publicUrl, corsOrigins } = options
+  const guarded = {
+    ...options,
+    guard: (root: FastifyInstance) => guard(root, access, { publicUrl, corsOrigins })
+  }
+  const forOperators = (root: FastifyInstance) => {
+    root.register(consoleRoutes(access, publicUrl))
+    registerOperatorRoutes(root, services)
+  }
+  const forAll = (root: FastifyInstance) => {
+    for (const service of services)
+      root.register(async (scope) => {
+        needDatabase(scope, service)
+        for (const routes of service.parts.routes) scope.register(routes)
+      })
+    if (areApart) registerHealthRoutes(root, services)
+    else forOperators(root)
+  }
+  const business = await buildApp(log, forAll, { ...guarded, hasDocs: !areApart })
+  return areApart
+    ? { business, operators: await buildApp(log, forOperators, guarded) }
+    : { business }
 }

@@ -23,8 +23,7 @@ t.test('a contract without an owner, or a field to correlate by', async (t) => {
     message: /expected owner to be a name of letters/
   })
   t.throws(() => event('Booked', { owner: 'a', schema, correlateBy: 'key' as never }), {
-    message:
-      'Contract Booked: correlateBy is key, which is none of its fields (id)'
+    message: 'Contract Booked: correlateBy is key, which is none of its fields (id)'
   })
   const wrong = () => [
     // @ts-expect-error -- no owner

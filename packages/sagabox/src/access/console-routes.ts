@@ -1,0 +1,136 @@
+import rateLimit from '@fastify/rate-limit'
+import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
+import {
+  authorizationCodeGrant,
+  buildAuthorizationUrl,
+  calculatePKCECodeChallenge,
+  randomNonce,
+  randomPKCECodeVerifier,
+  randomState
+} from 'openid-client'
+import { describeError } from '../messaging/errors/describe.ts'
+import { PUBLIC } from '../http/permission.ts'
+import { HttpProblem } from '../http/problem.ts'
+import type { Access } from './access.ts'
+import { consolePage, PAGE_POLICY } from './console-page.ts'
+import { digestOf } from './key-file.ts'
+
+/** Of a form with a key. */
+const FORM_BYTES = 4096
+/** Sign-ins that one address may try within a minute. */
+const TRIES_A_MINUTE = 10
+
+const schema = { permission: PUBLIC, hide: true }
+
+/**
+ * The page that says who you are, and the ways to sign in and out.
+ * @param publicUrl how browsers see the server's root
+ */
+export function consoleRoutes(access: Access, publicUrl?: string): FastifyPluginAsync {
+  return async (app) => {
+    await app.register(rateLimit, { global: false })
+    app.addContentTypeParser(
+      'application/x-www-form-urlencoded',
+      { parseAs: 'string', bodyLimit: FORM_BYTES },
+      (_request, body, done) => done(null, Object.fromEntries(new URLSearchParams(body as string)))
+    )
+    const rootOf = ({ protocol, host }: FastifyRequest) =>
+      (publicUrl ?? `${protocol}://${host}`).replace(/\/$/, '')
+    const home = (request: FastifyRequest, reply: FastifyReply) =>
+      reply
+        .code(303)
+        .header('location', `${rootOf(request)}/console/`)
+        .send()
+    const page = (request: FastifyRequest, reply: FastifyReply, problem?: string) =>
+      reply
+        .type('text/html; charset=utf-8')
+        .headers({ 'content-security-policy': PAGE_POLICY, 'cache-control': 'no-store' })
+        .send(
+          consolePage({
+            actor: request.actor,
+            isOpen: access.isOpen,
+            takesKeys: access.takesKeys,
+            takesProvider: access.oidc?.options.clientId !== undefined,
+            ...(problem !== undefined && { problem })
+          })
+        )
+
+    app.get('/console/', { schema }, (request, reply) =>
+      // Links of the page go from where it is: with a slash at its end.
+      request.url.split('?', 1)[0] === '/console' ? home(request, reply) : page(request, reply)
+    )
+
+    app.post(
+      '/console/sign-in',
+      { schema, config: { rateLimit: { max: TRIES_A_MINUTE, timeWindow: 60_000 } } },
+      async (request, reply) => {
+        const { key = '' } = request.body as { key?: string }
+        try {
+          const actor = access.actorByKey(key.trim())
+          void reply.header(
+            'set-cookie',
+            await access.sessions.begin(actor, digestOf(key.trim()).toString('hex'))
+          )
+        } catch (error) {
+          return page(request, reply.code(401), (error as Error).message)
+        }
+        return home(request, reply)
+      }
+    )
+
+    app.post('/console/sign-out', { schema }, async (request, reply) => {
+      void reply.header('set-cookie', await access.sessions.end(request.headers.cookie))
+      return home(request, reply)
+    })
+
+    const { oidc } = access
+    if (oidc?.options.clientId === undefined) return
+    const callbackOf = (request: FastifyRequest) => `${rootOf(request)}/console/signed-in`
+
+    app.get(
+      '/console/sign-in/provider',
+      { schema, config: { rateLimit: { max: TRIES_A_MINUTE, timeWindow: 60_000 } } },
+      async (request, reply) => {
+        const provider = await oidc.configuration()
+        const [state, nonce, verifier] = [randomState(), randomNonce(), randomPKCECodeVerifier()]
+        const url = buildAuthorizationUrl(provider, {
+          redirect_uri: callbackOf(request),
+          scope: 'openid profile email',
+          code_challenge: await calculatePKCECodeChallenge(verifier),
+          code_challenge_method: 'S256',
+          state,
+          nonce
+        })
+        const cookie = await access.sessions.beginSignIn({ state, nonce, verifier })
+        return reply.code(303).headers({ 'set-cookie': cookie, location: url.href }).send()
+      }
+    )
+
+    app.get('/console/signed-in', { schema }, async (request, reply) => {
+      const checks = await access.sessions.signInOf(request.headers.cookie)
+      void reply.header('set-cookie', access.sessions.endSignIn())
+      if (!checks)
+        return page(request, reply.code(400), 'This sign-in took too long, or began elsewhere')
+      try {
+        const query = request.url.slice(request.url.indexOf('?'))
+        const tokens = await authorizationCodeGrant(
+          await oidc.configuration(),
+          new URL(callbackOf(request) + query),
+          {
+            pkceCodeVerifier: checks['verifier']!,
+            expectedState: checks['state']!,
+            expectedNonce: checks['nonce']!,
+            idTokenExpected: true
+          }
+        )
+        const actor = oidc.actorIn(tokens.claims()!)
+        void reply.header('set-cookie', await access.sessions.begin(actor))
+      } catch (error) {
+        if (error instanceof HttpProblem) throw error
+        request.log.warn({ reason: describeError(error).text }, 'A sign-in failed')
+        return page(request, reply.code(401), 'The provider did not confirm this sign-in')
+      }
+      return home(request, reply)
+    })
+  }
+}
