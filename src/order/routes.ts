@@ -153,7 +153,7 @@ export function orderRoutes(
           response: { 200: OrderView }
         }
       },
-      async (request) => toView(await find(request.params.orderId, ownerAsked(request)))
+      async (asked) => toView(await find(asked.params.orderId, ownerAsked(asked)))
     )
 
     app.post(
@@ -194,13 +194,13 @@ export function orderRoutes(
           response: { 200: Page(OrderView) }
         }
       },
-      async (request) => {
-        const { status, cursor, limit = DEFAULT_LIMIT } = request.query
+      async (asked) => {
+        const { status, cursor, limit = DEFAULT_LIMIT } = asked.query
         const { ids, readOn } = await newestOrders(database, {
           status,
           before: decodeCursor(cursor, UUID),
           limit: limit + 1,
-          owner: ownerAsked(request)
+          owner: ownerAsked(asked)
         })
         const found = await (
           await orders()

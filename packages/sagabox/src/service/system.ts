@@ -103,7 +103,7 @@ export class System {
     app.business.addHook('onClose', async () => access.close())
     if (port !== false) await app.business.listen({ host, port })
     else await app.business.ready()
-    await app.operators?.listen(operators!)
+    await app.operators?.listen(operators)
     transport.start(() => {
       for (const service of services) service.relay.wake()
     })
