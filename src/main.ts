@@ -64,8 +64,8 @@ async function main(config: Config, names: readonly ServiceName[]): Promise<void
   const settings = settingsOf(config, names)
   const stop = onSignals()
   for (const hint of environmentHints(process.env)) log.warn(hint)
-  const access = await Access.open(accessOptions(config), addressesOf(config), log)
   await checkListenAddress(config.host, config.port)
+  const access = await Access.open(accessOptions(config), addressesOf(config), log)
   startWatchdog(config.blockedSeconds)
   const database = needsEmbedded(config, names)
     ? await startEmbeddedPostgres({
