@@ -1,3 +1,4 @@
+import { idOfKey } from '../../packages/sagabox/src/messaging/message/correlation.ts'
 import t, { type Test } from 'tap'
 import type { Answer } from '../support/api.ts'
 import { rowsRead } from '../support/rows-read.ts'
@@ -33,7 +34,7 @@ t.test('a few letters are found among many', async (t) => {
     status: `'waiting'`,
     type: `'ReleaseStock'`,
     reason: `'a Needle'`,
-    correlation: `'c'`
+    correlation: `'${idOfKey('c')}'`
   })
   for (let first = 4; first <= ENDED + 3; first += 10_100)
     await insert(`generate_series(${first}, ${first + 10_099})`)
