@@ -160,11 +160,8 @@ export function checkedSaga(definition: SagaDefinition): SagaDefinition {
     }
   }
   for (const contract of [definition.startedBy, ...handles])
-    if (contract.correlateBy === undefined)
+    if (contract.correlateBy === undefined || contract.correlateBy === '')
       refuse(`${contract.name} says by no correlateBy which instance it is for`)
-  const doubled = handles.find((one) => handles.some((two) => two !== one && two.name === one.name))
-  if (doubled)
-    refuse(`two of its handles are named ${doubled.name}; events are told by their names`)
   for (const number of [version, ...Object.keys(previous).map(Number)])
     if (!Number.isSafeInteger(number) || number < 1)
       refuse(`a version must be a whole number from 1, not ${number}`)

@@ -96,7 +96,10 @@ for (const broker of [false, true]) {
       body: { putOff: 'scheduled', discardReason: 'not hungry', payload: new RegExp(dishes[0]!) }
     })
     t.match(await call(outbox), { body: { scheduled: 2 } })
-    t.equal((await call(`${app.url}/health/ready`)).status, 200)
+    await until(
+      'what waits keeps nobody from being ready',
+      async () => (await call(`${app.url}/health/ready`)).status === 200
+    )
   })
 
   t.test(`an endpoint is paused and resumed, ${where}`, async (t) => {

@@ -545,7 +545,8 @@ t.test('schemas of long names pass wake-ups on, too', async (t) => {
   const service = await TestService.open(databaseUrl, new Ledger())
   t.teardown(() => service.stop())
   await service.database.rows(`create schema ${'p'.repeat(60)}`)
-  await service.database.rows(`create view ${'p'.repeat(60)}.outbox as select * from outbox`)
+  for (const table of ['outbox', 'outbox_scheduled'])
+    await service.database.rows(`create view ${'p'.repeat(60)}.${table} as select * from ${table}`)
   const [leader, standby] = [relay(), relay()]
   t.teardown(() => Promise.all([leader.stop(), standby.stop()]))
   leader.start()

@@ -195,7 +195,7 @@ t.test(
     t.throws(
       () =>
         defineSaga('x', { startedBy: BookWanted, handles: twice }, () => ({ states: {} }) as never),
-      { message: /two of its handles are named BookFetched/ }
+      { message: /two of its events are called BookFetched/ }
     )
   }
 )
