@@ -74,8 +74,10 @@ t.test(
         headers: { 'content-type': 'application/json' },
         body: JSON.stringify(body)
       })
-    const place = async (airport: string) => {
+    // A price that comes too late, on a busy machine, is asked for again: nothing was placed.
+    const place = async (airport: string): Promise<void> => {
       const answer = await post('/trips', { airport, hotel: 'Avenida', nights: 2 })
+      if (answer.status === 504) return place(airport)
       t.equal(answer.status, 202, await answer.clone().text())
       tripIds.push(((await answer.json()) as { tripId: string }).tripId)
     }
