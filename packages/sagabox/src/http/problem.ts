@@ -2,6 +2,7 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from
 import { STATUS_CODES, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import Type from 'typebox'
+import { RequestAborted, RequestNotSent, RequestTimedOut } from '../messaging/request/errors.ts'
 import { isAmbiguous, isBadData, isConflict, isUnavailable } from '../messaging/postgres/sql.ts'
 import { Refusals } from './refusals.ts'
 import { SagaboxError } from '../messaging/errors/sagabox-error.ts'
@@ -133,6 +134,10 @@ export function sendProblem(
       `${found}; expected text without control characters, numbers within limits`
     )
   }
+  // What the route asked of another service, and did not get.
+  if (error instanceof RequestTimedOut) return send(reply, 504, error.message)
+  if (error instanceof RequestNotSent || error instanceof RequestAborted)
+    return send(reply, 503, error.message)
   const status = error.statusCode ?? 500
   if (status < 500) return send(reply, status, error.message)
   request.log.error({ err: error, reqId: request.id }, 'Request failed')

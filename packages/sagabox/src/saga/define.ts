@@ -227,13 +227,18 @@ export const sagaActions = {
 /**
  * An action of a machine that sends a message.
  * @param body composes the message's body from the machine's context; undefined sends nothing
- * @throws InvalidDuration when `after` is none
+ * @throws InvalidDuration when `after` is none; InvalidSaga when `body` is no function
  */
 export function send<C extends Contract, Context>(
   contract: C,
   body: (context: Context) => BodyOf<C> | undefined,
   options: SendOptions = {}
 ) {
+  if (typeof body !== 'function')
+    throw new InvalidSaga(
+      `that sends ${contract.name}`,
+      `the body is ${body === undefined ? 'missing' : `of type ${typeof body}`}; expected a function that makes it of the context: send(${contract.name}, ({ id }) => ({ id }))`
+    )
   const after = options.after === undefined ? undefined : { after: milliseconds(options.after) }
   const params = ({ context }: { context: Context }): Send | undefined => {
     const content = body(context)

@@ -71,3 +71,10 @@ t.test('a saga sends later', async (t) => {
   )
   t.throws(() => send(Ring, () => ({ bellId }), { after: 'soon' }), { code: 'INVALID_DURATION' })
 })
+
+t.test('a send without a body is refused where it is written', async (t) => {
+  t.throws(() => send(Ring, undefined as never), {
+    code: 'INVALID_SAGA',
+    message: /sends Ring: the body is missing; expected a function/
+  })
+})
