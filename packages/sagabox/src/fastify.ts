@@ -2,8 +2,12 @@
 export { idempotentReplayed, IdempotencyHeaders } from './http/idempotency.ts'
 export { linkTo } from './http/links.ts'
 export { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './http/page.ts'
-export { HttpProblem, InvalidRequest, notFound } from './http/problem.ts'
+export { HttpProblem, InvalidRequest, notFound, type FieldError } from './http/problem.ts'
 export { moveForRequest } from './http/request.ts'
 export { PRINTABLE, text } from './http/text.ts'
-export { operatorRoutes, type OperatorRoutesOptions } from './service/operator-routes.ts'
+export {
+  operatorRoutes,
+  type OperatorRoutesOptions,
+  type Running
+} from './service/operator-routes.ts'
 export { nullable } from './messaging/message/nullable.ts'

@@ -8,6 +8,7 @@ import { expandWildcards, idleWildcards } from './wildcards.ts'
 
 /** An instance after the events of one batch, for the service's own tables. */
 export interface SagaChange {
+  /** A UUID. */
   sagaId: string
   /** What its messages call it: `sagaId` itself, or the text that this is derived from. */
   key: string
@@ -67,6 +68,7 @@ export interface SagaSnapshot {
   timers: readonly PendingTimer[]
 }
 
+/** A saga as data: what defineSaga answers, and what it takes of a machine written by hand. */
 export interface SagaDefinition {
   /** Names the saga in its tables and URLs. */
   readonly name: string
@@ -197,6 +199,7 @@ export function statesOf(node: AnyStateNode): AnyStateNode[] {
   return [node, ...Object.values(node.states).flatMap(statesOf)]
 }
 
+/** A message that a machine's action sends. */
 export interface Send {
   contract: Contract
   body: unknown
@@ -204,6 +207,7 @@ export interface Send {
   after?: number
 }
 
+/** When what a machine sends leaves. */
 export interface SendOptions {
   /**
    * How much later it is sent: `10s`, `5m`, `1d`, or milliseconds. It is sent wherever the instance
