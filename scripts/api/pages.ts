@@ -14,6 +14,7 @@ const HEADINGS: readonly [path: RegExp, heading: string][] = [
   [/messaging\/(message)\//, 'Messages'],
   [/messaging\/(transport|rabbitmq)\//, 'Transports'],
   [/messaging\/(postgres|outbox)\//, 'Database and outbox'],
+  [/\/define-saga\.d/, 'Sagas'],
   [/\/saga\/steps\//, 'Sagas in steps'],
   [/\/saga\//, 'Sagas'],
   [/\/(service|http|embedded|testing)\/|./, 'Services']
@@ -45,7 +46,7 @@ export function examplesIn(source: string): Example[] {
 /** The page of a door. */
 export function pageOf({ door, items }: Surface, examples: readonly Example[]): string {
   const path = door === 'index' ? 'sagabox' : `sagabox/${door}`
-  const named = grouped(items, ({ name }) => name!)
+  const named = grouped(items.toSorted(valuesFirst), ({ name }) => name!)
   const sections = grouped(named.values(), (same) =>
     door === 'index' ? headingOf(same[0]!) : isError(same[0]!) ? 'Errors' : ''
   )
@@ -74,7 +75,13 @@ function grouped<T>(items: Iterable<T>, by: (item: T) => string): Map<string, T[
 }
 
 function intro(path: string): string {
-  return `What \`import … from '${path}'\` has. Made from doc comments by \`npm run api\`; the examples are run by the tests. What counts as a change of it: [versions](../versions.md).`
+  return `What \`import … from '${path}'\` has. Made from doc comments by \`npm run api\`; the examples are run by\nthe tests. What counts as a change of it: [versions](../versions.md).`
+}
+
+/** What is called, before the types that it names. */
+function valuesFirst(one: Item, other: Item): number {
+  const isType = ({ kind }: Item) => Number(kind === 'Interface' || kind === 'TypeAlias')
+  return isType(one) - isType(other)
 }
 
 function headingOf(item: Item): string {
