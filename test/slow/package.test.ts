@@ -21,6 +21,17 @@ function run(program: string, args: string[], cwd: string): Promise<string> {
   )
 }
 
+t.test('publint and attw find nothing in what is packed', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'sagabox-lint-'))
+  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  for (const name of ['sagabox', 'create-sagabox']) {
+    const packed = await pack(name, folder)
+    await run('npx', ['publint', 'run', packed, '--strict'], ROOT)
+    // create-sagabox is a program, and has nothing to import.
+    if (name === 'sagabox') await run('npx', ['attw', packed, '--profile', 'esm-only'], ROOT)
+  }
+})
+
 t.test('the packed library in an empty folder', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'sagabox-package-'))
   t.teardown(() => rm(folder, { recursive: true, force: true }))
@@ -44,9 +55,10 @@ t.test('the packed library in an empty folder', async (t) => {
     join(folder, 'package.json'),
     JSON.stringify({ name: 'parcels', private: true, type: 'module' })
   )
-  const { peerDependencies, peerDependenciesMeta } = JSON.parse(
+  const { exports, peerDependencies, peerDependenciesMeta } = JSON.parse(
     await readFile(join(ROOT, 'packages/sagabox/package.json'), 'utf8')
   ) as {
+    exports: Record<string, unknown>
     peerDependencies: Record<string, string>
     peerDependenciesMeta: Record<string, { optional?: boolean }>
   }
@@ -63,11 +75,13 @@ t.test('the packed library in an empty folder', async (t) => {
     'startSagabox({ services, dataDir })',
     `startSagabox({ services, databaseUrl: ${JSON.stringify(url)} })`
   )
+  const exported = await readFile(join(ROOT, 'test/support/exported.ts'), 'utf8')
   const runner = (await readFile(join(ROOT, 'docs/examples/run-parcel.ts'), 'utf8')).replaceAll(
     './parcel.ts',
     './parcel.js'
   )
   await mkdir(join(folder, 'src'))
+  await writeFile(join(folder, 'src', 'exported.ts'), exported)
   for (const [name, code] of [
     ['parcel', example],
     ['run-parcel', runner]
@@ -76,6 +90,22 @@ t.test('the packed library in an empty folder', async (t) => {
     const { code: script } = await transform(code, { loader: 'ts', format: 'esm' })
     await writeFile(join(folder, `${name}.js`), script)
   }
+
+  await t.test('every door is there; those of ORMs say which package they miss', async (t) => {
+    const doors = Object.keys(exports).filter((door) => door !== './package.json')
+    const missing = {
+      './drizzle': 'drizzle-orm',
+      './kysely': 'kysely',
+      './typeorm': 'typeorm'
+    } as Record<string, string | undefined>
+    for (const door of doors) {
+      const script = `import('${door.replace('.', 'sagabox')}').catch((error) => console.log(error.message))`
+      const said = await run(process.execPath, ['-e', script], folder)
+      const peer = missing[door]
+      if (peer) t.match(said, `Cannot find package '${peer}'`, door)
+      else t.equal(said, '', door)
+    }
+  })
 
   await t.test('JavaScript runs', async (t) => {
     t.match(await run(process.execPath, ['run-parcel.js'], folder), /^booked\n1 ParcelRequested/)
@@ -88,9 +118,11 @@ t.test('the packed library in an empty folder', async (t) => {
   ]) {
     await t.test(`TypeScript compiles with ${moduleResolution}`, async () => {
       const args = ['--module', module!, '--moduleResolution', moduleResolution!]
-      const strict = ['--strict', '--skipLibCheck', 'false', '--target', 'ES2023', '--noEmit']
-      const sources = ['src/parcel.ts', 'src/run-parcel.ts']
-      await run('npx', ['tsc', ...args, ...strict, '--types', 'node', ...sources], folder)
+      const strict = ['--strict', '--skipLibCheck', 'false', '--target', 'ES2023']
+      // Declarations of what a project exports name the library's types.
+      const out = ['--declaration', '--outDir', `out-${moduleResolution}`]
+      const sources = ['src/parcel.ts', 'src/run-parcel.ts', 'src/exported.ts']
+      await run('npx', ['tsc', ...args, ...strict, ...out, '--types', 'node', ...sources], folder)
     })
   }
 })

@@ -14,7 +14,7 @@ const root = fileURLToPath(new URL('../..', import.meta.url))
  */
 const UNNAMED = new Set([
   ...['AnyRow', 'Asked', 'FieldOf', 'Headers', 'Lacking', 'Later', 'NoOthers', 'Several'],
-  ...['Doing', 'Extras', 'Lasting', 'Undoing', 'sendAction', 'RequestClient', 'SagaInspector'],
+  ...['Doing', 'Extras', 'Lasting', 'Undoing', 'RequestClient'],
   // Of tables.
   ...['HistoryRow', 'SagaRow'],
   // Of transports.

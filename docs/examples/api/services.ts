@@ -21,7 +21,10 @@ import {
   type Connection,
   type Database,
   type Delivery,
-  type EndedSaga,
+  type LastError,
+  type SagaDetail,
+  type SagaStep,
+  type WaitingFor,
   type EndpointElsewhere,
   type EndpointTopology,
   type ForeignBinding,
@@ -98,7 +101,7 @@ assert.deepEqual(
   ['Greet', 'CountGuests']
 )
 
-// Example: startSagabox, Sagabox, SagaboxOptions, EndedSaga, Log, MigrateMode
+// Example: startSagabox, Sagabox, SagaboxOptions, SagaDetail, SagaStep, Log, MigrateMode
 const lines: string[] = []
 const note = (_: object, text: string) => void lines.push(text)
 const log: Log = { debug: () => {}, info: () => {}, warn: note, error: note }
@@ -107,8 +110,18 @@ const where: SagaboxOptions = { services: [...services, desk], databaseUrl, log,
 const app: Sagabox = await startSagabox({ ...where, signals: false })
 
 await app.publish(ParcelRequested({ parcelId, address }))
-const ended: EndedSaga = await app.ended(parcel, parcelId)
-assert.equal(ended.state, 'booked')
+const ended: SagaDetail = await app.ended(parcel, parcelId)
+const last: SagaStep | undefined = ended.history.at(-1)
+assert.deepEqual([ended.state, last?.event], ['booked', 'CourierBooked'])
+
+// Example: WaitingFor, LastError
+/** Why an instance does not get on. */
+function problem({ waitingFor }: SagaDetail): string | undefined {
+  const waiting: WaitingFor | null = waitingFor
+  const failed: LastError | null | undefined = waiting?.lastError
+  return failed?.message
+}
+assert.equal(problem(ended), undefined)
 
 // Example: Service, Database, Queries, Tx, TransactionOptions
 // What is written and what is sent commit together.

@@ -118,10 +118,12 @@ export type {
   StepTools
 } from './saga/steps/step.ts'
 export type { Action, State, States, Tools, Transition, Transitions } from './saga/build-machine.ts'
-export { startSagabox, type EndedSaga, type Sagabox, type SagaboxOptions } from './service/start.ts'
+export { startSagabox, type Sagabox, type SagaboxOptions } from './service/start.ts'
 export { Type }
 export type { AppOptions } from './http/app.ts'
 export { pathOf, statusOf } from './saga/machine/state.ts'
+export type { SagaDetail, SagaStep, WaitingFor } from './saga/inspect/inspect.ts'
+export type { LastError } from './saga/store/rows.ts'
 export { NotMoved } from './saga/run/by-hand.ts'
 export type { SagaEvent } from './saga/machine/step.ts'
 export { NoInstance, NotStartedYet, type SagaHost, type SagaMove } from './saga/run/host.ts'

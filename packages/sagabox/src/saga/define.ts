@@ -217,16 +217,11 @@ export interface SendOptions {
 }
 
 /**
- * The implementation of the `send` action: nothing. The host reads its params and fills the outbox.
- */
-export function sendAction(_: unknown, _params: Send | undefined): void {}
-
-/**
- * The actions that a machine's setup needs to `send`, `ignore` and `defer`: data for the host, like
- * sendAction.
+ * The actions that a machine's setup needs to `send`, `ignore` and `defer`. They do nothing: the host
+ * reads their params.
  */
 export const sagaActions = {
-  send: sendAction,
+  send(_: unknown, _params: Send | undefined): void {},
   ignore(_: unknown, _params: { reason: string }): void {},
   defer(): void {}
 }

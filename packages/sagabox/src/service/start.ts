@@ -10,7 +10,7 @@ import { RabbitTransport } from '../messaging/rabbitmq/transport.ts'
 import { MemoryTransport } from '../messaging/transport/memory.ts'
 import { endsOf } from '../saga/machine/states.ts'
 import type { SagaDefinition } from '../saga/define.ts'
-import { SagaInspector } from '../saga/inspect/inspect.ts'
+import { SagaInspector, type SagaDetail } from '../saga/inspect/inspect.ts'
 import { loggerOf } from './logger.ts'
 import { systemTopology, type ServiceDefinition } from './define.ts'
 import type { Service, ServiceSettings } from './service.ts'
@@ -53,9 +53,6 @@ const SETTINGS: ServiceSettings = { redeliverySeconds: [5, 30, 300], inboxDays: 
 
 /** Between two looks at an instance that has not ended, ms. */
 const LOOK_MS = 20
-
-/** An instance that has come to an end: its state, context and history. */
-export type EndedSaga = NonNullable<Awaited<ReturnType<SagaInspector['get']>>>
 
 /** Services that run in this process. */
 export class Sagabox {
@@ -111,7 +108,7 @@ export class Sagabox {
    * @returns its state, context and history
    * @throws Error when it takes longer, with the state that it is in
    */
-  async ended(saga: SagaDefinition, key: string, limitMs = 60_000): Promise<EndedSaga> {
+  async ended(saga: SagaDefinition, key: string, limitMs = 60_000): Promise<SagaDetail> {
     const service = this.system.services.find(({ sagas }) => sagas.includes(saga))
     if (!service) throw new Error(`No service of this process has the saga ${saga.name}`)
     const inspector = new SagaInspector(service.database, saga)
