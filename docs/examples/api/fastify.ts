@@ -56,7 +56,7 @@ const Parcel = Type.Object({
 })
 assert.match(JSON.stringify(Parcel), /"maxLength":200/)
 
-// Example: HttpProblem, InvalidRequest, notFound, FieldError
+// Example: notFound, HttpProblem, InvalidRequest, FieldError
 // Thrown by a route of a service, they are answered as problem documents.
 const wrong: FieldError = { field: 'address', expected: 'must be in London' }
 assert.equal(new InvalidRequest('body', [wrong]).status, 400)
