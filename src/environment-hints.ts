@@ -37,6 +37,8 @@ export function environmentHints(environment: NodeJS.ProcessEnv): string[] {
 function resembles(name: string, setting: string): boolean {
   const upper = name.toUpperCase()
   if (OTHER_NAMES[upper] === setting) return true
+  // Those that psql reads are meant for it.
+  if (/^PG[A-Z]+$/.test(upper)) return false
   const [left, right] = [upper.replaceAll(/[-_]/g, ''), setting.replaceAll('_', '')]
   return (
     left === right ||

@@ -21,6 +21,17 @@ function run(program: string, args: string[], cwd: string): Promise<string> {
   )
 }
 
+t.test('publint and attw find nothing in what is packed', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'sagabox-lint-'))
+  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  for (const name of ['sagabox', 'create-sagabox']) {
+    const packed = await pack(name, folder)
+    await run('npx', ['publint', 'run', packed, '--strict'], ROOT)
+    // create-sagabox is a program, and has nothing to import.
+    if (name === 'sagabox') await run('npx', ['attw', packed, '--profile', 'esm-only'], ROOT)
+  }
+})
+
 t.test('the packed library in an empty folder', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'sagabox-package-'))
   t.teardown(() => rm(folder, { recursive: true, force: true }))
@@ -48,9 +59,10 @@ t.test('the packed library in an empty folder', async (t) => {
   // any ORM.
   const readme = await readFile(join(ROOT, 'packages/sagabox/README.md'), 'utf8')
   const [, line] = /^npm i sagabox (.*)$/m.exec(readme)!
-  const { peerDependencies, peerDependenciesMeta } = JSON.parse(
+  const { exports, peerDependencies, peerDependenciesMeta } = JSON.parse(
     await readFile(join(ROOT, 'packages/sagabox/package.json'), 'utf8')
   ) as {
+    exports: Record<string, unknown>
     peerDependencies: Record<string, string>
     peerDependenciesMeta: Record<string, { optional?: boolean }>
   }
@@ -72,8 +84,10 @@ t.test('the packed library in an empty folder', async (t) => {
       .replace('startSagabox({\n', `startSagabox({\n  ${elsewhere},\n`)
       .replaceAll('./parcel.ts', './parcel.js')
   }
+  const exported = await readFile(join(ROOT, 'test/support/exported.ts'), 'utf8')
   const names = ['quick-start', 'parcel', 'run-parcel', 'parcel-test']
   await mkdir(join(folder, 'src'))
+  await writeFile(join(folder, 'src', 'exported.ts'), exported)
   for (const name of names) {
     const code = await read(name)
     await writeFile(join(folder, 'src', `${name}.ts`), code)
@@ -81,6 +95,22 @@ t.test('the packed library in an empty folder', async (t) => {
     await writeFile(join(folder, `${name}.js`), script)
   }
   await writeFile(join(folder, 'quick-start.mjs'), await read('quick-start'))
+
+  await t.test('every door is there; those of ORMs say which package they miss', async (t) => {
+    const doors = Object.keys(exports).filter((door) => door !== './package.json')
+    const missing = {
+      './drizzle': 'drizzle-orm',
+      './kysely': 'kysely',
+      './typeorm': 'typeorm'
+    } as Record<string, string | undefined>
+    for (const door of doors) {
+      const script = `import('${door.replace('.', 'sagabox')}').catch((error) => console.log(error.message))`
+      const said = await run(process.execPath, ['-e', script], folder)
+      const peer = missing[door]
+      if (peer) t.match(said, `Cannot find package '${peer}'`, door)
+      else t.equal(said, '', door)
+    }
+  })
 
   await t.test('the quick start prints what the README says, as JavaScript, too', async (t) => {
     const [, printed] = /^\$ npx tsx parcel\.ts\n([^`]*)```/m.exec(readme)!
@@ -98,9 +128,11 @@ t.test('the packed library in an empty folder', async (t) => {
   ]) {
     await t.test(`TypeScript compiles with ${moduleResolution}`, async () => {
       const args = ['--module', module!, '--moduleResolution', moduleResolution!]
-      const strict = ['--strict', '--skipLibCheck', 'false', '--target', 'ES2023', '--noEmit']
-      const sources = names.map((name) => `src/${name}.ts`)
-      await run('npx', ['tsc', ...args, ...strict, '--types', 'node', ...sources], folder)
+      const strict = ['--strict', '--skipLibCheck', 'false', '--target', 'ES2023']
+      // Declarations of what a project exports name the library's types.
+      const out = ['--declaration', '--outDir', `out-${moduleResolution}`]
+      const sources = [...names, 'exported'].map((name) => `src/${name}.ts`)
+      await run('npx', ['tsc', ...args, ...strict, ...out, '--types', 'node', ...sources], folder)
     })
   }
 })

@@ -106,6 +106,20 @@ t.test('commands that ask nobody print what their page says', async (t) => {
     t.match(await runCommand(args!.split(' ')), { code: 0, out: printed! }, args!)
 })
 
+t.test('the examples of the reference that need a server hold', async (t) => {
+  const database = async () => (await postgresForTests()).createDatabase()
+  const environment = process.env
+  t.teardown(() => (process.env = environment))
+  for (const name of ['testing', 'orms', 'embedded']) {
+    process.env = { ...environment, DATABASE_URL: await database(), DATA_DIR: t.testdir() }
+    await import(`../../docs/examples/api/${name}.ts`)
+  }
+  // In a process of its own, which the watchdog of its example may end.
+  process.env = { ...environment, DATABASE_URL: await database() }
+  const { status, stderr } = node('docs/examples/api/services.ts')
+  t.equal(status, 0, stderr)
+})
+
 t.test('the examples of ORMs write and send together', async (t) => {
   const databaseUrl = await (await postgresForTests()).createDatabase()
   const heard: string[] = []

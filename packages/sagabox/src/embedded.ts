@@ -3,5 +3,6 @@ export { FolderInUseError } from './embedded/lock.ts'
 export {
   startEmbeddedPostgres,
   type EmbeddedPostgres,
-  type EmbeddedPostgresOptions
+  type EmbeddedPostgresOptions,
+  type ServerLog
 } from './embedded/postgres.ts'

@@ -17,12 +17,14 @@ export {
   handleBatch,
   NoAnswer,
   type Handler,
-  type Handling
+  type Handling,
+  type Returned
 } from './messaging/endpoint/handler.ts'
 export { DatabaseAway } from './messaging/errors/database-away.ts'
 export { SagaboxError } from './messaging/errors/sagabox-error.ts'
 export { MessageIdReused } from './messaging/inbox/inbox.ts'
 export { NotRetryable, Refused, type RetryPolicy } from './messaging/inbox/retry.ts'
+export type { Composed } from './messaging/message/composed.ts'
 export { InvalidContract } from './messaging/message/contract-rules.ts'
 export { idOfKey } from './messaging/message/correlation.ts'
 export { UnknownMessageType, UnreadableMessage } from './messaging/message/envelope.ts'
@@ -33,8 +35,16 @@ export {
   event,
   message,
   type BodyOf,
+  type Cause,
+  type CommandOptions,
   type Contract,
+  type ContractOptions,
+  type EventNaming,
+  type EventOptions,
+  type ExchangeType,
+  type Foreign,
   type Message,
+  type Naming,
   type NewMessage,
   type CallableContract,
   type CallableRequest,
@@ -59,19 +69,32 @@ export {
   RequestFailed,
   RequestNotSent,
   RequestTimedOut,
-  UnexpectedAnswer
+  UnexpectedAnswer,
+  type RemoteException
 } from './messaging/request/errors.ts'
 export { UnfitSession } from './messaging/postgres/server.ts'
 export { Swallowed, type TransactionOptions, type Tx } from './messaging/postgres/sql.ts'
+export type { Queries } from './messaging/postgres/user-query.ts'
 export { DatabaseUrlError } from './messaging/postgres/url.ts'
 export { Unreachable } from './messaging/rabbitmq/connection.ts'
 export { RabbitTransport, type RabbitTransportOptions } from './messaging/rabbitmq/transport.ts'
 export { MemoryTransport } from './messaging/transport/memory.ts'
-export type { Topology } from './messaging/transport/topology.ts'
+export type {
+  EndpointElsewhere,
+  EndpointTopology,
+  ForeignBinding,
+  ForeignExchange,
+  Topology
+} from './messaging/transport/topology.ts'
 export {
   PublishInterrupted,
   PublishRefused,
-  type Transport
+  type Answers,
+  type Delivery,
+  type PublishOutcome,
+  type Subscription,
+  type Transport,
+  type TransportMessage
 } from './messaging/transport/transport.ts'
 export {
   defer,
@@ -81,18 +104,35 @@ export {
   sagaActions,
   send,
   type Effect,
+  type PendingTimer,
   type SagaChange,
-  type SagaDefinition
+  type SagaDefinition,
+  type SagaSnapshot,
+  type Send,
+  type SendOptions
 } from './saga/define.ts'
 export type { SagaOptions } from './saga/saga.ts'
 export { defineSaga, type ExtraTransition, type StepsOptions } from './saga/steps/define-saga.ts'
-export type { All, GivenUp, Says, Step, StepOptions, StepTools } from './saga/steps/step.ts'
-export type { State, States, Tools, Transition } from './saga/build-machine.ts'
+export type {
+  All,
+  Duration,
+  GivenUp,
+  Patience,
+  Says,
+  Step,
+  StepOptions,
+  StepTools
+} from './saga/steps/step.ts'
+export type { Action, State, States, Tools, Transition, Transitions } from './saga/build-machine.ts'
 export { startSagabox, type Sagabox, type SagaboxOptions } from './service/start.ts'
 export { Type }
+export type { AppOptions } from './http/app.ts'
 export { pathOf, statusOf } from './saga/machine/state.ts'
+export type { SagaDetail, SagaStep, WaitingFor } from './saga/inspect/inspect.ts'
+export type { LastError } from './saga/store/rows.ts'
 export { NotMoved } from './saga/run/by-hand.ts'
-export { NoInstance, NotStartedYet, type SagaHost } from './saga/run/host.ts'
+export type { SagaEvent } from './saga/machine/step.ts'
+export { NoInstance, NotStartedYet, type SagaHost, type SagaMove } from './saga/run/host.ts'
 export { Stranded } from './saga/run/versions.ts'
 export type { ServiceConnections, ServiceContext } from './service/context.ts'
 export {
@@ -104,6 +144,6 @@ export {
   type ServiceParts
 } from './service/define.ts'
 export { becameReady } from './service/ready.ts'
-export type { ServiceSettings } from './service/service.ts'
+export type { Service, ServiceSettings } from './service/service.ts'
 export { System, type SystemOptions } from './service/system.ts'
 export { startWatchdog } from './service/watchdog.ts'

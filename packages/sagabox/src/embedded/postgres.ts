@@ -17,11 +17,13 @@ const LARGEST_LOG = 10 * 2 ** 20
 const LOOK_AT_LOG_MS = 60_000
 const ATTEMPTS = 5
 
+/** Is told what the server does; pino's logger is one. */
 export interface ServerLog {
   info(message: string): void
   error(message: string): void
 }
 
+/** Where the data is, and who is told. */
 export interface EmbeddedPostgresOptions {
   /** Everything the server keeps goes here; created when missing. */
   dataDir: string
@@ -30,6 +32,7 @@ export interface EmbeddedPostgresOptions {
   choosePort?(): Promise<number>
 }
 
+/** A PostgreSQL that runs beside this process. */
 export interface EmbeddedPostgres {
   /** Where the database is, with user and password. The port is another one after each start. */
   readonly url: string

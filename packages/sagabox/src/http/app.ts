@@ -20,6 +20,7 @@ const CHECK_MS = 5000
  */
 const STALLED_MS = 60_000
 
+/** How the server that a process listens with is limited, and called outside. */
 export interface AppOptions {
   /** Connections at once; as many as the system allows when not given. */
   maxConnections?: number

@@ -15,6 +15,7 @@ export const PageQuery = {
   )
 }
 
+/** Items of a page when a request does not say. */
 export const DEFAULT_LIMIT = 20
 
 /** A page of a list. */
@@ -27,7 +28,12 @@ function encodeCursor(key: string): string {
   return Buffer.from(key).toString('base64url')
 }
 
-/** @throws HttpProblem 400 when it is none of ours */
+/**
+ * The key after which a page begins.
+ * @param cursor `nextCursor` of the page before; undefined for the first
+ * @param pattern what the keys of this list look like
+ * @throws HttpProblem 400 when it is none of ours
+ */
 export function decodeCursor(cursor: string | undefined, pattern: RegExp): string | undefined {
   if (cursor === undefined) return undefined
   const key = Buffer.from(cursor, 'base64url').toString()
@@ -39,6 +45,7 @@ export function decodeCursor(cursor: string | undefined, pattern: RegExp): strin
 }
 
 /**
+ * Makes a page of what a query found.
  * @param items one more than the page holds when there is a next page
  * @param readOn the key after which there may be more, although these are fewer: not everything was
  * looked at

@@ -26,6 +26,7 @@ const response = {
   content: { 'application/problem+json': { schema: Problem } }
 }
 
+/** A field of a request that is wrong, and what was expected of it. */
 export interface FieldError {
   field: string
   expected: string
@@ -43,6 +44,7 @@ export class HttpProblem extends SagaboxError {
   }
 }
 
+/** The answer 404: `notFound('parcel')` says that there is no parcel. */
 export function notFound(what: string): HttpProblem {
   return new HttpProblem(404, `There is no ${what}`)
 }

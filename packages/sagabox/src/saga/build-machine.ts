@@ -8,23 +8,30 @@ export type Action = ReturnType<typeof send> | ReturnType<typeof assign> | objec
 
 type Several<T> = T | readonly T[]
 
+/** What an event, a timer or a guard does in a state. */
 export interface Transition<Context> {
   /** A state beside this one, or `#saga.path.of.state`; none: the state stays. */
   readonly target?: string
+  /** What is done on the way. */
   readonly actions?: Several<Action>
   /** Enters the target anew when the instance is in it: its `entry` is done and its timers start. */
   readonly reenter?: boolean
+  /** Whether it is taken. */
   readonly guard?: (given: { context: Context; event: Record<string, unknown> }) => boolean
 }
 
+/** A target alone, one transition, or several of which the first whose guard lets it is taken. */
 export type Transitions<Context> = string | Several<Transition<Context>>
 
 /** A state of a saga: what XState takes, as far as a saga can have it. */
 export interface State<Context, Event extends string> {
   /** `end`: an instance waits for nothing here. Late events still reach it. */
   readonly tags?: typeof END
+  /** What is done when the instance comes here. */
   readonly entry?: Several<Action>
+  /** What is done when it leaves. */
   readonly exit?: Several<Action>
+  /** By the name of the event; `*` for those that are not named. */
   readonly on?: { readonly [name in Event | '*']?: Transitions<Context> }
   /** By how long the instance has been here: `30s`, `5m`, `1d`, or milliseconds. */
   readonly after?: Readonly<Record<string, Transitions<Context>>>
@@ -36,7 +43,9 @@ export interface State<Context, Event extends string> {
    * and then at the times at which it would have been.
    */
   readonly every?: Readonly<Record<string, Several<Action>>>
+  /** Of the states inside this one: where it begins. */
   readonly initial?: string
+  /** States inside this one. */
   readonly states?: Readonly<Record<string, State<Context, Event>>>
 }
 

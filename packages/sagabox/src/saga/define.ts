@@ -8,6 +8,7 @@ import { expandWildcards, idleWildcards } from './wildcards.ts'
 
 /** An instance after the events of one batch, for the service's own tables. */
 export interface SagaChange {
+  /** A UUID. */
   sagaId: string
   /** What its messages call it: `sagaId` itself, or the text that this is derived from. */
   key: string
@@ -67,6 +68,7 @@ export interface SagaSnapshot {
   timers: readonly PendingTimer[]
 }
 
+/** A saga as data: what defineSaga answers, and what it takes of a machine written by hand. */
 export interface SagaDefinition {
   /** Names the saga in its tables and URLs. */
   readonly name: string
@@ -194,6 +196,7 @@ export function statesOf(node: AnyStateNode): AnyStateNode[] {
   return [node, ...Object.values(node.states).flatMap(statesOf)]
 }
 
+/** A message that a machine's action sends. */
 export interface Send {
   contract: Contract
   body: unknown
@@ -201,6 +204,7 @@ export interface Send {
   after?: number
 }
 
+/** When what a machine sends leaves. */
 export interface SendOptions {
   /**
    * How much later it is sent: `10s`, `5m`, `1d`, or milliseconds. It is sent wherever the instance
@@ -210,16 +214,11 @@ export interface SendOptions {
 }
 
 /**
- * The implementation of the `send` action: nothing. The host reads its params and fills the outbox.
- */
-export function sendAction(_: unknown, _params: Send | undefined): void {}
-
-/**
- * The actions that a machine's setup needs to `send`, `ignore` and `defer`: data for the host, like
- * sendAction.
+ * The actions that a machine's setup needs to `send`, `ignore` and `defer`. They do nothing: the host
+ * reads their params.
  */
 export const sagaActions = {
-  send: sendAction,
+  send(_: unknown, _params: Send | undefined): void {},
   ignore(_: unknown, _params: { reason: string }): void {},
   defer(): void {}
 }

@@ -30,6 +30,7 @@ export interface ServiceParts {
   readonly intake?: { stop(): Promise<void> }
 }
 
+/** What a service may be declared with. */
 export interface ServiceOptions extends ServiceParts {
   /** Each gets handlers, timers and routes of its own. */
   readonly sagas?: readonly SagaDefinition[]

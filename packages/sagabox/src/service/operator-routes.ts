@@ -6,6 +6,7 @@ import { definitionRoutes } from '../http/sagas.ts'
 import { outboxStatus } from '../messaging/outbox/status.ts'
 import type { Service } from './service.ts'
 
+/** Who may look after the services. */
 export interface OperatorRoutesOptions {
   /**
    * Whether who asks may: called for each request, before its body is read. Everybody is refused
@@ -15,7 +16,7 @@ export interface OperatorRoutesOptions {
 }
 
 /** What startSagabox or System.start answered. */
-type Running = { readonly services: readonly Service[] } | { readonly system: Running }
+export type Running = { readonly services: readonly Service[] } | { readonly system: Running }
 
 /**
  * The routes for those who look after services, as a plugin for a fastify app of your own:

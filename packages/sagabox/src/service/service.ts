@@ -78,21 +78,29 @@ export interface ServiceOptions {
 /** One service: schema, outbox and relay, endpoint, workers and routes. */
 export class Service implements ServiceConnections {
   readonly name: string
+  /** In the database: `<name>_service`. */
   readonly schema: string
   readonly database: Database
   readonly outbox: Outbox
   readonly transaction: Outbox['transaction']
   /** See ServiceContext. */
   readonly requests: ServiceConnections
+  /** @internal */
   readonly relay: Relay
+  /** @internal */
   readonly parts: ReturnType<ServiceDefinition['build']>
-  /** For people who look after it: dead letters and outbox. Those of sagas: see sagaRoutes. */
+  /**
+   * For people who look after it: dead letters and outbox. Those of sagas: see sagaRoutes.
+   * @internal
+   */
   readonly operatorRoutes: readonly FastifyPluginAsync[]
+  /** @internal */
   readonly workers: readonly Worker[]
   readonly #database: DatabaseOptions
   /** One of each queue. */
   readonly #endpoints: readonly Endpoint[]
   readonly #hosts: readonly SagaHost[]
+  /** Those that it runs. */
   readonly sagas: readonly SagaDefinition[]
   readonly #transport: Transport
   readonly #readiness: Readiness
@@ -101,6 +109,7 @@ export class Service implements ServiceConnections {
   #starting: Promise<void> | undefined
   #paused: { since: string; reason: string } | undefined
 
+  /** @internal */
   constructor(options: ServiceOptions) {
     const { definition, databaseUrl, transport, requests, settings, migrate, log: given } = options
     const log = describing(given)
@@ -239,7 +248,10 @@ export class Service implements ServiceConnections {
     return this.#paused
   }
 
-  /** Routes of each of its sagas, to be mounted where the process has them. */
+  /**
+   * Routes of each of its sagas, to be mounted where the process has them.
+   * @internal
+   */
   sagaRoutes(): { saga: SagaDefinition; routes: FastifyPluginAsync }[] {
     const { database, outbox } = this.requests
     return this.#hosts.map((host) => ({
@@ -248,7 +260,10 @@ export class Service implements ServiceConnections {
     }))
   }
 
-  /** Begins to start; a database that is away is tried for as long as it takes. */
+  /**
+   * Begins to start; a database that is away is tried for as long as it takes.
+   * @internal
+   */
   start(): void {
     this.#starting ??= this.#start()
     this.#starting.catch(() => {})
@@ -316,7 +331,10 @@ export class Service implements ServiceConnections {
     for (const worker of this.workers) worker.start()
   }
 
-  /** First of two halves: see stopServices. */
+  /**
+   * First of two halves: see stopServices.
+   * @internal
+   */
   async stopSending(): Promise<void> {
     this.#stopping.abort()
     await this.#starting?.catch(() => {})
@@ -324,6 +342,7 @@ export class Service implements ServiceConnections {
     await this.relay.stop()
   }
 
+  /** @internal */
   async stopReceiving(): Promise<void> {
     await Promise.all(this.#endpoints.map((endpoint) => endpoint.stop()))
     for (const worker of this.workers) await worker.stop()

@@ -10,13 +10,14 @@ import { RabbitTransport } from '../messaging/rabbitmq/transport.ts'
 import { MemoryTransport } from '../messaging/transport/memory.ts'
 import { endsOf } from '../saga/machine/states.ts'
 import type { SagaDefinition } from '../saga/define.ts'
-import { SagaInspector } from '../saga/inspect/inspect.ts'
+import { SagaInspector, type SagaDetail } from '../saga/inspect/inspect.ts'
 import { Access, type AccessOptions } from '../access/access.ts'
 import { loggerOf } from './logger.ts'
 import { systemTopology, type ServiceDefinition } from './define.ts'
 import type { Service, ServiceSettings } from './service.ts'
 import { System } from './system.ts'
 
+/** Which services run here, on which servers. */
 export interface SagaboxOptions {
   /** Those of this process. */
   services: readonly ServiceDefinition[]
@@ -56,14 +57,13 @@ const SETTINGS: ServiceSettings = { redeliverySeconds: [5, 30, 300], inboxDays: 
 /** Between two looks at an instance that has not ended, ms. */
 const LOOK_MS = 20
 
-type Found = NonNullable<Awaited<ReturnType<SagaInspector['get']>>>
-
 /** Services that run in this process. */
 export class Sagabox {
   readonly system: System
   readonly #stopDatabase: () => Promise<void>
   #stopping: Promise<void> | undefined
 
+  /** @internal */
   constructor(system: System, stopDatabase: () => Promise<void>) {
     this.system = system
     this.#stopDatabase = stopDatabase
@@ -111,7 +111,7 @@ export class Sagabox {
    * @returns its state, context and history
    * @throws Error when it takes longer, with the state that it is in
    */
-  async ended(saga: SagaDefinition, key: string, limitMs = 60_000): Promise<Found> {
+  async ended(saga: SagaDefinition, key: string, limitMs = 60_000): Promise<SagaDetail> {
     const service = this.system.services.find(({ sagas }) => sagas.includes(saga))
     if (!service) throw new Error(`No service of this process has the saga ${saga.name}`)
     const inspector = new SagaInspector(service.database, saga)

@@ -13,6 +13,7 @@ import type { ServiceDefinition } from './define.ts'
 import { needDatabase, registerHealthRoutes, registerOperatorRoutes } from './operator-routes.ts'
 import { Service, stopServices, type ServiceSettings } from './service.ts'
 
+/** What a process is made of, all of it said. */
 export interface SystemOptions {
   services: readonly ServiceDefinition[]
   /** By the services' names. */

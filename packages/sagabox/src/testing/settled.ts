@@ -10,6 +10,7 @@ export interface WatchedSaga {
   name: string
 }
 
+/** What has to come to rest. */
 export interface Watched {
   transport: WatchedTransport
   /** One for each schema that has an outbox. */

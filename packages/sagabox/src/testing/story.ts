@@ -76,6 +76,7 @@ export class Story {
   readonly #saga: SagaDefinition
   readonly #told: Told
 
+  /** @internal */
   constructor(saga: SagaDefinition, told: Told) {
     this.#saga = saga
     this.#told = told

@@ -32,7 +32,8 @@ export interface Handling<C extends Contract = Contract> {
   cancel(token: string): Promise<boolean>
 }
 
-type Returned = Message | readonly Message[] | void
+/** What a handler answers: messages to send, or nothing. */
+export type Returned = Message | readonly Message[] | void
 
 /**
  * Declares a handler of one contract, called once a message. What it writes in `tx` and the messages

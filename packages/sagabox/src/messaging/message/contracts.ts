@@ -46,6 +46,7 @@ export interface Contracts<Key extends string> {
   ): CallableRequest<Name, TObject<Fields>, Answer>
 }
 
+/** What all contracts of one owner have in common. */
 export interface ContractsOptions<Key extends string> {
   /**
    * The field of every body that names the business transaction: a UUID, or an id of any other kind

@@ -8,9 +8,11 @@ import {
   type Foreign
 } from './message.ts'
 
+/** Where somebody else's event travels, and what is in it. */
 export interface ForeignOptions<Fields extends TProperties> {
   /** The exchange: others declare it. */
   readonly exchange: string
+  /** Of the exchange. */
   readonly type: ExchangeType
   /** The binding key, with `*` and `#` where the exchange is of type topic; empty when not given. */
   readonly key?: string

@@ -16,6 +16,7 @@ export interface Later {
   readonly token?: string
 }
 
+/** How a message that waits to be sent is named. */
 export interface LaterOptions {
   /**
    * Names the message until it is sent, so that it can be cancelled: any text of at most 200

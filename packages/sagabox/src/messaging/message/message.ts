@@ -66,27 +66,44 @@ export interface Foreign {
   readonly headers?: Readonly<Record<string, string | number | boolean>>
 }
 
+/** What AMQP has: how an exchange finds the queues of a message. */
 export type ExchangeType = 'fanout' | 'direct' | 'topic' | 'headers'
 
+/** The type of a contract's bodies. */
 export type BodyOf<C> = C extends Contract<string, infer Body> ? Static<Body> : never
 
 /** A message, on its way out or just received. */
 export interface Message<C extends Contract = Contract> {
   readonly contract: C
   readonly body: BodyOf<C>
+  /** A UUID; by it an inbox knows a message that comes twice. */
   readonly messageId: string
   /** Of the business transaction: the UUID of what `correlateBy` names, see idOfKey. */
   readonly correlationId?: string
+  /** The same for all that followed from one first message. */
   readonly conversationId?: string
+  /** The correlation id of the message that caused this one. */
   readonly initiatorId?: string
   readonly headers: Readonly<Record<string, unknown>>
-  /** When it is sent, if not at once. */
+  /**
+   * When it is sent, if not at once.
+   * @internal
+   */
   readonly later?: Later
-  /** Received: its sender waits for an answer. */
+  /**
+   * Received: its sender waits for an answer.
+   * @internal
+   */
   readonly asked?: Asked
-  /** To send: it asks. */
+  /**
+   * To send: it asks.
+   * @internal
+   */
   readonly asks?: Asks
-  /** To send: it answers. */
+  /**
+   * To send: it answers.
+   * @internal
+   */
   readonly answers?: Answers
 }
 
@@ -133,11 +150,13 @@ export interface Naming {
   readonly urn?: string
 }
 
+/** How an event is called outside. */
 export interface EventNaming extends Naming {
   /** The exchange of the type, where it is not `<namespace>:<name>`. */
   readonly exchange?: string
 }
 
+/** What an event may say beside its body. */
 export interface EventOptions extends EventNaming {
   /** It may reach nobody; otherwise it stays in the outbox until a queue takes it. */
   readonly optional?: boolean
@@ -148,6 +167,7 @@ export interface EventOptions extends EventNaming {
   readonly takenBy?: readonly string[]
 }
 
+/** What a command may say beside its body. */
 export interface CommandOptions extends Naming {
   /** The queue that it goes to, where it is not named as its owner. */
   readonly queue?: string
@@ -155,11 +175,15 @@ export interface CommandOptions extends Naming {
 
 type FieldOf<Body extends TObject> = keyof Static<Body> & string
 
-interface ContractOptions<Body extends TObject> {
+/** What every contract says that is not made by `contracts`. */
+export interface ContractOptions<Body extends TObject> {
+  /** The service that publishes the event, or takes the command. */
   owner: string
+  /** The body, as TypeBox has it. */
   schema: Body
   /** A text that every body has, or the path to it: a UUID, or an id of any other kind. */
   correlateBy: FieldOf<Body> | `${FieldOf<Body>}.${string}`
+  /** What answers it, when it is a request. */
   response?: Contract
 }
 
@@ -350,7 +374,8 @@ class MessageToSend<C extends Contract> implements NewMessage<C> {
   }
 }
 
-type Cause = Pick<Message, 'conversationId' | 'correlationId' | 'headers'> &
+/** The message that another follows from: it continues its conversation. */
+export type Cause = Pick<Message, 'conversationId' | 'correlationId' | 'headers'> &
   Partial<Pick<Message, 'asked' | 'contract'>>
 
 /** Where a message goes that answers the one that caused it. */

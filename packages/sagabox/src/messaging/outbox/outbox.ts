@@ -129,11 +129,15 @@ export class Outbox {
   readonly #stored = new WeakMap<object, Stored[]>()
   readonly #sentBack = new WeakSet<object>()
   readonly #scheduled = new WeakSet<object>()
-  /** How the database is doing, as transactions tell. */
+  /**
+   * How the database is doing, as transactions tell.
+   * @internal
+   */
   readonly outage: Outage
   /** Those that were found good. */
   readonly #destinations = new Map<Contract, string>()
 
+  /** @internal */
   constructor(options: OutboxOptions) {
     this.#options = options
     this.outage = options.outage ?? new Outage(options.source, SILENT)

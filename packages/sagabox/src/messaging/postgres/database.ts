@@ -47,13 +47,20 @@ const DEFAULT_PATIENCE: Patience = { statementMs: 12_000, lockMs: 5000, connecti
  * them names a schema.
  */
 export class Database implements Queries {
+  /** The service's own. */
   readonly schema: string
+  /** @internal */
   readonly pool: SessionPool
+  /** @internal */
   readonly avoidsScans: boolean
   readonly #options: DatabaseOptions
   #isConnected = false
 
-  /** Connects to nothing yet. @throws {DatabaseUrlError} */
+  /**
+   * Connects to nothing yet.
+   * @throws DatabaseUrlError
+   * @internal
+   */
   constructor(options: DatabaseOptions) {
     const { url, schema, poolSize, log } = options
     const { statementMs, lockMs, connectionMs } = options.patience ?? DEFAULT_PATIENCE
@@ -98,6 +105,7 @@ export class Database implements Queries {
    * @throws UnfitSession when the database answers and cannot be used
    * @throws MigrationEdited, MigrationsPending which no retry will change
    * @throws Error whatever the database answers; the caller decides whether to try again
+   * @internal
    */
   async connect(): Promise<void> {
     await prepareDatabase(this.#options)
@@ -144,7 +152,11 @@ export class Database implements Queries {
     })
   }) as Queries['query']
 
-  /** Runs one of the library's own statements by itself. @returns its rows */
+  /**
+   * Runs one of the library's own statements by itself.
+   * @returns its rows
+   * @internal
+   */
   async rows<Row extends QueryResultRow = AnyRow>(
     text: string,
     values?: unknown[]
@@ -153,12 +165,18 @@ export class Database implements Queries {
     return rows
   }
 
-  /** Runs one of the library's own statements by itself. */
+  /**
+   * Runs one of the library's own statements by itself.
+   * @internal
+   */
   own<Row extends QueryResultRow>(text: string, values?: unknown[]): Promise<QueryResult<Row>> {
     return this.#with((client) => client.query<Row>(text, values))
   }
 
-  /** Waits for what is under way. */
+  /**
+   * Waits for what is under way.
+   * @internal
+   */
   async close(): Promise<void> {
     this.#isConnected = false
     if (!this.pool.ending) await this.pool.end()

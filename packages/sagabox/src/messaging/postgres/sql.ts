@@ -21,6 +21,7 @@ export interface Tx extends Queries {
 
 let statements = 0
 
+/** A statement of a hot path: each connection prepares it once, under a name of its own. */
 export function statement(text: string): Statement {
   return { name: `sagabox_${++statements}`, text }
 }
@@ -75,6 +76,7 @@ class ServiceTx implements Tx {
 const SET_LOCK_TIMEOUT = statement(`select set_config('lock_timeout', $1, true)`)
 const READ_ONE_MOMENT = statement('set transaction isolation level repeatable read')
 
+/** How a transaction is begun. */
 export interface TransactionOptions {
   /** How long a statement may wait for a lock, ms; the session's own limit when not given. */
   lockTimeoutMs?: number

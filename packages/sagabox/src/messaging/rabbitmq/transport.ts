@@ -58,6 +58,7 @@ const NO_TOPOLOGY: Topology = {
   foreign: []
 }
 
+/** Where the broker is, and what is declared there. */
 export interface RabbitTransportOptions {
   /** `amqp://user:password@host:port/vhost` */
   url: string

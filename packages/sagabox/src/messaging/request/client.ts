@@ -33,6 +33,7 @@ const LOOK_MS = 20
 /** How long a stop waits until the queue of answers is gone, ms. */
 const STOP_MS = 3000
 
+/** How long is waited for an answer. */
 export interface RequestOptions {
   /** How long to wait for the answer: `'2s'`, or milliseconds; `'30s'` when not given. At most 1 h. */
   readonly timeout?: string | number

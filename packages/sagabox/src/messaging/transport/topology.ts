@@ -3,12 +3,14 @@ import { ANY_FAULT, faultOf, isFault } from '../message/fault.ts'
 import { InvalidContract } from '../message/contract-rules.ts'
 import type { Contract, ExchangeType, Foreign } from '../message/message.ts'
 
+/** A queue, and what comes by it. */
 export interface EndpointTopology {
   name: string
   /** What its handlers take. */
   consumes: readonly Contract[]
 }
 
+/** What a process declares at the broker, or in memory: see systemTopology. */
 export interface Topology {
   /** Durable fanout exchanges: one a message type and one for its faults, one a queue. */
   exchanges: string[]
@@ -21,12 +23,14 @@ export interface Topology {
   foreign: ForeignExchange[]
 }
 
+/** An exchange of others, and what is bound to it here. */
 export interface ForeignExchange {
   exchange: string
   type: ExchangeType
   bindings: ForeignBinding[]
 }
 
+/** A queue of ours at an exchange of others. */
 export interface ForeignBinding {
   queue: string
   /** What comes by it. */
@@ -36,6 +40,7 @@ export interface ForeignBinding {
   headers: Readonly<Record<string, string | number | boolean>>
 }
 
+/** An endpoint that another process declares. */
 export interface EndpointElsewhere {
   endpoint: string
   /**

@@ -93,6 +93,7 @@ export interface Delivery {
   requeue(): void
 }
 
+/** Deliveries of one endpoint's queue. */
 export interface Subscription {
   /** Stops deliveries; those already handed out may still be settled. */
   cancel(): Promise<void>

@@ -18,6 +18,7 @@ export interface Finding {
   samples: string[]
 }
 
+/** How recorded instances fare with a saga as it is now. */
 export interface RecordingsReport {
   saga: string
   version: number

@@ -8,6 +8,7 @@ import { errorText } from '../machine/error-text.ts'
 import { unstorable } from '../machine/storable.ts'
 import { begin, step, type SagaEvent, type Step } from '../machine/step.ts'
 
+/** What checkSaga tries a machine with. */
 export interface CheckOptions {
   /**
    * Bodies of events, by name, where the one made from the contract's schema does not do: a machine

@@ -3,12 +3,14 @@ import { decisionBy } from '../machine/decision.ts'
 import { statesOf, type SagaDefinition } from '../define.ts'
 import { eventName, pathOfNode, restingStates } from '../machine/states.ts'
 
+/** By which event it goes from where to where. */
 export interface TransitionDescription {
   from: string
   event: string
   to: string
 }
 
+/** What a saga can do, for people. */
 export interface MachineDescription {
   /** Paths of the states an instance can rest in. */
   states: string[]

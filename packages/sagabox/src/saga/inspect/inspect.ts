@@ -35,6 +35,54 @@ export interface WaitingFor {
   lastError: LastError | null
 }
 
+/** One step of an instance's history. */
+export interface SagaStep {
+  /** From 1. */
+  sequence: number
+  /** Name of the event or of the timer. */
+  event: string
+  messageId: string | null
+  /** The state before, as a path; null: it was started by this. */
+  from: string | null
+  to: string
+  sent: { type: string; messageId: string }[]
+  /** What the machine or a person said about it. */
+  note: string | null
+  machineVersion: number
+  /** ISO 8601, by the database's clock, as all times here. */
+  at: string
+}
+
+/** One instance with its history. */
+export interface SagaDetail {
+  sagaId: string
+  /** What its messages call it, where that is not its id. */
+  key?: string
+  /** The top-level state. */
+  status: string
+  /** The state as a path. */
+  state: string
+  /** Steps that it has gone through. */
+  version: number
+  machineVersion: number
+  createdAt: string
+  updatedAt: string
+  /** Since when its timers cannot move it; null: they can. */
+  stuckSince: string | null
+  context: Record<string, unknown>
+  /** Events that its state takes. */
+  accepts: string[]
+  timers: { id: string; event: string; dueAt: string }[]
+  /** Null: it waits for nothing, since it has ended. */
+  waitingFor: WaitingFor | null
+  /** Events that it keeps for another state. */
+  deferred: { event: string; messageId: string | null; since: string | null }[]
+  /** Earlier steps are before this one; null: there are none. */
+  historyBefore: number | null
+  /** The last steps, at most 1,000. */
+  history: SagaStep[]
+}
+
 type StoredHistory = HistoryRow & { recorded_at: Date }
 
 /** Steps of a history that are read at most for one answer. */
@@ -112,7 +160,7 @@ export class SagaInspector {
   async get(
     sagaId: string,
     { before, limit = MOST_STEPS }: { before?: number; limit?: number } = {}
-  ) {
+  ): Promise<SagaDetail | undefined> {
     const found = await this.#read(sagaId, before, limit)
     if (!found) return undefined
     const { row, history, waited } = found

@@ -30,6 +30,7 @@ export interface Step {
   timersCancelled: string[]
 }
 
+/** What reaches a machine: an event's name, and the fields of its body. */
 export interface SagaEvent {
   type: string
   [field: string]: unknown

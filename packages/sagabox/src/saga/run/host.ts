@@ -53,6 +53,7 @@ export interface FailedTimer {
 export class SagaHost {
   readonly definition: SagaDefinition
 
+  /** @internal */
   constructor(definition: SagaDefinition) {
     this.definition = definition
   }
@@ -73,7 +74,10 @@ export class SagaHost {
     return instances.flatMap((instance) => instance.sent)
   }
 
-  /** The endpoint's handler for the saga's events. */
+  /**
+   * The endpoint's handler for the saga's events.
+   * @internal
+   */
   handler(): Handler {
     return {
       contracts: consumedBy(this.definition),
@@ -87,6 +91,7 @@ export class SagaHost {
    * @returns how many were due, what they send, and which could not be moved
    * @throws what the database or `project` throws, which may be the fault of one of them: see
    * fireOne
+   * @internal
    */
   async fireDue(
     tx: Tx,
@@ -110,7 +115,10 @@ export class SagaHost {
     return { due: rows.length, messages: await this.#save(tx, moved, instances), failed }
   }
 
-  /** Ids of at most `limit` instances that are due, for fireOne. */
+  /**
+   * Ids of at most `limit` instances that are due, for fireOne.
+   * @internal
+   */
   due(tx: Tx, limit: number): Promise<string[]> {
     return dueInstances(tx, this.definition.name, limit)
   }
@@ -119,6 +127,7 @@ export class SagaHost {
    * Fires the timers of one instance that are due, in a transaction of its own, which waits for
    * nobody's lock for long.
    * @returns what it sends
+   * @internal
    */
   async fireOne(tx: Tx, sagaId: string): Promise<Message[]> {
     const row = await lockIfDue(tx, this.definition.name, sagaId)
@@ -130,6 +139,7 @@ export class SagaHost {
    * Puts off the timers of an instance that fireOne could not move, for as long as it has been
    * stuck; it shows why.
    * @returns undefined when it is no longer due, or somebody else has it
+   * @internal
    */
   async putOff(tx: Tx, sagaId: string, error: unknown): Promise<FailedTimer | undefined> {
     const row = await lockIfDue(tx, this.definition.name, sagaId)
@@ -146,6 +156,7 @@ export class SagaHost {
    * @param move given the locked row; what it throws leaves everything as it was
    * @returns the instance afterwards, and the messages to send; undefined when there is no such
    * instance
+   * @internal
    */
   async moveByHand(
     tx: Tx,
@@ -165,6 +176,7 @@ export class SagaHost {
    * machine is needed.
    * @param choose given the locked row; what it throws leaves everything as it was
    * @returns the instance afterwards; undefined when there is no such instance
+   * @internal
    */
   async dropDeferred(
     tx: Tx,
@@ -226,6 +238,7 @@ export class SagaHost {
   /**
    * Records on each instance that has not ended why something that it waits for failed; it shows
    * until the state changes.
+   * @internal
    */
   async recordFaults(tx: Tx, faults: readonly SagaFault[]): Promise<void> {
     const last = new Map<string, LastError>(

@@ -34,7 +34,7 @@ const MOST_DEFERRED = 1000
 /** Longest interval, ms, to which the pauses of a timer that starts itself again grow. */
 const LONGEST_PAUSE_MS = 15 * 60_000
 
-/** What became of an event that no message carried. */
+/** What became of an event that no message carries. */
 export interface Asked {
   /** It was handled, or kept for later; otherwise nothing happened. */
   taken: boolean

@@ -56,6 +56,7 @@ export const Recording = Type.Object({
   )
 })
 
+/** One instance with its whole history. */
 export type Recording = Static<typeof Recording>
 
 const check = checker(Recording)
