@@ -48,8 +48,8 @@ const command: Command = {
     const schemas = await schemasOf(call)
     const planned = await planAll(schemas)
     if (first === 'plan') return tellPlan(planned, call)
-    const edited = planned.find((plan) => plan.edited !== undefined)
-    if (edited) throw new NotDone(edited.edited!)
+    const edited = planned.find((plan) => plan.edited !== undefined)?.edited
+    if (edited !== undefined) throw new NotDone(edited)
     const file = call.options.text('sql')
     if (file !== undefined) return writeScript(file, planned, call)
     return migrateAll(planned, call)

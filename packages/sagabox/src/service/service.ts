@@ -150,7 +150,7 @@ export class Service implements ServiceConnections {
       ...own,
       requests: this.requests,
       log,
-      request: (message, options) => requests.request(message, options),
+      request: (message, how) => requests.request(message, how),
       saga: (wanted) => this.saga(wanted)
     })
     const endpoints = definition.queues.map((queue) => queue.name)
