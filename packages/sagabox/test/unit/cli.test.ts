@@ -177,7 +177,7 @@ t.test('an answer without end, or too slow, ends', async (t) => {
     terminal: terminalOf({ out: '', err: '' })
   }
   await t.rejects(new Server(call, 100).get('/', Type.Object({})), {
-    code: 'NO_ANSWER',
+    code: 'NOT_REACHABLE',
     message: /does not answer in time/
   })
 })
