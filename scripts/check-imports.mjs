@@ -126,7 +126,16 @@ const BUILDINGS = {
       embedded: ['cannot-start.ts', 'messaging/postgres/without-shell.ts'],
       doctor: ['service', 'saga', 'messaging'],
       // What users have: the doors, and HTTP. What looks at databases and brokers is in doctor.
-      cli: [...DOORS, 'doctor', 'messaging/errors', 'messaging/rabbitmq/compare.ts']
+      cli: [
+        ...DOORS,
+        'doctor',
+        'messaging/errors',
+        'messaging/postgres/migrate.ts',
+        'messaging/postgres/migrations.ts',
+        'messaging/postgres/problem.ts',
+        'messaging/rabbitmq/compare.ts',
+        'service/migrations.ts'
+      ]
     },
     // The doors: one a path of `exports`, imported by nobody inside.
     top: 'doors',

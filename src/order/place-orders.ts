@@ -10,7 +10,7 @@ import {
   statement,
   write
 } from 'sagabox/engine'
-import { type BodyOf, message, type Outbox, type SagaHost, type Tx } from 'sagabox'
+import type { BodyOf, Outbox, SagaHost, Tx } from 'sagabox'
 import { OrderCreatedEvent } from '../contracts/order.ts'
 
 /**
@@ -180,7 +180,7 @@ export class OrderIntake {
 
   async #insert(tx: Tx, batch: readonly Waiting[], now: Date): Promise<void> {
     const orders = batch.map(({ orderId, order, headers }) =>
-      message(OrderCreatedEvent, { orderId, ...order }, { headers })
+      OrderCreatedEvent({ orderId, ...order }, { headers })
     )
     const lines = orders.flatMap(({ body: { orderId, items } }) =>
       items.map((item, index) => ({ orderId, line: index + 1, ...item }))
@@ -197,7 +197,7 @@ export class OrderIntake {
       batch.map(({ owner }) => owner ?? null)
     ])
     const sent = await this.#saga.start(tx, orders, now)
-    this.#outbox.add(tx, [...orders, ...sent])
+    tx.send(...orders, ...sent)
   }
 }
 

@@ -1,6 +1,5 @@
 import { fileURLToPath } from 'node:url'
 import { defineService } from 'sagabox'
-import { OrderCreatedEvent } from '../contracts/order.ts'
 import type { PaymentGatewayName } from '../contracts/types.ts'
 import { cancelOrder } from './cancel-order.ts'
 import { OrderIntake } from './place-orders.ts'
@@ -19,7 +18,6 @@ export function orderService({ deadlineSeconds, paymentGateway }: OrderSettings)
   const saga = orderSaga(deadlineSeconds)
   return defineService('order', {
     sagas: [saga],
-    sends: [OrderCreatedEvent],
     migrations: [fileURLToPath(new URL('../../migrations/order', import.meta.url))],
     avoidScans: true,
     build({ outbox, requests, ...context }) {

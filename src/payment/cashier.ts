@@ -1,6 +1,6 @@
 import { setMaxListeners } from 'node:events'
 import { backoff, Batcher, Loop, run, statement, waitOrSplit, atMost, write } from 'sagabox/engine'
-import { type Log, message, type Message, type Outbox, type Tx } from 'sagabox'
+import type { Log, Message, Outbox, Tx } from 'sagabox'
 import {
   PaymentCompletedEvent,
   PaymentFailedEvent,
@@ -168,10 +168,7 @@ export class Cashier {
         batch.map(({ payment }) => payment.orderId)
       ])
       const made = recordAnswers(tx, this.#known(batch, locked), locked)
-      this.#outbox.add(
-        tx,
-        made.flatMap(({ messages }) => messages)
-      )
+      tx.send(...made.flatMap(({ messages }) => messages))
       return made
     })
     for (const { status, orderId, failureReason, lastError } of changes) {
@@ -297,28 +294,26 @@ function changeFor(
   const cause = payment.cause ?? undefined
   switch (answer.outcome) {
     case 'charged': {
-      const completed = message(PaymentCompletedEvent, { orderId, amount, currency }, cause)
+      const completed = PaymentCompletedEvent({ orderId, amount, currency }, cause)
       return refund
         ? { status: 'Refunding', reference: answer.reference, retryMs: 0, messages: [completed] }
         : { status: 'Completed', reference: answer.reference, messages: [completed] }
     }
     case 'declined': {
       const reason = reasonOf(answer.reason)
-      const failed = message(PaymentFailedEvent, { orderId, reason }, cause)
+      const failed = PaymentFailedEvent({ orderId, reason }, cause)
       return {
         status: 'Failed',
         failureReason: reason,
         lastError: answer.detail,
-        messages: refund
-          ? [failed, message(PaymentRefundedEvent, { orderId, amount: 0 }, cause)]
-          : [failed]
+        messages: refund ? [failed, PaymentRefundedEvent({ orderId, amount: 0 }, cause)] : [failed]
       }
     }
     case 'refunded':
       return {
         status: answer.amount > 0 ? 'Refunded' : 'Cancelled',
         refunded: answer.amount,
-        messages: [message(PaymentRefundedEvent, { orderId, amount: answer.amount }, cause)]
+        messages: [PaymentRefundedEvent({ orderId, amount: answer.amount }, cause)]
       }
     case 'refused':
       return {

@@ -1,4 +1,4 @@
-import { message, type Message, type Tx } from 'sagabox'
+import type { Message, Tx } from 'sagabox'
 import { run, statement } from 'sagabox/engine'
 import { PaymentRefundedEvent, type RefundPayment } from '../contracts/payment.ts'
 import { reasonOf } from './reason.ts'
@@ -60,8 +60,7 @@ export async function refundPayments(
     if (!SETTLED.includes(status)) return []
     const { orderId } = command.body
     return [
-      message(
-        PaymentRefundedEvent,
+      PaymentRefundedEvent(
         { orderId, amount: Number(refunded), ...(why !== null && { reason: reasonOf(why) }) },
         command
       )

@@ -1,11 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import { defineService, handleBatch } from 'sagabox'
-import {
-  PaymentCompletedEvent,
-  PaymentFailedEvent,
-  PaymentRefundedEvent,
-  RefundPayment
-} from '../contracts/payment.ts'
+import { RefundPayment } from '../contracts/payment.ts'
 import { StockReservedEvent } from '../contracts/stock.ts'
 import type { PaymentGatewayName } from '../contracts/types.ts'
 import { Cashier } from './cashier.ts'
@@ -26,7 +21,6 @@ export interface PaymentSettings {
 export function paymentService(settings: PaymentSettings) {
   return defineService('payment', {
     handles: [StockReservedEvent, RefundPayment],
-    sends: [PaymentCompletedEvent, PaymentFailedEvent, PaymentRefundedEvent],
     migrations: [fileURLToPath(new URL('../../migrations/payment', import.meta.url))],
     avoidScans: true,
     build({ outbox, requests, log }) {

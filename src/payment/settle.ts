@@ -1,6 +1,6 @@
 import { HttpProblem, notFound } from 'sagabox/fastify'
 import { retryConflicts } from 'sagabox/engine'
-import { message, type Message, type Outbox, type Tx } from 'sagabox'
+import type { Message, Outbox, Tx } from 'sagabox'
 import { PaymentRefundedEvent } from '../contracts/payment.ts'
 import { reasonOf } from './reason.ts'
 import type { PaymentStatus } from './entities.ts'
@@ -75,13 +75,12 @@ export function settlePayment(
           `The payment for order ${orderId} is ${payment.status} and waits for no person: ${hintFor(payment.status)}`
         )
       await tx.query(SETTLE, [orderId, status, back, by, reason])
-      outbox.add(tx, [
-        message(
-          PaymentRefundedEvent,
+      tx.send(
+        PaymentRefundedEvent(
           { orderId, amount: back, reason: reasonOf(reason) },
           payment.cause ?? undefined
         )
-      ])
+      )
     })
   )
 }

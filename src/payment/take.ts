@@ -1,4 +1,4 @@
-import { handleBatch, type Handler, message, type Message, NotRetryable, type Tx } from 'sagabox'
+import { handleBatch, type Handler, type Message, NotRetryable, type Tx } from 'sagabox'
 import { joinJson, jsonTexts, run, statement } from 'sagabox/engine'
 import { PaymentCompletedEvent, PaymentFailedEvent } from '../contracts/payment.ts'
 import { StockReservedEvent } from '../contracts/stock.ts'
@@ -131,11 +131,9 @@ async function answerAgain(
       )
     }
     if (status === 'Completed')
-      return [
-        message(PaymentCompletedEvent, { orderId, amount: Number(amount), currency }, reserved)
-      ]
+      return [PaymentCompletedEvent({ orderId, amount: Number(amount), currency }, reserved)]
     if (status === 'Failed' || status === 'Cancelled')
-      return [message(PaymentFailedEvent, { orderId, reason: reason ?? 'Cancelled' }, reserved)]
+      return [PaymentFailedEvent({ orderId, reason: reason ?? 'Cancelled' }, reserved)]
     // Pending, Refunding and Refunded are answered when the gateway has answered, or have been.
     return []
   })

@@ -1,4 +1,4 @@
-import { type Handler, message, type Message } from 'sagabox'
+import type { Handler, Message } from 'sagabox'
 import { OrderCreatedEvent } from '../contracts/order.ts'
 import { ReleaseStock, StockReleasedEvent } from '../contracts/stock.ts'
 import { decide } from './decide.ts'
@@ -67,9 +67,7 @@ export const stockHandler: Handler = {
     }
     await Promise.all([insertDecisions(tx, decisions), moveStock(tx, moves, shelves)])
     return [
-      ...releases.map((command) =>
-        message(StockReleasedEvent, { orderId: command.body.orderId }, command)
-      ),
+      ...releases.map((command) => StockReleasedEvent({ orderId: command.body.orderId }, command)),
       ...created.map((order) => answerTo(order, answers.get(orderKey(order.body))!))
     ]
   }

@@ -1,4 +1,4 @@
-import { message, type Message, type Tx } from 'sagabox'
+import type { Message, Tx } from 'sagabox'
 import { Conflict, run, statement } from 'sagabox/engine'
 import type { OrderCreatedEvent } from '../contracts/order.ts'
 import { StockNotReservedEvent, StockReservedEvent } from '../contracts/stock.ts'
@@ -96,8 +96,7 @@ export async function insertDecisions(
 export function answerTo(created: Message<typeof OrderCreatedEvent>, answer: Answer): Message {
   const { orderId, customerId, items, paymentMethod } = created.body
   if (answer.status === 'Reserved') {
-    return message(
-      StockReservedEvent,
+    return StockReservedEvent(
       {
         orderId,
         customerId,
@@ -110,8 +109,7 @@ export function answerTo(created: Message<typeof OrderCreatedEvent>, answer: Ans
     )
   }
   const reason = answer.status === 'Released' ? 'Released' : (answer.reason ?? 'Refused')
-  return message(
-    StockNotReservedEvent,
+  return StockNotReservedEvent(
     { orderId, reason, ...(answer.productId && { productId: answer.productId }) },
     created
   )

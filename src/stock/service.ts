@@ -1,17 +1,11 @@
 import { fileURLToPath } from 'node:url'
 import { defineService } from 'sagabox'
-import {
-  StockNotReservedEvent,
-  StockReleasedEvent,
-  StockReservedEvent
-} from '../contracts/stock.ts'
 import { stockHandler } from './handler.ts'
 import { stockRoutes } from './routes.ts'
 
 /** The stock service: owns products and their prices, reserves and releases. */
 export const stockService = defineService('stock', {
   handlers: [stockHandler],
-  sends: [StockReservedEvent, StockNotReservedEvent, StockReleasedEvent],
   migrations: [fileURLToPath(new URL('../../migrations/stock', import.meta.url))],
   avoidScans: true,
   build: ({ requests }) => ({ routes: [stockRoutes(requests.database)] })

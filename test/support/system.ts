@@ -1,8 +1,10 @@
+import type { FastifyBaseLogger } from 'fastify'
 import type { Test } from 'tap'
 import { pino } from 'pino'
 import { MemoryTransport } from '../../packages/sagabox/src/messaging/transport/memory.ts'
 import { RabbitTransport } from '../../packages/sagabox/src/messaging/rabbitmq/transport.ts'
 import type { AppOptions } from '../../packages/sagabox/src/http/app.ts'
+import type { MigrateMode } from '../../packages/sagabox/src/messaging/postgres/migrate.ts'
 import type { Transport } from '../../packages/sagabox/src/messaging/transport/transport.ts'
 import type { ServiceSettings } from '../../packages/sagabox/src/service/service.ts'
 import {
@@ -51,7 +53,8 @@ export interface TestSystemOptions {
   /** Another system's, to run beside it. */
   databaseUrl?: string
   rabbitmqUrl?: string
-  log?: typeof testLog
+  migrate?: MigrateMode
+  log?: FastifyBaseLogger
   app?: AppOptions
   access?: Access
   operators?: { host: string; port: number }
@@ -75,6 +78,7 @@ export async function startSystem(
     databaseUrls: { order: databaseUrl, stock: databaseUrl, payment: databaseUrl },
     transport: options.wrap?.(transport) ?? transport,
     settings,
+    migrate: options.migrate,
     host: '127.0.0.1',
     port: 0,
     log: options.log ?? testLog,

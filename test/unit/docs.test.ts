@@ -116,7 +116,8 @@ interface Snippet {
 /** TypeScript that a page prints. */
 function snippetsIn(page: string): Snippet[] {
   return [
-    ...read(page).matchAll(/(?:^<!-- (\S+\.ts(?:, whole)?) -->\n)?^```ts\n(.*?)^```$/gms)
+    ...read(page).matchAll(/(?:^<!-- (\S+\.ts(?:, whole)?) -->\n)?^```ts\n(.*?)^```$/gms),
+    ...read(page).matchAll(/^<!-- (\S+\.sql(?:, whole)?) -->\n^```sql\n(.*?)^```$/gms)
   ].map(([, source, text]) => ({ page, source, text: text! }))
 }
 

@@ -60,6 +60,7 @@ export { NotInTransaction, type Connection } from './messaging/outbox/own-connec
 export type { Database } from './messaging/postgres/database.ts'
 export {
   MigrationEdited,
+  MigrationFailed,
   MigrationsPending,
   type MigrateMode
 } from './messaging/postgres/migrate.ts'

@@ -1,9 +1,9 @@
 import { examineBroker } from '../doctor/broker.ts'
 import { DatabaseUnreachable, examineDatabase } from '../doctor/database.ts'
 import type { Examination } from '../doctor/finding.ts'
-import type { ServiceDefinition } from '../index.ts'
-import { APP_OPTION, loadServices, type App } from './app-module.ts'
-import { NotReachable, WrongUsage, type Call, type Command, type Group } from './command.ts'
+import { APP_OPTION, loadServices } from './app-module.ts'
+import { NotReachable, type Command, type Group } from './command.ts'
+import { databasesOf } from './databases.ts'
 import { report } from './findings.ts'
 import { brokerOf, explain } from './topology.ts'
 
@@ -36,29 +36,6 @@ const doctor: Command = {
 }
 
 export const group: Group = { '': doctor }
-
-interface Database {
-  services: ServiceDefinition[]
-  setting: string
-}
-
-/** By URL: the services of each database. */
-function databasesOf({ services }: App, { terminal }: Call): Map<string, Database> {
-  const databases = new Map<string, Database>()
-  for (const service of services) {
-    const own = `${service.name.toUpperCase().replaceAll('-', '_')}_DATABASE_URL`
-    const setting = terminal.setting(own) === undefined ? 'DATABASE_URL' : own
-    const url = terminal.setting(setting)
-    if (url === undefined)
-      throw new WrongUsage(
-        `where is the database of ${service.name}? Expected DATABASE_URL=postgres://…, or ${own}`
-      )
-    const database = databases.get(url) ?? { services: [], setting }
-    database.services.push(service)
-    databases.set(url, database)
-  }
-  return databases
-}
 
 function unreachable(error: Error): never {
   if (error instanceof DatabaseUnreachable) throw new NotReachable(error.message, { cause: error })

@@ -20,6 +20,10 @@ const GROUPS: Readonly<Record<string, { summary: string; load: () => Promise<{ g
       summary: 'run your services here, again at each change',
       load: () => import('./dev.ts')
     },
+    migrate: {
+      summary: 'run the migrations of your services, or say which would',
+      load: () => import('./migrate.ts')
+    },
     doctor: {
       summary: 'look for what is wrong with database and broker',
       load: () => import('./doctor.ts')

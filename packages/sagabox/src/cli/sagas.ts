@@ -1,5 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import Type, { type Static } from 'typebox'
+import { idOfKey } from '../index.ts'
 import {
   EXIT,
   NotDone,
@@ -21,6 +22,7 @@ const CONTEXT_SHOWN = 2000
 const Maybe = <T extends Type.TSchema>(schema: T) => Type.Union([schema, Type.Null()])
 const Summary = Type.Object({
   sagaId: Type.String(),
+  key: Type.Optional(Type.String()),
   state: Type.String(),
   version: Type.Integer(),
   machineVersion: Type.Integer(),
@@ -102,7 +104,7 @@ const list: Command = {
     else if (found.items.length === 0) terminal.print('No instance', ...more(found))
     else {
       const columns = [
-        { title: 'SAGA', of: (row: Static<typeof Summary>) => row.sagaId },
+        { title: 'SAGA', of: (row: Static<typeof Summary>) => row.key ?? row.sagaId },
         { title: 'STATE', of: (row: Static<typeof Summary>) => row.state, shrinks: true },
         {
           title: 'UPDATED',
@@ -236,11 +238,14 @@ async function open(call: Call): Promise<{ server: Server; path: string }> {
   throw new WrongUsage(`which saga? Expected --saga ${items.map(({ name }) => name).join(' or ')}`)
 }
 
-/** @throws WrongUsage when it cannot be an instance's */
+/**
+ * The UUID of what is named, which any text has: no text is taken for a part of the path.
+ * @throws WrongUsage when it cannot be an instance's
+ */
 function idOf({ parameters }: Call): string {
   const id = parameters['ID']!
-  if (/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(id)) return id
-  throw new WrongUsage(`${id} is no id of an instance; expected a UUID`)
+  if (id !== '') return idOfKey(id)
+  throw new WrongUsage('the id is empty; expected a UUID, or the text that messages call it')
 }
 
 async function watchOne(call: Call, server: Server, path: string): Promise<Exit> {
@@ -281,9 +286,10 @@ function describe(one: Static<typeof Detail>, utc: boolean, width: number): stri
   const { waitingFor: waits } = one
   const context = JSON.stringify(one.context)
   return [
-    `${clean(one.sagaId)}  ${clean(one.state)}`,
+    `${clean(one.key ?? one.sagaId)}  ${clean(one.state)}`,
     '',
     ...pairs([
+      ['saga id', one.key === undefined ? undefined : one.sagaId],
       ['created', time(one.createdAt, utc)],
       ['updated', time(one.updatedAt, utc)],
       ['steps', `${one.version}, machine version ${one.machineVersion}`],

@@ -166,7 +166,7 @@ async function examineSchema(client: Client, service: ServiceDefinition): Promis
           about,
           found: 'it was never migrated',
           expected: `the tables of the service ${service.name}`,
-          advice: 'start the service, which migrates it'
+          advice: 'sagabox migrate makes it, or start the service, which does the same'
         }
       ],
       notes: []
@@ -208,7 +208,7 @@ function recordFindings(
             about,
             found: `migrations were not run: ${pending.join(', ')}`,
             expected: 'all of this version',
-            advice: 'start the service, which runs them'
+            advice: 'sagabox migrate runs them, or start the service, which does the same'
           }
         ]),
     ...(unknown.length === 0

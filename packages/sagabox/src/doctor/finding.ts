@@ -14,8 +14,10 @@ export interface Examination {
   notes: string[]
 }
 
-/** Clocks may differ by so much, seconds, before it is said. */
-export const MOST_SKEW_SECONDS = 5
+/**
+ * Clocks may differ by so much, seconds, before it is said. A broker's is known to half a second.
+ */
+export const MOST_SKEW_SECONDS = 4
 
 /** @param seconds how far the other clock is ahead */
 export function skewOf(about: string, seconds: number): Finding[] {

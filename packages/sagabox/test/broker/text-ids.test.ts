@@ -19,6 +19,7 @@ import {
   loan,
   services
 } from '../../../../docs/examples/own-ids.ts'
+import { runCommand } from '../../../../test/support/cli.ts'
 import { postgresForTests } from '../../../../test/support/postgres.ts'
 import { rabbitmqForTests } from '../../../../test/support/rabbitmq.ts'
 import { until } from '../../../../test/support/until.ts'
@@ -125,6 +126,25 @@ for (const broker of [false, true]) {
     }
   )
 }
+
+t.test('the command line takes any text', async (t) => {
+  const app = await open(t, false)
+  const env = { SAGABOX_URL: app.url }
+  const keys = ['L-2026/0001', '..']
+  await app.publish(...keys.map((key) => BookWanted({ loan: key, title: 'Emma' })))
+  for (const key of keys) {
+    await app.ended(loan, key)
+    const shown = await runCommand(['sagas', 'show', key], env)
+    t.match(shown, { code: 0 }, shown.err)
+    t.equal(shown.out.split('\n', 1)[0], `${key}  lent`)
+    t.match(shown.out, new RegExp(`^ *saga id +${idOfKey(key)}$`, 'm'))
+  }
+  t.match(await runCommand(['sagas', 'replay', '..'], env), { code: 0, out: /replay as recorded/ })
+  const { out } = await runCommand(['sagas', 'list'], env)
+  t.match(out, /^\.\. +lent /m)
+  t.match(out, /^L-2026\/0001 +lent /m)
+  t.match(await runCommand(['sagas', 'show', 'nobody'], env), { code: 1, out: '' })
+})
 
 t.test('a UUID is itself, in any case', async (t) => {
   const app = await open(t, false)

@@ -1,5 +1,7 @@
 import { connect, type Channel } from 'amqplib'
 import t, { type Test } from 'tap'
+import { services } from '../../../../docs/examples/parcel.ts'
+import { examineBroker } from '../../src/doctor/broker.ts'
 import { runCommand } from '../../../../test/support/cli.ts'
 import { postgresForTests } from '../../../../test/support/postgres.ts'
 import { rabbitmqForTests } from '../../../../test/support/rabbitmq.ts'
@@ -102,7 +104,7 @@ t.test('queues and exchanges that are otherwise are found, and left as they are'
 })
 
 t.test(
-  'doctor looks at the broker, too: version, dead letters, exchanges that lead nowhere',
+  'doctor looks at the broker, too: version, dead letters, other queues, exchanges that lead nowhere',
   async (t) => {
     const { env, channel } = await newVhost(t)
     await runCommand(['topology', 'apply', ...APP], env)
@@ -111,17 +113,42 @@ t.test(
     await channel.deleteExchange('courier')
     await channel.assertExchange('courier', 'fanout')
     const url = await (await postgresForTests()).createDatabase(t.name)
+    await channel.deleteQueue('shipping')
+    await channel.assertQueue('shipping', { arguments: { 'x-queue-type': 'classic' } })
     const { out } = await runCommand(['doctor', '--json', ...APP], { ...env, DATABASE_URL: url })
     const { findings, notes } = JSON.parse(out)
     t.match(notes, [/^PostgreSQL/, /^RabbitMQ \d+\.\d+/])
     const about = (what: string) => findings.filter((one: { about: string }) => one.about === what)
     t.match(about('queue courier_error'), [{ found: '1 dead letters wait in it' }])
+    t.match(about('queue shipping'), [
+      {
+        found: /^it was declared otherwise: .*"x-queue-type":"classic"/,
+        expected: /the dead-letter exchange shipping_error/
+      }
+    ])
     t.match(about('exchange courier'), [
       { found: 'it is not bound to the queue courier' },
       { found: 'nothing is bound to it', expected: /an endpoint that takes (Book|Cancel)Courier/ }
     ])
   }
 )
+
+t.test('a broker whose clock is 5 s off is found', async (t) => {
+  const { env } = await newVhost(t)
+  const { now } = Date
+  t.teardown(() => (Date.now = now))
+  Date.now = () => now() + 5000
+  const { findings } = await examineBroker({
+    url: env['RABBITMQ_URL']!,
+    managementUrl: env['RABBITMQ_MANAGEMENT_URL']!,
+    services,
+    system: services
+  })
+  t.match(
+    findings.filter(({ about }) => about === 'the broker'),
+    [{ found: /^its clock is [45]\.\d s behind this machine's$/ }]
+  )
+})
 
 t.test('a broker that is not there is exit code 3, and no password is said', async (t) => {
   const { code, err } = await runCommand(['topology', 'check', ...APP], {

@@ -1,3 +1,6 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { examineDatabase } from '../../src/doctor/database.ts'
@@ -119,7 +122,7 @@ t.test(
       migrations: [...MIGRATIONS, 'alter table lifts add column note text']
     })
     t.match(await examineDatabase(url, [newer], 'DATABASE_URL'), {
-      findings: [{ found: /^migrations were not run: inline-9000000000004$/ }],
+      findings: [{ found: /^migrations were not run: inline-4$/ }],
       notes: [
         /^PostgreSQL/,
         'schema crane_service: not compared, because its migrations are others'
@@ -130,9 +133,9 @@ t.test(
       migrations: MIGRATIONS.slice(0, 2)
     })
     t.match(await examineDatabase(url, [older], 'DATABASE_URL'), {
-      findings: [{ found: /^migrations were run that are not here: inline-9000000000003$/ }]
+      findings: [{ found: /^migrations were run that are not here: inline-3$/ }]
     })
-    const other = defineService('winch', { handlers: [handle(LiftLoad, async () => {})] })
+    const other = defineService('winch', {})
     t.match(await examineDatabase(url, [other], 'DATABASE_URL'), {
       findings: [{ about: 'schema winch_service', found: 'it was never migrated' }]
     })
@@ -145,6 +148,57 @@ t.test(
     ])
   }
 )
+
+t.test('a migration that was edited after it ran is found, file or text', async (t) => {
+  const { url } = await migrated(t)
+  const folder = await mkdtemp(join(tmpdir(), 'sagabox-doctor-'))
+  t.teardown(() => rm(folder, { recursive: true }))
+  const file = join(folder, '202601010000-ships.sql')
+  const build = (texts: string[]) =>
+    defineService('crane', {
+      handlers: [handle(LiftLoad, async () => {})],
+      migrations: [...texts, folder]
+    })
+  await writeFile(file, 'create table ships (id int)')
+  const start = { databaseUrl: url, signals: false, log: testLog }
+  await (await startSagabox({ services: [build(MIGRATIONS)], ...start })).stop()
+  const find = async (texts: string[]) =>
+    (await examineDatabase(url, [build(texts)], 'DATABASE_URL')).findings
+  t.same(await find(MIGRATIONS), [])
+
+  await writeFile(file, 'create table ships (id bigint)')
+  const ofFile = {
+    about: 'schema crane_service',
+    found:
+      /^the migration 202601010000-ships was edited after it ran: .*ships\.sql has the checksum [0-9a-f]{64}, and [0-9a-f]{64} ran$/,
+    expected: 'the text that ran',
+    advice: /^put the text back/
+  }
+  const column = { found: 'the column ships.id is integer', expected: 'bigint' }
+  t.match(await find(MIGRATIONS), [ofFile, column], 'and what it would have made')
+  const texts = [...MIGRATIONS.slice(0, 2), `${MIGRATIONS[2]} -- the last`]
+  const ofText = { found: /^the migration inline-3 was edited after it ran/ }
+  t.match(await find(texts), [ofText, ofFile, column])
+  await writeFile(file, 'create table ships (id int)\r\n'.trimEnd())
+  t.same(await find(MIGRATIONS), [], 'it was put back')
+})
+
+t.test('a clock that is 5 s off is found, ahead or behind', async (t) => {
+  const { url } = await migrated(t)
+  const { now } = Date
+  t.teardown(() => (Date.now = now))
+  for (const [off, found] of [
+    [-5000, /^its clock is [45]\.\d s ahead of this machine's$/],
+    [5000, /^its clock is [45]\.\d s behind this machine's$/]
+  ] as const) {
+    Date.now = () => now() + off
+    t.match((await examine(url)).findings, [
+      { about: 'the database', found, expected: 'at most 4 s between the two' }
+    ])
+  }
+  Date.now = () => now() + 3000
+  t.same((await examine(url)).findings, [])
+})
 
 t.test(
   'a pooler that drops or refuses options is found, and what is behind it all the same',
@@ -183,7 +237,7 @@ t.test('the command says it in a terminal, in JSON, and by its exit code', async
   t.match(never.out, /^PostgreSQL \S+.*\nThe broker was left out: no RABBITMQ_URL is set\n\n/)
   t.match(
     never.out,
-    /^schema shipping_service\n {2}found {5}it was never migrated\n {2}expected {2}the tables of the service shipping\n {2}do {8}start the service/m
+    /^schema shipping_service\n {2}found {5}it was never migrated\n {2}expected {2}the tables of the service shipping\n {2}do {8}sagabox migrate makes it/m
   )
   t.match(never.out, /\n2 found\n$/)
   const json = await runCommand(['doctor', '--json', ...app], { DATABASE_URL: url })

@@ -8,10 +8,12 @@ import pg from 'pg'
 import {
   contracts,
   defineService,
+  foreign,
   handle,
   NotRetryable,
   startSagabox,
   Type,
+  type Message,
   type Tx
 } from 'sagabox'
 import { drizzle } from 'sagabox/drizzle'
@@ -283,6 +285,60 @@ t.test('messages are sent from transactions of other pools, when these commit', 
   }
   t.equal(heard.length, 4, 'and of what was rolled back nothing')
   t.equal((await service.database.rows('select from ships')).length, 4)
+})
+
+t.test('what is sent later, or to others, is stored by a pool of their own, too', async (t) => {
+  const Scanned = foreign('Scanned', {
+    exchange: 'theirs',
+    type: 'topic',
+    key: 'scanned.*',
+    keyOf: ({ depot }) => `scanned.${depot}`,
+    fields: { depot: Type.String() },
+    correlateBy: 'depot'
+  })
+  const heard: string[] = []
+  const scanned: string[] = []
+  const databaseUrl = await (await postgresForTests()).createDatabase()
+  const app = await startSagabox({
+    services: [
+      defineService('port', { sends: [Berthed, Scanned] }),
+      defineService('pilot', {
+        handlers: [
+          handle(Berthed, ({ name }) => void heard.push(name)),
+          handle(Scanned, ({ depot }) => void scanned.push(depot))
+        ]
+      })
+    ],
+    databaseUrl,
+    signals: false
+  })
+  t.teardown(() => app.stop())
+  const { outbox, database } = app.service('port')
+  const pool = new pg.Pool({ connectionString: databaseUrl })
+  t.teardown(() => pool.end())
+  const send = async (last: 'commit' | 'rollback', ...messages: Message[]) => {
+    const client = await pool.connect()
+    await client.query('begin')
+    await outbox.add(client, messages)
+    await client.query(last)
+    client.release()
+  }
+  const later = (name: string, when: string, token: string) =>
+    Berthed({ shipId, name }).after(when, { token })
+  await send('rollback', later('never', '0.01s', 'a'), Scanned({ depot: 'never' }))
+  await send('commit', later('replaced', '1h', 'a'), later('kept', '1h', 'b'))
+  await send(
+    'commit',
+    later('first', '1h', 'a'),
+    later('soon', '0.1s', 'a'),
+    Scanned({ depot: 'AMS' }),
+    Berthed({ shipId, name: 'at once' })
+  )
+  await until('all is heard of', async () => heard.length === 2 && scanned.length === 1)
+  t.same(heard, ['at once', 'soon'])
+  t.same(scanned, ['AMS'])
+  t.match(await database.rows('select token from outbox_scheduled'), [{ token: 'b' }])
+  await t.rejects(outbox.add(pool, [later('alone', '1h', 'c')]), { code: 'NOT_IN_TRANSACTION' })
 })
 
 t.test('a connection without a transaction, or of another database, is refused', async (t) => {

@@ -35,7 +35,7 @@ t.test('what is no command is refused with the nearest name', async (t) => {
   for (const [args, expected] of [
     [[], /^Usage: sagabox <command>/],
     [['leters'], /^sagabox: there is no command leters; letters is one\n/],
-    [['constructor'], /there is no command constructor; expected one of dev, doctor,/],
+    [['constructor'], /there is no command constructor; expected one of dev, migrate, doctor,/],
     [['sagas'], /^sagabox: sagas what\? Expected one of list, show/],
     [['sagas', 'lst'], /there is no command sagas lst; list is one/],
     [['sagas', 'list', '--stat=x'], /there is no option --stat; --state is one/],
@@ -47,7 +47,7 @@ t.test('what is no command is refused with the nearest name', async (t) => {
     [['sagas', 'list', '--json=x'], /--json takes no value/],
     [['sagas', 'list', 'more'], /more was not expected/],
     [['sagas', 'show'], /ID is missing/],
-    [['sagas', 'show', '../ops'], /is no id of an instance; expected a UUID/],
+    [['sagas', 'show', ''], /the id is empty; expected a UUID, or the text/],
     [['letters', 'show', '1e3'], /is no id here; expected a number/],
     [['sagas', 'list', '--url', 'ftp://x'], /is no address/],
     [['sagas', 'list', '--url', 'http://a:b@x'], /holds a password/]

@@ -26,8 +26,8 @@ import {
 import { queueDestination, type Headers } from '../transport/transport.ts'
 import { AskedInTransaction } from '../message/asked.ts'
 import { tokenOf, type Later } from '../message/later.ts'
-import { storeIn, type Connection } from './own-connection.ts'
-import { cancelScheduled, schedule } from './schedule.ts'
+import { scheduleIn, storeIn, type Connection } from './own-connection.ts'
+import { cancelScheduled, schedule, type ScheduledRow } from './schedule.ts'
 
 // It returns all new row ids in one row, as the inbox does, smallest first: the nth belongs to the
 // nth message. Message ids cannot tell, since one may go to two receivers.
@@ -203,13 +203,13 @@ export class Outbox {
   async #addBy(connection: Connection, messages: readonly Message[]): Promise<void> {
     const sent = messages.filter((message) => !isUnasked(message))
     if (sent.length === 0) return
-    const other = sent.find((message) => isLater(message) || message.contract.foreign)
-    if (other)
-      throw new NotRetryable(
-        `${other.contract.name} ${isLater(other) ? 'is sent later' : 'goes to an exchange of others'}: on a connection of your own only what leaves at once, in an envelope, can be added; expected a transaction of the service`
-      )
-    const { rows } = this.#written(sent)
-    await storeIn(connection, this.#options.database.schema, rows)
+    const { schema } = this.#options.database
+    const now = sent.filter((message) => !isLater(message))
+    const enveloped = now.filter(({ contract }) => !contract.foreign)
+    const rows = [...this.#written(enveloped).rows, ...this.#raw(now)]
+    const later = this.#scheduledRows(sent.filter(isLater))
+    if (rows.length > 0) await storeIn(connection, schema, rows)
+    if (later.length > 0) await scheduleIn(connection, schema, later)
   }
 
   #written(messages: readonly Message[]): { rows: Omit<OutboxRow, 'id'>[]; joined: string } {
@@ -240,17 +240,23 @@ export class Outbox {
     this.#stored.set(transacted, [...(this.#stored.get(transacted) ?? []), stored])
   }
 
-  /**
-   * Stores what goes to exchanges of others, without envelopes.
-   * @returns the other messages
-   */
-  #addRaw(tx: Tx, messages: readonly Message[]): Message[] {
+  /** What goes to exchanges of others. */
+  #raw(messages: readonly Message[]) {
     const rows = messages.flatMap((message) => {
       if (!message.contract.foreign) return []
       mustBeReachable(message.contract, this.#options.knows)
       return [{ ...rawMessage(message), required: !message.contract.optional }]
     })
     if (rows.length > 1) mustDiffer(rows)
+    return rows
+  }
+
+  /**
+   * Stores what goes to exchanges of others, without envelopes.
+   * @returns the other messages
+   */
+  #addRaw(tx: Tx, messages: readonly Message[]): Message[] {
+    const rows = this.#raw(messages)
     const inserted = write<{ ids: string }>(tx, INSERT_RAW, [
       rows.map((row) => row.message_id),
       rows.map((row) => row.destination),
@@ -275,18 +281,19 @@ export class Outbox {
   }
 
   #addLater(tx: Tx, messages: readonly LaterMessage[]): void {
-    const sentTime = new Date().toISOString()
     this.#scheduled.add(transactionOf(tx))
-    schedule(
-      tx,
-      messages.map((message) => ({
-        message_id: message.messageId,
-        destination: this.#destinationOf(message.contract),
-        required: !message.contract.optional,
-        payload: this.#writer.write(message, sentTime),
-        later: message.later
-      }))
-    )
+    schedule(tx, this.#scheduledRows(messages))
+  }
+
+  #scheduledRows(messages: readonly LaterMessage[]): ScheduledRow[] {
+    const sentTime = new Date().toISOString()
+    return messages.map((message) => ({
+      message_id: message.messageId,
+      destination: this.#destinationOf(message.contract),
+      required: !message.contract.optional,
+      payload: this.#writer.write(message, sentTime),
+      later: message.later
+    }))
   }
 
   /**

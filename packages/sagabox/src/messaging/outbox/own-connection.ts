@@ -1,7 +1,9 @@
 import { escapeIdentifier, escapeLiteral } from 'pg'
 import { codeOf } from '../errors/database-away.ts'
 import { SagaboxError } from '../errors/sagabox-error.ts'
+import type { Headers } from '../transport/transport.ts'
 import { channelOf } from './channel.ts'
+import { rowsByToken, type ScheduledRow } from './schedule.ts'
 
 /** A transaction that somebody else has begun: pg's Client, or what looks like it. */
 export interface Connection {
@@ -24,6 +26,8 @@ interface Row {
   destination: string
   required: boolean
   payload: string
+  headers?: Headers | null
+  content_type?: string | null
 }
 
 /**
@@ -43,12 +47,48 @@ export async function storeIn(
     await connection.query(`lock table ${table} in row exclusive mode`, [])
     await connection.query(
       `with stored as (
-        insert into ${table} (message_id, destination, required, payload)
-        select * from json_to_recordset($1::text::json)
-          as sent (message_id uuid, destination text, required boolean, payload text)
+        insert into ${table} (message_id, destination, required, payload, headers, content_type)
+        select * from json_to_recordset($1::text::json) as sent (message_id uuid, destination text,
+          required boolean, payload text, headers jsonb, content_type text)
         returning id)
       select pg_notify(${escapeLiteral(channelOf(schema))}, min(id)::text)::text as told from stored`,
       [JSON.stringify(rows)]
+    )
+  } catch (error) {
+    throw explained(error, table)
+  }
+}
+
+/**
+ * Stores messages to be sent later by a connection that is not ours: they are noticed within a
+ * second.
+ * @throws as storeIn
+ */
+export async function scheduleIn(
+  connection: Connection,
+  schema: string,
+  rows: readonly ScheduledRow[]
+): Promise<void> {
+  const table = `${escapeIdentifier(schema)}.outbox_scheduled`
+  const sent = [...rowsByToken(rows)].map(([token, { later, ...row }]) => ({
+    ...row,
+    token,
+    ms: later.ms,
+    at: later.at
+  }))
+  try {
+    await connection.query(`lock table ${table} in row exclusive mode`, [])
+    await connection.query(
+      `insert into ${table} (token, message_id, destination, required, payload, due_at)
+      select token, message_id, destination, required, payload,
+        coalesce(at, now() + ms * interval '1 millisecond')
+      from json_to_recordset($1::text::json) as sent (token text, message_id uuid,
+        destination text, required boolean, payload text, ms float8, at timestamptz)
+      order by token
+      on conflict (token) do update set id = excluded.id, message_id = excluded.message_id,
+        destination = excluded.destination, required = excluded.required,
+        payload = excluded.payload, due_at = excluded.due_at, created_at = now()`,
+      [JSON.stringify(sent)]
     )
   } catch (error) {
     throw explained(error, table)

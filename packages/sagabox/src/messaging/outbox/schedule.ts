@@ -25,9 +25,14 @@ export interface ScheduledRow {
   later: Later
 }
 
-/** Stores messages that are sent later. Of two under one token the second stays. */
+/** Of two under one token the second stays. */
+export function rowsByToken(rows: readonly ScheduledRow[]): Map<string, ScheduledRow> {
+  return new Map(rows.map((row) => [row.later.token ?? row.message_id, row]))
+}
+
+/** Stores messages that are sent later. */
 export function schedule(tx: Tx, rows: readonly ScheduledRow[]): void {
-  const byToken = new Map(rows.map((row) => [row.later.token ?? row.message_id, row]))
+  const byToken = rowsByToken(rows)
   const last = [...byToken.values()]
   void write(tx, SCHEDULE, [
     [...byToken.keys()],

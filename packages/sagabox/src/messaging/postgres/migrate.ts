@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { escapeIdentifier, type QueryConfig } from 'pg'
 import type { Log } from '../async/log.ts'
+import { codeOf } from '../errors/database-away.ts'
 import { SagaboxError } from '../errors/sagabox-error.ts'
 import {
   createRecords,
@@ -11,7 +12,13 @@ import {
   type Records
 } from './migration-records.ts'
 import { readMigrations, statementsOf, type Migration } from './migrations.ts'
-import { makeSchema, refuseMissingRights, refuseWithoutCreate } from './schema.ts'
+import {
+  isThere,
+  makeSchema,
+  refuseMissingRights,
+  refuseWithoutCreate,
+  refuseWithoutUsage
+} from './schema.ts'
 import { Session, SessionClient } from './session.ts'
 
 /**
@@ -28,6 +35,13 @@ export interface MigrateOptions {
   /** See readMigrations. */
   migrations: readonly string[]
   log: Log
+  /** Told of each before it runs. */
+  began?(migration: Migration): void
+  /**
+   * Who gives it waits for others as long as it takes. Once it is aborted, what runs is finished and
+   * nothing more is begun.
+   */
+  signal?: AbortSignal
 }
 
 export interface MigrationPlan {
@@ -49,6 +63,19 @@ export class MigrationsPending extends SagaboxError {
   override readonly code = 'MIGRATIONS_PENDING'
 }
 
+/** The database refuses a migration, or was lost while it ran. */
+export class MigrationFailed extends SagaboxError {
+  override readonly name = 'MigrationFailed'
+  override readonly code = 'MIGRATION_FAILED'
+  /** SQLSTATE, or the system's code; undefined when there is none. */
+  readonly databaseCode: string | undefined
+
+  constructor(source: string, cause: unknown) {
+    super(`The migration ${source}: ${(cause as Error).message}`, { cause })
+    this.databaseCode = codeOf(cause)
+  }
+}
+
 /** A migration without an answer for so long, ms, means a dead connection. */
 const MIGRATION_TIMEOUT_MS = 24 * 3_600_000
 /** How long another process is waited for, and how often it is looked whether it is ready, ms. */
@@ -65,24 +92,30 @@ export async function prepareDatabase(
   const { schema, migrate: mode = 'auto' } = options
   if (mode === 'off') return
   if (mode === 'auto') return void (await migrate(options))
-  const { pending } = await planMigrations(options)
-  if (pending.length > 0)
-    throw new MigrationsPending(
-      `${pending.length} migrations of the schema ${schema} are pending: ${pending.map(({ id }) => id).join(', ')}. ` +
-        'Expected none, because migrate is check: run `npx sagabox migrate`, or start with MIGRATE=auto'
-    )
+  await inSession(options, async (client) => {
+    const { pending } = await readPlan(client, options)
+    if (pending.length > 0)
+      throw new MigrationsPending(
+        `${pending.length} migrations of the schema ${schema} are pending: ${pending.map(({ id }) => id).join(', ')}. ` +
+          'Expected none, because migrate is check: run `npx sagabox migrate`, or start with MIGRATE=auto'
+      )
+    await refuseMissingRights(client, schema)
+  })
 }
 
 /**
  * What is pending. It changes nothing, and waits for nobody.
- * @throws MigrationEdited; Error what the database answers
+ * @throws MigrationEdited; UnfitSession; Error what the database answers
  */
 export function planMigrations(options: MigrateOptions): Promise<MigrationPlan> {
-  return inSession(options, async (client) => {
-    const migrations = readMigrations(options.migrations)
-    const records = await readRecords(client, options.schema)
-    return planOf(options, migrations, records)
-  })
+  return inSession(options, (client) => readPlan(client, options))
+}
+
+async function readPlan(client: SessionClient, options: MigrateOptions): Promise<MigrationPlan> {
+  const migrations = readMigrations(options.migrations)
+  await refuseWithoutUsage(client, options.schema)
+  const records = await readRecords(client, options.schema)
+  return planOf(options, migrations, records)
 }
 
 /**
@@ -90,8 +123,8 @@ export function planMigrations(options: MigrateOptions): Promise<MigrationPlan> 
  * one fails.
  * @param to the id of the last one to run; all when not given
  * @returns the ids of those that ran
- * @throws MigrationEdited; UnfitSession when the role may not do it; Error when `to` is unknown, or
- * one of them fails
+ * @throws MigrationEdited; MigrationFailed; UnfitSession when the role may not do it; Error when
+ * `to` is unknown, or another process is at it for too long
  */
 export function migrate(options: MigrateOptions, to?: string): Promise<string[]> {
   const { schema, log } = options
@@ -102,7 +135,7 @@ export function migrate(options: MigrateOptions, to?: string): Promise<string[]>
       throw new Error(
         `There is no migration ${to} for the schema ${schema}; expected one of ${migrations.map(({ id }) => id).join(', ')}`
       )
-    await takeLock(client, schema)
+    await takeLock(client, options)
     await makeSchema(client, schema)
     const records = await readRecords(client, schema)
     const { pending } = planOf(options, migrations, records)
@@ -114,12 +147,16 @@ export function migrate(options: MigrateOptions, to?: string): Promise<string[]>
       await client.query(`begin; ${texts.join('; ')}; commit`)
     }
     const chosen = pending.filter((one) => migrations.indexOf(one) <= last)
+    const ran: string[] = []
     for (const migration of chosen) {
+      if (options.signal?.aborted) return ran
+      options.began?.(migration)
       await apply(client, schema, migration)
+      ran.push(migration.id)
       log.info({ schema, migration: migration.id }, 'Migrated')
     }
     await refuseMissingRights(client, schema)
-    return chosen.map(({ id }) => id)
+    return ran
   })
 }
 
@@ -137,7 +174,8 @@ export function migrationScript(options: MigrateOptions): Promise<string> {
     const parts = [
       `-- The schema ${schema}: ${pending.length} migrations.`,
       String.raw`\set ON_ERROR_STOP on`,
-      `create schema if not exists ${escapeIdentifier(schema)};`,
+      // Where it is there, PostgreSQL would still ask for the right to create schemas.
+      ...((await isThere(client, schema)) ? [] : [`create schema ${escapeIdentifier(schema)};`]),
       `set search_path = ${escapeIdentifier(schema)};`,
       ...(records && !records.areFormer ? [] : [`${createRecords(schema)};`]),
       ...taken.map((one) => `${record(schema, one)};`),
@@ -185,14 +223,14 @@ function planOf(
  * `create index concurrently` of the process that has the lock would wait.
  * @throws Error when others have it for too long
  */
-async function takeLock(client: SessionClient, schema: string): Promise<void> {
+async function takeLock(client: SessionClient, { schema, signal }: MigrateOptions): Promise<void> {
   for (const began = performance.now(); ; await pause(LOOK_MS)) {
     const { rows } = await client.query<{ locked: boolean }>(
       `select pg_try_advisory_lock(hashtext('sagabox.migrate'), hashtext($1)) as locked`,
       [schema]
     )
     if (rows[0]!.locked) return
-    if (performance.now() - began > LOCK_MS)
+    if (signal ? signal.aborted : performance.now() - began > LOCK_MS)
       throw new Error(`another process has been migrating the schema ${schema} for a while`)
   }
 }
@@ -215,7 +253,7 @@ async function apply(client: SessionClient, schema: string, migration: Migration
     await client.query(record(schema, migration))
     await client.query('commit')
   } catch (error) {
-    throw new Error(`The migration ${source}: ${(error as Error).message}`, { cause: error })
+    throw new MigrationFailed(source, error)
   }
 }
 

@@ -9,29 +9,39 @@ import type { SessionClient } from './session.ts'
  * @throws UnfitSession when the role may not
  */
 export async function makeSchema(client: SessionClient, schema: string): Promise<void> {
-  const { rows } = await client.query<{
-    user: string
-    found: boolean
-    mayMake: boolean
-    mayFill: boolean
-  }>(
-    `select current_user as "user", n.oid is not null as found, has_database_privilege(current_database(), 'create') as "mayMake",
-      coalesce(has_schema_privilege(n.oid, 'usage'), true) as "mayFill"
-    from (select) as one left join pg_namespace n on nspname = $1`,
-    [schema]
+  if (await isThere(client, schema)) return refuseWithoutUsage(client, schema)
+  const { rows } = await client.query<{ user: string; may: boolean }>(
+    `select current_user as "user", has_database_privilege(current_database(), 'create') as may`
   )
-  const { user, found, mayMake, mayFill } = rows[0]!
-  if (!found && !mayMake) {
+  const [{ user, may }] = rows as [(typeof rows)[0]]
+  if (!may) {
     throw new UnfitSession(
       `the schema ${schema} is missing, and the role ${user} may not create schemas in the database ${client.database}: ` +
         `expected "grant create on database ${client.database} to ${user}", or "create schema ${schema} authorization ${user}"`
     )
   }
-  if (!mayFill)
-    throw new UnfitSession(
-      `the role ${user} may not use the schema ${schema}: expected "grant usage, create on schema ${schema} to ${user}"`
-    )
-  if (!found) await client.query(`create schema if not exists ${escapeIdentifier(schema)}`)
+  await client.query(`create schema if not exists ${escapeIdentifier(schema)}`)
+}
+
+export async function isThere(client: SessionClient, schema: string): Promise<boolean> {
+  return (await client.query('select from pg_namespace where nspname = $1', [schema])).rowCount! > 0
+}
+
+/**
+ * A schema that is missing may be used.
+ * @throws UnfitSession when the role may not
+ */
+export async function refuseWithoutUsage(client: SessionClient, schema: string): Promise<void> {
+  const { rows } = await client.query<{ user: string }>(
+    `select current_user as "user" from pg_namespace
+    where nspname = $1 and not has_schema_privilege(oid, 'usage')`,
+    [schema]
+  )
+  const [refused] = rows
+  if (!refused) return
+  throw new UnfitSession(
+    `the role ${refused.user} may not use the schema ${schema}: expected "grant usage on schema ${schema} to ${refused.user}", and "create" with it for who migrates`
+  )
 }
 
 /**
