@@ -52,7 +52,7 @@ t.test('every export is shown by an example, whose code has its name', async (t)
   t.same(hidden, [])
 })
 
-for (const name of ['messages', 'handlers', 'errors', 'sagas', 'fastify'])
+for (const name of ['access', 'messages', 'handlers', 'errors', 'sagas', 'fastify'])
   t.test(`the examples of docs/examples/api/${name}.ts hold`, async () => {
     await import(`../../docs/examples/api/${name}.ts`)
   })

@@ -17,6 +17,7 @@ import {
   InvalidToken,
   MessageIdReused,
   MigrationEdited,
+  MigrationFailed,
   MigrationsPending,
   NoAnswer,
   NoInstance,
@@ -59,12 +60,13 @@ await assert.rejects(
   DatabaseUrlError
 )
 
-// Example: CannotStart, MigrationEdited, MigrationsPending, UnfitSession, Unreachable
+// Example: CannotStart, MigrationEdited, MigrationFailed, MigrationsPending, UnfitSession, Unreachable
 /** What the process should end with when it could not start; undefined: let it be tried again. */
 function exitCode(error: unknown): number | undefined {
   if (error instanceof CannotStart) return error.exitCode
   const isForGood =
     error instanceof MigrationEdited || // a file was changed after it had run
+    error instanceof MigrationFailed || // the database refuses it
     error instanceof MigrationsPending || // with migrate: 'check'
     error instanceof UnfitSession // the server is not what is needed
   if (isForGood) return 1

@@ -1,5 +1,4 @@
 // `sagabox/fastify`: what routes of a service are written with.
-export type { Actor } from './access/actor.ts'
 export { Unauthorized } from './access/unauthorized.ts'
 export { idempotentReplayed, IdempotencyHeaders } from './http/idempotency.ts'
 export { linkTo } from './http/links.ts'

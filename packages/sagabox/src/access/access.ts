@@ -11,6 +11,7 @@ import { BREAK_GLASS, Roles, UnknownRole, type RoleTable } from './roles.ts'
 import { Sessions } from './session.ts'
 import { Unauthorized } from './unauthorized.ts'
 
+/** How it is told who may come in. */
 export interface AccessOptions {
   /** File of keys: see sagabox keys create. */
   readonly keysFile?: string
@@ -31,9 +32,12 @@ export interface AccessOptions {
 
 /** Decides who asks, and what they may do. */
 export class Access {
+  /** @internal */
   readonly roles: Roles
+  /** @internal */
   readonly oidc: Oidc | undefined
   readonly #keys: Keys | undefined
+  /** @internal */
   readonly sessions: Sessions
   readonly #log: Log
 
@@ -46,6 +50,7 @@ export class Access {
   }
 
   /**
+   * Reads the keys.
    * @param hosts addresses that it will listen on
    * @throws CannotStart when anybody could come in from elsewhere without being asked, and nobody
    * said so in as many words; or when the keys cannot be read
@@ -88,13 +93,14 @@ export class Access {
     return this.#keys === undefined && this.oidc === undefined
   }
 
-  /** Whether people can sign in by a key. */
+  /** Whether people can sign in by a key. @internal */
   get takesKeys(): boolean {
     return this.#keys !== undefined
   }
 
   /**
    * Who asks, by the header Authorization or a browser's session.
+   * @internal
    * @throws Unauthorized when what they show is not valid
    */
   async actorOf({ headers, method, url }: FastifyRequest): Promise<Actor> {
@@ -116,7 +122,10 @@ export class Access {
     return this.actorByKey(token)
   }
 
-  /** @throws Unauthorized */
+  /**
+   * @throws Unauthorized
+   * @internal
+   */
   actorByKey(key: string): Actor {
     const found = this.#keys?.find(key) ?? { problem: 'unknown' }
     if ('actor' in found) return found.actor
@@ -132,7 +141,10 @@ export class Access {
     return found && 'actor' in found ? found.actor : undefined
   }
 
-  /** Whether somebody may do it. */
+  /**
+   * Whether somebody may do it.
+   * @internal
+   */
   allows({ roles }: Actor, permission: string): boolean {
     return this.isOpen || this.roles.allow(roles, permission)
   }
@@ -142,6 +154,7 @@ export class Access {
     await this.#keys?.read()
   }
 
+  /** Looks at the keys no more. */
   close(): void {
     this.#keys?.close()
   }

@@ -7,6 +7,7 @@ import type { Actor } from './actor.ts'
 import { isLoopback } from './hosts.ts'
 import { Unauthorized } from './unauthorized.ts'
 
+/** A provider of OpenID Connect, and what is expected of its tokens. */
 export interface OidcOptions {
   /** The provider, an https URL; http only on this machine. */
   readonly issuer: string
