@@ -1,6 +1,8 @@
 // `sagabox/fastify`: what routes of a service are written with.
 export type { Actor } from './access/actor.ts'
 export { Unauthorized } from './access/unauthorized.ts'
+export { auditOf, type Audited } from './http/audit.ts'
+export { type Audit, UNAUDITED } from './messaging/postgres/audit.ts'
 export { idempotentReplayed, IdempotencyHeaders } from './http/idempotency.ts'
 export { linkTo } from './http/links.ts'
 export { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './http/page.ts'

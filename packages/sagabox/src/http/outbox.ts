@@ -9,6 +9,7 @@ import {
   readDiscarded
 } from '../messaging/outbox/discard.ts'
 import { nullable } from '../messaging/message/nullable.ts'
+import { auditOf } from './audit.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './page.ts'
 import { PRINTABLE } from './text.ts'
 import { HttpProblem, notFound } from './problem.ts'
@@ -98,6 +99,7 @@ export function outboxRoutes({
       {
         schema: {
           permission: 'outbox:discard',
+          target: 'outbox row :id',
           tags,
           summary: 'Give up a message that no queue takes',
           description:
@@ -124,8 +126,10 @@ export function outboxRoutes({
           }
         }
       },
-      async ({ params: { id }, body: { reason } }) => {
-        const discard = await discardRow(database, id, reason, log)
+      async (request) => {
+        const { id } = request.params
+        const { reason } = request.body
+        const discard = await discardRow(database, id, reason, log, auditOf(request, { reason }))
         if (discard.outcome === 'unknown') throw notFound(`row ${id} in the outbox of ${name}`)
         if (discard.outcome !== 'discarded')
           throw new HttpProblem(

@@ -1,8 +1,10 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { nullable } from '../messaging/message/nullable.ts'
+import { auditOf, nameOf } from './audit.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './page.ts'
 import { HttpProblem, notFound } from './problem.ts'
+import { text } from './text.ts'
 import { timeOf } from './time.ts'
 import { idOfKey } from '../messaging/message/correlation.ts'
 import { UUID } from '../messaging/message/id.ts'
@@ -146,6 +148,8 @@ const HistoryWindow = Type.Object(
   },
   { additionalProperties: false }
 )
+
+const Why = text(500, 'Why; the history shows it')
 
 const tags = ['saga']
 
@@ -376,18 +380,29 @@ export function sagaRoutes(
       {
         schema: {
           permission: 'saga:retry',
+          target: `${definition.name} saga :sagaId`,
           tags,
           summary: 'Send again what an instance waits for',
           description:
             'The commands of its state leave once more, under new ids; the history has it as a step `retry`. 409 when it waits for no command’s answer.',
           ...ById,
+          querystring: Type.Object({ why: Type.Optional(Why) }, { additionalProperties: false }),
           response: {
             202: Type.Object({ sagaId: Type.String(), state: Type.String(), sent: Sent })
           }
         }
       },
-      async ({ params: { sagaId } }, reply) => {
-        const retried = await moveForRequest(outbox, (tx) => host.retry(tx, sagaId))
+      async (request, reply) => {
+        const { sagaId } = request.params
+        const reason = request.query.why
+        const by = nameOf(request)
+        const byHand = by === undefined && reason === undefined ? undefined : { by, reason }
+        const audit = auditOf(request, { reason, status: 202 })
+        const retried = await moveForRequest(outbox, async (tx) => {
+          const move = await host.retry(tx, sagaId, byHand)
+          if (move && move.messages.length > 0) audit(tx)
+          return move
+        })
         if (!retried) throw notFound(`saga ${sagaId}`)
         const { state, messages } = retried
         const id = idOfKey(sagaId)

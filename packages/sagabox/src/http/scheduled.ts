@@ -2,6 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { discardScheduled, listScheduled } from '../messaging/outbox/scheduled.ts'
 import type { OutboxRouteOptions } from './outbox.ts'
+import { auditOf } from './audit.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './page.ts'
 import { notFound } from './problem.ts'
 import { PRINTABLE } from './text.ts'
@@ -65,6 +66,7 @@ export function scheduledRoutes({
       {
         schema: {
           permission: 'outbox:discard',
+          target: 'outbox row :id',
           tags,
           summary: 'Give up a message that was to be sent later',
           description:
@@ -91,8 +93,16 @@ export function scheduledRoutes({
           }
         }
       },
-      async ({ params: { id }, body: { reason } }) => {
-        const messageId = await discardScheduled(database, id, reason, log)
+      async (request) => {
+        const { id } = request.params
+        const { reason } = request.body
+        const messageId = await discardScheduled(
+          database,
+          id,
+          reason,
+          log,
+          auditOf(request, { reason })
+        )
         if (messageId === undefined) throw notFound(`message ${id} to be sent later by ${name}`)
         return { id, messageId, status: 'discarded' as const }
       }

@@ -3,6 +3,7 @@ import type { ServiceConnections } from './context.ts'
 import type { ServiceDefinition } from './define.ts'
 import { schemaOf } from './migrations.ts'
 import { handlersFor } from './queues.ts'
+import { auditRoutes } from '../http/audit-routes.ts'
 import { deadLetterRoutes } from '../http/dead-letters.ts'
 import { endpointRoutes } from '../http/endpoint.ts'
 import { outboxRoutes } from '../http/outbox.ts'
@@ -21,6 +22,7 @@ import { DeadLetterOffice } from '../messaging/dead-letters/office.ts'
 import { Endpoint } from '../messaging/endpoint/endpoint.ts'
 import { OLD_DELETED_LETTERS } from '../messaging/dead-letters/deleted.ts'
 import { oldInboxRows } from '../messaging/inbox/old.ts'
+import { OLD_AUDIT_ROWS } from '../messaging/postgres/audit.ts'
 import { OldRowsCleaner } from '../messaging/postgres/old-rows.ts'
 import { describing, type Log } from '../messaging/async/log.ts'
 import { Outage } from '../messaging/postgres/outage.ts'
@@ -89,6 +91,7 @@ export class Service implements ServiceConnections {
   /** For people who look after it: dead letters and outbox. Those of sagas: see sagaRoutes. */
   readonly operatorRoutes: readonly FastifyPluginAsync[]
   readonly workers: readonly Worker[]
+  readonly log: Log
   readonly #database: DatabaseOptions
   /** One of each queue. */
   readonly #endpoints: readonly Endpoint[]
@@ -108,6 +111,7 @@ export class Service implements ServiceConnections {
     const { schema, migrations } = schemaOf(definition)
     this.name = name
     this.sagas = sagas
+    this.log = log
     this.schema = schema
     this.#transport = transport
     const knows = (destination: string) => transport.knows(destination)
@@ -173,8 +177,10 @@ export class Service implements ServiceConnections {
         name,
         paused: () => this.#paused,
         pause: (reason) => this.pause(reason),
-        resume: () => this.resume()
-      })
+        resume: () => this.resume(),
+        writeDown: (audit) => this.requests.transaction(async (tx) => audit(tx))
+      }),
+      auditRoutes(name, asked)
     ]
     this.workers = [
       ...this.parts.workers,
@@ -182,7 +188,7 @@ export class Service implements ServiceConnections {
       retries,
       new OldRowsCleaner(
         this.database,
-        [...oldInboxRows(inboxDays), OLD_DELETED_LETTERS, OLD_DISCARDED_ROWS],
+        [...oldInboxRows(inboxDays), OLD_DELETED_LETTERS, OLD_DISCARDED_ROWS, ...OLD_AUDIT_ROWS],
         log
       )
     ]
