@@ -44,8 +44,9 @@ export function auditOf(request: FastifyRequest, { reason, status = 200 }: Audit
 }
 
 /** How a saga's history calls whoever asks; undefined where nobody was asked who they are. */
-export function nameOf({ actor }: FastifyRequest): string | undefined {
-  return actor.kind === 'anonymous' ? undefined : actor.name
+export function nameOf(request: FastifyRequest): string | undefined {
+  const { kind, name } = actorOf(request)
+  return kind === 'anonymous' ? undefined : name
 }
 
 /**
@@ -84,14 +85,20 @@ function changes({ method, routeOptions: { schema } }: FastifyRequest): boolean 
   return !['GET', 'HEAD', 'OPTIONS'].includes(method) && schema?.audited !== false
 }
 
-function deedOf({
-  actor,
-  id,
-  routeOptions: { schema }
-}: FastifyRequest): Pick<Deed, 'actor' | 'kind' | 'roles' | 'action' | 'requestId'> {
-  // A request that was turned away before anybody asked who makes it.
-  const { name, kind, roles } = actor ?? { name: 'anonymous', kind: 'anonymous', roles: [] }
-  return { actor: name, kind, roles, action: schema?.permission ?? '', requestId: id }
+function deedOf(
+  request: FastifyRequest
+): Pick<Deed, 'actor' | 'kind' | 'roles' | 'action' | 'requestId'> {
+  const { name, kind, roles } = actorOf(request)
+  const { permission = '' } = request.routeOptions.schema ?? {}
+  return { actor: name, kind, roles, action: permission, requestId: request.id }
+}
+
+/** Whoever asks; a stranger when it was turned away before anybody asked who it is. */
+function actorOf(
+  request: FastifyRequest
+): Pick<FastifyRequest['actor'], 'name' | 'kind' | 'roles'> {
+  const { actor } = request as { actor?: FastifyRequest['actor'] }
+  return actor ?? { name: 'anonymous', kind: 'anonymous', roles: [] }
 }
 
 function targetOf({ url, params, routeOptions: { schema } }: FastifyRequest): string {

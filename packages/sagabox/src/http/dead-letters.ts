@@ -17,6 +17,8 @@ import { NotAllowed } from '../messaging/dead-letters/known-letter.ts'
 import type { DeadLetterOffice } from '../messaging/dead-letters/office.ts'
 import { auditOf, nameOf } from './audit.ts'
 import { linkTo } from './links.ts'
+import { maskFor } from './mask-for.ts'
+import { MASK, type Mask } from '../messaging/message/sensitive.ts'
 import { nullable } from '../messaging/message/nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './page.ts'
 import { HttpProblem, notFound } from './problem.ts'
@@ -156,6 +158,8 @@ export interface DeadLetterRouteOptions {
   groups: GroupRetries
   /** How long the service's inbox remembers what was handled. */
   inboxDays: number
+  /** What of payloads and headers is not for everybody. */
+  mask: Mask
 }
 
 /** The dead letters of one service: to look at, to send back, to delete. */
@@ -164,7 +168,8 @@ export function deadLetterRoutes({
   database,
   office,
   groups,
-  inboxDays
+  inboxDays,
+  mask
 }: DeadLetterRouteOptions): FastifyPluginAsyncTypebox {
   const path = `/ops/${name}/dead-letters`
   const missing = (id: string) => notFound(`dead letter ${id} in ${name}`)
@@ -242,10 +247,11 @@ export function deadLetterRoutes({
           response: { 200: Detail }
         }
       },
-      async ({ params: { id } }) => {
+      async (request) => {
+        const { id } = request.params
         const letter = await readDeadLetter(database, Number(id))
         if (!letter) throw missing(id)
-        return withText(letter)
+        return withText(letter, maskFor(request, mask))
       }
     )
 
@@ -282,10 +288,11 @@ export function deadLetterRoutes({
           response: { 200: Type.Object({ ...Detail.properties, ...Deleted }) }
         }
       },
-      async ({ params: { id } }) => {
+      async (request) => {
+        const { id } = request.params
         const letter = await readDeletedLetter(database, Number(id))
         if (!letter) throw missingDeleted(id)
-        return withText(letter)
+        return withText(letter, maskFor(request, mask))
       }
     )
 
@@ -307,7 +314,7 @@ export function deadLetterRoutes({
         if (!(await allowed(office.restore(Number(id), auditOf(request))))) throw missingDeleted(id)
         const letter = await readDeadLetter(database, Number(id))
         if (!letter) throw missing(id)
-        return withText(letter)
+        return withText(letter, maskFor(request, mask))
       }
     )
 
@@ -550,7 +557,22 @@ export function deadLetterRoutes({
   }
 }
 
-function withText<L extends DeadLetterDetail>(letter: L) {
+function withText<L extends DeadLetterDetail>(letter: L, hidden: Mask | undefined) {
+  return hidden ? masked(letter, hidden) : whole(letter)
+}
+
+function masked<L extends DeadLetterDetail>(letter: L, hidden: Mask) {
+  const { payload, headers } = letter
+  const text = isUtf8(payload) ? hidden.ofText(payload.toString().replace(/^\uFEFF/, '')) : MASK
+  return {
+    ...letter,
+    headers: hidden.of(headers),
+    payload: Buffer.from(text).subarray(0, SHOWN_BYTES).toString(),
+    payloadEncoding: 'utf8' as const
+  }
+}
+
+function whole<L extends DeadLetterDetail>(letter: L) {
   const shown = letter.payload.subarray(0, SHOWN_BYTES)
   const isText = isUtf8(letter.payload)
   return {

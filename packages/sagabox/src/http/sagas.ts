@@ -5,7 +5,9 @@ import { auditOf, nameOf } from './audit.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './page.ts'
 import { HttpProblem, notFound } from './problem.ts'
 import { text } from './text.ts'
+import { maskFor } from './mask-for.ts'
 import { timeOf } from './time.ts'
+import type { Mask } from '../messaging/message/sensitive.ts'
 import { idOfKey } from '../messaging/message/correlation.ts'
 import { UUID } from '../messaging/message/id.ts'
 import type { Outbox } from '../messaging/outbox/outbox.ts'
@@ -198,11 +200,15 @@ export function definitionRoutes(
   }
 }
 
-/** The inspection API of one saga, and what an operator may do to an instance. */
+/**
+ * The inspection API of one saga, and what an operator may do to an instance.
+ * @param mask what of contexts and bodies is not for everybody
+ */
 export function sagaRoutes(
   inspector: SagaInspector,
   host: SagaHost,
-  outbox: Outbox
+  outbox: Outbox,
+  mask: Mask
 ): FastifyPluginAsyncTypebox {
   const { definition } = inspector
   const states = [
@@ -331,7 +337,8 @@ export function sagaRoutes(
       async (request, reply) => {
         const { since, ...filter } = request.query
         const asked = { ...filter, ...(since && { since: timeOf('since', since) }) }
-        const lines = await desk.open(() => inspector.export(asked), request.raw.socket)
+        const hidden = maskFor(request, mask)
+        const lines = await desk.open(() => inspector.export(asked, hidden), request.raw.socket)
         // The schema is that of one line.
         return reply.type('application/x-ndjson').send(lines as never)
       }
@@ -350,10 +357,12 @@ export function sagaRoutes(
           response: { 200: Detail }
         }
       },
-      async ({ params: { sagaId }, query }) => {
-        const found = await inspector.get(sagaId, query)
+      async (request) => {
+        const { sagaId } = request.params
+        const found = await inspector.get(sagaId, request.query)
         if (!found) throw notFound(`saga ${sagaId}`)
-        return found
+        const hidden = maskFor(request, mask)
+        return hidden ? { ...found, context: hidden.of(found.context) } : found
       }
     )
 
@@ -368,10 +377,11 @@ export function sagaRoutes(
           response: { 200: ReplayResult }
         }
       },
-      async ({ params: { sagaId } }) => {
+      async (request) => {
+        const { sagaId } = request.params
         const result = await inspector.replay(sagaId)
         if (!result) throw notFound(`saga ${sagaId}`)
-        return result
+        return maskFor(request, mask)?.of(result) ?? result
       }
     )
 

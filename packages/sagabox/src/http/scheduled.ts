@@ -3,6 +3,7 @@ import Type from 'typebox'
 import { discardScheduled, listScheduled } from '../messaging/outbox/scheduled.ts'
 import type { OutboxRouteOptions } from './outbox.ts'
 import { auditOf } from './audit.ts'
+import { maskedRow, maskFor } from './mask-for.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './page.ts'
 import { notFound } from './problem.ts'
 import { PRINTABLE } from './text.ts'
@@ -25,7 +26,8 @@ const tags = ['operations']
 export function scheduledRoutes({
   name,
   database,
-  log
+  log,
+  mask
 }: OutboxRouteOptions): FastifyPluginAsyncTypebox {
   const path = `/ops/${name}/outbox/scheduled`
 
@@ -49,7 +51,9 @@ export function scheduledRoutes({
           response: { 200: Page(Scheduled) }
         }
       },
-      async ({ query: { token, cursor, limit = DEFAULT_LIMIT } }) => {
+      async (request) => {
+        const { token, cursor, limit = DEFAULT_LIMIT } = request.query
+        const hidden = maskFor(request, mask)
         const [micros, id] = decodeCursor(cursor, CURSOR)?.split(' ') ?? []
         const rows = await listScheduled(
           database,
@@ -57,7 +61,11 @@ export function scheduledRoutes({
           limit + 1,
           micros === undefined ? undefined : { micros, id: id! }
         )
-        return toPage(rows, limit, (row) => `${row.micros} ${row.id}`)
+        return toPage(
+          rows.map((row) => maskedRow(row, hidden)),
+          limit,
+          (row) => `${row.micros} ${row.id}`
+        )
       }
     )
 

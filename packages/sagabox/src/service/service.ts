@@ -22,10 +22,12 @@ import { DeadLetterOffice } from '../messaging/dead-letters/office.ts'
 import { Endpoint } from '../messaging/endpoint/endpoint.ts'
 import { OLD_DELETED_LETTERS } from '../messaging/dead-letters/deleted.ts'
 import { oldInboxRows } from '../messaging/inbox/old.ts'
+import { Mask } from '../messaging/message/sensitive.ts'
 import { OLD_AUDIT_ROWS } from '../messaging/postgres/audit.ts'
 import { OldRowsCleaner } from '../messaging/postgres/old-rows.ts'
-import { describing, type Log } from '../messaging/async/log.ts'
+import { changing, describing, type Log } from '../messaging/async/log.ts'
 import { Outage } from '../messaging/postgres/outage.ts'
+import type { Contract } from '../messaging/message/message.ts'
 import { Readiness } from '../messaging/outbox/readiness.ts'
 import { mustBeReachable, Outbox } from '../messaging/outbox/outbox.ts'
 import { OLD_DISCARDED_ROWS } from '../messaging/outbox/discard.ts'
@@ -92,6 +94,7 @@ export class Service implements ServiceConnections {
   readonly operatorRoutes: readonly FastifyPluginAsync[]
   readonly workers: readonly Worker[]
   readonly log: Log
+  readonly #mask: Mask
   readonly #database: DatabaseOptions
   /** One of each queue. */
   readonly #endpoints: readonly Endpoint[]
@@ -106,8 +109,10 @@ export class Service implements ServiceConnections {
 
   constructor(options: ServiceOptions) {
     const { definition, databaseUrl, transport, requests, settings, migrate, log: given } = options
-    const log = describing(given)
     const { name, sagas } = definition
+    this.#mask = new Mask(carriedBy(definition))
+    const shown = this.#mask.isNeeded ? changing(given, (said) => this.#mask.of(said)) : given
+    const log = describing(shown)
     const { schema, migrations } = schemaOf(definition)
     this.name = name
     this.sagas = sagas
@@ -169,10 +174,11 @@ export class Service implements ServiceConnections {
       began: () => retries.wake()
     })
     const { redeliverySeconds, inboxDays } = settings
+    const mask = this.#mask
     this.operatorRoutes = [
-      deadLetterRoutes({ name, database: asked, office, groups, inboxDays }),
-      outboxRoutes({ name, database: asked, log }),
-      scheduledRoutes({ name, database: asked, log }),
+      deadLetterRoutes({ name, database: asked, office, groups, inboxDays, mask }),
+      outboxRoutes({ name, database: asked, log, mask }),
+      scheduledRoutes({ name, database: asked, log, mask }),
       endpointRoutes({
         name,
         paused: () => this.#paused,
@@ -250,7 +256,7 @@ export class Service implements ServiceConnections {
     const { database, outbox } = this.requests
     return this.#hosts.map((host) => ({
       saga: host.definition,
-      routes: sagaRoutes(new SagaInspector(database, host.definition), host, outbox)
+      routes: sagaRoutes(new SagaInspector(database, host.definition), host, outbox, this.#mask)
     }))
   }
 
@@ -335,6 +341,12 @@ export class Service implements ServiceConnections {
     for (const worker of this.workers) await worker.stop()
     for (const { database } of [this.requests, this]) await database.close()
   }
+}
+
+/** Contracts of all that may be in a service's tables. */
+function carriedBy({ consumes, sends, sagas }: ServiceDefinition): Contract[] {
+  const all = [...consumes, ...sends, ...sagas.flatMap((saga) => [saga.startedBy, ...saga.handles])]
+  return all.flatMap((contract) => [contract, ...(contract.response ? [contract.response] : [])])
 }
 
 /**
