@@ -247,11 +247,11 @@ export function deadLetterRoutes({
           response: { 200: Detail }
         }
       },
-      async (request) => {
-        const { id } = request.params
+      async (asked) => {
+        const { id } = asked.params
         const letter = await readDeadLetter(database, Number(id))
         if (!letter) throw missing(id)
-        return withText(letter, maskFor(request, mask))
+        return withText(letter, maskFor(asked, mask))
       }
     )
 
@@ -288,11 +288,11 @@ export function deadLetterRoutes({
           response: { 200: Type.Object({ ...Detail.properties, ...Deleted }) }
         }
       },
-      async (request) => {
-        const { id } = request.params
+      async (asked) => {
+        const { id } = asked.params
         const letter = await readDeletedLetter(database, Number(id))
         if (!letter) throw missingDeleted(id)
-        return withText(letter, maskFor(request, mask))
+        return withText(letter, maskFor(asked, mask))
       }
     )
 
@@ -309,12 +309,12 @@ export function deadLetterRoutes({
           response: { 200: Detail }
         }
       },
-      async (request) => {
-        const { id } = request.params
-        if (!(await allowed(office.restore(Number(id), auditOf(request))))) throw missingDeleted(id)
+      async (asked) => {
+        const { id } = asked.params
+        if (!(await allowed(office.restore(Number(id), auditOf(asked))))) throw missingDeleted(id)
         const letter = await readDeadLetter(database, Number(id))
         if (!letter) throw missing(id)
-        return withText(letter, maskFor(request, mask))
+        return withText(letter, maskFor(asked, mask))
       }
     )
 
@@ -543,11 +543,11 @@ export function deadLetterRoutes({
           response: { 200: Retry }
         }
       },
-      async (request) => {
-        const { id } = request.params
-        const { why } = request.body
-        const said = `stopped by ${nameOf(request) ?? 'an operator'}: ${why}`
-        const stopped = await groups.end(Number(id), said, auditOf(request, { reason: why }))
+      async (asked) => {
+        const { id } = asked.params
+        const { why } = asked.body
+        const said = `stopped by ${nameOf(asked) ?? 'an operator'}: ${why}`
+        const stopped = await groups.end(Number(id), said, auditOf(asked, { reason: why }))
         const retry = await groups.get(Number(id))
         if (!retry) throw notFound(`group retry ${id} in ${name}`)
         if (!stopped) throw new HttpProblem(409, `Group retry ${id} is ${retry.state} already`)
@@ -563,11 +563,11 @@ function withText<L extends DeadLetterDetail>(letter: L, hidden: Mask | undefine
 
 function masked<L extends DeadLetterDetail>(letter: L, hidden: Mask) {
   const { payload, headers } = letter
-  const text = isUtf8(payload) ? hidden.ofText(payload.toString().replace(/^\uFEFF/, '')) : MASK
+  const shown = isUtf8(payload) ? hidden.ofText(payload.toString().replace(/^\uFEFF/, '')) : MASK
   return {
     ...letter,
     headers: hidden.of(headers),
-    payload: Buffer.from(text).subarray(0, SHOWN_BYTES).toString(),
+    payload: Buffer.from(shown).subarray(0, SHOWN_BYTES).toString(),
     payloadEncoding: 'utf8' as const
   }
 }

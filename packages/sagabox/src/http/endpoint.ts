@@ -75,10 +75,10 @@ export function endpointRoutes({
           response: { 200: Status }
         }
       },
-      async (request) => {
-        const { reason } = request.body
+      async (asked) => {
+        const { reason } = asked.body
         // Before it: what cannot be written down is not done.
-        await writeDown(auditOf(request, { reason }))
+        await writeDown(auditOf(asked, { reason }))
         await pause(reason)
         return status()
       }
@@ -95,8 +95,8 @@ export function endpointRoutes({
           response: { 200: Status }
         }
       },
-      async (request) => {
-        await writeDown(auditOf(request))
+      async (asked) => {
+        await writeDown(auditOf(asked))
         resume()
         return status()
       }

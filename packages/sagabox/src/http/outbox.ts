@@ -86,9 +86,9 @@ export function outboxRoutes({
           response: { 200: Page(Type.Object(Row)) }
         }
       },
-      async (request) => {
-        const { destination, cursor, limit = DEFAULT_LIMIT } = request.query
-        const hidden = maskFor(request, mask)
+      async (asked) => {
+        const { destination, cursor, limit = DEFAULT_LIMIT } = asked.query
+        const hidden = maskFor(asked, mask)
         const [, id, after] =
           /^([0-9]{1,15}) (.*)$/s.exec(decodeCursor(cursor, /^[0-9]{1,15} [^\0]*$/) ?? '') ?? []
         const rows = await listPutOff(
@@ -137,10 +137,10 @@ export function outboxRoutes({
           }
         }
       },
-      async (request) => {
-        const { id } = request.params
-        const { reason } = request.body
-        const discard = await discardRow(database, id, reason, log, auditOf(request, { reason }))
+      async (asked) => {
+        const { id } = asked.params
+        const { reason } = asked.body
+        const discard = await discardRow(database, id, reason, log, auditOf(asked, { reason }))
         if (discard.outcome === 'unknown') throw notFound(`row ${id} in the outbox of ${name}`)
         if (discard.outcome !== 'discarded')
           throw new HttpProblem(
@@ -163,9 +163,9 @@ export function outboxRoutes({
           response: { 200: Page(Type.Object(Discarded)) }
         }
       },
-      async (request) => {
-        const { cursor, limit = DEFAULT_LIMIT } = request.query
-        const hidden = maskFor(request, mask)
+      async (asked) => {
+        const { cursor, limit = DEFAULT_LIMIT } = asked.query
+        const hidden = maskFor(asked, mask)
         const before = decodeCursor(cursor, /^[0-9]{1,15}$/)
         const rows = await listDiscarded(database, limit + 1, before)
         return toPage(
@@ -187,11 +187,11 @@ export function outboxRoutes({
           response: { 200: Type.Object(Detail) }
         }
       },
-      async (request) => {
-        const { id } = request.params
+      async (asked) => {
+        const { id } = asked.params
         const row = await readDiscarded(database, id)
         if (!row) throw notFound(`discarded row ${id} in ${name}`)
-        return maskedRow(row, maskFor(request, mask))
+        return maskedRow(row, maskFor(asked, mask))
       }
     )
   }

@@ -357,11 +357,11 @@ export function sagaRoutes(
           response: { 200: Detail }
         }
       },
-      async (request) => {
-        const { sagaId } = request.params
-        const found = await inspector.get(sagaId, request.query)
+      async (asked) => {
+        const { sagaId } = asked.params
+        const found = await inspector.get(sagaId, asked.query)
         if (!found) throw notFound(`saga ${sagaId}`)
-        const hidden = maskFor(request, mask)
+        const hidden = maskFor(asked, mask)
         return hidden ? { ...found, context: hidden.of(found.context) } : found
       }
     )
@@ -377,11 +377,11 @@ export function sagaRoutes(
           response: { 200: ReplayResult }
         }
       },
-      async (request) => {
-        const { sagaId } = request.params
+      async (asked) => {
+        const { sagaId } = asked.params
         const result = await inspector.replay(sagaId)
         if (!result) throw notFound(`saga ${sagaId}`)
-        return maskFor(request, mask)?.of(result) ?? result
+        return maskFor(asked, mask)?.of(result) ?? result
       }
     )
 

@@ -51,9 +51,9 @@ export function scheduledRoutes({
           response: { 200: Page(Scheduled) }
         }
       },
-      async (request) => {
-        const { token, cursor, limit = DEFAULT_LIMIT } = request.query
-        const hidden = maskFor(request, mask)
+      async (asked) => {
+        const { token, cursor, limit = DEFAULT_LIMIT } = asked.query
+        const hidden = maskFor(asked, mask)
         const [micros, id] = decodeCursor(cursor, CURSOR)?.split(' ') ?? []
         const rows = await listScheduled(
           database,
@@ -101,15 +101,15 @@ export function scheduledRoutes({
           }
         }
       },
-      async (request) => {
-        const { id } = request.params
-        const { reason } = request.body
+      async (asked) => {
+        const { id } = asked.params
+        const { reason } = asked.body
         const messageId = await discardScheduled(
           database,
           id,
           reason,
           log,
-          auditOf(request, { reason })
+          auditOf(asked, { reason })
         )
         if (messageId === undefined) throw notFound(`message ${id} to be sent later by ${name}`)
         return { id, messageId, status: 'discarded' as const }

@@ -59,7 +59,7 @@ async function open(t: Test) {
     sends: [Opened],
     handles: [Look],
     build: ({ log }) => ({
-      handlers: [handle(Look, async (body) => void log.warn({ body }, 'Looked'))]
+      handlers: [handle(Look, async (body) => log.warn({ body }, 'Looked'))]
     })
   })
   const app = await startSagabox({
