@@ -2,6 +2,8 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { In } from 'typeorm'
 import {
+  type Audit,
+  auditOf,
   decodeCursor,
   DEFAULT_LIMIT,
   IdempotencyHeaders,
@@ -92,7 +94,7 @@ export function orderRoutes(
   database: Database,
   intake: OrderIntake,
   gateway: PaymentGatewayName,
-  cancel: (orderId: string) => Promise<void>
+  cancel: (orderId: string, audit: Audit) => Promise<void>
 ): FastifyPluginAsyncTypebox {
   const orders = async () => (await typeorm(database, ORDER_ENTITIES)).getRepository(OrderEntity)
   // Of somebody else's order it is not even said that there is one.
@@ -114,6 +116,8 @@ export function orderRoutes(
         bodyLimit: ORDER_BODY_LIMIT,
         schema: {
           permission: 'order:place',
+          // It has an owner.
+          audited: false,
           tags,
           summary: 'Place an order',
           description:
@@ -161,6 +165,7 @@ export function orderRoutes(
       {
         schema: {
           permission: 'order:cancel',
+          target: 'order :orderId',
           tags,
           summary: 'Cancel an order',
           description:
@@ -173,7 +178,7 @@ export function orderRoutes(
         const { orderId } = request.params
         const owner = ownerAsked(request)
         if (owner !== undefined) await find(orderId, owner)
-        await cancel(orderId)
+        await cancel(orderId, auditOf(request, { status: 202 }))
         return reply.code(202).send({ orderId, status: 'Failed', failureReason: 'Cancelled' })
       }
     )

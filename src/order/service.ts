@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import { defineService } from 'sagabox'
+import type { Audit } from 'sagabox/fastify'
 import type { PaymentGatewayName } from '../contracts/types.ts'
 import { cancelOrder } from './cancel-order.ts'
 import { OrderIntake } from './place-orders.ts'
@@ -23,7 +24,8 @@ export function orderService({ deadlineSeconds, paymentGateway }: OrderSettings)
     build({ outbox, requests, ...context }) {
       const host = context.saga(saga)
       const intake = new OrderIntake(outbox, host)
-      const cancel = (orderId: string) => cancelOrder(requests.outbox, host, orderId)
+      const cancel = (orderId: string, audit: Audit) =>
+        cancelOrder(requests.outbox, host, orderId, audit)
       return { routes: [orderRoutes(requests.database, intake, paymentGateway, cancel)], intake }
     }
   })

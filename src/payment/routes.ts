@@ -2,6 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { In } from 'typeorm'
 import {
+  auditOf,
   decodeCursor,
   DEFAULT_LIMIT,
   InvalidRequest,
@@ -35,7 +36,8 @@ const PaymentView = Type.Object({
     description: 'What went wrong last; it stays when the payment has ended'
   }),
   settledBy: Type.Union([Type.String(), Type.Null()], {
-    description: 'Who ended it by hand, or the address from which it was asked'
+    description:
+      'Who ended it by hand: as the request says, else whoever asked, or the address of a stranger'
   }),
   settledAt: nullable(Type.String()),
   settledWhy: nullable(Type.String()),
@@ -138,6 +140,7 @@ export function paymentRoutes(
       {
         schema: {
           permission: 'payment:settle',
+          target: 'payment :orderId',
           tags,
           summary: 'End a payment that the gateway will not end',
           description:
@@ -147,7 +150,9 @@ export function paymentRoutes(
           response: { 200: PaymentView }
         }
       },
-      async ({ params: { orderId }, body: { by, ...settlement }, ip }) => {
+      async (asked) => {
+        const { orderId } = asked.params
+        const { by, ...settlement } = asked.body
         if (settlement.outcome === 'kept' && settlement.amount === 0)
           throw new InvalidRequest('body', [
             {
@@ -156,7 +161,14 @@ export function paymentRoutes(
                 'must be what is kept, 1 or more; when all went back the outcome is refunded'
             }
           ])
-        await settlePayment(outbox, orderId.toLowerCase(), { ...settlement, by: by ?? ip })
+        const { actor, ip } = asked
+        const known = actor.kind === 'anonymous' ? ip : actor.name
+        await settlePayment(
+          outbox,
+          orderId.toLowerCase(),
+          { ...settlement, by: by ?? known },
+          auditOf(asked, settlement)
+        )
         return find(orderId)
       }
     )
@@ -166,14 +178,16 @@ export function paymentRoutes(
       {
         schema: {
           permission: 'payment:settle',
+          target: 'payment :orderId',
           tags,
           summary: 'Ask the gateway once more for a refund that it refused',
           params: ById,
           response: { 202: PaymentView }
         }
       },
-      async ({ params: { orderId } }, reply) => {
-        await retryRefund(outbox, orderId)
+      async (request, reply) => {
+        const { orderId } = request.params
+        await retryRefund(outbox, orderId, auditOf(request, { status: 202 }))
         wake()
         return reply.code(202).send(await find(orderId))
       }

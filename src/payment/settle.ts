@@ -1,4 +1,4 @@
-import { HttpProblem, notFound } from 'sagabox/fastify'
+import { type Audit, HttpProblem, notFound } from 'sagabox/fastify'
 import { retryConflicts } from 'sagabox/engine'
 import type { Message, Outbox, Tx } from 'sagabox'
 import { PaymentRefundedEvent } from '../contracts/payment.ts'
@@ -53,7 +53,8 @@ export interface Settlement {
 export function settlePayment(
   outbox: Outbox,
   orderId: string,
-  settlement: Settlement
+  settlement: Settlement,
+  audit: Audit
 ): Promise<void> {
   return retryConflicts(() =>
     outbox.transaction(async (tx) => {
@@ -61,7 +62,8 @@ export function settlePayment(
       const { status, back } = endOf(payment, settlement)
       const { reason, by } = settlement
       if (payment.why !== null) {
-        if (payment.status === status && payment.refunded === back && payment.why === reason) return
+        if (payment.status === status && payment.refunded === back && payment.why === reason)
+          return audit(tx)
         throw new HttpProblem(
           409,
           `The payment for order ${orderId} was settled before: ${payment.status}, ${payment.refunded} given back, ${payment.why}`
@@ -75,6 +77,7 @@ export function settlePayment(
           `The payment for order ${orderId} is ${payment.status} and waits for no person: ${hintFor(payment.status)}`
         )
       await tx.query(SETTLE, [orderId, status, back, by, reason])
+      audit(tx)
       tx.send(
         PaymentRefundedEvent(
           { orderId, amount: back, reason: reasonOf(reason) },
@@ -90,7 +93,7 @@ export function settlePayment(
  * mended.
  * @throws HttpProblem 404 when there is no such payment, 409 when its refund was not refused
  */
-export function retryRefund(outbox: Outbox, orderId: string): Promise<void> {
+export function retryRefund(outbox: Outbox, orderId: string, audit: Audit): Promise<void> {
   return retryConflicts(() =>
     outbox.transaction(async (tx) => {
       const { status } = await lock(tx, orderId)
@@ -100,6 +103,7 @@ export function retryRefund(outbox: Outbox, orderId: string): Promise<void> {
           `The payment for order ${orderId} is ${status}; only one that is RefundRefused is asked for again`
         )
       await tx.query(ASK_AGAIN, [orderId])
+      audit(tx)
     })
   )
 }

@@ -1,4 +1,4 @@
-import { HttpProblem, notFound } from 'sagabox/fastify'
+import { type Audit, HttpProblem, notFound } from 'sagabox/fastify'
 import { Conflict, retryConflicts, transaction } from 'sagabox/engine'
 import type { Database, Tx } from 'sagabox'
 import { MAX_UNITS } from './restock.ts'
@@ -44,13 +44,15 @@ export function putProduct(
   database: Database,
   productId: string,
   given: ProductChange,
-  versions: readonly number[] | undefined
+  versions: readonly number[] | undefined,
+  audit: (status: number) => Audit
 ): Promise<{ product: Product; created: boolean }> {
   return changeProduct(database, async (tx) => {
     await tx.query(LOCK_NAME, [productId])
     const found = await lock(tx, productId)
     if (found) {
       if (versions || given.onHand !== undefined) checkVersion(productId, found, versions)
+      audit(200)(tx)
       return { product: await update(tx, productId, given), created: false }
     }
     if (versions)
@@ -69,6 +71,7 @@ export function putProduct(
       rows: [product]
     } = await tx.query<Product>(INSERT, [productId, name, unitPrice, currency, onHand])
     if (!product) throw new Conflict(`${productId} was made at the same time`)
+    audit(201)(tx)
     return { product, created: true }
   })
 }
@@ -82,12 +85,14 @@ export async function patchProduct(
   database: Database,
   productId: string,
   given: Omit<ProductChange, 'onHand'>,
-  versions: readonly number[] | undefined
+  versions: readonly number[] | undefined,
+  audit: Audit
 ): Promise<Product> {
   return changeProduct(database, async (tx) => {
     const found = await lock(tx, productId)
     if (!found) throw notFound(`product ${productId}`)
     if (versions) checkVersion(productId, found, versions)
+    audit(tx)
     return update(tx, productId, given)
   })
 }

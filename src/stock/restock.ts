@@ -1,4 +1,4 @@
-import { HttpProblem, notFound } from 'sagabox/fastify'
+import { type Audit, HttpProblem, notFound } from 'sagabox/fastify'
 import { retryConflicts, transaction } from 'sagabox/engine'
 import type { Database, Tx } from 'sagabox'
 import { typeorm } from 'sagabox/typeorm'
@@ -27,7 +27,8 @@ export interface Restock {
  */
 export function restock(
   database: Database,
-  asked: Restock
+  asked: Restock,
+  audit: Audit
 ): Promise<{ product: Product; replayed: boolean }> {
   return retryConflicts(() =>
     transaction(database, async (tx) => {
@@ -44,6 +45,7 @@ export function restock(
             expected: `must be at most ${Math.max(0, MAX_UNITS - product.onHand)}`
           }
         ])
+      audit(tx)
       return { product, replayed }
     })
   )

@@ -2,6 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { MoreThan } from 'typeorm'
 import {
+  auditOf,
   decodeCursor,
   DEFAULT_LIMIT,
   IdempotencyHeaders,
@@ -99,6 +100,7 @@ export function stockRoutes(database: Database): FastifyPluginAsyncTypebox {
       {
         schema: {
           permission: 'product:write',
+          target: 'product :productId',
           tags,
           summary: 'Create a product, or replace name, price, currency and units on hand',
           description:
@@ -112,12 +114,14 @@ export function stockRoutes(database: Database): FastifyPluginAsyncTypebox {
           }
         }
       },
-      async ({ params: { productId }, headers, body }, reply) => {
+      async (request, reply) => {
+        const { headers, body } = request
         const { product, created } = await putProduct(
           database,
-          productId,
+          request.params.productId,
           body,
-          versionsOf(headers['if-match'])
+          versionsOf(headers['if-match']),
+          (status) => auditOf(request, { status })
         )
         return reply
           .code(created ? 201 : 200)
@@ -131,6 +135,7 @@ export function stockRoutes(database: Database): FastifyPluginAsyncTypebox {
       {
         schema: {
           permission: 'product:write',
+          target: 'product :productId',
           tags,
           summary: 'Change name, price or currency',
           description: 'Orders that are reserved keep the price they were reserved for.',
@@ -140,12 +145,14 @@ export function stockRoutes(database: Database): FastifyPluginAsyncTypebox {
           response: { 200: { ...ProductView, headers: etagHeader } }
         }
       },
-      async ({ params: { productId }, headers, body }, reply) => {
+      async (request, reply) => {
+        const { headers, body } = request
         const product = await patchProduct(
           database,
-          productId,
+          request.params.productId,
           body,
-          versionsOf(headers['if-match'])
+          versionsOf(headers['if-match']),
+          auditOf(request)
         )
         return reply.header('etag', etagOf(product)).send(product)
       }
@@ -197,6 +204,7 @@ export function stockRoutes(database: Database): FastifyPluginAsyncTypebox {
       {
         schema: {
           permission: 'product:write',
+          target: 'product :productId',
           tags,
           summary: 'Add units',
           description:
@@ -210,19 +218,15 @@ export function stockRoutes(database: Database): FastifyPluginAsyncTypebox {
           response: { 200: { ...ProductView, headers: { ...idempotentReplayed, ...etagHeader } } }
         }
       },
-      async (
-        {
-          params: { productId },
-          headers: { 'idempotency-key': idempotencyKey },
-          body: { quantity }
-        },
-        reply
-      ) => {
-        const { product, replayed } = await restock(database, {
-          productId,
-          quantity,
-          idempotencyKey
-        })
+      async (request, reply) => {
+        const { productId } = request.params
+        const { quantity } = request.body
+        const idempotencyKey = request.headers['idempotency-key']
+        const { product, replayed } = await restock(
+          database,
+          { productId, quantity, idempotencyKey },
+          auditOf(request)
+        )
         if (replayed) reply.header('idempotent-replayed', 'true')
         return reply.header('etag', etagOf(product)).send(product)
       }

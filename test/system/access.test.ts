@@ -1,69 +1,10 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import type { AddressInfo } from 'node:net'
-import t, { type Test } from 'tap'
-import { Access } from '../../packages/sagabox/src/access/access.ts'
-import { addKey, newKey } from '../../packages/sagabox/src/access/key-file.ts'
-import { Roles } from '../../packages/sagabox/src/access/roles.ts'
-import { SHOP_ROLES } from '../../src/roles.ts'
+import t from 'tap'
+import { newKey } from '../../packages/sagabox/src/access/key-file.ts'
 import { Api } from '../support/api.ts'
+import { guardedShop, PEOPLE, roles, routesOf, type Person } from '../support/guarded-shop.ts'
 import { until } from '../support/until.ts'
-import { keptLog } from '../support/kept-log.ts'
 import { startSystem } from '../support/system.ts'
-
-const roles = new Roles(SHOP_ROLES)
-const PEOPLE = {
-  ada: 'customer',
-  bob: 'customer',
-  carl: 'clerk',
-  vera: 'viewer',
-  otto: 'operator',
-  anna: 'admin',
-  mona: 'monitor'
-}
-type Person = keyof typeof PEOPLE
-
-/** The shop, with a key for each of them. */
-async function guardedShop(t: Test) {
-  const folder = await mkdtemp(join(tmpdir(), 'sagabox-keys-'))
-  t.teardown(() => rm(folder, { recursive: true }))
-  const keysFile = join(folder, 'keys')
-  const keys = {} as Record<Person, string>
-  for (const [name, role] of Object.entries(PEOPLE)) {
-    const { key, sha256 } = newKey()
-    await addKey(keysFile, roles, { name, role, sha256 })
-    keys[name as Person] = key
-  }
-  const access = await Access.open({ keysFile, roles: SHOP_ROLES }, ['127.0.0.1'], keptLog())
-  const { system, api } = await startSystem(t, 'memory', { access })
-  const ask = (who: Person | undefined, method: string, path: string, body?: unknown, more = {}) =>
-    api.call(method, path, body, { ...(who && { authorization: `Bearer ${keys[who]}` }), ...more })
-  return { system, api, ask, keys }
-}
-
-interface Route {
-  method: string
-  path: string
-  permission: string
-}
-
-/** Every route that is documented, with made-up ids. */
-function routesOf({
-  paths
-}: {
-  paths: Record<string, Record<string, Record<string, string>>>
-}): Route[] {
-  return Object.entries(paths).flatMap(([path, operations]) =>
-    Object.entries(operations).map(([method, operation]) => ({
-      method: method.toUpperCase(),
-      path: path.replaceAll(/\{(\w+)\}/g, (_, name) =>
-        name === 'id' ? '1' : name === 'productId' ? 'none' : '01a204b8-b63e-7263-8cc6-45323f1f4dcf'
-      ),
-      permission: operation['x-permission']!
-    }))
-  )
-}
 
 t.test('every route: without a key, with a wrong one, and by role', async (t) => {
   const { ask, api } = await guardedShop(t)

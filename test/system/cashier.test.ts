@@ -9,6 +9,7 @@ import { Outbox } from '../../packages/sagabox/src/messaging/outbox/outbox.ts'
 import { Cashier } from '../../src/payment/cashier.ts'
 import type { ChargeResult, PaymentGateway } from '../../src/payment/gateway.ts'
 import { refundPayments } from '../../src/payment/refund.ts'
+import { UNAUDITED } from '../../packages/sagabox/src/messaging/postgres/audit.ts'
 import { settlePayment } from '../../src/payment/settle.ts'
 import { PAYMENT_ENTITIES, PaymentEntity } from '../../src/payment/entities.ts'
 import { takePayments } from '../../src/payment/take.ts'
@@ -310,12 +311,8 @@ t.test(
     await expireClaim()
     await gone.runOnce()
     await until('the gateway does not answer', async () => (await payment()).lastError === 'gone')
-    await settlePayment(outbox, ORDER_ID, {
-      outcome: 'refunded',
-      amount: 0,
-      reason: 'Nothing was charged',
-      by: 'ada'
-    })
+    const settlement = { amount: 0, reason: 'Nothing was charged', by: 'ada' }
+    await settlePayment(outbox, ORDER_ID, { outcome: 'refunded', ...settlement }, UNAUDITED)
     t.match(await payment(), { status: 'Cancelled', nextAttemptAt: null })
     slow()
     await statusIs('Refunding')

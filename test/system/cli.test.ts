@@ -149,6 +149,8 @@ t.test('letters: grouped, listed, shown, sent back one by one and together, dele
   t.match(await runCommand(['letters', 'retry', ...payment], env), { code: 2, err: /which\?/ })
   t.match(await runCommand(['letters', 'retry', second, '--all', ...payment], env), { code: 2 })
   const together = ['letters', 'retry', '--type', 'StockReservedEvent', ...payment]
+  t.match(await runCommand(together, env), { code: 2, err: /why\? Expected --why/ })
+  together.push('--why', 'the column is back')
   const began = await runCommand(together, env)
   t.match(began, { code: 0, out: /^Group retry \d+ has begun; 1 letters fit/ })
   const [, id] = /retry (\d+)/.exec(began.out)!

@@ -136,7 +136,7 @@ t.test(
     for (let sent = 0; sent < 7; sent++) await publish()
     await letters(7)
     purged.now = true
-    const first = await api.call('POST', `${LETTERS}/retry`, {})
+    const first = await api.call('POST', `${LETTERS}/retry`, { why: 'mended' })
     t.match(first, { status: 202, body: { left: 7, atLeast: false, lost: 0 } })
     const location = first.headers.get('location')!
     await until('five are under way', async () => (await api.get(location)).underWay === 5)
@@ -154,7 +154,7 @@ t.test(
       reason: /of 5 nothing was heard for 10 minutes/
     })
     purged.now = false
-    const second = await api.call('POST', `${LETTERS}/retry`, {})
+    const second = await api.call('POST', `${LETTERS}/retry`, { why: 'mended' })
     t.equal(second.body.left, 7)
     t.match(await ended(api, second.headers.get('location')!), {
       state: 'stopped',
@@ -176,7 +176,7 @@ t.test('a letter of an endpoint that is not here is not sent back', async (t) =>
     status: 409,
     body: { detail: 'Its endpoint warehouse is not here (stock is): nobody would take it' }
   })
-  const group = await api.call('POST', `${LETTERS}/retry`, {})
+  const group = await api.call('POST', `${LETTERS}/retry`, { why: 'mended' })
   t.match(await ended(api, group.headers.get('location')!), { state: 'done', sent: 0, left: 0 })
   t.match(await api.get(`${LETTERS}/${id}`), { status: 'waiting' })
 })
@@ -380,7 +380,8 @@ t.test('letters of one type have one name', async (t) => {
     )
   }
   t.equal(
-    (await api.call('POST', `${LETTERS}/retry`, { type: 'Contracts:ReleaseStock' })).body.left,
+    (await api.call('POST', `${LETTERS}/retry`, { type: 'Contracts:ReleaseStock', why: 'mended' }))
+      .body.left,
     5
   )
 })
@@ -406,7 +407,7 @@ t.test('no filter reaches the database with what it cannot store', async (t) => 
       )
     for (const text of ['a\\u0000b', '\\ud800', 'x\\udc00y', '\\u007f'])
       t.match(
-        await api.call('POST', `${LETTERS}/retry`, `{"${field}":"${text}"}`),
+        await api.call('POST', `${LETTERS}/retry`, `{"why":"mended","${field}":"${text}"}`),
         { status: 400, body: { errors: [{ field }] } },
         `${field} ${text}`
       )

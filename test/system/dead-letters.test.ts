@@ -102,7 +102,8 @@ t.test(
       'sent back while the cause is still there, the group stops after its first letters',
       async (t) => {
         const { status, headers, body } = await api.call('POST', `${LETTERS}/retry`, {
-          type: 'StockReservedEvent'
+          type: 'StockReservedEvent',
+          why: 'to see'
         })
         t.equal(status, 202)
         t.match(body, { state: 'running', perSecond: 20, filter: { type: 'StockReservedEvent' } })
@@ -113,7 +114,9 @@ t.test(
           failedAgain: Number,
           left: ORDERS - 5
         })
-        t.match(await api.call('POST', `${headers.get('location')}/stop`), { status: 409 })
+        t.match(await api.call('POST', `${headers.get('location')}/stop`, { why: 'enough' }), {
+          status: 409
+        })
       }
     )
 
@@ -133,7 +136,10 @@ t.test(
       body: { detail: /handled/ }
     })
 
-    const { headers } = await api.call('POST', `${LETTERS}/retry`, { perSecond: 1000 })
+    const { headers } = await api.call('POST', `${LETTERS}/retry`, {
+      perSecond: 1000,
+      why: 'mended'
+    })
     t.match(await ended(api, headers.get('location')!), {
       state: 'done',
       sent: ORDERS - 1,
@@ -220,12 +226,12 @@ t.test('what an operator may get wrong, and what is kept of a deleted letter', a
     ['GET', `${LETTERS}/4711`],
     ['GET', `${LETTERS}/4711/payload`],
     ['POST', `${LETTERS}/4711/retry`],
-    ['DELETE', `${LETTERS}/4711`],
+    ['DELETE', `${LETTERS}/4711?why=spam`],
     ['GET', `${LETTERS}/retries/4711`],
     ['POST', `${LETTERS}/retries/4711/stop`]
   ] as const) {
     t.match(
-      await api.call(method, path),
+      await api.call(method, path, path.endsWith('/stop') ? { why: 'enough' } : undefined),
       { status: 404, body: { detail: /4711/ } },
       `${method} ${path}`
     )
@@ -248,11 +254,11 @@ t.test('what an operator may get wrong, and what is kept of a deleted letter', a
     status: 400,
     body: { errors: [{ field: 'id' }] }
   })
-  t.match(await api.call('POST', `${LETTERS}/retry`, { perSecond: 0 }), {
+  t.match(await api.call('POST', `${LETTERS}/retry`, { perSecond: 0, why: 'mended' }), {
     status: 400,
     body: { errors: [{ field: 'perSecond' }] }
   })
-  t.match(await api.call('POST', `${LETTERS}/retry`, { everything: true }), {
+  t.match(await api.call('POST', `${LETTERS}/retry`, { everything: true, why: 'mended' }), {
     status: 400,
     body: { errors: [{ field: 'everything' }] }
   })

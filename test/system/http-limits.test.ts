@@ -167,6 +167,7 @@ t.test('what a request may cost, and hold', async (t) => {
     t.match(
       await api.call('POST', '/ops/order/dead-letters/retry', {
         type: null,
+        why: 'mended',
         perSecond: null,
         kind: 'error'
       }),
@@ -190,7 +191,7 @@ t.test('what a request may cost, and hold', async (t) => {
         })
       }
       for (const bad of ['a\0b', 'a\u001fb', '\ud800', 'x\udc00y']) {
-        const body = JSON.stringify({ [field]: bad })
+        const body = JSON.stringify({ why: 'mended', [field]: bad })
         t.match(
           await api.call('POST', '/ops/stock/dead-letters/retry', body),
           { status: 400, body: { errors: [{ field }] } },
@@ -421,7 +422,9 @@ t.test('behind a proxy that takes a prefix away', async (t) => {
   const placed = await api.call('POST', '/orders', ORDER)
   t.equal(placed.headers.get('location'), `/shop/orders/${placed.body.orderId}`)
   t.match(
-    (await api.call('POST', '/ops/order/dead-letters/retry', {})).headers.get('location'),
+    (await api.call('POST', '/ops/order/dead-letters/retry', { why: 'mended' })).headers.get(
+      'location'
+    ),
     /^\/shop\/ops\/order\/dead-letters\/retries\/\d+$/
   )
 })

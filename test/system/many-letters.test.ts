@@ -91,7 +91,7 @@ t.test('a few letters are found among many', async (t) => {
     await database.rows(`update dead_letter set status = 'waiting', endpoint = 'stock'`)
     await insert('generate_series(1000001, 1000002)', { status: `'waiting'`, reason: `'a needle'` })
     const { answer, rows } = await read(() =>
-      api.call('POST', `${path}/retry`, { reason: 'NEEDLE' })
+      api.call('POST', `${path}/retry`, { reason: 'NEEDLE', why: 'mended' })
     )
     t.match(answer, { status: 202, body: { left: 3, atLeast: true } })
     t.ok(rows <= 6 * WINDOW, `${rows} rows were read`)
@@ -105,7 +105,7 @@ t.test('a few letters are found among many', async (t) => {
       { state: 'stopped', sent: 3, failedAgain: 3, left: 2, atLeast: false },
       'of the first window'
     )
-    const rest = await api.call('POST', `${path}/retry`, { reason: 'NEEDLE' })
+    const rest = await api.call('POST', `${path}/retry`, { reason: 'NEEDLE', why: 'mended' })
     t.match(rest.body, { left: 0, atLeast: true }, 'none there any more')
     t.match(
       await ended(rest.headers.get('location')!),

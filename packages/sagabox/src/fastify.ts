@@ -1,5 +1,7 @@
 // `sagabox/fastify`: what routes of a service are written with.
 export { Unauthorized } from './access/unauthorized.ts'
+export { auditOf, type Audited } from './http/audit.ts'
+export { type Audit, UNAUDITED } from './messaging/postgres/audit.ts'
 export { idempotentReplayed, IdempotencyHeaders } from './http/idempotency.ts'
 export { linkTo } from './http/links.ts'
 export { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './http/page.ts'

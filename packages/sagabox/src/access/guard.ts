@@ -63,10 +63,15 @@ export function guard(
 
 /** Says in the documentation of a route who may come in. */
 function documented(schema: FastifySchema | undefined): FastifySchema | undefined {
-  const { permission } = schema ?? {}
+  const { permission, audited } = schema ?? {}
   if (permission === undefined) return schema
   const security = permission === PUBLIC ? [] : [{ key: [] }]
-  return { ...schema, security, 'x-permission': permission } as FastifySchema
+  return {
+    ...schema,
+    security,
+    'x-permission': permission,
+    ...(audited === false && { 'x-audited': false })
+  } as FastifySchema
 }
 
 /** @throws UnguardedRoute */

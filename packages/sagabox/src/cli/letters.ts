@@ -81,6 +81,7 @@ const FILTERS = {
   from: { value: 'TIME', help: 'last seen at this time or later' },
   to: { value: 'TIME', help: 'last seen before this time' }
 }
+const WHY = { why: { value: 'TEXT', help: 'for those who read the audit' } }
 const STATUS = {
   status: { value: 'STATUS', help: 'waiting, retrying, handled or undone' }
 }
@@ -175,6 +176,7 @@ const retry: Command = {
   options: {
     ...FILTERS,
     all: { help: 'all that wait' },
+    ...WHY,
     'per-second': { value: 'N', help: 'letters a second, 20 when not given' },
     ...OPTIONS
   },
@@ -187,17 +189,22 @@ const retry: Command = {
       throw new WrongUsage('which? Expected an ID, or filters, or --all')
     const id = one ? idOf(call) : undefined
     const perSecond = options.integer('per-second', 1, 1000)
+    const why = one ? options.text('why') : whyOf(call)
     const server = new Server(call)
     const service = await serviceOf(call, server)
     const path = pathOf(service)
     if (id !== undefined) {
-      const retried = await server.post(`${path}/${id}/retry`, Retried)
+      const retried = await server.post(`${path}/${id}/retry`, Retried, undefined, { why })
       if (options.has('json')) terminal.json(retried)
       else terminal.print(`Letter ${id} was sent back`)
       if (retried.warning) terminal.note(clean(retried.warning))
       return EXIT.ok
     }
-    const began = await server.post(`${path}/retry`, GroupRetry, { ...filter, perSecond })
+    const began = await server.post(`${path}/retry`, GroupRetry, {
+      ...filter,
+      perSecond,
+      why
+    })
     if (options.has('json')) terminal.json(began)
     else
       terminal.print(
@@ -228,13 +235,14 @@ const watch: Command = {
 const remove: Command = {
   summary: 'Delete a dead letter; it can be brought back for 30 days',
   parameters: ['ID'],
-  options: { why: { value: 'TEXT', help: 'for those who look for it later' }, ...OPTIONS },
+  options: { ...WHY, ...OPTIONS },
   async run(call) {
     const { options, terminal } = call
     const id = idOf(call)
+    const why = whyOf(call)
     const server = new Server(call)
     const path = pathOf(await serviceOf(call, server))
-    await server.delete(`${path}/${id}`, { why: options.text('why') })
+    await server.delete(`${path}/${id}`, { why })
     if (options.has('json')) terminal.json({ id: Number(id), status: 'deleted' })
     else terminal.print(`Letter ${id} was deleted`)
     return EXIT.ok
@@ -251,6 +259,13 @@ function idOf({ parameters }: Call): string {
   const id = parameters['ID']!
   if (/^[0-9]{1,15}$/.test(id)) return id
   throw new WrongUsage(`${id} is no id here; expected a number, as the list has it`)
+}
+
+/** @throws WrongUsage */
+function whyOf({ options }: Call): string {
+  const why = options.text('why')
+  if (why === undefined) throw new WrongUsage('why? Expected --why TEXT')
+  return why
 }
 
 function filterOf({ options }: Call): Query {

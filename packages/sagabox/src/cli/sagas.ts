@@ -182,12 +182,13 @@ const replay: Command = {
 const retry: Command = {
   summary: 'Send once more the commands whose answers an instance waits for',
   parameters: ['ID'],
-  options: OPTIONS,
+  options: { why: { value: 'TEXT', help: 'for those who read the history' }, ...OPTIONS },
   async run(call) {
     const { options, terminal } = call
     const id = idOf(call)
+    const why = options.text('why')
     const { server, path } = await open(call)
-    const retried = await server.post(`${path}/${id}/retry`, Retried)
+    const retried = await server.post(`${path}/${id}/retry`, Retried, undefined, { why })
     if (options.has('json')) terminal.json(retried)
     else
       terminal.print(

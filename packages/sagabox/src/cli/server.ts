@@ -70,8 +70,13 @@ export class Server {
     return this.#answer({ method: 'GET', path: path + searchOf(query), also }, schema)
   }
 
-  async post<T extends TSchema>(path: string, schema: T, body?: unknown): Promise<Static<T>> {
-    return this.#answer({ method: 'POST', path, body }, schema)
+  async post<T extends TSchema>(
+    path: string,
+    schema: T,
+    body?: unknown,
+    query: Query = {}
+  ): Promise<Static<T>> {
+    return this.#answer({ method: 'POST', path: path + searchOf(query), body }, schema)
   }
 
   async delete(path: string, query: Query = {}): Promise<void> {

@@ -15,7 +15,10 @@ import {
 import type { GroupRetries } from '../messaging/dead-letters/group-retries.ts'
 import { NotAllowed } from '../messaging/dead-letters/known-letter.ts'
 import type { DeadLetterOffice } from '../messaging/dead-letters/office.ts'
+import { auditOf, nameOf } from './audit.ts'
 import { linkTo } from './links.ts'
+import { maskFor } from './mask-for.ts'
+import { MASK, type Mask } from '../messaging/message/sensitive.ts'
 import { nullable } from '../messaging/message/nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './page.ts'
 import { HttpProblem, notFound } from './problem.ts'
@@ -50,7 +53,12 @@ const Status = Type.Enum(['waiting', 'retrying', 'handled', 'undone'], {
   description:
     'waiting: for an operator; retrying: sent back, no outcome yet; handled: after all; undone: what it belongs to was undone'
 })
-const Why = Type.String({ maxLength: 500, pattern: PRINTABLE })
+const Why = Type.String({
+  minLength: 1,
+  maxLength: 500,
+  pattern: PRINTABLE,
+  description: 'Why, for those who read the audit'
+})
 const ListFilter = { ...Filter, status: Type.Optional(Status) }
 
 const Summary = Type.Object({
@@ -150,6 +158,8 @@ export interface DeadLetterRouteOptions {
   groups: GroupRetries
   /** How long the service's inbox remembers what was handled. */
   inboxDays: number
+  /** What of payloads and headers is not for everybody. */
+  mask: Mask
 }
 
 /** The dead letters of one service: to look at, to send back, to delete. */
@@ -158,7 +168,8 @@ export function deadLetterRoutes({
   database,
   office,
   groups,
-  inboxDays
+  inboxDays,
+  mask
 }: DeadLetterRouteOptions): FastifyPluginAsyncTypebox {
   const path = `/ops/${name}/dead-letters`
   const missing = (id: string) => notFound(`dead letter ${id} in ${name}`)
@@ -236,10 +247,11 @@ export function deadLetterRoutes({
           response: { 200: Detail }
         }
       },
-      async ({ params: { id } }) => {
+      async (asked) => {
+        const { id } = asked.params
         const letter = await readDeadLetter(database, Number(id))
         if (!letter) throw missing(id)
-        return withText(letter)
+        return withText(letter, maskFor(asked, mask))
       }
     )
 
@@ -276,10 +288,11 @@ export function deadLetterRoutes({
           response: { 200: Type.Object({ ...Detail.properties, ...Deleted }) }
         }
       },
-      async ({ params: { id } }) => {
+      async (asked) => {
+        const { id } = asked.params
         const letter = await readDeletedLetter(database, Number(id))
         if (!letter) throw missingDeleted(id)
-        return withText(letter)
+        return withText(letter, maskFor(asked, mask))
       }
     )
 
@@ -288,6 +301,7 @@ export function deadLetterRoutes({
       {
         schema: {
           permission: 'letter:restore',
+          target: 'dead letter :id',
           tags,
           summary: 'Bring a deleted letter back, under its id',
           description: '409 when the same message has become a dead letter again since.',
@@ -295,11 +309,12 @@ export function deadLetterRoutes({
           response: { 200: Detail }
         }
       },
-      async ({ params: { id } }) => {
-        if (!(await allowed(office.restore(Number(id))))) throw missingDeleted(id)
+      async (asked) => {
+        const { id } = asked.params
+        if (!(await allowed(office.restore(Number(id), auditOf(asked))))) throw missingDeleted(id)
         const letter = await readDeadLetter(database, Number(id))
         if (!letter) throw missing(id)
-        return withText(letter)
+        return withText(letter, maskFor(asked, mask))
       }
     )
 
@@ -334,15 +349,19 @@ export function deadLetterRoutes({
       {
         schema: {
           permission: 'letter:retry',
+          target: 'dead letter :id',
           tags,
           summary: 'Send it back to its endpoint, under its message id',
           description: `Whoever has handled the message already will not handle it again: the inbox remembers its id. It gets the immediate retries, and no delayed ones. 409 while it is retrying, for ${LOST_AFTER_MINUTES} minutes at least; when it has ended; and when its endpoint is not one of this service’s.`,
           params: ById,
+          querystring: Type.Object({ why: Type.Optional(Why) }, { additionalProperties: false }),
           response: { 202: Retried }
         }
       },
-      async ({ params: { id } }, reply) => {
-        const sent = await allowed(office.retry(Number(id)))
+      async (request, reply) => {
+        const { id } = request.params
+        const audit = auditOf(request, { reason: request.query.why, status: 202 })
+        const sent = await allowed(office.retry(Number(id), audit))
         if (!sent) throw missing(id)
         const warnings = [
           ...(sent.lostSince === undefined
@@ -368,15 +387,19 @@ export function deadLetterRoutes({
       {
         schema: {
           permission: 'letter:delete',
+          target: 'dead letter :id',
           tags,
           summary: `Delete it; it is kept for ${DELETED_DAYS} days under …/deleted, and an audit row stays`,
           params: ById,
-          querystring: Type.Object({ why: Type.Optional(Why) }, { additionalProperties: false }),
+          querystring: Type.Object({ why: Why }, { additionalProperties: false }),
           response: { 204: Type.Null() }
         }
       },
-      async ({ params: { id }, query: { why } }, reply) => {
-        if (!(await allowed(office.delete(Number(id), why)))) throw missing(id)
+      async (request, reply) => {
+        const { id } = request.params
+        const { why } = request.query
+        const audit = auditOf(request, { reason: why, status: 204 })
+        if (!(await allowed(office.delete(Number(id), why, audit)))) throw missing(id)
         return reply.code(204).send(null)
       }
     )
@@ -386,6 +409,7 @@ export function deadLetterRoutes({
       {
         schema: {
           permission: 'letter:undo',
+          target: 'dead letter :id',
           tags,
           summary: 'Undo what it belongs to, when the saga of that id is gone for ever',
           description:
@@ -402,8 +426,11 @@ export function deadLetterRoutes({
           response: { 202: Undone }
         }
       },
-      async ({ params: { id }, body: { reason } }, reply) => {
-        const undone = await allowed(office.undo(Number(id), reason))
+      async (request, reply) => {
+        const { id } = request.params
+        const { reason } = request.body
+        const audit = auditOf(request, { reason, status: 202 })
+        const undone = await allowed(office.undo(Number(id), reason, audit))
         if (!undone) throw missing(id)
         const sent = undone.sent.map(({ contract, messageId }) => ({
           type: contract.name,
@@ -420,6 +447,7 @@ export function deadLetterRoutes({
       {
         schema: {
           permission: 'letter:retry',
+          target: 'dead letters',
           tags,
           summary: 'Send back all that wait and fit',
           description:
@@ -427,6 +455,7 @@ export function deadLetterRoutes({
           body: Type.Object(
             {
               ...Filter,
+              why: Why,
               perSecond: Type.Optional(
                 Type.Integer({
                   minimum: 1,
@@ -437,7 +466,7 @@ export function deadLetterRoutes({
             },
             {
               additionalProperties: false,
-              examples: [{ type: 'StockReservedEvent', perSecond: 20 }]
+              examples: [{ type: 'StockReservedEvent', why: 'the gateway is back', perSecond: 20 }]
             }
           ),
           response: {
@@ -448,10 +477,15 @@ export function deadLetterRoutes({
           }
         }
       },
-      async ({ body: { perSecond = PER_SECOND, ...given } }, reply) => {
+      async (request, reply) => {
+        const { perSecond = PER_SECOND, why, ...given } = request.body
         const filter = withTimes(given)
         const oldest = await office.oldest(filter)
-        const id = await groups.begin(filter, perSecond)
+        const id = await groups.begin(
+          filter,
+          perSecond,
+          auditOf(request, { reason: why, status: 202 })
+        )
         const warning =
           oldest !== undefined && olderThanInbox(oldest, inboxDays)
             ? {
@@ -501,14 +535,19 @@ export function deadLetterRoutes({
       {
         schema: {
           permission: 'letter:retry',
+          target: 'group retry :id',
           tags,
           summary: 'Stop a group retry; what is under way goes on',
           params: ById,
+          body: Type.Object({ why: Why }, { additionalProperties: false }),
           response: { 200: Retry }
         }
       },
-      async ({ params: { id } }) => {
-        const stopped = await groups.end(Number(id))
+      async (asked) => {
+        const { id } = asked.params
+        const { why } = asked.body
+        const said = `stopped by ${nameOf(asked) ?? 'an operator'}: ${why}`
+        const stopped = await groups.end(Number(id), said, auditOf(asked, { reason: why }))
         const retry = await groups.get(Number(id))
         if (!retry) throw notFound(`group retry ${id} in ${name}`)
         if (!stopped) throw new HttpProblem(409, `Group retry ${id} is ${retry.state} already`)
@@ -518,7 +557,22 @@ export function deadLetterRoutes({
   }
 }
 
-function withText<L extends DeadLetterDetail>(letter: L) {
+function withText<L extends DeadLetterDetail>(letter: L, hidden: Mask | undefined) {
+  return hidden ? masked(letter, hidden) : whole(letter)
+}
+
+function masked<L extends DeadLetterDetail>(letter: L, hidden: Mask) {
+  const { payload, headers } = letter
+  const shown = isUtf8(payload) ? hidden.ofText(payload.toString().replace(/^\uFEFF/, '')) : MASK
+  return {
+    ...letter,
+    headers: hidden.of(headers),
+    payload: Buffer.from(shown).subarray(0, SHOWN_BYTES).toString(),
+    payloadEncoding: 'utf8' as const
+  }
+}
+
+function whole<L extends DeadLetterDetail>(letter: L) {
   const shown = letter.payload.subarray(0, SHOWN_BYTES)
   const isText = isUtf8(letter.payload)
   return {

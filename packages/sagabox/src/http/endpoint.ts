@@ -1,6 +1,8 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { nullable } from '../messaging/message/nullable.ts'
+import type { Audit } from '../messaging/postgres/audit.ts'
+import { auditOf } from './audit.ts'
 import { PRINTABLE } from './text.ts'
 
 /** What an operator can do with the endpoint of a service in this process. */
@@ -9,6 +11,8 @@ export interface Pausable {
   paused(): { since: string; reason: string } | undefined
   pause(reason: string): Promise<void>
   resume(): void
+  /** Writes down what is done here, which no transaction does. */
+  writeDown(audit: Audit): Promise<void>
 }
 
 const Status = Type.Object({
@@ -23,7 +27,8 @@ export function endpointRoutes({
   name,
   paused,
   pause,
-  resume
+  resume,
+  writeDown
 }: Pausable): FastifyPluginAsyncTypebox {
   const path = `/ops/${name}/endpoint`
   const status = () => {
@@ -49,6 +54,7 @@ export function endpointRoutes({
       {
         schema: {
           permission: 'endpoint:pause',
+          target: `endpoint ${name}`,
           tags,
           summary: `Have the endpoint of ${name} take no messages`,
           description:
@@ -69,7 +75,10 @@ export function endpointRoutes({
           response: { 200: Status }
         }
       },
-      async ({ body: { reason } }) => {
+      async (asked) => {
+        const { reason } = asked.body
+        // Before it: what cannot be written down is not done.
+        await writeDown(auditOf(asked, { reason }))
         await pause(reason)
         return status()
       }
@@ -80,12 +89,14 @@ export function endpointRoutes({
       {
         schema: {
           permission: 'endpoint:pause',
+          target: `endpoint ${name}`,
           tags,
           summary: `Have the endpoint of ${name} take messages again`,
           response: { 200: Status }
         }
       },
-      async () => {
+      async (asked) => {
+        await writeDown(auditOf(asked))
         resume()
         return status()
       }

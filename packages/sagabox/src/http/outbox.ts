@@ -8,7 +8,10 @@ import {
   listPutOff,
   readDiscarded
 } from '../messaging/outbox/discard.ts'
+import type { Mask } from '../messaging/message/sensitive.ts'
 import { nullable } from '../messaging/message/nullable.ts'
+import { auditOf } from './audit.ts'
+import { maskedRow, maskFor } from './mask-for.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './page.ts'
 import { PRINTABLE } from './text.ts'
 import { HttpProblem, notFound } from './problem.ts'
@@ -45,13 +48,16 @@ export interface OutboxRouteOptions {
   name: string
   database: Database
   log: Log
+  /** What of payloads and headers is not for everybody. */
+  mask: Mask
 }
 
 /** What waits in one service's outbox because nobody takes it: to look at, and to give up. */
 export function outboxRoutes({
   name,
   database,
-  log
+  log,
+  mask
 }: OutboxRouteOptions): FastifyPluginAsyncTypebox {
   const path = `/ops/${name}/outbox`
 
@@ -80,7 +86,9 @@ export function outboxRoutes({
           response: { 200: Page(Type.Object(Row)) }
         }
       },
-      async ({ query: { destination, cursor, limit = DEFAULT_LIMIT } }) => {
+      async (asked) => {
+        const { destination, cursor, limit = DEFAULT_LIMIT } = asked.query
+        const hidden = maskFor(asked, mask)
         const [, id, after] =
           /^([0-9]{1,15}) (.*)$/s.exec(decodeCursor(cursor, /^[0-9]{1,15} [^\0]*$/) ?? '') ?? []
         const rows = await listPutOff(
@@ -89,7 +97,11 @@ export function outboxRoutes({
           limit + 1,
           id === undefined ? undefined : { id, destination: after! }
         )
-        return toPage(rows, limit, (row) => `${row.id} ${row.destination}`)
+        return toPage(
+          rows.map((row) => maskedRow(row, hidden)),
+          limit,
+          (row) => `${row.id} ${row.destination}`
+        )
       }
     )
 
@@ -98,6 +110,7 @@ export function outboxRoutes({
       {
         schema: {
           permission: 'outbox:discard',
+          target: 'outbox row :id',
           tags,
           summary: 'Give up a message that no queue takes',
           description:
@@ -124,8 +137,10 @@ export function outboxRoutes({
           }
         }
       },
-      async ({ params: { id }, body: { reason } }) => {
-        const discard = await discardRow(database, id, reason, log)
+      async (asked) => {
+        const { id } = asked.params
+        const { reason } = asked.body
+        const discard = await discardRow(database, id, reason, log, auditOf(asked, { reason }))
         if (discard.outcome === 'unknown') throw notFound(`row ${id} in the outbox of ${name}`)
         if (discard.outcome !== 'discarded')
           throw new HttpProblem(
@@ -148,12 +163,17 @@ export function outboxRoutes({
           response: { 200: Page(Type.Object(Discarded)) }
         }
       },
-      async ({ query: { cursor, limit = DEFAULT_LIMIT } }) =>
-        toPage(
-          await listDiscarded(database, limit + 1, decodeCursor(cursor, /^[0-9]{1,15}$/)),
+      async (asked) => {
+        const { cursor, limit = DEFAULT_LIMIT } = asked.query
+        const hidden = maskFor(asked, mask)
+        const before = decodeCursor(cursor, /^[0-9]{1,15}$/)
+        const rows = await listDiscarded(database, limit + 1, before)
+        return toPage(
+          rows.map((row) => maskedRow(row, hidden)),
           limit,
           ({ key }) => key
         )
+      }
     )
 
     app.get(
@@ -167,10 +187,11 @@ export function outboxRoutes({
           response: { 200: Type.Object(Detail) }
         }
       },
-      async ({ params: { id } }) => {
+      async (asked) => {
+        const { id } = asked.params
         const row = await readDiscarded(database, id)
         if (!row) throw notFound(`discarded row ${id} in ${name}`)
-        return row
+        return maskedRow(row, maskFor(asked, mask))
       }
     )
   }

@@ -186,12 +186,20 @@ export function refuse(error: NodeJS.ErrnoException, socket: Socket): void {
   socket.destroySoon()
 }
 
+const details = new WeakMap<FastifyRequest, string>()
+
+/** What was answered to a request that was refused. */
+export function detailOf(request: FastifyRequest): string | undefined {
+  return details.get(request)
+}
+
 function send(
   reply: FastifyReply,
   status: number,
   detail: string,
   errors?: FieldError[]
 ): FastifyReply {
+  details.set(reply.request, detail)
   if (status === 503) reply.header('retry-after', '1')
   return reply
     .code(status)

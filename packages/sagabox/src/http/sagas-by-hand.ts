@@ -1,9 +1,11 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
+import { auditOf, nameOf } from './audit.ts'
 import { notFound } from './problem.ts'
 import { idOfKey } from '../messaging/message/correlation.ts'
 import { instanceParams } from './saga-key.ts'
 import type { Outbox } from '../messaging/outbox/outbox.ts'
+import type { Audit } from '../messaging/postgres/audit.ts'
 import type { Tx } from '../messaging/postgres/sql.ts'
 import { answer, drop, place, type MovedByHand } from '../saga/run/by-hand.ts'
 import type { SagaHost } from '../saga/run/host.ts'
@@ -31,8 +33,17 @@ const Moved = Type.Object({
 /** What a person may do to an instance that does not get on by itself. */
 export function byHandRoutes(host: SagaHost, outbox: Outbox): FastifyPluginAsyncTypebox {
   const ById = instanceParams(host.definition)
-  const moved = async (sagaId: string, move: (tx: Tx) => Promise<MovedByHand | undefined>) => {
-    const found = await moveForRequest(outbox, move)
+  const target = `${host.definition.name} saga :sagaId`
+  const moved = async (
+    sagaId: string,
+    audit: Audit,
+    move: (tx: Tx) => Promise<MovedByHand | undefined>
+  ) => {
+    const found = await moveForRequest(outbox, async (tx) => {
+      const done = await move(tx)
+      if (done) audit(tx)
+      return done
+    })
     if (!found) throw notFound(`saga ${sagaId}`)
     const { state, version, messages } = found
     const sent = messages.map(({ contract, messageId }) => ({ type: contract.name, messageId }))
@@ -45,6 +56,7 @@ export function byHandRoutes(host: SagaHost, outbox: Outbox): FastifyPluginAsync
       {
         schema: {
           permission: 'saga:answer',
+          target,
           tags,
           summary: 'Supply an event that may never come, or fire a timer now',
           description:
@@ -62,7 +74,12 @@ export function byHandRoutes(host: SagaHost, outbox: Outbox): FastifyPluginAsync
           response: { 200: Moved }
         }
       },
-      ({ params: { sagaId }, body }) => moved(sagaId, (tx) => answer(host, tx, sagaId, body))
+      (request) => {
+        const { sagaId } = request.params
+        const given = { ...request.body, by: nameOf(request) }
+        const audit = auditOf(request, given)
+        return moved(sagaId, audit, (tx) => answer(host, tx, sagaId, given))
+      }
     )
 
     app.post(
@@ -70,6 +87,7 @@ export function byHandRoutes(host: SagaHost, outbox: Outbox): FastifyPluginAsync
       {
         schema: {
           permission: 'saga:migrate',
+          target,
           tags,
           summary:
             'Bring an instance that no machine can move, or whose machine fails, to a state of today’s machine',
@@ -83,7 +101,12 @@ export function byHandRoutes(host: SagaHost, outbox: Outbox): FastifyPluginAsync
           response: { 200: Moved }
         }
       },
-      ({ params: { sagaId }, body }) => moved(sagaId, (tx) => place(host, tx, sagaId, body))
+      (request) => {
+        const { sagaId } = request.params
+        const given = { ...request.body, by: nameOf(request) }
+        const audit = auditOf(request, given)
+        return moved(sagaId, audit, (tx) => place(host, tx, sagaId, given))
+      }
     )
 
     app.post(
@@ -91,6 +114,7 @@ export function byHandRoutes(host: SagaHost, outbox: Outbox): FastifyPluginAsync
       {
         schema: {
           permission: 'saga:migrate',
+          target,
           tags,
           summary: 'Drop an event that an instance keeps for another state',
           description:
@@ -108,7 +132,12 @@ export function byHandRoutes(host: SagaHost, outbox: Outbox): FastifyPluginAsync
           response: { 200: Moved }
         }
       },
-      ({ params: { sagaId }, body }) => moved(sagaId, (tx) => drop(host, tx, sagaId, body))
+      (request) => {
+        const { sagaId } = request.params
+        const given = { ...request.body, by: nameOf(request) }
+        const audit = auditOf(request, given)
+        return moved(sagaId, audit, (tx) => drop(host, tx, sagaId, given))
+      }
     )
   }
 }

@@ -1,9 +1,13 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { nullable } from '../messaging/message/nullable.ts'
+import { auditOf, nameOf } from './audit.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './page.ts'
 import { HttpProblem, notFound } from './problem.ts'
+import { text } from './text.ts'
+import { maskFor } from './mask-for.ts'
 import { timeOf } from './time.ts'
+import type { Mask } from '../messaging/message/sensitive.ts'
 import { idOfKey } from '../messaging/message/correlation.ts'
 import { UUID } from '../messaging/message/id.ts'
 import type { Outbox } from '../messaging/outbox/outbox.ts'
@@ -147,6 +151,8 @@ const HistoryWindow = Type.Object(
   { additionalProperties: false }
 )
 
+const Why = text(500, 'Why; the history shows it')
+
 const tags = ['saga']
 
 /** `stuckSince_sagaId`, the time in ms since 1970: what a list of stuck instances goes on after. */
@@ -194,11 +200,15 @@ export function definitionRoutes(
   }
 }
 
-/** The inspection API of one saga, and what an operator may do to an instance. */
+/**
+ * The inspection API of one saga, and what an operator may do to an instance.
+ * @param mask what of contexts and bodies is not for everybody
+ */
 export function sagaRoutes(
   inspector: SagaInspector,
   host: SagaHost,
-  outbox: Outbox
+  outbox: Outbox,
+  mask: Mask
 ): FastifyPluginAsyncTypebox {
   const { definition } = inspector
   const states = [
@@ -327,7 +337,8 @@ export function sagaRoutes(
       async (request, reply) => {
         const { since, ...filter } = request.query
         const asked = { ...filter, ...(since && { since: timeOf('since', since) }) }
-        const lines = await desk.open(() => inspector.export(asked), request.raw.socket)
+        const hidden = maskFor(request, mask)
+        const lines = await desk.open(() => inspector.export(asked, hidden), request.raw.socket)
         // The schema is that of one line.
         return reply.type('application/x-ndjson').send(lines as never)
       }
@@ -346,10 +357,12 @@ export function sagaRoutes(
           response: { 200: Detail }
         }
       },
-      async ({ params: { sagaId }, query }) => {
-        const found = await inspector.get(sagaId, query)
+      async (asked) => {
+        const { sagaId } = asked.params
+        const found = await inspector.get(sagaId, asked.query)
         if (!found) throw notFound(`saga ${sagaId}`)
-        return found
+        const hidden = maskFor(asked, mask)
+        return hidden ? { ...found, context: hidden.of(found.context) } : found
       }
     )
 
@@ -364,10 +377,11 @@ export function sagaRoutes(
           response: { 200: ReplayResult }
         }
       },
-      async ({ params: { sagaId } }) => {
+      async (asked) => {
+        const { sagaId } = asked.params
         const result = await inspector.replay(sagaId)
         if (!result) throw notFound(`saga ${sagaId}`)
-        return result
+        return maskFor(asked, mask)?.of(result) ?? result
       }
     )
 
@@ -376,18 +390,29 @@ export function sagaRoutes(
       {
         schema: {
           permission: 'saga:retry',
+          target: `${definition.name} saga :sagaId`,
           tags,
           summary: 'Send again what an instance waits for',
           description:
             'The commands of its state leave once more, under new ids; the history has it as a step `retry`. 409 when it waits for no command’s answer.',
           ...ById,
+          querystring: Type.Object({ why: Type.Optional(Why) }, { additionalProperties: false }),
           response: {
             202: Type.Object({ sagaId: Type.String(), state: Type.String(), sent: Sent })
           }
         }
       },
-      async ({ params: { sagaId } }, reply) => {
-        const retried = await moveForRequest(outbox, (tx) => host.retry(tx, sagaId))
+      async (request, reply) => {
+        const { sagaId } = request.params
+        const reason = request.query.why
+        const by = nameOf(request)
+        const byHand = by === undefined && reason === undefined ? undefined : { by, reason }
+        const audit = auditOf(request, { reason, status: 202 })
+        const retried = await moveForRequest(outbox, async (tx) => {
+          const move = await host.retry(tx, sagaId, byHand)
+          if (move && move.messages.length > 0) audit(tx)
+          return move
+        })
         if (!retried) throw notFound(`saga ${sagaId}`)
         const { state, messages } = retried
         const id = idOfKey(sagaId)

@@ -2,6 +2,8 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { discardScheduled, listScheduled } from '../messaging/outbox/scheduled.ts'
 import type { OutboxRouteOptions } from './outbox.ts'
+import { auditOf } from './audit.ts'
+import { maskedRow, maskFor } from './mask-for.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './page.ts'
 import { notFound } from './problem.ts'
 import { PRINTABLE } from './text.ts'
@@ -24,7 +26,8 @@ const tags = ['operations']
 export function scheduledRoutes({
   name,
   database,
-  log
+  log,
+  mask
 }: OutboxRouteOptions): FastifyPluginAsyncTypebox {
   const path = `/ops/${name}/outbox/scheduled`
 
@@ -48,7 +51,9 @@ export function scheduledRoutes({
           response: { 200: Page(Scheduled) }
         }
       },
-      async ({ query: { token, cursor, limit = DEFAULT_LIMIT } }) => {
+      async (asked) => {
+        const { token, cursor, limit = DEFAULT_LIMIT } = asked.query
+        const hidden = maskFor(asked, mask)
         const [micros, id] = decodeCursor(cursor, CURSOR)?.split(' ') ?? []
         const rows = await listScheduled(
           database,
@@ -56,7 +61,11 @@ export function scheduledRoutes({
           limit + 1,
           micros === undefined ? undefined : { micros, id: id! }
         )
-        return toPage(rows, limit, (row) => `${row.micros} ${row.id}`)
+        return toPage(
+          rows.map((row) => maskedRow(row, hidden)),
+          limit,
+          (row) => `${row.micros} ${row.id}`
+        )
       }
     )
 
@@ -65,6 +74,7 @@ export function scheduledRoutes({
       {
         schema: {
           permission: 'outbox:discard',
+          target: 'outbox row :id',
           tags,
           summary: 'Give up a message that was to be sent later',
           description:
@@ -91,8 +101,16 @@ export function scheduledRoutes({
           }
         }
       },
-      async ({ params: { id }, body: { reason } }) => {
-        const messageId = await discardScheduled(database, id, reason, log)
+      async (asked) => {
+        const { id } = asked.params
+        const { reason } = asked.body
+        const messageId = await discardScheduled(
+          database,
+          id,
+          reason,
+          log,
+          auditOf(asked, { reason })
+        )
         if (messageId === undefined) throw notFound(`message ${id} to be sent later by ${name}`)
         return { id, messageId, status: 'discarded' as const }
       }

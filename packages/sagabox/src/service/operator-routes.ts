@@ -1,4 +1,6 @@
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
+import { ANYBODY } from '../access/actor.ts'
+import { auditRefusals } from '../http/audit.ts'
 import { healthRoutes, operationRoutes, type Operated } from '../http/operations.ts'
 import { useOwnRules } from '../http/own-rules.ts'
 import { HttpProblem } from '../http/problem.ts'
@@ -10,7 +12,8 @@ import type { Service } from './service.ts'
 export interface OperatorRoutesOptions {
   /**
    * Whether who asks may: called for each request, before its body is read. Everybody is refused
-   * (403) unless it answers true; it may throw an error with a statusCode of its own.
+   * (403) unless it answers true; it may throw an error with a statusCode of its own. Who it is may
+   * be set as `request.actor`, which histories and the audit name; `anonymous` unless it is.
    */
   authorize?(request: FastifyRequest): boolean | Promise<boolean>
 }
@@ -33,7 +36,9 @@ export function operatorRoutes(
   return async (scope) => {
     useOwnRules(scope)
     if (!scope.hasRequestDecorator('may')) scope.decorateRequest('may', () => true)
+    if (!scope.hasRequestDecorator('actor')) scope.decorateRequest('actor', null as never)
     scope.addHook('onRequest', async (request) => {
+      request.actor ??= ANYBODY
       if ((await authorize?.(request)) !== true) throw refusal(authorize !== undefined)
     })
     registerOperatorRoutes(scope, services)
@@ -78,7 +83,7 @@ function operatedOf(service: Service): Operated {
 /** @param isOnly whether the process has one saga, which then is at `/sagas`, too */
 function mount(app: FastifyInstance, service: Service, isOnly: boolean): void {
   app.register(async (scope) => {
-    needDatabase(scope, service)
+    beOf(scope, service)
     for (const routes of service.operatorRoutes) scope.register(routes)
     for (const { saga, routes } of service.sagaRoutes()) {
       if (isOnly) scope.register(routes, { prefix: '/sagas' })
@@ -91,8 +96,15 @@ function mount(app: FastifyInstance, service: Service, isOnly: boolean): void {
   })
 }
 
+/** Has what is refused in a scope's routes written to the service's audit, once it has a database. */
+export function beOf(scope: FastifyInstance, service: Service): void {
+  const isReady = () => service.databaseProblem === undefined
+  auditRefusals(scope, service.requests.database, isReady, service.log)
+  needDatabase(scope, service)
+}
+
 /** Answers 503 as long as the service cannot use its database. */
-export function needDatabase(scope: FastifyInstance, service: Service): void {
+function needDatabase(scope: FastifyInstance, service: Service): void {
   scope.addHook('onRequest', (_request, _reply, next) => {
     if (service.databaseProblem === undefined) return next()
     next(

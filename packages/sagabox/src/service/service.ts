@@ -3,6 +3,7 @@ import type { ServiceConnections } from './context.ts'
 import type { ServiceDefinition } from './define.ts'
 import { schemaOf } from './migrations.ts'
 import { handlersFor } from './queues.ts'
+import { auditRoutes } from '../http/audit-routes.ts'
 import { deadLetterRoutes } from '../http/dead-letters.ts'
 import { endpointRoutes } from '../http/endpoint.ts'
 import { outboxRoutes } from '../http/outbox.ts'
@@ -21,9 +22,12 @@ import { DeadLetterOffice } from '../messaging/dead-letters/office.ts'
 import { Endpoint } from '../messaging/endpoint/endpoint.ts'
 import { OLD_DELETED_LETTERS } from '../messaging/dead-letters/deleted.ts'
 import { oldInboxRows } from '../messaging/inbox/old.ts'
+import { Mask } from '../messaging/message/sensitive.ts'
+import { OLD_AUDIT_ROWS } from '../messaging/postgres/audit.ts'
 import { OldRowsCleaner } from '../messaging/postgres/old-rows.ts'
-import { describing, type Log } from '../messaging/async/log.ts'
+import { changing, describing, type Log } from '../messaging/async/log.ts'
 import { Outage } from '../messaging/postgres/outage.ts'
+import type { Contract } from '../messaging/message/message.ts'
 import { Readiness } from '../messaging/outbox/readiness.ts'
 import { mustBeReachable, Outbox } from '../messaging/outbox/outbox.ts'
 import { OLD_DISCARDED_ROWS } from '../messaging/outbox/discard.ts'
@@ -96,6 +100,8 @@ export class Service implements ServiceConnections {
   readonly operatorRoutes: readonly FastifyPluginAsync[]
   /** @internal */
   readonly workers: readonly Worker[]
+  readonly log: Log
+  readonly #mask: Mask
   readonly #database: DatabaseOptions
   /** One of each queue. */
   readonly #endpoints: readonly Endpoint[]
@@ -112,11 +118,14 @@ export class Service implements ServiceConnections {
   /** @internal */
   constructor(options: ServiceOptions) {
     const { definition, databaseUrl, transport, requests, settings, migrate, log: given } = options
-    const log = describing(given)
     const { name, sagas } = definition
+    this.#mask = new Mask(carriedBy(definition))
+    const shown = this.#mask.isNeeded ? changing(given, (said) => this.#mask.of(said)) : given
+    const log = describing(shown)
     const { schema, migrations } = schemaOf(definition)
     this.name = name
     this.sagas = sagas
+    this.log = log
     this.schema = schema
     this.#transport = transport
     const knows = (destination: string) => transport.knows(destination)
@@ -174,16 +183,19 @@ export class Service implements ServiceConnections {
       began: () => retries.wake()
     })
     const { redeliverySeconds, inboxDays } = settings
+    const mask = this.#mask
     this.operatorRoutes = [
-      deadLetterRoutes({ name, database: asked, office, groups, inboxDays }),
-      outboxRoutes({ name, database: asked, log }),
-      scheduledRoutes({ name, database: asked, log }),
+      deadLetterRoutes({ name, database: asked, office, groups, inboxDays, mask }),
+      outboxRoutes({ name, database: asked, log, mask }),
+      scheduledRoutes({ name, database: asked, log, mask }),
       endpointRoutes({
         name,
         paused: () => this.#paused,
         pause: (reason) => this.pause(reason),
-        resume: () => this.resume()
-      })
+        resume: () => this.resume(),
+        writeDown: (audit) => this.requests.transaction(async (tx) => audit(tx))
+      }),
+      auditRoutes(name, asked)
     ]
     this.workers = [
       ...this.parts.workers,
@@ -191,7 +203,7 @@ export class Service implements ServiceConnections {
       retries,
       new OldRowsCleaner(
         this.database,
-        [...oldInboxRows(inboxDays), OLD_DELETED_LETTERS, OLD_DISCARDED_ROWS],
+        [...oldInboxRows(inboxDays), OLD_DELETED_LETTERS, OLD_DISCARDED_ROWS, ...OLD_AUDIT_ROWS],
         log
       )
     ]
@@ -256,7 +268,7 @@ export class Service implements ServiceConnections {
     const { database, outbox } = this.requests
     return this.#hosts.map((host) => ({
       saga: host.definition,
-      routes: sagaRoutes(new SagaInspector(database, host.definition), host, outbox)
+      routes: sagaRoutes(new SagaInspector(database, host.definition), host, outbox, this.#mask)
     }))
   }
 
@@ -348,6 +360,12 @@ export class Service implements ServiceConnections {
     for (const worker of this.workers) await worker.stop()
     for (const { database } of [this.requests, this]) await database.close()
   }
+}
+
+/** Contracts of all that may be in a service's tables. */
+function carriedBy({ consumes, sends, sagas }: ServiceDefinition): Contract[] {
+  const all = [...consumes, ...sends, ...sagas.flatMap((saga) => [saga.startedBy, ...saga.handles])]
+  return all.flatMap((contract) => [contract, ...(contract.response ? [contract.response] : [])])
 }
 
 /**

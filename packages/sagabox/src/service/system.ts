@@ -10,7 +10,7 @@ import type { MigrateMode } from '../messaging/postgres/migrate.ts'
 import { RequestClient, type RequestOptions } from '../messaging/request/client.ts'
 import type { Transport } from '../messaging/transport/transport.ts'
 import type { ServiceDefinition } from './define.ts'
-import { needDatabase, registerHealthRoutes, registerOperatorRoutes } from './operator-routes.ts'
+import { beOf, registerHealthRoutes, registerOperatorRoutes } from './operator-routes.ts'
 import { Service, stopServices, type ServiceSettings } from './service.ts'
 
 /** What a process is made of, all of it said. */
@@ -183,7 +183,7 @@ async function buildServers(
   const forAll = (root: FastifyInstance) => {
     for (const service of services)
       root.register(async (scope) => {
-        needDatabase(scope, service)
+        beOf(scope, service)
         for (const routes of service.parts.routes) scope.register(routes)
       })
     if (areApart) registerHealthRoutes(root, services)

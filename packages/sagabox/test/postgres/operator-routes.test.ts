@@ -82,9 +82,9 @@ t.test('they work in a plain app, which stays as it is', async (t) => {
   })
   t.match((await app.inject(`/sagas/${randomUUID()}`)).json(), { status: 404, title: 'Not Found' })
   const strict = { method: 'POST', url: '/ops/lift/dead-letters/retry' } as const
-  const text = await app.inject({ ...strict, payload: { perSecond: '5' } })
+  const text = await app.inject({ ...strict, payload: { why: 'mended', perSecond: '5' } })
   t.match(text.json(), { errors: [{ field: 'perSecond' }] }, 'no text for a number')
-  const began = await app.inject({ ...strict, payload: { reason: 'x'.repeat(200) } })
+  const began = await app.inject({ ...strict, payload: { why: 'mended', reason: 'x'.repeat(200) } })
   t.equal(began.statusCode, 202, 'bodies are as long as they may be here')
   t.match(began.headers.location, /^\/ops\/lift\/dead-letters\/retries\/\d+$/)
 
@@ -104,7 +104,11 @@ t.test('two systems in one app, each below a prefix', async (t) => {
   await started(app, `/b/ops/sagas/winch/${winch.id}`)
   t.match((await app.inject('/a/sagas/definitions')).json(), { items: [{ name: 'crane' }] })
   t.match((await app.inject(`/a/sagas/${winch.id}`)).statusCode, 404)
-  const retry = { method: 'POST', url: '/b/ops/ops/winch/dead-letters/retry', payload: {} } as const
+  const retry = {
+    method: 'POST',
+    url: '/b/ops/ops/winch/dead-letters/retry',
+    payload: { why: 'mended' }
+  } as const
   const { headers } = await app.inject(retry)
   t.match(headers.location, /^\/b\/ops\/ops\/winch\/dead-letters\/retries\/\d+$/)
   t.match((await app.inject(String(headers.location))).json(), { state: /running|done/ })

@@ -3,6 +3,7 @@ import pino from 'pino'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { assign, createMachine, type AnyStateMachine } from 'xstate'
+import { Mask } from '../../src/messaging/message/sensitive.ts'
 import { buildApp } from '../../src/http/app.ts'
 import { Database } from '../../src/messaging/postgres/database.ts'
 import { command, event, message, type Message } from '../../src/messaging/message/message.ts'
@@ -563,7 +564,8 @@ async function open(t: Test) {
   const log = pino({ level: 'error' }, { write: (line: string) => void lines.push(line) })
   const app = await buildApp(
     testLog,
-    (server) => void server.register(sagaRoutes(inspector, host, outbox), { prefix: '/sagas' })
+    (server) =>
+      void server.register(sagaRoutes(inspector, host, outbox, new Mask([])), { prefix: '/sagas' })
   )
   t.teardown(() => app.close())
   const ask = async (method: 'GET' | 'POST', url: string, payload?: object) => {

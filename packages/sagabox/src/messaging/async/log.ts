@@ -15,11 +15,16 @@ export interface Log {
 export function describing(log: Log): Log {
   const safe = (details: object) =>
     'err' in details ? { ...details, err: loggedError(details.err) } : details
+  return changing(log, safe)
+}
+
+/** A log whose details are changed before they are written. */
+export function changing(log: Log, changed: (details: object) => object): Log {
   return {
-    debug: (details, message) => log.debug(safe(details), message),
-    info: (details, message) => log.info(safe(details), message),
-    warn: (details, message) => log.warn(safe(details), message),
-    error: (details, message) => log.error(safe(details), message)
+    debug: (details, message) => log.debug(changed(details), message),
+    info: (details, message) => log.info(changed(details), message),
+    warn: (details, message) => log.warn(changed(details), message),
+    error: (details, message) => log.error(changed(details), message)
   }
 }
 

@@ -3,6 +3,7 @@ import type { Log } from '../async/log.ts'
 import { Loop } from '../async/loop.ts'
 import type { Worker } from '../async/worker.ts'
 import type { Outbox } from '../outbox/outbox.ts'
+import { UNAUDITED, type Audit } from '../postgres/audit.ts'
 import { boundedText } from '../postgres/bounded.ts'
 import { retryConflicts } from '../postgres/retry-conflicts.ts'
 import { ask, isConflict, isUnavailable, type Tx } from '../postgres/sql.ts'
@@ -129,13 +130,22 @@ export class GroupRetries implements Worker {
   /**
    * Begins to send back all letters that wait and fit, a few first. Returns the id to follow it by.
    */
-  async begin(filter: DeadLetterFilter, perSecond: number): Promise<number> {
-    const [row]: { id: number }[] = await this.#database.rows(
-      'insert into dead_letter_retry (filter, per_second) values ($1, $2) returning id::float8 as id',
-      [JSON.stringify(filter), perSecond]
-    )
+  async begin(
+    filter: DeadLetterFilter,
+    perSecond: number,
+    audited: Audit = UNAUDITED
+  ): Promise<number> {
+    const id = await this.#outbox.transaction(async (tx) => {
+      const [row]: { id: number }[] = await ask(
+        tx,
+        'insert into dead_letter_retry (filter, per_second) values ($1, $2) returning id::float8 as id',
+        [JSON.stringify(filter), perSecond]
+      )
+      audited(tx, `group retry ${row!.id}`)
+      return row!.id
+    })
     this.#began()
-    return row!.id
+    return id
   }
 
   async get(id: number): Promise<GroupRetry | undefined> {
@@ -154,8 +164,12 @@ export class GroupRetries implements Worker {
     return retries
   }
 
-  /** Ends a running group retry; what is under way goes on. Returns whether there was one. */
-  end(id: number): Promise<boolean> {
+  /**
+   * Ends a running group retry; what is under way goes on.
+   * @param why as the group retry shows it
+   * @returns whether there was one
+   */
+  end(id: number, why: string, audited: Audit = UNAUDITED): Promise<boolean> {
     return retryConflicts(() =>
       this.#outbox.transaction(async (tx) => {
         const running = await ask(
@@ -164,7 +178,8 @@ export class GroupRetries implements Worker {
           [id]
         )
         if (running.length === 0) return false
-        await this.#endGroup(tx, (await readGroup(tx, id))!, 'stopped', 'stopped by an operator')
+        await this.#endGroup(tx, (await readGroup(tx, id))!, 'stopped', why)
+        audited(tx)
         return true
       })
     )

@@ -2,6 +2,7 @@ import type { Database } from '../postgres/database.ts'
 import { typeName } from '../message/type-name.ts'
 import type { Message } from '../message/message.ts'
 import type { Outbox } from '../outbox/outbox.ts'
+import { UNAUDITED, type Audit } from '../postgres/audit.ts'
 import { retryConflicts } from '../postgres/retry-conflicts.ts'
 import { ask, type Tx } from '../postgres/sql.ts'
 import { bringBack, putAway } from './deleted.ts'
@@ -52,7 +53,8 @@ export class DeadLetterOffice {
    * @throws NotAllowed when it is under way, has ended, or belongs to an endpoint that is not here
    */
   retry(
-    id: number
+    id: number,
+    audited: Audit = UNAUDITED
   ): Promise<{ messageId: string | null; firstSeenAt: string; lostSince?: string } | undefined> {
     return this.#request(async (tx) => {
       const letter = await lockLetter(tx, id)
@@ -60,6 +62,7 @@ export class DeadLetterOffice {
       mustBeOpen(letter)
       this.#mustBeHere(letter)
       await sendBack(this.#outbox, tx, [letter], null)
+      audited(tx)
       const { message_id: messageId, first_seen_at: firstSeenAt, retrying_since: since } = letter
       return {
         messageId,
@@ -90,13 +93,14 @@ export class DeadLetterOffice {
    * @returns whether there was one
    * @throws NotAllowed while it is being retried
    */
-  delete(id: number, why: string | undefined): Promise<boolean> {
+  delete(id: number, why: string | undefined, audited: Audit = UNAUDITED): Promise<boolean> {
     return this.#request(async (tx) => {
       const letter = await lockLetter(tx, id)
       if (!letter) return false
       if (letter.status === 'retrying') mustBeOpen(letter)
       await audit(tx, 'delete', [letter], { why: why ?? null })
       await putAway(tx, id, why ?? null)
+      audited(tx)
       return true
     })
   }
@@ -106,13 +110,14 @@ export class DeadLetterOffice {
    * @returns whether there was one
    * @throws NotAllowed when the same message has become a dead letter again
    */
-  restore(id: number): Promise<boolean> {
+  restore(id: number, audited: Audit = UNAUDITED): Promise<boolean> {
     return this.#request(async (tx) => {
       const done = await bringBack(tx, id)
       if (done === undefined) return false
       if (done === 'again')
         throw new NotAllowed('The same message has become a dead letter again since')
       await audit(tx, 'restore', [(await lockLetter(tx, id))!], {})
+      audited(tx)
       return true
     })
   }
@@ -126,7 +131,11 @@ export class DeadLetterOffice {
    * @throws NotAllowed when the transaction is known here, has no effects, or the letter is under
    * way or has ended
    */
-  undo(id: number, reason: string): Promise<{ sent: Message[]; others: number[] } | undefined> {
+  undo(
+    id: number,
+    reason: string,
+    audited: Audit = UNAUDITED
+  ): Promise<{ sent: Message[]; others: number[] } | undefined> {
     return this.#request(async (tx) => {
       const letter = await lockLetter(tx, id)
       if (!letter) return undefined
@@ -160,6 +169,7 @@ export class DeadLetterOffice {
         why: reason,
         sent: sent.map(({ contract, messageId }) => ({ type: contract.name, messageId }))
       })
+      audited(tx)
       return { sent, others: siblings.map((one) => Number(one.id)) }
     })
   }

@@ -1,5 +1,6 @@
 // What can be declared: whatever else a contract says would fail later, and elsewhere.
 import type { TSchema } from 'typebox'
+import { sensitiveNames } from './sensitive.ts'
 import { SagaboxError } from '../errors/sagabox-error.ts'
 
 /** A contract that cannot be carried, or that says nothing of what it must say. */
@@ -81,6 +82,15 @@ export class ContractRules {
   fields(properties: Readonly<Record<string, unknown>>): void {
     if (Object.hasOwn(properties, 'type'))
       this.refuse("a field named type would hide the event's own type from a saga")
+  }
+
+  /** What is shown to few cannot name what is shown to all: the instance of a saga. */
+  sensitive(schema: TSchema, correlateBy: string | undefined): void {
+    const name = correlateBy?.split('.').at(-1)
+    if (name !== undefined && sensitiveNames(schema).includes(name))
+      this.refuse(
+        `its field ${name} is sensitive, and correlateBy names it: lists, paths and logs show it; expected another`
+      )
   }
 
   /** The field, or path with dots, that names the business transaction: text that is always there. */

@@ -70,6 +70,7 @@ export function foreign<const Name extends string, Fields extends TProperties>(
   const schema = Type.Object(fields)
   rules.fields(schema.properties)
   if (correlateBy !== undefined) rules.correlateBy(schema, correlateBy)
+  rules.sensitive(schema, correlateBy)
   const isPattern = type === 'topic' && /(^|\.)[*#](\.|$)/.test(key)
   return callable(name, {
     kind: 'event',

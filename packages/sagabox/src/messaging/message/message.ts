@@ -247,6 +247,7 @@ function declare<Name extends string, Body extends TObject>(
   rules.fields(schema.properties)
   const correlateBy = isCorrelated(kind, options) ? options.correlateBy : ''
   if (correlateBy !== '') rules.correlateBy(schema, correlateBy)
+  rules.sensitive(schema, correlateBy)
   const more = {
     ...(queue !== undefined && { queue }),
     ...(takenBy && { takenBy }),

@@ -1,7 +1,8 @@
 import type { Database } from '../postgres/database.ts'
 import type { Log } from '../async/log.ts'
 import type { OldRows } from '../postgres/old-rows.ts'
-import { storableText } from '../postgres/sql.ts'
+import { UNAUDITED, type Audit } from '../postgres/audit.ts'
+import { ask, storableText, transaction } from '../postgres/sql.ts'
 
 /** Of a payload in an answer, characters of text or bytes of what is not text. */
 const SHOWN = 2000
@@ -101,12 +102,14 @@ export async function discardRow(
   database: Database,
   id: string,
   reason: string,
-  log: Log
+  log: Log,
+  audited: Audit = UNAUDITED
 ): Promise<Discard> {
-  const [discarded]: { messageId: string }[] = await database.rows(DISCARD, [
-    id,
-    storableText(reason)
-  ])
+  const discarded = await transaction(database, async (tx) => {
+    const [row]: { messageId: string }[] = await ask(tx, DISCARD, [id, storableText(reason)])
+    if (row) audited(tx)
+    return row
+  })
   if (discarded) {
     log.info(
       { outboxId: id, messageId: discarded.messageId, reason },

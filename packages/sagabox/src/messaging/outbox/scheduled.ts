@@ -1,6 +1,7 @@
 import type { Database } from '../postgres/database.ts'
 import type { Log } from '../async/log.ts'
-import { storableText } from '../postgres/sql.ts'
+import { UNAUDITED, type Audit } from '../postgres/audit.ts'
+import { ask, storableText, transaction } from '../postgres/sql.ts'
 
 /** Of a payload in an answer, characters. */
 const SHOWN = 2000
@@ -79,12 +80,14 @@ export async function discardScheduled(
   database: Database,
   id: string,
   reason: string,
-  log: Log
+  log: Log,
+  audited: Audit = UNAUDITED
 ): Promise<string | undefined> {
-  const [discarded]: { messageId: string }[] = await database.rows(DISCARD, [
-    id,
-    storableText(reason)
-  ])
+  const discarded = await transaction(database, async (tx) => {
+    const [row]: { messageId: string }[] = await ask(tx, DISCARD, [id, storableText(reason)])
+    if (row) audited(tx)
+    return row
+  })
   if (discarded)
     log.info(
       { outboxId: id, messageId: discarded.messageId, reason },

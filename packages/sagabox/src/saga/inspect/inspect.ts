@@ -1,6 +1,7 @@
 import type { Database } from '../../messaging/postgres/database.ts'
 import { ask, transaction, type Tx } from '../../messaging/postgres/sql.ts'
 import { setImmediate as breathe } from 'node:timers/promises'
+import type { Mask } from '../../messaging/message/sensitive.ts'
 import { idOfKey } from '../../messaging/message/correlation.ts'
 import type { SagaDefinition } from '../define.ts'
 import { describe } from './diagram.ts'
@@ -248,8 +249,8 @@ export class SagaInspector {
   }
 
   /** See recordings. */
-  export(filter: ExportFilter): AsyncGenerator<string> {
-    return recordings(this.#database, this.definition.name, filter)
+  export(filter: ExportFilter, hidden?: Mask): AsyncGenerator<string> {
+    return recordings(this.#database, this.definition.name, filter, hidden)
   }
 
   /** Whether every instance in the state, or in a state inside it, has a timer. */

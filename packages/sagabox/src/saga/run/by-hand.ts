@@ -32,6 +32,8 @@ export class NotMoved extends SagaboxError {
 export type MovedByHand = SagaMove & { version: number }
 
 interface Precondition {
+  /** Who, for the history; nobody is named when not given. */
+  by?: string | undefined
   /** Recorded steps that the instance must have: those that the person has seen. */
   version?: number
 }
@@ -47,7 +49,8 @@ export interface Answer extends Precondition {
 }
 
 /** Where a person brings an instance. */
-export interface Placement extends Required<Precondition> {
+export interface Placement extends Precondition {
+  version: number
   /** A state of today's machine in which instances rest, as a path. */
   state: string
   /** Fields of the context that get other values. */
@@ -86,7 +89,7 @@ export function answer(
       : storable(given.body ?? {})
     const instance = onMachine(row, () => SagaInstance.load(definition, row, now))
     const { taken, reason } = onMachine(row, () =>
-      instance.answer({ ...body, type: event }, given.reason, now)
+      instance.answer({ ...body, type: event }, given, now)
     )
     if (!taken) throw notTaken(definition, row, given.event, reason)
     return instance
@@ -119,7 +122,7 @@ export function place(
         expected: `must be what PostgreSQL stores as JSON: ${problem}`
       })
     const to = { value: valueOf(given.state), context: { ...row.context, ...given.context } }
-    return onMachine(row, () => SagaInstance.placed(definition, row, to, given.reason, now))
+    return onMachine(row, () => SagaInstance.placed(definition, row, to, given, now))
   })
 }
 
@@ -148,7 +151,7 @@ export function drop(
       `Saga ${row.saga_id} does not keep ${[given.event, wanted].filter(Boolean).join(' ')} for another state; deferred events: ${keeps}`
     )
   }
-  return host.dropDeferred(tx, sagaId, choose, given.reason)
+  return host.dropDeferred(tx, sagaId, choose, given)
 }
 
 function mustBeAt(

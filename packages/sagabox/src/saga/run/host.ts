@@ -7,7 +7,7 @@ import { run, statement, type Tx } from '../../messaging/postgres/sql.ts'
 import { DROP, type SagaDefinition } from '../define.ts'
 import { endsOf } from '../machine/states.ts'
 import { errorText } from '../machine/error-text.ts'
-import { BY_HAND, SagaInstance, type Asked } from './instance.ts'
+import { byHandNote, SagaInstance, type Asked, type ByHand } from './instance.ts'
 import { statusOf } from '../machine/state.ts'
 import type { SagaEvent } from '../machine/step.ts'
 import {
@@ -182,7 +182,7 @@ export class SagaHost {
     tx: Tx,
     sagaId: string,
     choose: (row: LockedRow) => DeferredEvent,
-    reason: string
+    byHand: ByHand
   ): Promise<(SagaMove & { version: number }) | undefined> {
     const { name } = this.definition
     const [row] = await lockInstances(tx, name, [idOfKey(sagaId)])
@@ -201,7 +201,7 @@ export class SagaHost {
       to_state: state,
       sent: []
     }
-    const note = `${BY_HAND}: ${reason}`
+    const note = byHandNote(byHand)
     insertHistory(tx, name, [
       {
         saga_id: row.saga_id,
@@ -230,9 +230,10 @@ export class SagaHost {
    * has it as a step `retry`.
    * @returns the instance, and the messages to send: none when it waits for no command's answer;
    * undefined when there is no such instance
+   * @param byHand who and why, for the history
    */
-  async retry(tx: Tx, sagaId: string): Promise<SagaMove | undefined> {
-    return this.#moveOne(tx, sagaId, (instance, now) => ({ taken: instance.retry(now) }))
+  async retry(tx: Tx, sagaId: string, byHand?: ByHand): Promise<SagaMove | undefined> {
+    return this.#moveOne(tx, sagaId, (instance, now) => ({ taken: instance.retry(now, byHand) }))
   }
 
   /**

@@ -22,8 +22,16 @@ import { carriedOver, resume, versionOf } from './versions.ts'
 export const DEFERRED = 'deferred'
 export const DEFERRED_EARLIER = 'deferred earlier'
 
-/** Begins the note of a step that a person made. */
-export const BY_HAND = 'by hand'
+/** A person's step: who, when that is known, and why. */
+export interface ByHand {
+  readonly by?: string | undefined
+  readonly reason?: string | undefined
+}
+
+/** The note of a step that a person made: `by hand, ada: the provider was down`. */
+export function byHandNote({ by, reason }: ByHand): string {
+  return `by hand${by === undefined ? '' : `, ${by}`}${reason === undefined ? '' : `: ${reason}`}`
+}
 
 /**
  * Events that an instance keeps at most; what it takes to look through them grows with their
@@ -47,8 +55,8 @@ interface Circumstances {
   /** The event was deferred by an earlier step. */
   earlier?: true
   fired?: PendingTimer
-  /** Why a person did it. */
-  byHand?: string
+  /** A person did it. */
+  byHand?: ByHand
 }
 
 /** An event as the history keeps it. */
@@ -151,14 +159,14 @@ export class SagaInstance {
 
   /**
    * Applies an event that a person supplies. One that the state does not handle leaves no trace.
-   * @param reason why, for the history
+   * @param byHand who and why, for the history
    */
-  answer(event: SagaEvent, reason: string, now: Date): Asked {
+  answer(event: SagaEvent, byHand: ByHand, now: Date): Asked {
     const result = step(this.#machine, this.#snapshot, event)
     const taken = result.decision === 'handled'
     if (taken) {
       this.#timers = this.#timers.filter((timer) => timer.event !== event.type)
-      this.#take(happenedIn(event), undefined, result, now, { byHand: reason })
+      this.#take(happenedIn(event), undefined, result, now, { byHand })
     }
     return {
       taken,
@@ -169,11 +177,12 @@ export class SagaInstance {
   /**
    * Sends once more what the state waits for. Returns whether it waits for the answer to any
    * command.
+   * @param byHand who and why, for the history
    */
-  retry(now: Date): boolean {
+  retry(now: Date, byHand?: ByHand): boolean {
     const result = resend(this.#snapshot)
     if (result.sends.length === 0) return false
-    this.#record({ type: RETRY, body: {} }, undefined, result, now)
+    this.#record({ type: RETRY, body: {} }, undefined, result, now, { byHand })
     return true
   }
 
@@ -214,14 +223,14 @@ export class SagaInstance {
    * run, and no action is done.
    * @param row of an instance, locked
    * @param to what of it is another
-   * @param reason why, for the history
+   * @param byHand who and why, for the history
    * @throws Error when today's machine has no such state
    */
   static placed(
     definition: SagaDefinition,
     row: SagaRow,
     to: Pick<SagaRow, 'value' | 'context'>,
-    reason: string,
+    byHand: ByHand,
     now: Date
   ): SagaInstance {
     const { machine } = definition
@@ -236,14 +245,14 @@ export class SagaInstance {
       stuck_since: null,
       last_error: null
     })
-    instance.#recordMigration(row, now, reason)
+    instance.#recordMigration(row, now, byHand)
     return instance
   }
 
   #recordMigration(
     { state: from, machine_version: version }: SagaRow,
     now: Date,
-    byHand?: string
+    byHand?: ByHand
   ): void {
     const { value, context } = this.#snapshot
     const to = pathOf(value)
@@ -348,7 +357,7 @@ export class SagaInstance {
       from_state: from ?? null,
       to_state: to,
       sent: sent.map(({ contract, messageId }) => ({ type: contract.name, messageId })),
-      note: byHand === undefined ? noteOf(type, result, earlier) : `${BY_HAND}: ${byHand}`,
+      note: byHand === undefined ? noteOf(type, result, earlier) : byHandNote(byHand),
       machine_version: this.#machineVersion
     })
   }

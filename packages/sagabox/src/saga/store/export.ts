@@ -1,4 +1,5 @@
 import type { Database } from '../../messaging/postgres/database.ts'
+import type { Mask } from '../../messaging/message/sensitive.ts'
 import { endOfWindow } from './list.ts'
 import type { Recording } from './recording.ts'
 
@@ -42,11 +43,13 @@ export interface ExportFilter {
  * Instances with their histories, newest first, one JSON object a line, page by page: the next is
  * read
  * when it is asked for. A page may be empty where none fits.
+ * @param hidden what of contexts and bodies is not shown; all is when not given
  */
 export async function* recordings(
   database: Database,
   saga: string,
-  { state, since, limit = Infinity }: ExportFilter
+  { state, since, limit = Infinity }: ExportFilter,
+  hidden?: Mask
 ): AsyncGenerator<string> {
   let left = limit
   let most = FIRST_PAGE
@@ -62,7 +65,9 @@ export async function* recordings(
         since ?? null,
         asked
       ])
-      const text = page.map((recording) => `${JSON.stringify(recording)}\n`).join('')
+      const text = page
+        .map((recording) => `${JSON.stringify(hidden ? masked(recording, hidden) : recording)}\n`)
+        .join('')
       yield text
       left -= page.length
       const each = text.length / Math.max(1, page.length)
@@ -71,5 +76,15 @@ export async function* recordings(
       before = isRead ? end?.saga_id : page.at(-1)!.sagaId
     }
     if (!end) return
+  }
+}
+
+function masked(recording: Recording, hidden: Mask): Recording {
+  const { context, deferred, history } = recording
+  return {
+    ...recording,
+    context: hidden.of(context),
+    deferred: deferred && deferred.map((one) => ({ ...one, event: hidden.of(one.event) })),
+    history: history.map((step) => ({ ...step, body: hidden.of(step.body) }))
   }
 }
