@@ -126,7 +126,14 @@ const BUILDINGS = {
       embedded: ['cannot-start.ts', 'messaging/postgres/without-shell.ts'],
       doctor: ['service', 'saga', 'messaging'],
       // What users have: the doors, and HTTP. What looks at databases and brokers is in doctor.
-      cli: [...DOORS, 'doctor', 'messaging/errors', 'messaging/rabbitmq/compare.ts']
+      cli: [
+        ...DOORS,
+        'access/key-file.ts',
+        'access/roles.ts',
+        'doctor',
+        'messaging/errors',
+        'messaging/rabbitmq/compare.ts'
+      ]
     },
     // The doors: one a path of `exports`, imported by nobody inside.
     top: 'doors',

@@ -40,6 +40,10 @@ const GROUPS: Readonly<Record<string, { summary: string; load: () => Promise<{ g
       summary: 'dead letters: groups, list, show, retry, watch, delete',
       load: () => import('./letters.ts')
     },
+    keys: {
+      summary: 'who may come in: create, list, revoke',
+      load: () => import('./keys.ts')
+    },
     outbox: {
       summary: 'messages that no queue takes: list, discard',
       load: () => import('./outbox.ts')
