@@ -2,4 +2,4 @@
 import { shop } from './src/shop.ts'
 
 export const services = Object.values(shop({ deadlineSeconds: 30, paymentGateway: 'simulated' }))
-export { SHOP_ROLES as roles } from './src/roles.ts'
+export { roles } from './src/roles.ts'

@@ -23,7 +23,7 @@ import { readCommandLine } from './command-line.ts'
 import { ConfigError, loadConfig, redeliverySeconds, type Config } from './config.ts'
 import { environmentHints } from './environment-hints.ts'
 import { cannotListen, checkListenAddress } from './listen-address.ts'
-import { SHOP_ROLES } from './roles.ts'
+import { roles } from './roles.ts'
 import { seedProducts } from './seed.ts'
 import { SERVICE_NAMES, shop, shopTopology, type ServiceName, type ShopSettings } from './shop.ts'
 
@@ -167,7 +167,7 @@ function accessOptions(config: Config): AccessOptions {
   return {
     none: auth === 'none',
     keysFile,
-    roles: SHOP_ROLES,
+    roles,
     sessionSecret: config.sessionSecret,
     publicUrl: config.publicUrl,
     ...(issuer !== undefined && {

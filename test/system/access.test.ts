@@ -6,13 +6,13 @@ import t, { type Test } from 'tap'
 import { Access } from '../../packages/sagabox/src/access/access.ts'
 import { addKey, newKey } from '../../packages/sagabox/src/access/key-file.ts'
 import { Roles } from '../../packages/sagabox/src/access/roles.ts'
-import { SHOP_ROLES } from '../../src/roles.ts'
+import { roles as shopRoles } from '../../src/roles.ts'
 import { Api } from '../support/api.ts'
 import { until } from '../support/until.ts'
 import { keptLog } from '../support/kept-log.ts'
 import { startSystem } from '../support/system.ts'
 
-const roles = new Roles(SHOP_ROLES)
+const roles = new Roles(shopRoles)
 const PEOPLE = {
   ada: 'customer',
   bob: 'customer',
@@ -35,7 +35,7 @@ async function guardedShop(t: Test) {
     await addKey(keysFile, roles, { name, role, sha256 })
     keys[name as Person] = key
   }
-  const access = await Access.open({ keysFile, roles: SHOP_ROLES }, ['127.0.0.1'], keptLog())
+  const access = await Access.open({ keysFile, roles: shopRoles }, ['127.0.0.1'], keptLog())
   const { system, api } = await startSystem(t, 'memory', { access })
   const ask = (who: Person | undefined, method: string, path: string, body?: unknown, more = {}) =>
     api.call(method, path, body, { ...(who && { authorization: `Bearer ${keys[who]}` }), ...more })
