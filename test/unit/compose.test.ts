@@ -67,7 +67,7 @@ t.test('what is ours runs closed, and asks who comes in', async (t) => {
     for (const port of ports) t.match(port, /^127\.0\.0\.1:/, name)
   }
   for (const volume of Object.values(services).flatMap((service) => service.volumes ?? []))
-    t.ok(volume.split(':', 1)[0]! in volumes, volume)
+    t.ok(Object.hasOwn(volumes, volume.split(':', 1)[0]!), volume)
 })
 
 t.test('the key is made once, and printed once', async (t) => {

@@ -65,6 +65,9 @@ export { UnfitSession } from './messaging/postgres/server.ts'
 export { Swallowed, type TransactionOptions, type Tx } from './messaging/postgres/sql.ts'
 export { DatabaseUrlError } from './messaging/postgres/url.ts'
 export { Unreachable } from './messaging/rabbitmq/connection.ts'
+export { InvalidTls } from './messaging/errors/invalid-tls.ts'
+export type { BrokerTls } from './messaging/rabbitmq/tls.ts'
+export { TopologyMissing } from './messaging/rabbitmq/topology-missing.ts'
 export { RabbitTransport, type RabbitTransportOptions } from './messaging/rabbitmq/transport.ts'
 export { MemoryTransport } from './messaging/transport/memory.ts'
 export type { Topology } from './messaging/transport/topology.ts'
@@ -103,6 +106,7 @@ export {
   type ServiceOptions,
   type ServiceParts
 } from './service/define.ts'
+export { brokerRights, type BrokerRights } from './service/broker-rights.ts'
 export { becameReady } from './service/ready.ts'
 export type { ServiceSettings } from './service/service.ts'
 export { System, type SystemOptions } from './service/system.ts'

@@ -25,7 +25,7 @@ const GROUPS: Readonly<Record<string, { summary: string; load: () => Promise<{ g
       load: () => import('./doctor.ts')
     },
     topology: {
-      summary: 'exchanges, queues and bindings: show, check, apply',
+      summary: 'exchanges, queues and bindings: show, check, apply, rights',
       load: () => import('./topology.ts')
     },
     saga: {
