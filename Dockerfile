@@ -1,5 +1,7 @@
 # One image for all services; the command's arguments say which of them a container runs.
-FROM node:24-slim AS build
+# Pin it by digest: --build-arg NODE_IMAGE=node:24-slim@sha256:…
+ARG NODE_IMAGE=node:24-slim
+FROM ${NODE_IMAGE} AS build
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 COPY packages/sagabox/package.json ./packages/sagabox/
@@ -16,7 +18,7 @@ RUN npm run build
 # given a database by DATABASE_URL.
 RUN npm prune --omit=dev --omit=optional && rm -r packages/*/src
 
-FROM node:24-slim
+FROM ${NODE_IMAGE}
 ENV NODE_ENV=production
 WORKDIR /app
 COPY package.json LICENSE ./
@@ -25,6 +27,8 @@ COPY migrations ./migrations
 COPY --from=build /app/node_modules ./node_modules
 COPY --from=build /app/packages ./packages
 COPY --from=build /app/dist ./dist
+# A new volume mounted there takes over whose it is.
+RUN install -d -o node -g node -m 700 /keys
 USER node
 EXPOSE 3000
 # Live, not ready: a database or broker that is away is waited for, and no reason to replace the container.

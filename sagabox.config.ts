@@ -1,2 +1,3 @@
 // What `sagabox` commands look at here: the order, stock and payment services.
 export { services } from './src/services.ts'
+export { roles } from './src/roles.ts'

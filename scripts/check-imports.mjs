@@ -128,6 +128,8 @@ const BUILDINGS = {
       // What users have: the doors, and HTTP. What looks at databases and brokers is in doctor.
       cli: [
         ...DOORS,
+        'access/key-file.ts',
+        'access/roles.ts',
         'doctor',
         'messaging/errors',
         'messaging/postgres/migrate.ts',

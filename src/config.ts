@@ -21,6 +21,7 @@ const DatabaseUrl = Type.String({
   pattern: '^(postgres|postgresql)://.+',
   description: 'a postgres:// URL, with user and password percent-encoded'
 })
+const PemFile = Type.Optional(Type.String({ minLength: 1, description: 'a file in PEM format' }))
 const DATABASE_URLS = [
   'databaseUrl',
   'orderDatabaseUrl',
@@ -83,8 +84,13 @@ const Config = Type.Object({
   stockDatabaseUrl: Type.Optional(DatabaseUrl),
   paymentDatabaseUrl: Type.Optional(DatabaseUrl),
   rabbitmqUrl: Type.Optional(url('amqps?', 'an amqp:// or amqps://')),
+  rabbitmqCaFile: PemFile,
+  rabbitmqCertFile: PemFile,
+  rabbitmqKeyFile: PemFile,
+  httpsCertFile: PemFile,
+  httpsKeyFile: PemFile,
   migrate: Type.Enum(['auto', 'check', 'off'], { description: 'auto, check or off' }),
-  topology: Type.Enum(['own', 'all'], { description: 'own or all' }),
+  topology: Type.Enum(['own', 'all', 'none'], { description: 'own, all or none' }),
   dataDir: Type.String({ minLength: 1, description: 'a folder' }),
   logLevel: Type.Enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {
     description: 'one of fatal, error, warn, info, debug, trace, silent'

@@ -10,6 +10,7 @@ import {
   type AccessOptions,
   becameReady,
   CannotStart,
+  InvalidTls,
   MemoryTransport,
   RabbitTransport,
   type ServiceSettings,
@@ -23,7 +24,7 @@ import { readCommandLine } from './command-line.ts'
 import { ConfigError, loadConfig, redeliverySeconds, type Config } from './config.ts'
 import { environmentHints } from './environment-hints.ts'
 import { cannotListen, checkListenAddress } from './listen-address.ts'
-import { SHOP_ROLES } from './roles.ts'
+import { roles } from './roles.ts'
 import { seedProducts } from './seed.ts'
 import { SERVICE_NAMES, shop, shopTopology, type ServiceName, type ShopSettings } from './shop.ts'
 
@@ -43,7 +44,8 @@ try {
   // A connection that is still being tried must not keep a stopped process alive.
   process.exit(0)
 } catch (error) {
-  console.error(error instanceof CannotStart ? `Sagabox cannot start.\n${error.message}` : error)
+  const isExplained = error instanceof CannotStart || error instanceof InvalidTls
+  console.error(isExplained ? `Sagabox cannot start.\n${error.message}` : error)
   process.exit(error instanceof CannotStart ? error.exitCode : 1)
 }
 
@@ -108,6 +110,7 @@ async function run(
     app: {
       maxConnections: config.maxConnections,
       publicUrl: config.publicUrl,
+      tls: httpsFiles(config),
       corsOrigins: config.corsOrigins?.split(',')
     },
     log
@@ -158,6 +161,13 @@ function addressesOf(config: Config): string[] {
 }
 
 /** @throws ConfigError */
+function httpsFiles({ httpsCertFile: certFile, httpsKeyFile: keyFile }: Config) {
+  if (certFile !== undefined && keyFile !== undefined) return { certFile, keyFile }
+  if (certFile === undefined && keyFile === undefined) return undefined
+  throw new ConfigError('HTTPS_CERT_FILE and HTTPS_KEY_FILE: expected both, or neither')
+}
+
+/** @throws ConfigError */
 function accessOptions(config: Config): AccessOptions {
   const { auth, authKeysFile: keysFile, authOidcIssuer: issuer, authOidcAudience } = config
   if (issuer !== undefined && authOidcAudience === undefined)
@@ -167,7 +177,7 @@ function accessOptions(config: Config): AccessOptions {
   return {
     none: auth === 'none',
     keysFile,
-    roles: SHOP_ROLES,
+    roles,
     sessionSecret: config.sessionSecret,
     publicUrl: config.publicUrl,
     ...(issuer !== undefined && {
@@ -204,15 +214,18 @@ function settingsOf(config: Config, names: readonly ServiceName[]): ShopSettings
   }
 }
 
-function openTransport(
-  { rabbitmqUrl, topology: scope }: Config,
-  names: readonly ServiceName[],
-  log: pino.Logger
-): Transport {
+function openTransport(config: Config, names: readonly ServiceName[], log: pino.Logger): Transport {
+  const { rabbitmqUrl, topology: scope } = config
   const topology = shopTopology(names, scope)
   return rabbitmqUrl
     ? new RabbitTransport({
         url: rabbitmqUrl,
+        tls: {
+          caFile: config.rabbitmqCaFile,
+          certFile: config.rabbitmqCertFile,
+          keyFile: config.rabbitmqKeyFile
+        },
+        declares: scope !== 'none',
         topology,
         clientName: `sagabox ${names.join('+')}`,
         log

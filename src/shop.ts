@@ -23,12 +23,12 @@ export function shop(settings: ShopSettings): Record<ServiceName, ServiceDefinit
   return { order: orderService(settings), stock: stockService, payment: paymentService(settings) }
 }
 
-export type TopologyScope = 'own' | 'all'
+export type TopologyScope = 'own' | 'all' | 'none'
 
 /**
  * What these services exchange with each other and with the rest of the shop.
  * @param scope `own`: the other services' endpoints are theirs to declare; `all`: everything is
- * declared ahead
+ * declared ahead; `none`: what `own` means, declared by somebody else
  */
 export function shopTopology(
   names: readonly ServiceName[] = SERVICE_NAMES,

@@ -5,11 +5,11 @@ import type { Test } from 'tap'
 import { Access } from '../../packages/sagabox/src/access/access.ts'
 import { addKey, newKey } from '../../packages/sagabox/src/access/key-file.ts'
 import { Roles } from '../../packages/sagabox/src/access/roles.ts'
-import { SHOP_ROLES } from '../../src/roles.ts'
+import { roles as shopRoles } from '../../src/roles.ts'
 import { keptLog } from './kept-log.ts'
 import { startSystem, type TestSystemOptions } from './system.ts'
 
-export const roles = new Roles(SHOP_ROLES)
+export const roles = new Roles(shopRoles)
 export const PEOPLE = {
   ada: 'customer',
   bob: 'customer',
@@ -32,7 +32,7 @@ export async function guardedShop(t: Test, options: TestSystemOptions = {}) {
     await addKey(keysFile, roles, { name, role, sha256 })
     keys[name as Person] = key
   }
-  const access = await Access.open({ keysFile, roles: SHOP_ROLES }, ['127.0.0.1'], keptLog())
+  const access = await Access.open({ keysFile, roles: shopRoles }, ['127.0.0.1'], keptLog())
   const { system, api, databaseUrl } = await startSystem(t, 'memory', { ...options, access })
   const ask = (who: Person | undefined, method: string, path: string, body?: unknown, more = {}) =>
     api.call(method, path, body, { ...(who && { authorization: `Bearer ${keys[who]}` }), ...more })

@@ -31,6 +31,13 @@ export interface Broker {
   /** Makes an empty virtual host and returns the AMQP URL that leads into it. */
   createVhost(name?: string): Promise<string>
   deleteVhost(vhost: Vhost): Promise<void>
+  /** A user with the password `secret`, and what they may do there: what set_permissions gives. */
+  setUser(
+    user: string,
+    vhost: string,
+    rights: { configure: string; write: string; read: string }
+  ): Promise<void>
+  deleteUser(user: string): Promise<void>
   /**
    * `ready` and `consumers` are exact. `unacknowledged` is up to 0.2 s old on a broker started
    * here, 5 s on another: messages handed out a moment ago may be in neither. Wait for their
@@ -44,7 +51,22 @@ export interface Broker {
   closeAllConnections(vhost?: Vhost): Promise<number>
 }
 
+/** PEM. */
+interface BrokerFiles {
+  caFile: string
+  certFile: string
+  keyFile: string
+}
+
+interface BrokerOptions {
+  schedulers?: number
+  /** Has it speak TLS too, with clients alone that have a certificate of this authority. */
+  tls?: BrokerFiles
+}
+
 export interface PrivateBroker extends Broker {
+  /** Where it speaks TLS, if it does. */
+  tlsUrl: string
   /**
    * SIGKILL. RabbitMQ 3.10 writes the name of a new quorum queue to disk half a second after the
    * last declaration: a queue younger than about a second is not recovered (fixed in RabbitMQ 4,
@@ -85,11 +107,14 @@ async function findBrokerForTests(): Promise<Broker> {
  * Starts a private broker on free ports of 127.0.0.1. It dies with this process, however that ends.
  * One scheduler starts fastest and serves tests; a benchmark should ask for more.
  */
-export async function startRabbitMQ({ schedulers = 1 } = {}): Promise<PrivateBroker> {
+export async function startRabbitMQ({
+  schedulers = 1,
+  tls
+}: BrokerOptions = {}): Promise<PrivateBroker> {
   const server = ensureRabbitMQ()
   for (let attempt = 1; ; attempt++) {
     try {
-      return await startOnFreePorts(server, schedulers)
+      return await startOnFreePorts(server, schedulers, tls)
     } catch (error) {
       // Another process may have taken a port since it was found free.
       const portTaken =
@@ -101,9 +126,19 @@ export async function startRabbitMQ({ schedulers = 1 } = {}): Promise<PrivateBro
 
 const NODE = 'sagabox@localhost'
 
-async function startOnFreePorts(server: string, schedulers: number): Promise<PrivateBroker> {
+function tlsListener({ caFile, certFile, keyFile }: BrokerFiles, port: number): string {
+  const files = `{cacertfile, "${caFile}"}, {certfile, "${certFile}"}, {keyfile, "${keyFile}"}`
+  const asks = '{verify, verify_peer}, {fail_if_no_peer_cert, true}'
+  return `{ssl_listeners, [{"127.0.0.1", ${port}}]}, {ssl_options, [${files}, ${asks}]}, `
+}
+
+async function startOnFreePorts(
+  server: string,
+  schedulers: number,
+  tls?: BrokerFiles
+): Promise<PrivateBroker> {
   const home = await mkdtemp(join(tmpdir(), 'sagabox-rabbitmq-'))
-  const [amqpPort, managementPort, distributionPort, epmdPort] = await freePorts(4)
+  const [amqpPort, managementPort, distributionPort, epmdPort, tlsPort] = await freePorts(5)
   const url = `amqp://guest:guest@127.0.0.1:${amqpPort}`
   const managementUrl = `http://127.0.0.1:${managementPort}`
   // With its statistics database the management API answers from a picture up to 5 s old; without
@@ -111,7 +146,7 @@ async function startOnFreePorts(server: string, schedulers: number): Promise<Pri
   await writeFile(
     join(home, 'advanced.config'),
     `[
-    {rabbit, [{tcp_listeners, [{"127.0.0.1", ${amqpPort}}]}, {max_message_size, 16777216}, {collect_statistics_interval, 200}, {quorum_tick_interval, 200}]},
+    {rabbit, [{tcp_listeners, [{"127.0.0.1", ${amqpPort}}]}, ${tls ? tlsListener(tls, tlsPort!) : ''}{max_message_size, 16777216}, {collect_statistics_interval, 200}, {quorum_tick_interval, 200}]},
     {rabbitmq_management_agent, [{disable_metrics_collector, true}]},
     {rabbitmq_management, [{disable_management_stats, true}, {enable_queue_totals, true}, {tcp_config, [{ip, "127.0.0.1"}, {port, ${managementPort}}]}]}
   ].`
@@ -221,6 +256,7 @@ async function startOnFreePorts(server: string, schedulers: number): Promise<Pri
 
   return {
     ...brokerAt(url, managementUrl),
+    tlsUrl: `amqps://guest:guest@localhost:${tlsPort}`,
     kill,
     registered,
     stop,
@@ -319,6 +355,14 @@ function brokerAt(url: string, managementUrl: string): Broker {
     },
     async deleteVhost(vhost) {
       await management('DELETE', `vhosts/${pathOf(vhost)}`)
+    },
+    async setUser(user, vhost, rights) {
+      const name = encodeURIComponent(user)
+      await management('PUT', `users/${name}`, { password: 'secret', tags: '' })
+      await management('PUT', `permissions/${encodeURIComponent(vhost)}/${name}`, rights)
+    },
+    async deleteUser(user) {
+      await management('DELETE', `users/${encodeURIComponent(user)}`)
     },
     async queues(vhost) {
       const rows = (await management('GET', `queues/${pathOf(vhost)}`)) as QueueRow[]

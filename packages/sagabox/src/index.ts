@@ -78,6 +78,9 @@ export { Swallowed, type TransactionOptions, type Tx } from './messaging/postgre
 export type { Queries } from './messaging/postgres/user-query.ts'
 export { DatabaseUrlError } from './messaging/postgres/url.ts'
 export { Unreachable } from './messaging/rabbitmq/connection.ts'
+export { InvalidTls } from './messaging/errors/invalid-tls.ts'
+export type { BrokerTls } from './messaging/rabbitmq/tls.ts'
+export { TopologyMissing } from './messaging/rabbitmq/topology-missing.ts'
 export { RabbitTransport, type RabbitTransportOptions } from './messaging/rabbitmq/transport.ts'
 export { MemoryTransport } from './messaging/transport/memory.ts'
 export type {
@@ -144,6 +147,7 @@ export {
   type ServiceOptions,
   type ServiceParts
 } from './service/define.ts'
+export { brokerRights, type BrokerRights } from './service/broker-rights.ts'
 export { becameReady } from './service/ready.ts'
 export type { Service, ServiceSettings } from './service/service.ts'
 export { System, type SystemOptions } from './service/system.ts'

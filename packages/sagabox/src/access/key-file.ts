@@ -1,8 +1,14 @@
 // Lines of `name role sha256 [expires]`: what is written down of a key opens nothing.
 import { createHash, randomBytes } from 'node:crypto'
-import { chmod, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { SagaboxError } from '../messaging/errors/sagabox-error.ts'
 import type { Roles } from './roles.ts'
+
+/** Which roles a file may name. */
+export type KnownRoles = Pick<Roles, 'mustKnow'>
+
+/** For who looks after a file, and not after what its roles may do. */
+export const ANY_ROLE: KnownRoles = { mustKnow() {} }
 
 export interface StoredKey {
   readonly name: string
@@ -31,6 +37,11 @@ export function newKey(): { key: string; sha256: Buffer } {
   return { key, sha256: digestOf(key) }
 }
 
+/** Whether a key may be called so. */
+export function isKeyName(text: string): boolean {
+  return NAME.test(text)
+}
+
 /** Whether a text has the form of a key. */
 export function isKey(text: string): boolean {
   return KEY.test(text)
@@ -45,7 +56,7 @@ export function digestOf(key: string): Buffer {
  * @throws InvalidKeyFile naming file and line when it is not there, open to others, not whole, or
  * has a line that is none
  */
-export async function readKeyFile(path: string, roles: Roles): Promise<StoredKey[]> {
+export async function readKeyFile(path: string, roles: KnownRoles): Promise<StoredKey[]> {
   const refuse = (what: string): never => {
     throw new InvalidKeyFile(`${path}: ${what}`)
   }
@@ -82,7 +93,7 @@ export async function readKeyFile(path: string, roles: Roles): Promise<StoredKey
 }
 
 /** @throws Error saying what was expected; what the line holds is not repeated */
-function parseLine(line: string, roles: Roles): StoredKey {
+function parseLine(line: string, roles: KnownRoles): StoredKey {
   const [name = '', role = '', sha256 = '', expires, ...rest] = line.split(/\s+/)
   if (KEY.test(line) || [name, role, sha256].some((part) => KEY.test(part)))
     throw new Error('it holds a key itself; expected its SHA-256, as sagabox keys create writes it')
@@ -100,9 +111,14 @@ function parseLine(line: string, roles: Roles): StoredKey {
 
 /**
  * Adds a line. Whoever reads meanwhile sees the old file or the new one.
- * @throws InvalidKeyFile when the file is there and cannot be used, or the name is taken
+ * @throws InvalidKeyFile when the file is there and cannot be used, the name is taken, or somebody
+ * else changes it at this moment
  */
-export async function addKey(path: string, roles: Roles, added: StoredKey): Promise<void> {
+export function addKey(path: string, roles: KnownRoles, added: StoredKey): Promise<void> {
+  return alone(path, () => add(path, roles, added))
+}
+
+async function add(path: string, roles: KnownRoles, added: StoredKey): Promise<void> {
   const text = await textOf(path, roles)
   const keys = text === '' ? [] : await readKeyFile(path, roles)
   if (!NAME.test(added.name))
@@ -118,9 +134,14 @@ export async function addKey(path: string, roles: Roles, added: StoredKey): Prom
 
 /**
  * Takes a key's line out.
- * @throws InvalidKeyFile when there is none of that name
+ * @throws InvalidKeyFile when there is none of that name, or somebody else changes the file at this
+ * moment
  */
-export async function removeKey(path: string, roles: Roles, name: string): Promise<void> {
+export function removeKey(path: string, roles: KnownRoles, name: string): Promise<void> {
+  return alone(path, () => remove(path, roles, name))
+}
+
+async function remove(path: string, roles: KnownRoles, name: string): Promise<void> {
   await readKeyFile(path, roles)
   const text = await readFile(path, 'utf8')
   const lines = text.split('\n')
@@ -130,7 +151,27 @@ export async function removeKey(path: string, roles: Roles, name: string): Promi
   await replace(path, kept.join('\n'))
 }
 
-async function textOf(path: string, roles: Roles): Promise<string> {
+/** Two that read, change and write at once would lose one of the changes: a revocation perhaps. */
+async function alone(path: string, change: () => Promise<void>): Promise<void> {
+  const lock = `${path}.lock`
+  try {
+    await (await open(lock, 'wx', 0o600)).close()
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    throw new InvalidKeyFile(
+      code === 'EEXIST'
+        ? `${path}: somebody else is changing it; if nobody is, delete ${lock}`
+        : `${path}: it cannot be written beside (${code}); expected a folder that is there and may be written to`
+    )
+  }
+  try {
+    await change()
+  } finally {
+    await rm(lock, { force: true })
+  }
+}
+
+async function textOf(path: string, roles: KnownRoles): Promise<string> {
   try {
     await stat(path)
   } catch (error) {

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { extname, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import type { SagaDefinition, ServiceDefinition } from '../index.ts'
+import type { RoleTable, SagaDefinition, ServiceDefinition } from '../index.ts'
 import { NotReachable, WrongUsage, type Call, type Option } from './command.ts'
 
 /** Looked for where the command runs, in this order. */
@@ -21,6 +21,8 @@ export interface App {
   system: readonly ServiceDefinition[]
   /** Those of the services, and those that the module exports by themselves. */
   sagas: readonly SagaDefinition[]
+  /** The application's own, where the module exports `roles`. */
+  roles: RoleTable
   /** What it has started by itself. */
   running: Running | undefined
 }
@@ -50,6 +52,7 @@ export async function loadApp(given: string | undefined): Promise<App> {
     services,
     system: system.length > 0 ? system : services,
     sagas: [...new Set([...values.filter(isSaga), ...sagas])],
+    roles: isRoleTable(all['roles']) ? all['roles'] : {},
     running: values.find(isRunning)
   }
 }
@@ -64,11 +67,17 @@ export async function loadServices({ options }: Pick<Call, 'options'>): Promise<
   )
 }
 
+/** The module in the folder where the command runs, if there is one. */
+export function foundApp(): string | undefined {
+  const found = NAMES.find((name) => existsSync(name))
+  return found && resolve(found)
+}
+
 /** @throws WrongUsage when there is none */
 export function appFile(given: string | undefined): string {
   if (given === undefined) {
-    const found = NAMES.find((name) => existsSync(name))
-    if (found) return resolve(found)
+    const found = foundApp()
+    if (found) return found
     throw new WrongUsage(
       `there is no ${NAMES.join(', ')} in ${process.cwd()}; expected one that exports services, or --app FILE`
     )
@@ -120,6 +129,15 @@ function isService(value: unknown): value is ServiceDefinition {
 
 function isSaga(value: unknown): value is SagaDefinition {
   return isRecord(value) && 'machine' in value && 'startedBy' in value
+}
+
+function isRoleTable(value: unknown): value is RoleTable {
+  return (
+    isRecord(value) &&
+    Object.values(value).every(
+      (may) => Array.isArray(may) && may.every((one) => typeof one === 'string')
+    )
+  )
 }
 
 function isRunning(value: unknown): value is Running {

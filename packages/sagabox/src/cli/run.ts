@@ -29,7 +29,7 @@ const GROUPS: Readonly<Record<string, { summary: string; load: () => Promise<{ g
       load: () => import('./doctor.ts')
     },
     topology: {
-      summary: 'exchanges, queues and bindings: show, check, apply',
+      summary: 'exchanges, queues and bindings: show, check, apply, rights',
       load: () => import('./topology.ts')
     },
     saga: {
@@ -43,6 +43,10 @@ const GROUPS: Readonly<Record<string, { summary: string; load: () => Promise<{ g
     letters: {
       summary: 'dead letters: groups, list, show, retry, watch, delete',
       load: () => import('./letters.ts')
+    },
+    keys: {
+      summary: 'who may come in: create, list, revoke',
+      load: () => import('./keys.ts')
     },
     outbox: {
       summary: 'messages that no queue takes: list, discard',

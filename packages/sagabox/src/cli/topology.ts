@@ -1,5 +1,5 @@
 import { examineTopology, type BrokerOptions } from '../doctor/broker.ts'
-import { systemTopology, Unreachable, type Topology } from '../index.ts'
+import { brokerRights, systemTopology, Unreachable, type Topology } from '../index.ts'
 import { applyTopology } from '../messaging/rabbitmq/compare.ts'
 import { APP_OPTION, loadServices } from './app-module.ts'
 import { EXIT, NotReachable, WrongUsage, type Call, type Command, type Group } from './command.ts'
@@ -36,7 +36,9 @@ const apply: Command = {
     const options = await brokerOf(call)
     const before = await examineTopology(options).catch(explain)
     const topology = systemTopology(options.services, options.system)
-    const { problems, findings } = await applyTopology(options.url, topology).catch(explain)
+    const { problems, findings } = await applyTopology(options.url, topology, options.tls).catch(
+      explain
+    )
     const made = before.findings
       .filter(({ found }) => found === 'it is missing')
       .map(({ about }) => about)
@@ -51,7 +53,50 @@ const apply: Command = {
   }
 }
 
-export const group: Group = { show, check, apply }
+const rights: Command = {
+  summary:
+    'The least rights on the broker of each service that runs with TOPOLOGY=none, as commands for ' +
+    'rabbitmqctl; users are called as their services. RABBITMQ_URL may say which virtual host',
+  options: {
+    ...APP_OPTION,
+    user: { value: 'NAME', help: 'one user for all services of the module' }
+  },
+  async run(call) {
+    const { options, terminal } = call
+    const { services, system, running } = await loadServices(call)
+    await running?.stop()
+    const vhost = vhostOf(terminal.setting('RABBITMQ_URL'))
+    const user = options.text('user')
+    const users =
+      user === undefined
+        ? services.map((one) => ({ user: one.name, ...brokerRights([one], system) }))
+        : [{ user, ...brokerRights(services, system) }]
+    if (options.has('json')) terminal.json(users.map((one) => ({ vhost, ...one })))
+    else
+      terminal.print(
+        ...users.map((one) =>
+          ['rabbitmqctl set_permissions -p', quoted(vhost)]
+            .concat([one.user, one.configure, one.write, one.read].map(quoted))
+            .join(' ')
+        )
+      )
+    return EXIT.ok
+  }
+}
+
+export const group: Group = { show, check, apply, rights }
+
+/** @throws WrongUsage when it is no URL */
+function vhostOf(url: string | undefined): string {
+  if (url === undefined) return '/'
+  if (!URL.canParse(url)) throw new WrongUsage('RABBITMQ_URL is no amqp:// or amqps:// URL')
+  return decodeURIComponent(new URL(url).pathname.slice(1)) || '/'
+}
+
+/** For a shell. */
+function quoted(text: string): string {
+  return `'${clean(text).replaceAll("'", `'\\''`)}'`
+}
 
 /** @throws WrongUsage when nobody says where the broker is */
 export async function brokerOf(call: Call): Promise<BrokerOptions> {
@@ -65,7 +110,12 @@ export async function brokerOf(call: Call): Promise<BrokerOptions> {
     throw new WrongUsage('RABBITMQ_MANAGEMENT_URL is no http:// or https:// URL')
   const { services, system, running } = await loadServices(call)
   await running?.stop()
-  return { url, managementUrl, services, system }
+  const tls = {
+    caFile: call.terminal.setting('RABBITMQ_CA_FILE'),
+    certFile: call.terminal.setting('RABBITMQ_CERT_FILE'),
+    keyFile: call.terminal.setting('RABBITMQ_KEY_FILE')
+  }
+  return { url, managementUrl, tls, services, system }
 }
 
 export function explain(error: Error): never {

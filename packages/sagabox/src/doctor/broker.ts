@@ -1,6 +1,7 @@
 import { destinationOf } from '../messaging/message/envelope.ts'
 import type { Contract } from '../messaging/message/message.ts'
 import { lookAtBroker, type BrokerLook } from '../messaging/rabbitmq/compare.ts'
+import type { BrokerTls } from '../messaging/rabbitmq/tls.ts'
 import { errorQueue, skippedQueue, type Topology } from '../messaging/transport/topology.ts'
 import { systemTopology, type ServiceDefinition } from '../service/define.ts'
 import { missingBindings, readBindings, type Bindings } from './bindings.ts'
@@ -11,6 +12,7 @@ export interface BrokerOptions {
   url: string
   /** Of RabbitMQ's management API, without which bindings cannot be seen. */
   managementUrl?: string
+  tls?: BrokerTls
   services: readonly ServiceDefinition[]
   system: readonly ServiceDefinition[]
 }
@@ -27,7 +29,7 @@ const BINDINGS_UNSEEN =
  */
 export async function examineTopology(options: BrokerOptions): Promise<Examination> {
   const topology = systemTopology(options.services, options.system)
-  const look = await lookAtBroker(options.url, topology)
+  const look = await lookAtBroker(options.url, topology, options.tls)
   const bindings = await bindingsOf(options)
   return {
     findings: [...differences(look), ...bindingFindings(topology, look, bindings)],
@@ -42,7 +44,7 @@ export async function examineTopology(options: BrokerOptions): Promise<Examinati
 export async function examineBroker(options: BrokerOptions): Promise<Examination> {
   const { services, system } = options
   const topology = systemTopology(services, system)
-  const look = await lookAtBroker(options.url, topology)
+  const look = await lookAtBroker(options.url, topology, options.tls)
   const bindings = await bindingsOf(options)
   const skew = typeof bindings === 'string' ? undefined : bindings.skewSeconds
   return {

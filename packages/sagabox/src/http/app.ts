@@ -9,6 +9,7 @@ import { useHeaders } from './headers.ts'
 import { needPermission } from './permission.ts'
 import { refuse, sendProblem, useProblems } from './problem.ts'
 import { useOperationIds } from './operation-id.ts'
+import { followFiles, readCertifiedKey, type ServerTls } from './tls.ts'
 import { useTypeBox } from './validate.ts'
 
 /** A request has so long to arrive, ms, body included; looked at as often as CHECK_MS says. */
@@ -31,6 +32,8 @@ export interface AppOptions {
   publicUrl?: string
   /** Origins of pages elsewhere that may ask, such as `https://admin.example.com`; none else may. */
   corsOrigins?: readonly string[]
+  /** Files of its certificate and key: it speaks HTTPS alone. */
+  tls?: ServerTls
   /** Whether it serves the documentation of its routes; it does when not said otherwise. */
   hasDocs?: boolean
   /** Called before any route is there: what it hooks stands before all of them. */
@@ -41,13 +44,15 @@ export interface AppOptions {
  * Builds the HTTP server: strict validation, problem documents, OpenAPI at /openapi.json and /docs.
  * It does not listen.
  * @param register adds the routes
+ * @throws InvalidTls when the files of `tls` cannot be used
  */
 export async function buildApp(
   log: FastifyBaseLogger,
   register: (app: FastifyInstance) => void,
-  { maxConnections, publicUrl, corsOrigins, hasDocs = true, guard }: AppOptions = {}
+  { maxConnections, publicUrl, corsOrigins, tls, hasDocs = true, guard }: AppOptions = {}
 ): Promise<FastifyInstance> {
   const publicPath = publicUrl === undefined ? '' : new URL(publicUrl).pathname.replace(/\/$/, '')
+  const http = { requireHostHeader: false, connectionsCheckingInterval: CHECK_MS }
   const app = Fastify({
     loggerInstance: log,
     // A line a request costs more than the request; errors are logged where they are handled.
@@ -57,11 +62,15 @@ export async function buildApp(
     bodyLimit: BODY_LIMIT,
     requestTimeout: REQUEST_MS,
     connectionTimeout: STALLED_MS,
-    http: { requireHostHeader: false, connectionsCheckingInterval: CHECK_MS },
+    ...(tls
+      ? // Fastify has another type for it, with nothing else that is used here.
+        { https: { ...http, ...readCertifiedKey(tls), minVersion: 'TLSv1.2' } as unknown as null }
+      : { http }),
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: MAX_KEY_BYTES },
     frameworkErrors: (error, request, reply) => void sendProblem(error, request, reply),
     clientErrorHandler: refuse
   })
+  if (tls) followFiles(app, tls, log)
   useBodies(app)
   useTypeBox(app)
   useProblems(app)

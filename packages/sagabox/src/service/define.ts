@@ -175,6 +175,15 @@ export function systemTopology(
 ): Topology {
   const others = system.filter(({ name }) => own.every((one) => one.name !== name))
   mustAgree(system.flatMap(({ consumes, sends }) => [...consumes, ...sends]))
+  const queues = (services: readonly ServiceDefinition[]) => services.flatMap((one) => one.queues)
+  return topologyOf(queues(own), sentBy(own, system), queues(others))
+}
+
+/** What services send, to whom ever in the system. */
+export function sentBy(
+  own: readonly ServiceDefinition[],
+  system: readonly ServiceDefinition[]
+): Contract[] {
   const taken = system.flatMap(({ consumes }) => consumes)
   const sent = own.flatMap(({ name, sends }) => [
     ...sends,
@@ -183,8 +192,7 @@ export function systemTopology(
       (one) => one.kind === 'event' && one.owner === name && !isFault(one) && !one.foreign
     )
   ])
-  const queues = (services: readonly ServiceDefinition[]) => services.flatMap((one) => one.queues)
-  return topologyOf(queues(own), [...new Set(sent)], queues(others))
+  return [...new Set(sent)]
 }
 
 /** Two contracts of one urn are the same to whoever receives them, and must be it to us. */

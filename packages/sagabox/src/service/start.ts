@@ -6,6 +6,7 @@ import type { Log } from '../messaging/async/log.ts'
 import type { BodyOf, Message, RequestContract } from '../messaging/message/message.ts'
 import type { MigrateMode } from '../messaging/postgres/migrate.ts'
 import type { RequestOptions } from '../messaging/request/client.ts'
+import type { BrokerTls } from '../messaging/rabbitmq/tls.ts'
 import { RabbitTransport } from '../messaging/rabbitmq/transport.ts'
 import { MemoryTransport } from '../messaging/transport/memory.ts'
 import { endsOf } from '../saga/machine/states.ts'
@@ -29,6 +30,10 @@ export interface SagaboxOptions {
   databaseUrls?: Readonly<Record<string, string>>
   /** `amqp://…`; without it messages travel in memory, which needs all services in this process. */
   rabbitmqUrl?: string
+  /** Of `amqps://`: files with the authority, and with a certificate of its own. */
+  rabbitmqTls?: BrokerTls
+  /** false: exchanges, queues and bindings are made by somebody else, and waited for. */
+  declares?: boolean
   /** Where a PostgreSQL of its own keeps its data. */
   dataDir?: string
   /** Who may come in; everybody when not given, which is refused unless `host` is this machine's own. */
@@ -153,7 +158,14 @@ export async function startSagabox(options: SagaboxOptions): Promise<Sagabox> {
   const topology = systemTopology(services, system)
   const names = services.map(({ name }) => name)
   const transport = rabbitmqUrl
-    ? new RabbitTransport({ url: rabbitmqUrl, topology, clientName: names.join('+'), log })
+    ? new RabbitTransport({
+        url: rabbitmqUrl,
+        tls: options.rabbitmqTls,
+        declares: options.declares,
+        topology,
+        clientName: names.join('+'),
+        log
+      })
     : new MemoryTransport(topology)
   const database = needsDatabase(options) ? await startDatabase(options, log) : undefined
   const fallback = options.databaseUrl ?? database?.url ?? ''

@@ -1,5 +1,6 @@
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import type { AddressInfo } from 'node:net'
+import { Server as TlsServer } from 'node:tls'
 import { Access } from '../access/access.ts'
 import { consoleRoutes } from '../access/console-routes.ts'
 import { guard } from '../access/guard.ts'
@@ -46,7 +47,7 @@ export class System {
   readonly app: FastifyInstance
   /** Where operators are served, when they have a listener of their own. */
   readonly operators: FastifyInstance | undefined
-  /** `http://address:port`; empty when it does not listen. */
+  /** `http://address:port`, with TLS `https://…`; empty when it does not listen. */
   readonly url: string
 
   private constructor(
@@ -62,7 +63,7 @@ export class System {
     this.app = app
     this.operators = operators
     const listening = app.server.address() as AddressInfo | null
-    this.url = listening === null ? '' : urlOf(listening)
+    this.url = listening === null ? '' : urlOf(listening, app.server instanceof TlsServer)
   }
 
   /** What it really listens on: `address port`. */
@@ -145,10 +146,10 @@ export class System {
   }
 }
 
-function urlOf({ address, family, port }: AddressInfo): string {
+function urlOf({ address, family, port }: AddressInfo, isTls: boolean): string {
   const isAny = address === '0.0.0.0' || address === '::'
   const host = isAny ? 'localhost' : family === 'IPv6' ? `[${address}]` : address
-  return `http://${host}:${port}`
+  return `${isTls ? 'https' : 'http'}://${host}:${port}`
 }
 
 /**

@@ -7,6 +7,7 @@ import { Service } from '../../src/service/service.ts'
 import { shop, shopTopology } from '../../../../src/shop.ts'
 import { DockShip, TestService, ship, topology, writes } from '../../../../test/support/harbour.ts'
 import { postgresForTests } from '../../../../test/support/postgres.ts'
+import { newAuthority } from '../../../../test/support/authority.ts'
 import { startStandby, TEST_CA } from '../../../../test/support/standby.ts'
 import { testLog } from '../../../../test/support/system.ts'
 import { until } from '../../../../test/support/until.ts'
@@ -89,6 +90,15 @@ t.test('a private certificate is trusted by sslrootcert, and the error says so',
       'DATABASE_URL'
     ),
     /expected the host in DATABASE_URL as the certificate names it/
+  )
+  const stranger = newAuthority(t).caFile
+  t.match(
+    databaseProblem(
+      await failureAt(at('localhost', `sslmode=verify-full&sslrootcert=${stranger}`)),
+      'DATABASE_URL'
+    ),
+    /certificate/,
+    'another authority'
   )
   for (const url of [
     at('localhost', `sslmode=verify-full&sslrootcert=${TEST_CA}`),

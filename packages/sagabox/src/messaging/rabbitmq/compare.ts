@@ -6,6 +6,7 @@ import { ask, exchangeIsThere, refusalOf } from './look.ts'
 import { connectionOf, declareTopology } from './rascal.ts'
 import { explainRefusal } from './refusal.ts'
 import { survey, type Finding, type Survey } from './survey.ts'
+import type { BrokerTls } from './tls.ts'
 import { busAddress } from './transport.ts'
 
 const NOTHING: Topology = { exchanges: [], queues: [], bindings: [], elsewhere: [], foreign: [] }
@@ -33,8 +34,12 @@ export interface BrokerLook {
  * @param url `amqp://user:password@host:port/vhost`
  * @throws Unreachable when there is no way to the broker
  */
-export async function lookAtBroker(url: string, topology: Topology): Promise<BrokerLook> {
-  return withConnection(url, async (connection) => {
+export async function lookAtBroker(
+  url: string,
+  topology: Topology,
+  tls?: BrokerTls
+): Promise<BrokerLook> {
+  return withConnection(url, tls, async (connection) => {
     const depths = new Map<string, number>()
     const exchanges = await missing(topology.exchanges, async (name) => {
       const refusal = await refusalOf(connection, [exchangeIsThere(name)])
@@ -61,12 +66,16 @@ export async function lookAtBroker(url: string, topology: Topology): Promise<Bro
  * it is.
  * @throws Unreachable when there is no way to the broker; Error when it refuses some of it
  */
-export async function applyTopology(url: string, topology: Topology): Promise<Survey> {
-  const surveyed = await withConnection(url, (connection) =>
+export async function applyTopology(
+  url: string,
+  topology: Topology,
+  tls?: BrokerTls
+): Promise<Survey> {
+  const surveyed = await withConnection(url, tls, (connection) =>
     survey(connection, topology, vhostOf(url))
   )
   if (surveyed.problems.length > 0) return surveyed
-  const broker = await declareTopology(topology, url, CLIENT_NAME, surveyed.adopted)
+  const broker = await declareTopology(topology, url, CLIENT_NAME, surveyed.adopted, tls)
   broker.on('error', () => {})
   await atMost(CLOSE_TIMEOUT_MS, broker.shutdown())
   return surveyed
@@ -74,11 +83,13 @@ export async function applyTopology(url: string, topology: Topology): Promise<Su
 
 async function withConnection<R>(
   url: string,
+  tls: BrokerTls | undefined,
   work: (connection: Connection) => Promise<R>
 ): Promise<R> {
-  const broker = await declareTopology(NOTHING, url, CLIENT_NAME).catch(async (error: Error) => {
+  const opening = declareTopology(NOTHING, url, CLIENT_NAME, undefined, tls)
+  const broker = await opening.catch(async (error: Error) => {
     const said = error.message.replaceAll(/amqps?:\/\/\S+/g, busAddress(url))
-    throw new Unreachable(await explainRefusal(said, url), { cause: error })
+    throw new Unreachable(await explainRefusal(said, url, tls), { cause: error })
   })
   broker.on('error', () => {}) // What is asked on the connection fails with it.
   try {

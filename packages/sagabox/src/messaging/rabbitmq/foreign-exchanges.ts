@@ -21,13 +21,16 @@ const NOT_LOOKED = (exchange: string) => `exchange ${exchange} has not been look
 export class ForeignExchanges {
   readonly #exchanges: readonly ForeignExchange[]
   readonly #log: Log
+  readonly #binds: boolean
   /** Why each cannot be used yet. */
   readonly #problems = new Map<string, string>()
   readonly #bound = new Set<string>()
   /** Those that were told of. */
   readonly #warned = new Set<string>()
 
-  constructor(exchanges: readonly ForeignExchange[], log: Log) {
+  /** @param binds false: somebody else does, and only their exchanges are looked for */
+  constructor(exchanges: readonly ForeignExchange[], log: Log, binds = true) {
+    this.#binds = binds
     this.#exchanges = exchanges
     this.#log = log
     for (const { exchange } of exchanges) this.#problems.set(exchange, NOT_LOOKED(exchange))
@@ -64,7 +67,7 @@ export class ForeignExchanges {
       const before = this.#bound.size
       for (const exchange of this.#exchanges) {
         try {
-          this.#note(exchange, await whyUnusable(connection, exchange))
+          this.#note(exchange, await whyUnusable(connection, exchange, this.#binds))
         } catch (error) {
           if (ended.aborted) return
           this.#log.debug(
@@ -102,13 +105,15 @@ export class ForeignExchanges {
 /** Why an exchange cannot be used as its contracts say; undefined: it is bound. */
 async function whyUnusable(
   connection: Connection,
-  { exchange, type, bindings }: ForeignExchange
+  { exchange, type, bindings }: ForeignExchange,
+  binds: boolean
 ): Promise<string | undefined> {
   const missing = await refusalOf(connection, [exchangeIsThere(exchange)])
   if (missing)
     return missing.code === NOT_FOUND
       ? `exchange ${exchange} is not there`
       : `exchange ${exchange}: ${missing.message}`
+  if (!binds) return undefined
   // Its type is only told in the refusal to declare it again: the type is compared first.
   const refusal = await refusalOf(connection, [
     (channel, answered) => channel.assertExchange(exchange, type, { durable: true }, answered)

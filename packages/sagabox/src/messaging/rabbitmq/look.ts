@@ -73,13 +73,16 @@ export const exchangeIsThere =
  * Why an endpoint that others declare does not get what it takes: nothing when it is there. A queue
  * alone does not tell: it may have been declared a moment before its bindings, or by a version that
  * took less. So they are made here, too, which changes nothing where they are.
+ * @param mayBind false: the queue has to be enough
  */
 export async function whyUnreachable(
   connection: Connection,
-  { endpoint, takes }: EndpointElsewhere
+  { endpoint, takes }: EndpointElsewhere,
+  mayBind = true
 ): Promise<string | undefined> {
   const missing = await refusalOf(connection, [queueIsThere(endpoint), exchangeIsThere(endpoint)])
   if (missing) return missing.message
+  if (!mayBind) return undefined
   const bindings: Question[] = takes
     .filter((exchange) => exchange !== endpoint)
     .map(

@@ -1,4 +1,5 @@
 import type { Topology } from '../transport/topology.ts'
+import type { TlsOptions } from './tls.ts'
 
 /**
  * Deliveries after which the broker dead-letters a message: far above what retries and restarts add
@@ -38,7 +39,8 @@ export function rascalConfig(
   topology: Topology,
   url: string,
   clientName: string,
-  adopted = NOTHING_ADOPTED
+  adopted = NOTHING_ADOPTED,
+  tls: TlsOptions = {}
 ) {
   const declared = (isAdopted: boolean) =>
     isAdopted ? { assert: false, check: true } : { assert: true }
@@ -56,7 +58,8 @@ export function rascalConfig(
             timeout: 10_000,
             noDelay: true,
             writableHighWaterMark: 1024 * 1024,
-            clientProperties: { connection_name: clientName }
+            clientProperties: { connection_name: clientName },
+            ...tls
           }
         },
         // Messages go over channels of their own: Rascal's pools stay empty.

@@ -5,22 +5,25 @@ import { atMost } from '../async/timeout.ts'
 import type { Topology } from '../transport/topology.ts'
 import { CLOSE_TIMEOUT_MS } from './connection.ts'
 import { rascalConfig, VHOST, type Adopted } from './rascal-config.ts'
+import { tlsOptions, type BrokerTls } from './tls.ts'
 
 export type RascalBroker = BrokerAsPromised
 
 /**
  * Connects and declares a topology.
  * @param adopted what is there already, and is used as it is
- * @throws Error with the broker's words when it refuses some of it. Rascal hands a broker that could
+ * @throws InvalidTls; Error with the broker's words when it refuses some of it. Rascal hands a broker that could
  * connect but not declare over inside the error, still connected: it is shut down here
  */
 export async function declareTopology(
   topology: Topology,
   url: string,
   clientName: string,
-  adopted?: Adopted
+  adopted?: Adopted,
+  tls?: BrokerTls
 ): Promise<RascalBroker> {
-  const config = rascalConfig(topology, url, clientName, adopted) as BrokerConfig
+  const files = tlsOptions(url, tls)
+  const config = rascalConfig(topology, url, clientName, adopted, files) as BrokerConfig
   try {
     return await rascal.BrokerAsPromised.create(config)
   } catch (error) {

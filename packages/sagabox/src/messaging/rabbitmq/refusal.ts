@@ -1,6 +1,7 @@
 import { connect as connectPlain, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import { FRAME_START_BYTES } from './frames.ts'
+import { tlsOptions, type BrokerTls } from './tls.ts'
 
 /** How long the broker may take to say why, ms. */
 const ANSWER_MS = 3000
@@ -21,13 +22,13 @@ const AMQP_0_9_1 = 'AMQP\0\0\x09\x01'
  * @param said what amqplib or Rascal said, without passwords
  * @returns a sentence; what needs no explanation is returned as it is
  */
-export async function explainRefusal(said: string, url: string): Promise<string> {
+export async function explainRefusal(said: string, url: string, tls?: BrokerTls): Promise<string> {
   const { hostname, protocol, port: given, username } = new URL(url)
   const isTls = protocol === 'amqps:'
   const place = `${hostname}:${given || (isTls ? 5671 : 5672)}`
   const user = decodeURIComponent(username) || 'guest'
   if (said.includes('got <ConnectionClose')) {
-    const reason = await reasonOfClose(url).catch(() => undefined)
+    const reason = await reasonOfClose(url, tls).catch(() => undefined)
     return `RABBITMQ_URL: the broker at ${place} does not open the virtual host "${vhostOf(url)}" for user "${user}"${reason ? `: ${reason}` : ', and does not say why'}`
   }
   if (/Handshake terminated by server: 403/.test(said))
@@ -36,8 +37,14 @@ export async function explainRefusal(said: string, url: string): Promise<string>
     return `RABBITMQ_URL: user "${user}" lacks a permission in the virtual host "${vhostOf(url)}"; expected configure, write and read: ${last(said)}`
   if (/wrong version number|packet length too long/i.test(said))
     return `RABBITMQ_URL: amqps:// was given, and ${place} does not speak TLS; amqp:// is without TLS, usually on port 5672`
-  if (/self.signed certificate|unable to (verify|get)|certificate has expired|altnames/i.test(said))
-    return `RABBITMQ_URL: the certificate of ${place} is not trusted (${last(said)}); NODE_EXTRA_CA_CERTS names a file with the authority that signed it`
+  if (/altnames/i.test(said))
+    return `RABBITMQ_URL: the certificate of ${place} is for another host (${last(said)}); expected the host as the certificate names it`
+  if (/certificate (signature failure|has expired|is not yet valid)/i.test(said))
+    return `RABBITMQ_URL: the certificate of ${place} is not valid (${last(said)}); RABBITMQ_CA_FILE names a file with the authority that signed it`
+  if (/self.signed certificate|unable to (verify|get)/i.test(said))
+    return `RABBITMQ_URL: the certificate of ${place} is not trusted (${last(said)}); RABBITMQ_CA_FILE names a file with the authority that signed it`
+  if (/alert|handshake failure/i.test(said) && isTls)
+    return `RABBITMQ_URL: the broker at ${place} refuses the client's certificate, or that there is none (${last(said)}); RABBITMQ_CERT_FILE and RABBITMQ_KEY_FILE name it and its key`
   if (
     /Socket closed abruptly|Frame size \d+ exceeds|Invalid frame|Expected ConnectionStart/i.test(
       said
@@ -66,13 +73,13 @@ function vhostOf(url: string): string {
  * @returns such as `530 NOT_ALLOWED - vhost shop not found`; undefined when it does not refuse any
  * more
  */
-async function reasonOfClose(url: string): Promise<string | undefined> {
+async function reasonOfClose(url: string, tls?: BrokerTls): Promise<string | undefined> {
   const { hostname, protocol, port, username, password } = new URL(url)
   const isTls = protocol === 'amqps:'
   const host = hostname.replace(/^\[|\]$/g, '')
   const options = { host, port: Number(port) || (isTls ? 5671 : 5672) }
   const socket: Socket = isTls
-    ? connectTls({ ...options, servername: host })
+    ? connectTls({ ...options, servername: host, ...tlsOptions(url, tls) })
     : connectPlain(options)
   socket.setTimeout(ANSWER_MS, () => socket.destroy(new Error('no answer')))
   const login = `\0${decodeURIComponent(username) || 'guest'}\0${username ? decodeURIComponent(password) : 'guest'}`

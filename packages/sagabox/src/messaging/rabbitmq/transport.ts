@@ -23,6 +23,8 @@ import { RabbitSubscription } from './subscription.ts'
 import { survey, type Finding } from './survey.ts'
 import { connectionOf, declareTopology, type RascalBroker } from './rascal.ts'
 import type { Adopted } from './rascal-config.ts'
+import { mustBeThere, TopologyMissing } from './topology-missing.ts'
+import { tlsOptions, type BrokerTls } from './tls.ts'
 import { addressOf, type Topology } from '../transport/topology.ts'
 import {
   PublishInterrupted,
@@ -62,7 +64,14 @@ const NO_TOPOLOGY: Topology = {
 export interface RabbitTransportOptions {
   /** `amqp://user:password@host:port/vhost` */
   url: string
+  /** For `amqps://`. */
+  tls?: BrokerTls
   topology: Topology
+  /**
+   * Whether exchanges, queues and bindings are made here; they are when not said otherwise. Else
+   * they are looked for, and waited for, and no right to configure is needed.
+   */
+  declares?: boolean
   clientName: string
   log: Log
 }
@@ -112,10 +121,12 @@ export class RabbitTransport implements Transport {
   /** What has taken the channel from all others, or may: it goes over a channel of its own. */
   readonly #blame = new Blame()
 
+  /** @throws InvalidTls when the files of `tls` cannot be used */
   constructor(options: RabbitTransportOptions) {
+    tlsOptions(options.url, options.tls)
     this.#options = options
     this.#exchanges = new Set(options.topology.exchanges)
-    this.#foreign = new ForeignExchanges(options.topology.foreign, options.log)
+    this.#foreign = new ForeignExchanges(options.topology.foreign, options.log, this.#declares)
     this.address = busAddress(options.url)
     this.awaited = new AwaitedEndpoints(options.topology.elsewhere)
   }
@@ -314,13 +325,22 @@ export class RabbitTransport implements Transport {
         /amqps?:\/\/\S+/g,
         this.address
       )
-      const reason = await explainRefusal(said, this.#options.url)
+      const reason = await explainRefusal(said, this.#options.url, this.#options.tls)
       // One line for an outage, however often it is tried and whoever tries.
       if (reason !== this.#complaint && !this.#stopping.signal.aborted)
-        this.#options.log.warn({ reason }, 'Cannot reach RabbitMQ; trying again until it answers')
+        this.#options.log.warn(
+          { reason },
+          error instanceof TopologyMissing
+            ? 'RabbitMQ lacks what this process uses; waiting for it'
+            : 'Cannot reach RabbitMQ; trying again until it answers'
+        )
       this.#complaint = reason
       throw new Unreachable(reason, { cause: error })
     }
+  }
+
+  get #declares(): boolean {
+    return this.#options.declares ?? true
   }
 
   /** Declares the topology; what is there already stays as it is, and is used as it is. */
@@ -336,6 +356,11 @@ export class RabbitTransport implements Transport {
     broker.on('error', (error: Error) =>
       log.debug({ err: error }, 'Rascal lost its connection to RabbitMQ')
     )
+    if (!this.#declares)
+      await this.#mustBeThere(broker).catch(async (error: unknown) => {
+        await atMost(CLOSE_TIMEOUT_MS, broker.shutdown())
+        throw error
+      })
     this.#broker = broker
     this.#undeclared = false
     await atMost(CLOSE_TIMEOUT_MS, before?.shutdown())
@@ -343,8 +368,25 @@ export class RabbitTransport implements Transport {
   }
 
   #createBroker(): Promise<RascalBroker> {
-    const { topology, url, clientName } = this.#options
-    return declareTopology(topology, url, clientName, this.#adopted)
+    const { topology, url, clientName, tls } = this.#options
+    const declared = this.#declares ? topology : NO_TOPOLOGY
+    return declareTopology(declared, url, clientName, this.#adopted, tls)
+  }
+
+  /** @throws TopologyMissing */
+  async #mustBeThere(broker: RascalBroker): Promise<void> {
+    const connection = await orTimeout(
+      SETUP_TIMEOUT_MS,
+      'RabbitMQ gave no connection',
+      connectionOf(broker),
+      closeConnection
+    )
+    connection.on('error', () => {}) // What is asked on it fails with it.
+    try {
+      await mustBeThere(connection, this.#options.topology)
+    } finally {
+      await closeConnection(connection)
+    }
   }
 
   /**
@@ -352,8 +394,8 @@ export class RabbitTransport implements Transport {
    * @throws Error about what cannot be used
    */
   async #survey(): Promise<Adopted> {
-    const { topology, url, clientName } = this.#options
-    const broker = await declareTopology(NO_TOPOLOGY, url, clientName)
+    const { topology, url, clientName, tls } = this.#options
+    const broker = await declareTopology(NO_TOPOLOGY, url, clientName, undefined, tls)
     broker.on('error', () => {}) // What is asked on the connection fails with it.
     try {
       const connecting = connectionOf(broker)
@@ -402,7 +444,7 @@ export class RabbitTransport implements Transport {
     const { missing } = this.awaited
     const { log } = this.#options
     for (const one of missing) {
-      const reason = await whyUnreachable(connection, one)
+      const reason = await whyUnreachable(connection, one, this.#declares)
       if (reason === undefined) {
         this.awaited.seen(one.endpoint)
         if (!this.#waitedFor.delete(one.endpoint)) continue
