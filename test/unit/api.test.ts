@@ -12,11 +12,11 @@ const root = fileURLToPath(new URL('../..', import.meta.url))
 const UNNAMED = new Set(
   Object.values({
     'parts of other types':
-      'AnyRow Asked Doing Extras FieldOf Headers Lacking Lasting Later NoOthers RequestClient Several Undoing',
+      'AnyRow Asked ByHand Doing Extras FieldOf Headers Lacking Lasting Later NoOthers RequestClient Several Undoing',
     'of tables': 'HistoryRow SagaRow',
     'of transports': 'AwaitedEndpoints',
     'of members that are internal':
-      'Asks DatabaseOptions DeferredEvent FailedTimer LockedRow Outage OutboxOptions Relay SagaFault SagaInstance SentBack SessionPool Told'
+      'Asks DatabaseOptions DeferredEvent FailedTimer LockedRow Oidc Outage OutboxOptions Relay Roles SagaFault SagaInstance SentBack SessionPool Sessions Told'
   }).flatMap((names) => names.split(' '))
 )
 

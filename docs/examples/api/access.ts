@@ -3,15 +3,31 @@ import Fastify from 'fastify'
 import assert from 'node:assert/strict'
 import {
   Access,
+  brokerRights,
+  defineService,
   InvalidKeyFile,
+  InvalidTls,
+  TopologyMissing,
   UnguardedRoute,
   UnknownRole,
   type AccessOptions,
   type Actor,
+  type BrokerRights,
+  type BrokerTls,
   type OidcOptions,
-  type RoleTable
+  type RoleTable,
+  type ServerTls,
+  type Tx
 } from 'sagabox'
-import { needPermission, PUBLIC, Unauthorized } from 'sagabox/fastify'
+import {
+  auditOf,
+  needPermission,
+  PUBLIC,
+  UNAUDITED,
+  Unauthorized,
+  type Audit,
+  type Audited
+} from 'sagabox/fastify'
 
 // Example: AccessOptions, OidcOptions, RoleTable
 // `auth` of startSagabox: keys of a file, people by a provider, and roles of the application's own.
@@ -48,5 +64,34 @@ app.register(async (scope) => {
   scope.get('/parcels', () => [])
 })
 assert.equal((await app.inject('/window')).statusCode, 200)
+
+// Example: auditOf, Audit, Audited, UNAUDITED
+// Handed down by a route, and called in the transaction of what it changes.
+const close = (tx: Tx, audit: Audit) => {
+  void tx.query('update parcels set closed = true')
+  audit(tx)
+}
+const office = Fastify()
+office.post('/close', { schema: { permission: 'parcel:send' } }, (request) => {
+  const why: Audited = { reason: 'the courier is ill' }
+  return { audited: auditOf(request, why) !== UNAUDITED, close: close.name }
+})
+
+// Example: brokerRights, BrokerRights
+// The least that the user of a service needs at the broker, where it declares nothing.
+const courier = defineService('courier', {})
+const rights: BrokerRights = brokerRights([courier], [courier])
+assert.equal(rights.configure, '^$')
+
+// Example: ServerTls, BrokerTls
+// Files in PEM format, read again when they change.
+const https: ServerTls = { certFile: 'parcels.crt', keyFile: 'parcels.key' }
+const amqps: BrokerTls = { caFile: 'ca.crt' }
+assert.ok(https.certFile && amqps.caFile)
+
+// Example: InvalidTls, TopologyMissing
+// Told by their codes.
+assert.equal(new InvalidTls('…').code, 'INVALID_TLS')
+assert.equal(new TopologyMissing('…').code, 'TOPOLOGY_MISSING')
 
 // End of examples

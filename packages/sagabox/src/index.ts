@@ -78,6 +78,7 @@ export { Swallowed, type TransactionOptions, type Tx } from './messaging/postgre
 export type { Queries } from './messaging/postgres/user-query.ts'
 export { DatabaseUrlError } from './messaging/postgres/url.ts'
 export { Unreachable } from './messaging/rabbitmq/connection.ts'
+export type { ServerTls } from './http/tls.ts'
 export { InvalidTls } from './messaging/errors/invalid-tls.ts'
 export type { BrokerTls } from './messaging/rabbitmq/tls.ts'
 export { TopologyMissing } from './messaging/rabbitmq/topology-missing.ts'
