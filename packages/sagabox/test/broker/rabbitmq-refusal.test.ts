@@ -136,7 +136,7 @@ t.test('a certificate that nobody vouches for', async (t) => {
       'Failed to connect to: rabbitmq://mq/ Original message was: self-signed certificate',
       'amqps://ada:sEcReT@mq/'
     ),
-    'RABBITMQ_URL: the certificate of mq:5671 is not trusted (self-signed certificate); NODE_EXTRA_CA_CERTS names a file with the authority that signed it'
+    'RABBITMQ_URL: the certificate of mq:5671 is not trusted (self-signed certificate); RABBITMQ_CA_FILE names a file with the authority that signed it'
   )
   t.equal(
     await explainRefusal('connect ECONNREFUSED 127.0.0.1:5672', 'amqp://127.0.0.1'),
