@@ -42,6 +42,16 @@ const Config = Type.Object({
   opsPort: Type.Optional(
     Type.Integer({ minimum: 0, maximum: 65_535, description: 'a port number from 0 to 65535' })
   ),
+  opsPublicUrl: Type.Optional(
+    Type.Refine(
+      Type.String({
+        pattern: '^https?://[^?#@\\s]+$',
+        description:
+          'the http:// or https:// URL at which operators see their listener, such as https://example.com/shop'
+      }),
+      isUrl
+    )
+  ),
   publicUrl: Type.Optional(
     Type.Refine(
       Type.String({
@@ -226,7 +236,9 @@ async function readSources(): Promise<Record<string, unknown>> {
 
 /** What no message shows, and may come from a file: NAME_FILE for NAME. */
 function isSecret(key: string): boolean {
-  return /(Url|Key|Secret)$/.test(key) && key !== 'publicUrl' && key !== 'stripeApiUrl'
+  return (
+    /(Url|Key|Secret)$/.test(key) && !/^(ops)?[pP]ublicUrl$/.test(key) && key !== 'stripeApiUrl'
+  )
 }
 
 /** @throws ConfigError when the file cannot be read, or its value is given in both ways */

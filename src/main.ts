@@ -151,8 +151,8 @@ async function run(
 }
 
 /** Where operators are served apart from everybody else: with OPS_PORT. */
-function operatorsOf({ host, opsHost = host, opsPort }: Config) {
-  return opsPort === undefined ? undefined : { host: opsHost, port: opsPort }
+function operatorsOf({ host, opsHost = host, opsPort, opsPublicUrl: publicUrl }: Config) {
+  return opsPort === undefined ? undefined : { host: opsHost, port: opsPort, publicUrl }
 }
 
 function addressesOf(config: Config): string[] {
@@ -179,7 +179,8 @@ function accessOptions(config: Config): AccessOptions {
     keysFile,
     roles,
     sessionSecret: config.sessionSecret,
-    publicUrl: config.publicUrl,
+    publicUrl: config.opsPort === undefined ? config.publicUrl : config.opsPublicUrl,
+    isHttps: httpsFiles(config) !== undefined,
     ...(issuer !== undefined && {
       oidc: {
         issuer,

@@ -162,11 +162,12 @@ export function paymentRoutes(
             }
           ])
         const { actor, ip } = asked
-        const known = actor.kind === 'anonymous' ? ip : actor.name
+        // Who is known by name cannot say that it was somebody else.
+        const settledBy = actor.kind === 'anonymous' ? (by ?? ip) : actor.name
         await settlePayment(
           outbox,
           orderId.toLowerCase(),
-          { ...settlement, by: by ?? known },
+          { ...settlement, by: settledBy },
           auditOf(asked, settlement)
         )
         return find(orderId)

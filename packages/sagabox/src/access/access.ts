@@ -26,6 +26,8 @@ export interface AccessOptions {
   readonly sessionSecret?: string
   /** How clients see the server. */
   readonly publicUrl?: string
+  /** Whether it serves HTTPS itself; a `publicUrl` of https says the same. */
+  readonly isHttps?: boolean
   /** The application's own roles, and what each may do. */
   readonly roles?: RoleTable
 }
@@ -56,7 +58,7 @@ export class Access {
    * said so in as many words; or when the keys cannot be read
    */
   static async open(
-    { keysFile, oidc, none = false, roles: own, sessionSecret, publicUrl }: AccessOptions,
+    { keysFile, oidc, none = false, roles: own, sessionSecret, publicUrl, isHttps }: AccessOptions,
     hosts: readonly string[],
     log: Log
   ): Promise<Access> {
@@ -76,7 +78,7 @@ export class Access {
     const { protocol, pathname } = new URL(publicUrl ?? 'http://localhost/')
     const sessions = new Sessions(
       sessionSecret ?? randomUUID(),
-      protocol === 'https:',
+      isHttps === true || protocol === 'https:',
       `${pathname.replace(/\/$/, '')}/`
     )
     return new Access(
@@ -106,20 +108,31 @@ export class Access {
   async actorOf({ headers, method, url }: FastifyRequest): Promise<Actor> {
     if (this.isOpen) return ANYBODY
     const { authorization, cookie } = headers
-    if (authorization === undefined) return (await this.#signedIn(cookie)) ?? ANYBODY
-    const [, token] = /^bearer +(\S+)$/i.exec(authorization) ?? []
-    if (token === undefined)
-      throw new Unauthorized('Expected the header Authorization: Bearer, and a key')
-    const actor = await this.#actorBy(token)
+    const actor =
+      authorization === undefined
+        ? ((await this.#signedIn(cookie)) ?? ANYBODY)
+        : await this.#actorBy(authorization)
     if (actor.roles.includes(BREAK_GLASS))
       this.#log.warn({ actor: actor.name, method, url }, 'A break-glass key is in use')
     return actor
   }
 
   /** @throws Unauthorized */
-  async #actorBy(token: string): Promise<Actor> {
-    if (this.oidc && !isKey(token)) return this.oidc.actorOf(token)
+  async #actorBy(authorization: string): Promise<Actor> {
+    const [, token] = /^bearer +(\S+)$/i.exec(authorization) ?? []
+    if (token === undefined)
+      throw new Unauthorized('Expected the header Authorization: Bearer, and a key')
+    if (this.oidc && !isKey(token)) return this.known(await this.oidc.actorOf(token))
     return this.actorByKey(token)
+  }
+
+  /**
+   * Somebody with those of a provider's roles that are known here; breaking the glass is for keys.
+   * @internal
+   */
+  known(actor: Actor): Actor {
+    const names = this.roles.names.filter((name) => name !== BREAK_GLASS)
+    return { ...actor, roles: actor.roles.filter((role) => names.includes(role)) }
   }
 
   /**
@@ -136,7 +149,9 @@ export class Access {
 
   async #signedIn(cookie: string | undefined): Promise<Actor | undefined> {
     const session = await this.sessions.of(cookie)
-    if (session?.keyDigest === undefined) return session?.actor
+    if (!session) return undefined
+    if (session.keyDigest === undefined)
+      return session.actor.issuer === this.oidc?.options.issuer ? session.actor : undefined
     const found = this.#keys?.findDigest(Buffer.from(session.keyDigest, 'hex'))
     return found && 'actor' in found ? found.actor : undefined
   }

@@ -64,7 +64,7 @@ export function consoleRoutes(access: Access, publicUrl?: string): FastifyPlugin
       '/console/sign-in',
       { schema, config: { rateLimit: { max: TRIES_A_MINUTE, timeWindow: 60_000 } } },
       async (request, reply) => {
-        const { key = '' } = request.body as { key?: string }
+        const { key = '' } = (request.body ?? {}) as { key?: string }
         try {
           const actor = access.actorByKey(key.trim())
           void reply.header(
@@ -106,7 +106,8 @@ export function consoleRoutes(access: Access, publicUrl?: string): FastifyPlugin
       }
     )
 
-    app.get('/console/signed-in', { schema }, async (request, reply) => {
+    const limited = { rateLimit: { max: TRIES_A_MINUTE, timeWindow: 60_000 } }
+    app.get('/console/signed-in', { schema, config: limited }, async (request, reply) => {
       const checks = await access.sessions.signInOf(request.headers.cookie)
       void reply.header('set-cookie', access.sessions.endSignIn())
       if (!checks)
@@ -123,7 +124,7 @@ export function consoleRoutes(access: Access, publicUrl?: string): FastifyPlugin
             idTokenExpected: true
           }
         )
-        const actor = oidc.actorIn(tokens.claims()!)
+        const actor = access.known(oidc.actorIn(tokens.claims()!))
         void reply.header('set-cookie', await access.sessions.begin(actor))
       } catch (error) {
         if (error instanceof HttpProblem) throw error

@@ -1,6 +1,6 @@
 // Lines of `name role sha256 [expires]`: what is written down of a key opens nothing.
 import { createHash, randomBytes } from 'node:crypto'
-import { chmod, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, chown, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { SagaboxError } from '../messaging/errors/sagabox-error.ts'
 import type { Roles } from './roles.ts'
 
@@ -186,13 +186,23 @@ async function replace(path: string, text: string): Promise<void> {
   const next = `${path}.${process.pid}.new`
   try {
     await writeFile(next, text, { mode: 0o600, flag: 'wx' })
-    const mode = await stat(path).then(
-      (found) => found.mode & 0o770,
-      () => 0o600
-    )
-    await chmod(next, mode)
+    const before = await stat(path).catch(() => undefined)
+    await chmod(next, before ? before.mode & 0o770 : 0o600)
+    // Whoever reads the old one must be able to read this: a revocation that is not read is none.
+    if (before) await keepOwner(next, before)
     await rename(next, path)
   } finally {
     await rm(next, { force: true })
+  }
+}
+
+/** @throws InvalidKeyFile when another user's file cannot be left to them */
+async function keepOwner(next: string, { uid, gid }: { uid: number; gid: number }): Promise<void> {
+  try {
+    await chown(next, uid, gid)
+  } catch (error) {
+    throw new InvalidKeyFile(
+      `the file belongs to user ${uid} and group ${gid}, which this user may not give to a new one (${(error as NodeJS.ErrnoException).code}); nothing was changed: run the command as that user`
+    )
   }
 }

@@ -66,6 +66,10 @@ export class Oidc {
         clockTolerance: CLOCK_SECONDS,
         requiredClaims: ['exp', 'sub']
       })
+      if (['nonce', 'at_hash', 'c_hash'].some((claim) => payload[claim] !== undefined))
+        throw new Unauthorized(
+          'This is an ID token, which says who signed in; expected an access token'
+        )
       return this.actorIn(payload)
     } catch (error) {
       throw refusalOf(error)
@@ -133,7 +137,7 @@ export class Oidc {
   #away(): HttpProblem {
     return new HttpProblem(
       503,
-      `The provider of sign-ins, ${this.options.issuer}, cannot be asked: ${this.#failure}`
+      `The provider of sign-ins cannot be asked${this.#failure === '' ? '' : '; the log says why'}`
     )
   }
 }
@@ -154,6 +158,7 @@ function rolesAt(claims: JWTPayload, path: readonly string[]): string[] {
 
 /** Which, and no more. */
 function refusalOf(error: unknown): Error {
+  if (error instanceof Unauthorized) return error
   if (error instanceof errors.JWTExpired) return new Unauthorized('This token has expired')
   if (error instanceof errors.JWTClaimValidationFailed)
     return new Unauthorized(`This token's ${error.claim} is not what is expected here`)
@@ -164,9 +169,6 @@ function refusalOf(error: unknown): Error {
     !(error instanceof errors.JOSEError) ||
     error.code === 'ERR_JOSE_GENERIC'
   )
-    return new HttpProblem(
-      503,
-      `The keys of the provider of sign-ins cannot be read: ${describeError(error).text}`
-    )
+    return new HttpProblem(503, 'The keys of the provider of sign-ins cannot be read; try again')
   return new Unauthorized('This token is not valid')
 }

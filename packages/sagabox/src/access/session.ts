@@ -11,8 +11,11 @@ export interface Session {
   readonly keyDigest?: string
 }
 
-/** How long somebody stays signed in, s; and how long a sign-in may take. */
-const SESSION_SECONDS = 8 * 3600
+/** How long somebody stays signed in by a key, s: while the key is valid. */
+const KEY_SECONDS = 8 * 3600
+/** By a provider, who is not asked again meanwhile whether the roles are still theirs. */
+const PROVIDER_SECONDS = 3600
+/** How long a sign-in may take. */
 const SIGN_IN_SECONDS = 600
 
 /** Cookies that only this server can read and write. Nothing of them is stored here. */
@@ -38,11 +41,8 @@ export class Sessions {
   /** Cookie that signs somebody in. */
   async begin(actor: Actor, keyDigest?: string): Promise<string> {
     const content = { actor, ...(keyDigest !== undefined && { keyDigest }) }
-    return this.#cookie(
-      'session',
-      await this.#seal('session', content, SESSION_SECONDS),
-      SESSION_SECONDS
-    )
+    const seconds = keyDigest === undefined ? PROVIDER_SECONDS : KEY_SECONDS
+    return this.#cookie('session', await this.#seal('session', content, seconds), seconds)
   }
 
   /** Who is signed in by the cookies of a request, if anybody is. */

@@ -77,7 +77,8 @@ export async function buildApp(
   useOperationIds(app)
   setPublicPath(app, publicPath)
   limitConnections(app.server, log, maxConnections)
-  await useHeaders(app, publicUrl?.startsWith('https:') === true, corsOrigins)
+  const isHttps = tls !== undefined || publicUrl?.startsWith('https:') === true
+  await useHeaders(app, isHttps, corsOrigins)
   guard?.(app)
   await app.register(swagger, {
     openapi: {

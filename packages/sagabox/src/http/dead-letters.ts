@@ -17,7 +17,7 @@ import { NotAllowed } from '../messaging/dead-letters/known-letter.ts'
 import type { DeadLetterOffice } from '../messaging/dead-letters/office.ts'
 import { auditOf, nameOf } from './audit.ts'
 import { linkTo } from './links.ts'
-import { maskFor } from './mask-for.ts'
+import { maskForLetter } from './mask-for.ts'
 import { MASK, type Mask } from '../messaging/message/sensitive.ts'
 import { nullable } from '../messaging/message/nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './page.ts'
@@ -251,7 +251,7 @@ export function deadLetterRoutes({
         const { id } = asked.params
         const letter = await readDeadLetter(database, Number(id))
         if (!letter) throw missing(id)
-        return withText(letter, maskFor(asked, mask))
+        return withText(letter, maskForLetter(asked, mask, letter.kind))
       }
     )
 
@@ -292,7 +292,7 @@ export function deadLetterRoutes({
         const { id } = asked.params
         const letter = await readDeletedLetter(database, Number(id))
         if (!letter) throw missingDeleted(id)
-        return withText(letter, maskFor(asked, mask))
+        return withText(letter, maskForLetter(asked, mask, letter.kind))
       }
     )
 
@@ -314,7 +314,7 @@ export function deadLetterRoutes({
         if (!(await allowed(office.restore(Number(id), auditOf(asked))))) throw missingDeleted(id)
         const letter = await readDeadLetter(database, Number(id))
         if (!letter) throw missing(id)
-        return withText(letter, maskFor(asked, mask))
+        return withText(letter, maskForLetter(asked, mask, letter.kind))
       }
     )
 
@@ -557,7 +557,9 @@ export function deadLetterRoutes({
   }
 }
 
-function withText<L extends DeadLetterDetail>(letter: L, hidden: Mask | undefined) {
+function withText<L extends DeadLetterDetail>(letter: L, hidden: Mask | 'all' | undefined) {
+  if (hidden === 'all')
+    return { ...letter, headers: {}, payload: MASK, payloadEncoding: 'utf8' as const }
   return hidden ? masked(letter, hidden) : whole(letter)
 }
 

@@ -1,8 +1,12 @@
 import type { Deed } from '../messaging/postgres/audit.ts'
 
-/** Rows in so many ms, of strangers and of those who are known, each. */
+/** Rows in so many ms: of all strangers together, and of each who is known. */
 const MOST = 10
 const PERIOD_MS = 10_000
+/** Of so many people at once; those beyond share one. */
+const MOST_PEOPLE = 1000
+const STRANGERS = ''
+const SEVERAL = 'several'
 
 /** Of one kind of people: what was written in this period, and what only counted. */
 interface Period {
@@ -12,13 +16,13 @@ interface Period {
 }
 
 /**
- * Writes refusals one by one as long as they are few; of a flood, how many. Strangers cannot keep
- * what is refused to those who are known from being written.
+ * Writes refusals one by one as long as they are few; of a flood, how many. Nobody can keep what is
+ * refused to others from being written.
  */
 export class FewRefusals {
   readonly #write: (deed: Deed) => Promise<void>
   readonly #periodMs: number
-  readonly #periods = new Map<boolean, Period>()
+  readonly #periods = new Map<string, Period>()
   readonly #writing = new Set<Promise<void>>()
 
   constructor(write: (deed: Deed) => Promise<void>, periodMs = PERIOD_MS) {
@@ -27,8 +31,8 @@ export class FewRefusals {
   }
 
   refused(deed: Deed): void {
-    const isKnown = deed.kind !== 'anonymous'
-    const period = this.#periods.get(isKnown) ?? this.#begin(isKnown)
+    const whose = this.#whose(deed)
+    const period = this.#periods.get(whose) ?? this.#begin(whose)
     if (period.written >= MOST) {
       period.more++
       return
@@ -39,25 +43,30 @@ export class FewRefusals {
 
   /** Resolves when all that was owed is written. */
   async stop(): Promise<void> {
-    for (const [isKnown, period] of this.#periods) {
+    for (const [whose, period] of this.#periods) {
       clearTimeout(period.timer)
-      this.#end(isKnown, period)
+      this.#end(whose, period)
     }
     await Promise.all(this.#writing)
   }
 
-  #begin(isKnown: boolean): Period {
-    const timer = setTimeout(() => this.#end(isKnown, period), this.#periodMs).unref()
+  #whose({ kind, actor }: Deed): string {
+    if (kind === 'anonymous') return STRANGERS
+    return this.#periods.has(actor) || this.#periods.size < MOST_PEOPLE ? actor : SEVERAL
+  }
+
+  #begin(whose: string): Period {
+    const timer = setTimeout(() => this.#end(whose, period), this.#periodMs).unref()
     const period: Period = { written: 0, more: 0, timer }
-    this.#periods.set(isKnown, period)
+    this.#periods.set(whose, period)
     return period
   }
 
-  #end(isKnown: boolean, { more: times }: Period): void {
-    this.#periods.delete(isKnown)
+  #end(whose: string, { more: times }: Period): void {
+    this.#periods.delete(whose)
     if (times === 0) return
     this.#keep({
-      actor: isKnown ? 'several' : 'anonymous',
+      actor: whose === STRANGERS ? 'anonymous' : whose,
       kind: 'several',
       roles: [],
       action: '',

@@ -6,6 +6,18 @@ export function maskFor(request: FastifyRequest, mask: Mask): Mask | undefined {
   return mask.isNeeded && !request.may('payload:read') ? mask : undefined
 }
 
+/**
+ * What is hidden of a letter. One that no handler here takes may hold anything: who may not read
+ * payloads sees nothing of it.
+ */
+export function maskForLetter(
+  request: FastifyRequest,
+  mask: Mask,
+  kind: string
+): Mask | 'all' | undefined {
+  return kind === 'skipped' && !request.may('payload:read') ? 'all' : maskFor(request, mask)
+}
+
 interface Shown {
   payload: string
   payloadEncoding?: 'utf8' | 'base64'

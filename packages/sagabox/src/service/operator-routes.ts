@@ -105,13 +105,11 @@ export function beOf(scope: FastifyInstance, service: Service): void {
 
 /** Answers 503 as long as the service cannot use its database. */
 function needDatabase(scope: FastifyInstance, service: Service): void {
-  scope.addHook('onRequest', (_request, _reply, next) => {
+  scope.addHook('onRequest', (request, _reply, next) => {
     if (service.databaseProblem === undefined) return next()
-    next(
-      new HttpProblem(
-        503,
-        `The ${service.name} service cannot use its database yet: ${service.databaseProblem}`
-      )
-    )
+    const found = `The ${service.name} service cannot use its database yet`
+    // It names hosts and users, which strangers need not know.
+    const why = request.may('health:read') ? `: ${service.databaseProblem}` : '; try again'
+    next(new HttpProblem(503, found + why))
   })
 }

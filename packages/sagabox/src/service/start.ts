@@ -179,6 +179,7 @@ export async function startSagabox(options: SagaboxOptions): Promise<Sagabox> {
       settings: { ...SETTINGS, ...options.settings },
       migrate: options.migrate,
       access,
+      app: { publicUrl: auth.publicUrl },
       host,
       port: options.port ?? 0,
       log

@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { Server as TlsServer } from 'node:tls'
 import { Access } from '../access/access.ts'
 import { consoleRoutes } from '../access/console-routes.ts'
-import { guard } from '../access/guard.ts'
+import { guard, type Seen } from '../access/guard.ts'
 import { buildApp, type AppOptions } from '../http/app.ts'
 import { describing } from '../messaging/async/log.ts'
 import type { BodyOf, Message, RequestContract } from '../messaging/message/message.ts'
@@ -30,7 +30,12 @@ export interface SystemOptions {
   /** Who may come in; everybody when not given, which is refused where others can reach `host`. */
   access?: Access
   /** A listener of their own for those who look after the services. */
-  operators?: { readonly host: string; readonly port: number }
+  operators?: {
+    readonly host: string
+    readonly port: number
+    /** How operators see it. */
+    readonly publicUrl?: string | undefined
+  }
   /** See AppOptions. */
   app?: Omit<AppOptions, 'guard'>
   log: FastifyBaseLogger
@@ -101,7 +106,7 @@ export class System {
     })
     const addresses = [host, ...(operators ? [operators.host] : [])]
     const access = given ?? (await Access.open({ publicUrl: options.publicUrl }, addresses, log))
-    const app = await buildServers(services, access, operators !== undefined, options, log)
+    const app = await buildServers(services, access, operators, options, log)
     app.business.addHook('onClose', async () => access.close())
     if (port !== false) await app.business.listen({ host, port })
     else await app.business.ready()
@@ -164,21 +169,26 @@ async function close(app: FastifyInstance): Promise<void> {
   clearTimeout(late)
 }
 
-/** @param areApart whether operators have a server of their own */
+/** @param apart the operators' own server */
 async function buildServers(
   services: readonly Service[],
   access: Access,
-  areApart: boolean,
+  apart: SystemOptions['operators'],
   options: Omit<AppOptions, 'guard'>,
   log: FastifyBaseLogger
 ): Promise<{ business: FastifyInstance; operators?: FastifyInstance }> {
-  const { publicUrl, corsOrigins } = options
-  const guarded = {
+  const guarded = (seen: Seen) => ({
     ...options,
-    guard: (root: FastifyInstance) => guard(root, access, { publicUrl, corsOrigins })
-  }
+    ...seen,
+    guard: (root: FastifyInstance) => guard(root, access, seen)
+  })
+  const { publicUrl, corsOrigins } = options
+  // Pages of the shop, and those that it lets ask, have no business with operators.
+  const theirs: Seen = apart
+    ? { publicUrl: apart.publicUrl, corsOrigins: [] }
+    : { publicUrl, corsOrigins }
   const forOperators = (root: FastifyInstance) => {
-    root.register(consoleRoutes(access, publicUrl))
+    root.register(consoleRoutes(access, theirs.publicUrl))
     registerOperatorRoutes(root, services)
   }
   const forAll = (root: FastifyInstance) => {
@@ -187,11 +197,14 @@ async function buildServers(
         beOf(scope, service)
         for (const routes of service.parts.routes) scope.register(routes)
       })
-    if (areApart) registerHealthRoutes(root, services)
+    if (apart) registerHealthRoutes(root, services)
     else forOperators(root)
   }
-  const business = await buildApp(log, forAll, { ...guarded, hasDocs: !areApart })
-  return areApart
-    ? { business, operators: await buildApp(log, forOperators, guarded) }
+  const business = await buildApp(log, forAll, {
+    ...guarded({ publicUrl, corsOrigins }),
+    hasDocs: !apart
+  })
+  return apart
+    ? { business, operators: await buildApp(log, forOperators, guarded(theirs)) }
     : { business }
 }

@@ -110,6 +110,11 @@ t.test('tokens: what the provider signed for this server, and nothing else', asy
     { status: 403 },
     'a role nobody knows'
   )
+  t.match(
+    await ask(await provider.sign({ roles: ['break-glass'] })),
+    { status: 403 },
+    'only a key breaks the glass'
+  )
   t.match(await ask(await provider.sign({ roles: undefined })), { status: 403 }, 'no role')
   t.match(await ask(await provider.sign({ roles: 'viewer monitor' })), {
     status: 200,
@@ -164,6 +169,11 @@ t.test('tokens: what the provider signed for this server, and nothing else', asy
     'This token is not valid'
   )
   await refused('no token', 'x.y.z', 'This token is not valid')
+  await refused(
+    'an ID token',
+    await provider.sign({ nonce: 'n' }),
+    'This is an ID token, which says who signed in; expected an access token'
+  )
   await refused('changed', `${good.slice(0, -3)}abc`, 'This token is not valid')
   await refused('a huge one', `${'a'.repeat(15_000)}.b.c`, /./)
 })
@@ -393,6 +403,11 @@ t.test('signing in by a key, a wrong key, a revoked key', async (t) => {
   )
   const page = await fetch(`${url}/console/`)
   t.match(page.headers.get('content-security-policy'), /default-src 'none'.*frame-ancestors 'none'/)
+  t.equal(
+    (await fetch(`${url}/console/sign-in`, { method: 'POST' })).status,
+    401,
+    'without a form it is no key'
+  )
   await writeFile(keysFile, '# nobody\n')
   await access.readKeys()
   t.equal(await asked(), 401, 'a key that is revoked ends its sessions')
@@ -419,4 +434,57 @@ t.test('signing in by a key, a wrong key, a revoked key', async (t) => {
       })
     ).statusCode
   t.equal(last, 429, 'guessing has a limit')
+})
+
+t.test('a break-glass key is heard of, also behind a session', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'sagabox-keys-'))
+  t.teardown(() => rm(folder, { recursive: true }))
+  const { key, sha256 } = newKey()
+  const keysFile = join(folder, 'keys')
+  await writeFile(keysFile, `glass break-glass ${sha256.toString('hex')}\n`, { mode: 0o600 })
+  const { url, log } = await guarded(t, { keysFile })
+  const visitor = new Visitor()
+  await visitor.go(`${url}/console/sign-in`, { key })
+  const before = log.lines.length
+  const headers = { cookie: visitor.cookie(url) }
+  t.equal((await fetch(`${url}/sagas`, { headers })).status, 200)
+  t.match(log.lines.slice(before), [{ message: 'A break-glass key is in use' }])
+})
+
+t.test('a session of a provider that is no longer asked opens nothing', async (t) => {
+  const [one, other] = [await issuer(t), await issuer(t)]
+  const open = (url: string) =>
+    Access.open(
+      {
+        oidc: { issuer: url, audience: 'sagabox' },
+        sessionSecret: 'a secret of thirty-two characters'
+      },
+      ['127.0.0.1'],
+      keptLog()
+    )
+  const [first, second] = [await open(one.url), await open(other.url)]
+  const actor = {
+    name: 'ada',
+    kind: 'oidc',
+    roles: ['admin'],
+    issuer: one.url,
+    subject: 'u'
+  } as const
+  const [cookie] = (await first.sessions.begin(actor)).split(';')
+  const asked = (access: Access) => access.actorOf({ headers: { cookie } } as never)
+  t.match(await asked(first), { name: 'ada' })
+  t.match(await asked(second), { name: 'anonymous' })
+})
+
+t.test('cookies of a server of HTTPS are sent by HTTPS alone', async (t) => {
+  const cookieOf = async (options: AccessOptions) => {
+    const access = await Access.open(options, ['127.0.0.1'], keptLog())
+    return access.sessions.begin({ name: 'a', kind: 'key', roles: [] }, 'ff')
+  }
+  t.match(
+    await cookieOf({ isHttps: true }),
+    /^__Host-sagabox-session=.*; Path=\/; HttpOnly; Secure/
+  )
+  t.match(await cookieOf({ publicUrl: 'https://a.b/c' }), /^__Host-.*Secure/)
+  t.notMatch(await cookieOf({}), /Secure/)
 })
