@@ -151,7 +151,7 @@ OpenTransaction.prototype.commit = async function () {
       : 'other'
   if (reached(`${of}-commit`)) {
     // COMMIT would be in one message with what was sent in this turn.
-    await this.alongside(async () => {})
+    await new Promise((resolve) => setImmediate(resolve))
     return dieBefore(() => commit.call(this))
   }
   const committed = await commit.call(this)
@@ -163,6 +163,6 @@ const { query } = pg.Client.prototype
 
 pg.Client.prototype.query = function (...args) {
   const text = typeof args[0] === 'string' ? args[0] : (args[0]?.text ?? '')
-  if (/^INSERT INTO .*"migrations"/.test(text) && reached('migration')) die()
+  if (/^insert into .*"sagabox_migrations"/.test(text) && reached('migration')) die()
   return query.apply(this, args)
 }
