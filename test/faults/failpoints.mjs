@@ -163,6 +163,6 @@ const { query } = pg.Client.prototype
 
 pg.Client.prototype.query = function (...args) {
   const text = typeof args[0] === 'string' ? args[0] : (args[0]?.text ?? '')
-  if (/^insert into .*"sagabox_migrations"/.test(text) && reached('migration')) die()
+  if (/^insert into .*\bsagabox_migrations\b/.test(text) && reached('migration')) die()
   return query.apply(this, args)
 }
