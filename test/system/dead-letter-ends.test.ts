@@ -98,7 +98,7 @@ t.test(
     await pass(9)
     for (const [method, path] of [
       ['POST', `${LETTERS}/${id}/retry`],
-      ['DELETE', `${LETTERS}/${id}`]
+      ['DELETE', `${LETTERS}/${id}?why=mended`]
     ] as const) {
       t.match(
         await api.call(method, path),
@@ -117,7 +117,7 @@ t.test(
       'it is under way anew'
     )
     await pass(11)
-    t.match(await api.call('DELETE', `${LETTERS}/${id}`), { status: 204 })
+    t.match(await api.call('DELETE', `${LETTERS}/${id}?why=mended`), { status: 204 })
     purged.now = false
     t.match(await api.call('POST', `${LETTERS}/deleted/${id}/restore`), {
       status: 200,
@@ -201,7 +201,7 @@ t.test('a deleted letter is kept whole for 30 days, and can be brought back', as
   t.match(await api.call('POST', `${LETTERS}/deleted/${id}/restore`), { status: 200, body: before })
   t.same(await api.get(`${LETTERS}/${id}`), before, 'as it was')
   t.match(await api.call('POST', `${LETTERS}/deleted/${id}/restore`), { status: 404 })
-  await api.call('DELETE', `${LETTERS}/${id}`)
+  await api.call('DELETE', `${LETTERS}/${id}?why=mended`)
   await publish({ payload })
   const [again] = (await letters(1)) as [Answer['body']]
   t.not(again.id, id)
