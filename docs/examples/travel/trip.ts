@@ -75,7 +75,7 @@ function routes({ request, requests }: ServiceContext): FastifyPluginAsync {
     // Prices are asked first, and the trip is placed with them: its row and its event together.
     app.post<{ Body: Type.Static<typeof Trip> }>(
       '/trips',
-      { schema: { body: Trip } },
+      { schema: { permission: 'public', body: Trip } },
       async ({ body: { airport, hotel, nights } }, reply) => {
         const [fare, rate] = await Promise.all([
           request(GetFare({ airport }), { timeout: '5s' }),
@@ -95,7 +95,7 @@ function routes({ request, requests }: ServiceContext): FastifyPluginAsync {
 
     app.post<{ Params: Type.Static<typeof Params> }>(
       '/trips/:tripId/payment',
-      { schema: { params: Params } },
+      { schema: { permission: 'public', params: Params } },
       async ({ params: { tripId } }, reply) => {
         const isPaid = await transaction(async (tx) => {
           const { rowCount } = await tx.query(
@@ -113,7 +113,7 @@ function routes({ request, requests }: ServiceContext): FastifyPluginAsync {
 
     app.post<{ Params: Type.Static<typeof Params> }>(
       '/trips/:tripId/cancel',
-      { schema: { params: Params } },
+      { schema: { permission: 'public', params: Params } },
       async ({ params }, reply) => {
         await transaction(async (tx) => tx.send(CancelTrip(params)))
         return reply.code(202).send(params)
@@ -122,7 +122,7 @@ function routes({ request, requests }: ServiceContext): FastifyPluginAsync {
 
     app.get<{ Params: Type.Static<typeof Params> }>(
       '/trips/:tripId',
-      { schema: { params: Params } },
+      { schema: { permission: 'public', params: Params } },
       async ({ params: { tripId } }, reply) => {
         const { rows } = await database.query(
           `select status, reason, cents, refunded,
