@@ -101,7 +101,7 @@ t.test('the travel agency passes its tests and prints what its page says', async
 t.test('commands that ask nobody print what their page says', async (t) => {
   const page = readFileSync(join(root, 'docs/reference/commands.md'), 'utf8')
   const blocks = [...page.matchAll(/^```\n\$ sagabox (\S+ \S+ --app \S+)\n(.*?)```$/gms)]
-  t.equal(blocks.length, 3)
+  t.equal(blocks.length, 4)
   for (const [, args, printed] of blocks)
     t.match(await runCommand(args!.split(' ')), { code: 0, out: printed! }, args!)
 })
