@@ -166,8 +166,8 @@ export const mutants: Mutant[] = [
     edits: [
       {
         file: 'packages/sagabox/dist/messaging/outbox/relay.js',
-        from: "all ? '0' : this.#lowest, most",
-        to: 'this.#lowest, most'
+        from: "all ? '0' : lowest, most",
+        to: 'lowest, most'
       }
     ],
     fault: 'a smaller id that commits later',
@@ -288,7 +288,7 @@ export const mutants: Mutant[] = [
       {
         file: 'dist/payment/cashier.js',
         from: "return { status: 'RefundRefused', failureReason: reasonOf(answer.reason), lastError: answer.detail, messages: [] }",
-        to: "return { status: 'Refunded', refunded: amount, messages: [message(PaymentRefundedEvent, { orderId, amount }, cause)] }"
+        to: "return { status: 'Refunded', refunded: amount, messages: [PaymentRefundedEvent({ orderId, amount }, cause)] }"
       }
     ],
     fault: 'refunds refused for good',
