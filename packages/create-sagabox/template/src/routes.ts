@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyPluginAsync } from 'fastify'
 import { Type, type Outbox } from 'sagabox'
+import { PUBLIC } from 'sagabox/fastify'
 import { ParcelRequested } from './messages.ts'
 
 const Body = Type.Object(
@@ -13,7 +14,7 @@ export function requestRoutes(outbox: Outbox): FastifyPluginAsync {
   return async (app) => {
     app.post<{ Body: { address: string } }>(
       '/parcels',
-      { schema: { permission: 'public', body: Body } },
+      { schema: { permission: PUBLIC, body: Body } },
       async ({ body: { address } }, reply) => {
         const parcelId = randomUUID()
         await outbox.transaction(async (tx) =>
