@@ -13,7 +13,7 @@ interface Plan {
 
 /** Partial indexes that hold only what waits: read from their beginning. */
 const QUEUES = new Set([
-  'saga_next_timer',
+  'saga_due',
   'outbox_due',
   'outbox_put_off',
   'payments_waiting',
@@ -64,6 +64,8 @@ function isNarrow(scan: Plan): boolean {
   if (scan['Node Type'] === 'Tid Scan') return true
   // From its newest version, or all that a held transaction keeps are walked over.
   if (scan['Relation Name'] === 'products' && scan['Scan Direction'] !== 'Backward') return false
+  // Of one saga may be all the instances there are.
+  if (scan['Index Cond'] === '(saga = $1)' && !QUEUES.has(scan['Index Name']!)) return false
   return (
     /^Index (Only )?Scan$/.test(scan['Node Type']) &&
     (scan['Index Cond'] !== undefined || QUEUES.has(scan['Index Name']!))
