@@ -3,7 +3,7 @@
 import type { ConfirmChannel } from 'amqplib'
 import pg from 'pg'
 import { CONTENT_TYPE } from '../../packages/sagabox/src/messaging/message/envelope.ts'
-import type { OutboxRow } from '../../packages/sagabox/src/messaging/outbox/outbox.ts'
+import type { OutboxRow } from '../../packages/sagabox/src/messaging/outbox/outbox-row.ts'
 import { until } from '../../test/support/until.ts'
 import type { Servers } from '../servers.ts'
 import { against, inTurn, perSecond, scaled, type Carrier, type ComponentResult } from './result.ts'

@@ -12,7 +12,7 @@ import {
   type Message
 } from '../../packages/sagabox/src/messaging/message/message.ts'
 import { ORDER_EVENTS, orderMachine } from '../../src/saga/machine.ts'
-import { defineSaga } from '../../packages/sagabox/src/saga/saga.ts'
+import { defineSaga } from '../../packages/sagabox/src/saga/steps/define-saga.ts'
 import { SagaHost } from '../../packages/sagabox/src/saga/run/host.ts'
 import { begin, step } from '../../packages/sagabox/src/saga/machine/step.ts'
 import {

@@ -13,7 +13,7 @@ import {
 import { transaction, type Tx } from '../../packages/sagabox/src/messaging/postgres/sql.ts'
 import { orderSaga } from '../../src/saga/order-saga.ts'
 import { defer, ignore, sagaActions, send } from '../../packages/sagabox/src/saga/define.ts'
-import { defineSaga } from '../../packages/sagabox/src/saga/saga.ts'
+import { defineSaga } from '../../packages/sagabox/src/saga/steps/define-saga.ts'
 import { SagaHost } from '../../packages/sagabox/src/saga/run/host.ts'
 import { SagaInspector } from '../../packages/sagabox/src/saga/inspect/inspect.ts'
 import { shopTopology } from '../../src/shop.ts'

@@ -12,7 +12,7 @@ import {
   send,
   type SagaDefinition
 } from '../../packages/sagabox/src/saga/define.ts'
-import { defineSaga } from '../../packages/sagabox/src/saga/saga.ts'
+import { defineSaga } from '../../packages/sagabox/src/saga/steps/define-saga.ts'
 
 const schema = Type.Object({ id: Type.String({ format: 'uuid' }) })
 const Started = event('StartedEvent', { owner: 'a', correlateBy: 'id', schema })

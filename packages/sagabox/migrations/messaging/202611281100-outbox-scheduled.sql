@@ -7,6 +7,8 @@ create table outbox_scheduled (
   destination text not null,
   required    boolean not null,
   payload     text not null,
+  headers     jsonb,
+  content_type text,
   due_at      timestamptz not null,
   created_at  timestamptz not null default now()
 ) with (autovacuum_vacuum_scale_factor = 0.02);
@@ -20,4 +22,5 @@ do $$ begin
 end $$;
 
 comment on table outbox_scheduled is 'Messages to be sent later; when they are due they move to the outbox';
+comment on column outbox_scheduled.content_type is 'null: an envelope of MassTransit';
 comment on column outbox_scheduled.token is 'what it is cancelled by; the message''s id when the sender gave none';

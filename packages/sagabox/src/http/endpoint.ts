@@ -3,7 +3,7 @@ import Type from 'typebox'
 import { nullable } from '../messaging/message/nullable.ts'
 import type { Audit } from '../messaging/postgres/audit.ts'
 import { auditOf } from './audit.ts'
-import { PRINTABLE } from './text.ts'
+import { bodyWithReason } from './reason.ts'
 
 /** What an operator can do with the endpoint of a service in this process. */
 export interface Pausable {
@@ -61,17 +61,7 @@ export function endpointRoutes({
             'What it is handling is finished, the rest goes back to the queue and waits there. ' +
             'It holds for this process, until it is resumed or started again: other copies go on. ' +
             'Routes, timers and what the service sends go on, too.',
-          body: Type.Object(
-            {
-              reason: Type.String({
-                minLength: 1,
-                maxLength: 500,
-                pattern: PRINTABLE,
-                description: 'Why, for those who look at /health/ready'
-              })
-            },
-            { additionalProperties: false }
-          ),
+          body: bodyWithReason('Why, for those who look at /health/ready'),
           response: { 200: Status }
         }
       },

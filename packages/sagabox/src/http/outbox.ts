@@ -9,6 +9,7 @@ import {
   readDiscarded
 } from '../messaging/outbox/discard.ts'
 import type { Mask } from '../messaging/message/sensitive.ts'
+import { discardSchema } from './discard.ts'
 import { nullable } from '../messaging/message/nullable.ts'
 import { auditOf } from './audit.ts'
 import { maskedRow, maskFor } from './mask-for.ts'
@@ -109,32 +110,12 @@ export function outboxRoutes({
       `${path}/rows/:id/discard`,
       {
         schema: {
-          permission: 'outbox:discard',
-          target: 'outbox row :id',
+          ...discardSchema,
           tags,
           summary: 'Give up a message that no queue takes',
           description:
             'It is not sent any more, and can be read under `discarded` for 30 days. ' +
-            'What it was to bring about does not happen. 409 while the relay is about to send it.',
-          params: ById,
-          body: Type.Object(
-            {
-              reason: Type.String({
-                minLength: 1,
-                maxLength: 500,
-                pattern: PRINTABLE,
-                description: 'Why, for those who read it later'
-              })
-            },
-            { additionalProperties: false }
-          ),
-          response: {
-            200: Type.Object({
-              id: Type.String(),
-              messageId: Type.String(),
-              status: Type.Literal('discarded')
-            })
-          }
+            'What it was to bring about does not happen. 409 while the relay is about to send it.'
         }
       },
       async (asked) => {

@@ -3,6 +3,7 @@ import Type from 'typebox'
 import { discardScheduled, listScheduled } from '../messaging/outbox/scheduled.ts'
 import type { OutboxRouteOptions } from './outbox.ts'
 import { auditOf } from './audit.ts'
+import { discardSchema } from './discard.ts'
 import { maskedRow, maskFor } from './mask-for.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './page.ts'
 import { notFound } from './problem.ts'
@@ -73,32 +74,12 @@ export function scheduledRoutes({
       `${path}/:id/discard`,
       {
         schema: {
-          permission: 'outbox:discard',
-          target: 'outbox row :id',
+          ...discardSchema,
           tags,
           summary: 'Give up a message that was to be sent later',
           description:
             'It is not sent any more, and can be read under `outbox/discarded` for 30 days. ' +
-            '404 when it has been sent, or is about to be.',
-          params: Type.Object({ id: Type.String({ pattern: '^[0-9]{1,15}$' }) }),
-          body: Type.Object(
-            {
-              reason: Type.String({
-                minLength: 1,
-                maxLength: 500,
-                pattern: PRINTABLE,
-                description: 'Why, for those who read it later'
-              })
-            },
-            { additionalProperties: false }
-          ),
-          response: {
-            200: Type.Object({
-              id: Type.String(),
-              messageId: Type.String(),
-              status: Type.Literal('discarded')
-            })
-          }
+            '404 when it has been sent, or is about to be.'
         }
       },
       async (asked) => {

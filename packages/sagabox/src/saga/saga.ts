@@ -14,14 +14,8 @@ export interface SagaOptions<
   context?(start: BodyOf<Start>): Context
 }
 
-/**
- * Declares a saga.
- * @param name names it in tables and URLs
- * @param build given the tools to write states with; events are named as their contracts
- * @returns the definition, for a service's `sagas`
- * @throws Error when the states cannot be those of a saga: see the message
- */
-export function defineSaga<
+/** A saga whose machine is made of its states: defineSaga's second form. */
+export function sagaOfStates<
   const Start extends Contract,
   const Handles extends readonly Contract[],
   Context extends object = BodyOf<Start> & object
@@ -29,16 +23,8 @@ export function defineSaga<
   name: string,
   options: SagaOptions<Start, Handles, Context>,
   build: (tools: Tools<Context>) => States<Context, Handles[number]['name']>
-): SagaDefinition
-/** Declares a saga whose machine is written with XState's own setup(). */
-export function defineSaga(definition: SagaDefinition): SagaDefinition
-export function defineSaga(
-  first: string | SagaDefinition,
-  options?: SagaOptions<Contract, readonly Contract[], object>,
-  build?: (tools: Tools<object>) => States<object, string>
 ): SagaDefinition {
-  if (typeof first !== 'string') return checkedSaga(first)
-  const { context = (start: object) => ({ ...start }), ...rest } = options!
-  const machine = buildMachine(first, context, build!)
-  return checkedSaga({ name: first, machine, ...rest })
+  const { context = (start: BodyOf<Start>) => ({ ...(start as Context) }), ...rest } = options
+  const machine = buildMachine(name, context, build)
+  return checkedSaga({ name, machine, ...rest })
 }

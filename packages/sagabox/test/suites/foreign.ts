@@ -253,6 +253,11 @@ export function foreignConformance(makeBus: (t: Test) => Promise<Bus>): void {
     const [{ messageId, body }] = world.seen as [Message]
     t.same({ messageId, body }, { messageId: rome.messageId, body: rome.body })
     await until('and has left the outbox', async () => (await world.service.count('outbox')) === 0)
+    const paris = Measured({ city: 'paris', degrees: 20 })
+    await world.service.send(paris.after('1ms'))
+    await until('what is sent later comes by its key, too', async () => world.seen.length === 2)
+    t.same(world.seen[1]!.body, paris.body)
+    t.equal(world.seen[1]!.messageId, paris.messageId)
     t.throws(() => Measured({ city: 'rome', degrees: 'hot' as never }), { code: 'INVALID_MESSAGE' })
     const sent = Measured({ city: 'x'.repeat(254), degrees: 1 })
     await t.rejects(world.service.send(sent), {

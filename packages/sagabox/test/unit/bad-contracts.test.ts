@@ -4,7 +4,7 @@ import { contracts } from '../../src/messaging/message/contracts.ts'
 import { command, event } from '../../src/messaging/message/message.ts'
 import { handle } from '../../src/messaging/endpoint/handler.ts'
 import { ignore } from '../../src/saga/define.ts'
-import { defineSaga } from '../../src/saga/saga.ts'
+import { defineSaga } from '../../src/saga/steps/define-saga.ts'
 import { defineService, systemTopology } from '../../src/service/define.ts'
 
 const Id = Type.String({ format: 'uuid' })

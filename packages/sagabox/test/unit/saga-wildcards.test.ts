@@ -6,7 +6,7 @@ import { assign, createMachine, raise, type AnyMachineSnapshot, type AnyStateMac
 import { event, message } from '../../src/messaging/message/message.ts'
 import { checkSaga } from '../../src/saga/inspect/check.ts'
 import { ignore, sagaActions, statesOf, type SagaDefinition } from '../../src/saga/define.ts'
-import { defineSaga } from '../../src/saga/saga.ts'
+import { defineSaga } from '../../src/saga/steps/define-saga.ts'
 import { acceptedEvents } from '../../src/saga/machine/states.ts'
 import { moveByXState } from '../../src/saga/machine/move.ts'
 import { planMove } from '../../src/saga/machine/plan.ts'

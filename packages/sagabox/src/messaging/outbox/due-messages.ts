@@ -1,6 +1,6 @@
 import type { Client } from 'pg'
 import { statement } from '../postgres/sql.ts'
-import type { OutboxRow } from './outbox.ts'
+import type { OutboxRow } from './outbox-row.ts'
 
 /** Messages that become due are moved to the outbox so many at once, and so many bytes of them. */
 const BATCH = 500
@@ -23,9 +23,12 @@ const TAKE_DUE = statement(`
   ), taken as (
     delete from outbox_scheduled where token in (select token from chosen) returning *
   )
-  insert into outbox (message_id, destination, required, payload, created_at)
-  select message_id, destination, required, payload, due_at from taken order by due_at, id
-  returning id, message_id, destination, required, payload, octet_length(payload) as bytes`)
+  insert into outbox (message_id, destination, required, payload, headers, content_type,
+    created_at)
+  select message_id, destination, required, payload, headers, content_type, due_at from taken
+  order by due_at, id
+  returning id, message_id, destination, required, payload, headers, content_type,
+    octet_length(payload) as bytes`)
 
 const NEXT = statement(`
   select (extract(epoch from due_at - now()) * 1000)::float8 as ms from outbox_scheduled

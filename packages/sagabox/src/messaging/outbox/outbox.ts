@@ -27,6 +27,7 @@ import { queueDestination, type Headers } from '../transport/transport.ts'
 import { AskedInTransaction } from '../message/asked.ts'
 import { tokenOf, type Later } from '../message/later.ts'
 import { scheduleIn, storeIn, type Connection } from './own-connection.ts'
+import type { NewRow, OutboxRow } from './outbox-row.ts'
 import { cancelScheduled, schedule, type ScheduledRow } from './schedule.ts'
 
 // It returns all new row ids in one row, as the inbox does, smallest first: the nth belongs to the
@@ -56,24 +57,6 @@ const INSERT_SENT_BACK = statement(`
   from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], ${jsonTexts(5)}::jsonb[], $6::text[],
     $7::float8[])
     as back (message_id, destination, payload, body, headers, content_type, seconds)`)
-
-/** A stored message as the relay carries it. */
-export interface OutboxRow {
-  id: string
-  message_id: string
-  destination: string
-  required: boolean
-  payload: string
-  /** The payload where it is not text. */
-  body?: Buffer | null
-  headers?: Headers | null
-  content_type?: string | null
-  /** Why it is put off; null: it is not. */
-  put_off?: string | null
-  last_error?: string | null
-  /** Of payload, body and headers, when it was read from the table. */
-  bytes?: number
-}
 
 /** A received message on its way back to the endpoint that took it. */
 export interface SentBack {
@@ -170,22 +153,10 @@ export class Outbox {
 
   #addTo(tx: Tx, messages: readonly Message[]): void {
     if (messages.length === 0) return
-    if (messages.some(isLater)) {
-      this.#addLater(tx, messages.filter(isLater))
-      return this.#addTo(
-        tx,
-        messages.filter((message) => !isLater(message))
-      )
-    }
-    if (messages.some(isUnasked)) {
-      return this.#addTo(
-        tx,
-        messages.filter((message) => !isUnasked(message))
-      )
-    }
-    const enveloped = messages.some(({ contract }) => contract.foreign)
-      ? this.#addRaw(tx, messages)
-      : messages
+    if (messages.every(isPlain)) return this.#addEnveloped(tx, messages)
+    const { later, foreign, enveloped } = sorted(messages)
+    if (later.length > 0) this.#addLater(tx, later)
+    if (foreign.length > 0) this.#addForeign(tx, foreign)
     if (enveloped.length > 0) this.#addEnveloped(tx, enveloped)
   }
 
@@ -201,18 +172,15 @@ export class Outbox {
   }
 
   async #addBy(connection: Connection, messages: readonly Message[]): Promise<void> {
-    const sent = messages.filter((message) => !isUnasked(message))
-    if (sent.length === 0) return
+    const { later, foreign, enveloped } = sorted(messages)
     const { schema } = this.#options.database
-    const now = sent.filter((message) => !isLater(message))
-    const enveloped = now.filter(({ contract }) => !contract.foreign)
-    const rows = [...this.#written(enveloped).rows, ...this.#raw(now)]
-    const later = this.#scheduledRows(sent.filter(isLater))
+    const rows = [...this.#written(enveloped).rows, ...this.#foreignRows(foreign)]
+    const scheduled = this.#scheduledRows(later)
     if (rows.length > 0) await storeIn(connection, schema, rows)
-    if (later.length > 0) await scheduleIn(connection, schema, later)
+    if (scheduled.length > 0) await scheduleIn(connection, schema, scheduled)
   }
 
-  #written(messages: readonly Message[]): { rows: Omit<OutboxRow, 'id'>[]; joined: string } {
+  #written(messages: readonly Message[]): { rows: NewRow[]; joined: string } {
     const destinations = messages.map(({ contract, answers }) =>
       answers ? queueDestination(answers.to.queue) : this.#destinationOf(contract)
     )
@@ -240,23 +208,18 @@ export class Outbox {
     this.#stored.set(transacted, [...(this.#stored.get(transacted) ?? []), stored])
   }
 
-  /** What goes to exchanges of others. */
-  #raw(messages: readonly Message[]) {
-    const rows = messages.flatMap((message) => {
-      if (!message.contract.foreign) return []
+  /** What goes to exchanges of others, without envelopes. */
+  #foreignRows(messages: readonly Message[]) {
+    const rows = messages.map((message) => {
       mustBeReachable(message.contract, this.#options.knows)
-      return [{ ...rawMessage(message), required: !message.contract.optional }]
+      return { ...rawMessage(message), required: !message.contract.optional }
     })
     if (rows.length > 1) mustDiffer(rows)
     return rows
   }
 
-  /**
-   * Stores what goes to exchanges of others, without envelopes.
-   * @returns the other messages
-   */
-  #addRaw(tx: Tx, messages: readonly Message[]): Message[] {
-    const rows = this.#raw(messages)
+  #addForeign(tx: Tx, messages: readonly Message[]): void {
+    const rows = this.#foreignRows(messages)
     const inserted = write<{ ids: string }>(tx, INSERT_RAW, [
       rows.map((row) => row.message_id),
       rows.map((row) => row.destination),
@@ -266,7 +229,6 @@ export class Outbox {
       rows.map((row) => row.content_type)
     ])
     this.#keep(tx, { rows, inserted })
-    return messages.filter(({ contract }) => !contract.foreign)
   }
 
   /**
@@ -286,14 +248,12 @@ export class Outbox {
   }
 
   #scheduledRows(messages: readonly LaterMessage[]): ScheduledRow[] {
-    const sentTime = new Date().toISOString()
-    return messages.map((message) => ({
-      message_id: message.messageId,
-      destination: this.#destinationOf(message.contract),
-      required: !message.contract.optional,
-      payload: this.#writer.write(message, sentTime),
-      later: message.later
-    }))
+    return messages.map((message) => {
+      const rows = message.contract.foreign
+        ? this.#foreignRows([message])
+        : this.#written([message]).rows
+      return { ...rows[0]!, later: message.later }
+    })
   }
 
   /**
@@ -422,20 +382,37 @@ export function mustBeReachable(
   )
 }
 
-/** An answer to what nobody asked, as when a request came as a plain command. */
-function isUnasked({ contract, answers }: Message): boolean {
-  return contract.kind === 'response' && !answers
-}
-
 type LaterMessage = Message & { readonly later: Later }
 
 function isLater(message: Message): message is LaterMessage {
   return message.later !== undefined
 }
 
+/** An answer to what nobody asked, as when a request came as a plain command: it goes nowhere. */
+function isUnasked({ contract, answers }: Message): boolean {
+  return contract.kind === 'response' && !answers
+}
+
+/** Leaves at once, in an envelope: nearly everything does, and is asked no more. */
+function isPlain(message: Message): boolean {
+  return !isLater(message) && !isUnasked(message) && !message.contract.foreign
+}
+
+/** Messages by the way they go. */
+function sorted(messages: readonly Message[]) {
+  const [later, foreign, enveloped]: [LaterMessage[], Message[], Message[]] = [[], [], []]
+  for (const message of messages) {
+    if (isUnasked(message)) continue
+    if (isLater(message)) later.push(message)
+    else if (message.contract.foreign) foreign.push(message)
+    else enveloped.push(message)
+  }
+  return { later, foreign, enveloped }
+}
+
 /** One id to one destination is one message: the inbox there drops what comes second. */
-function mustDiffer(rows: readonly Omit<OutboxRow, 'id'>[]): void {
-  const byId = new Map<string, Omit<OutboxRow, 'id'>[]>()
+function mustDiffer(rows: readonly NewRow[]): void {
+  const byId = new Map<string, NewRow[]>()
   for (const row of rows) {
     const same = byId.get(row.message_id)
     if (!same) byId.set(row.message_id, [row])
@@ -453,6 +430,6 @@ function mustDiffer(rows: readonly Omit<OutboxRow, 'id'>[]): void {
 
 /** Rows on their way into the table, which gives them their ids. */
 interface Stored {
-  rows: Omit<OutboxRow, 'id'>[]
+  rows: NewRow[]
   inserted: Promise<{ ids: string }[]>
 }

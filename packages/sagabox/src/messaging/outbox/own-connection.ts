@@ -1,8 +1,8 @@
 import { escapeIdentifier, escapeLiteral } from 'pg'
 import { codeOf } from '../errors/database-away.ts'
 import { SagaboxError } from '../errors/sagabox-error.ts'
-import type { Headers } from '../transport/transport.ts'
 import { channelOf } from './channel.ts'
+import type { NewRow } from './outbox-row.ts'
 import { rowsByToken, type ScheduledRow } from './schedule.ts'
 
 /** A transaction that somebody else has begun: pg's Client, or what looks like it. */
@@ -21,15 +21,6 @@ export class NotInTransaction extends SagaboxError {
 const NO_TRANSACTION = '25P01'
 const NO_TABLE = /^(42P01|3F000)$/
 
-interface Row {
-  message_id: string
-  destination: string
-  required: boolean
-  payload: string
-  headers?: Headers | null
-  content_type?: string | null
-}
-
 /**
  * Stores rows by a connection that is not ours, whose search_path is not ours either. The leading
  * relay is told by a NOTIFY in the same transaction, which PostgreSQL delivers when it commits: of
@@ -39,7 +30,7 @@ interface Row {
 export async function storeIn(
   connection: Connection,
   schema: string,
-  rows: readonly Row[]
+  rows: readonly NewRow[]
 ): Promise<void> {
   const table = `${escapeIdentifier(schema)}.outbox`
   try {
@@ -79,15 +70,18 @@ export async function scheduleIn(
   try {
     await connection.query(`lock table ${table} in row exclusive mode`, [])
     await connection.query(
-      `insert into ${table} (token, message_id, destination, required, payload, due_at)
-      select token, message_id, destination, required, payload,
+      `insert into ${table} (token, message_id, destination, required, payload, headers,
+        content_type, due_at)
+      select token, message_id, destination, required, payload, headers, content_type,
         coalesce(at, now() + ms * interval '1 millisecond')
       from json_to_recordset($1::text::json) as sent (token text, message_id uuid,
-        destination text, required boolean, payload text, ms float8, at timestamptz)
+        destination text, required boolean, payload text, headers jsonb, content_type text,
+        ms float8, at timestamptz)
       order by token
       on conflict (token) do update set id = excluded.id, message_id = excluded.message_id,
         destination = excluded.destination, required = excluded.required,
-        payload = excluded.payload, due_at = excluded.due_at, created_at = now()`,
+        payload = excluded.payload, headers = excluded.headers,
+        content_type = excluded.content_type, due_at = excluded.due_at, created_at = now()`,
       [JSON.stringify(sent)]
     )
   } catch (error) {

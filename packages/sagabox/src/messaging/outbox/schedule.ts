@@ -1,27 +1,27 @@
 import type { Later } from '../message/later.ts'
+import type { NewRow } from './outbox-row.ts'
 import { joinJson, jsonTexts, run, statement, write, type Tx } from '../postgres/sql.ts'
 
 // By token, so that two transactions which take the same ones cannot wait for each other. The id is
 // a new one: who has read the row that was there must not discard this one.
 const SCHEDULE = statement(`
-  insert into outbox_scheduled (token, message_id, destination, required, payload, due_at)
-  select token, message_id, destination, required, payload,
-    coalesce(at, now() + ms * interval '1 millisecond')
-  from unnest($1::text[], $2::uuid[], $3::text[], $4::boolean[], ${jsonTexts(5)}, $6::float8[],
-    $7::timestamptz[]) as later (token, message_id, destination, required, payload, ms, at)
+  insert into outbox_scheduled (token, message_id, destination, required, payload, headers,
+    content_type, due_at)
+  select token, message_id, destination, required, payload, nullif(headers, 'null'::jsonb),
+    content_type, coalesce(at, now() + ms * interval '1 millisecond')
+  from unnest($1::text[], $2::uuid[], $3::text[], $4::boolean[], ${jsonTexts(5)},
+    ${jsonTexts(6)}::jsonb[], $7::text[], $8::float8[], $9::timestamptz[])
+    as later (token, message_id, destination, required, payload, headers, content_type, ms, at)
   order by token
   on conflict (token) do update set id = excluded.id, message_id = excluded.message_id,
     destination = excluded.destination, required = excluded.required, payload = excluded.payload,
-    due_at = excluded.due_at, created_at = now()`)
+    headers = excluded.headers, content_type = excluded.content_type, due_at = excluded.due_at,
+    created_at = now()`)
 
 const CANCEL = statement('delete from outbox_scheduled where token = $1 returning token')
 
 /** A message to be sent later, as it is stored. */
-export interface ScheduledRow {
-  message_id: string
-  destination: string
-  required: boolean
-  payload: string
+export interface ScheduledRow extends NewRow {
   later: Later
 }
 
@@ -40,6 +40,8 @@ export function schedule(tx: Tx, rows: readonly ScheduledRow[]): void {
     last.map((row) => row.destination),
     last.map((row) => row.required),
     joinJson(last.map((row) => row.payload)),
+    joinJson(last.map((row) => JSON.stringify(row.headers ?? null))),
+    last.map((row) => row.content_type ?? null),
     last.map(({ later }) => later.ms ?? null),
     last.map(({ later }) => later.at ?? null)
   ])

@@ -68,9 +68,10 @@ export async function listScheduled(
 const DISCARD = `
   with gone as (delete from outbox_scheduled where id = $1::bigint returning *)
   insert into outbox_discarded
-    (outbox_id, message_id, destination, required, payload, created_at, attempts, put_off, reason)
-  select id, message_id, destination, required, payload, created_at, 0, 'scheduled', $2::text
-  from gone returning message_id as "messageId"`
+    (outbox_id, message_id, destination, required, payload, headers, content_type, created_at,
+      attempts, put_off, reason)
+  select id, message_id, destination, required, payload, headers, content_type, created_at, 0,
+    'scheduled', $2::text from gone returning message_id as "messageId"`
 
 /**
  * Gives up a message that was to be sent later: it is not sent any more.

@@ -1,7 +1,7 @@
 import type { Client } from 'pg'
 import { parameter } from '../postgres/array-literal.ts'
 import type { Log } from '../async/log.ts'
-import type { OutboxRow } from './outbox.ts'
+import type { OutboxRow } from './outbox-row.ts'
 import { ShutDestinations, type Landing, type Why } from './shut-destinations.ts'
 import { Signal } from '../async/signal.ts'
 import { statement, storableText } from '../postgres/sql.ts'

@@ -1,7 +1,7 @@
 import type { BodyOf, Contract } from '../../messaging/message/message.ts'
 import type { States, Tools } from '../build-machine.ts'
-import { InvalidSaga, type Effect, type SagaDefinition } from '../define.ts'
-import { defineSaga as defineMachine, type SagaOptions } from '../saga.ts'
+import { checkedSaga, InvalidSaga, type Effect, type SagaDefinition } from '../define.ts'
+import { sagaOfStates, type SagaOptions } from '../saga.ts'
 import { checkSteps } from './check-steps.ts'
 import { doing } from './doing.ts'
 import { completed, failed } from './ends.ts'
@@ -104,9 +104,8 @@ export function defineSaga(
   options?: SagaOptions<Contract, readonly Contract[], object> | AnyOptions,
   build?: (tools: Tools<object>) => States<object, string>
 ): SagaDefinition {
-  if (typeof first !== 'string') return defineMachine(first)
-  if (build)
-    return defineMachine(first, options as SagaOptions<Contract, Contract[], object>, build)
+  if (typeof first !== 'string') return checkedSaga(first)
+  if (build) return sagaOfStates(first, options as SagaOptions<Contract, Contract[], object>, build)
   return inSteps(first, options as AnyOptions)
 }
 
@@ -138,7 +137,7 @@ function inSteps(name: string, options: AnyOptions): SagaDefinition {
   }
   const answers = stepsOf(parts).flatMap(({ done, refused, undo }) => [done, refused, undo?.undone])
   const cancels = cancelBy === undefined || typeof cancelBy === 'string' ? [] : [cancelBy]
-  return defineMachine(
+  return sagaOfStates(
     name,
     {
       ...rest,
