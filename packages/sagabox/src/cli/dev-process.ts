@@ -1,11 +1,13 @@
 // What `sagabox dev` runs, and ends at each change: the user's services.
+import { once } from 'node:events'
 import { startSagabox } from '../index.ts'
 import { loadApp } from './app-module.ts'
 import type { DevOptions } from './dev.ts'
 import { cleanLines, safeJson } from './text.ts'
 
-const [file, given] = process.argv.slice(2) as [string, string]
-const { port, databaseUrl, json } = JSON.parse(given) as DevOptions
+const [file] = process.argv.slice(2) as [string]
+const [options] = (await once(process, 'message')) as [DevOptions]
+const { port, databaseUrl, json } = options
 
 let stop: (() => Promise<void>) | undefined
 let asked = false

@@ -110,9 +110,9 @@ class Runner {
     while (this.#wanted && !this.#stopped) {
       this.#wanted = false
       await this.#end()
-      this.#process = fork(CHILD, [this.#file, JSON.stringify(this.#options)], {
-        stdio: ['ignore', 'inherit', 'inherit', 'ipc']
-      })
+      this.#process = fork(CHILD, [this.#file], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+      // Not among its arguments, which everybody on the machine can read: there is a password in it.
+      this.#process.send(this.#options, () => {}) // One that ended meanwhile is started again.
     }
   }
 

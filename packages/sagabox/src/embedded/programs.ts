@@ -30,6 +30,19 @@ export interface PostgresPrograms {
   give(path: string): Promise<void>
 }
 
+/** What a program needs to be found, to find its libraries and to have a place for its files. */
+const NEEDED =
+  /^(PATH|HOME|USER|LOGNAME|TMPDIR|TEMP|TMP|LD_LIBRARY_PATH|DYLD_\w+|SystemRoot|ComSpec|PATHEXT|USERPROFILE)$/i
+
+/**
+ * Nothing of the product's secrets, which a server has no use for and would keep for as long as it
+ * runs; nor may somebody else's PGOPTIONS or PGDATA steer it, or a locale that is not there.
+ */
+function environment(): Record<string, string | undefined> {
+  const needed = Object.entries(process.env).filter(([name]) => NEEDED.test(name))
+  return { ...Object.fromEntries(needed), LC_ALL: 'C', TZ: 'UTC' }
+}
+
 /**
  * Finds PostgreSQL's programs and the user to run them as, and tries them.
  *
@@ -47,12 +60,7 @@ export async function findPostgres(
   log: { info(message: string): void }
 ): Promise<PostgresPrograms> {
   const programs = await binaries()
-  // Somebody else's PGOPTIONS or PGDATA must not steer this server, nor a locale or time zone that
-  // is not there.
-  const env = Object.fromEntries(
-    Object.entries(process.env).filter(([name]) => !/^(PG|LC_|LANG|TZ)/.test(name))
-  )
-  const options = { env: { ...env, LC_ALL: 'C', TZ: 'UTC' } }
+  const options = { env: environment() }
   await run(programs.postgres, ['--version'], options).catch((error: Error) => {
     throw new CannotStart(
       `PostgreSQL's programs do not run here; "npm rebuild" repairs an installation without its install scripts. ${error.message}`

@@ -97,6 +97,25 @@ async function kill(child: ChildProcess): Promise<void> {
 const postmaster = async (dataDir: string) =>
   Number.parseInt(await readFile(join(dataDir, 'postgres/postmaster.pid'), 'utf8'), 10)
 
+t.test('the server is not told the secrets of whoever starts it', async (t) => {
+  const secrets = {
+    STRIPE_SECRET_KEY: 'sk_live_1',
+    RABBITMQ_URL: 'amqp://a:secret@b/',
+    PGHOST: 'x'
+  }
+  Object.assign(process.env, secrets)
+  t.teardown(() => Object.keys(secrets).forEach((name) => delete process.env[name]))
+  const dataDir = await temporaryFolder(t)
+  await start(t, dataDir)
+  const environ = await readFile(`/proc/${await postmaster(dataDir)}/environ`, 'utf8')
+  const names = environ.split('\0').map((line) => line.split('=', 1)[0])
+  t.ok(names.includes('PATH'))
+  t.same(
+    names.filter((name) => name! in secrets),
+    []
+  )
+})
+
 t.test('data stays from one start to the next', async (t) => {
   const dataDir = join(await temporaryFolder(t), 'a folder', 'to be created')
   const first = await start(t, dataDir)
