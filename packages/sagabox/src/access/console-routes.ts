@@ -12,6 +12,7 @@ import { describeError } from '../messaging/errors/describe.ts'
 import { PUBLIC } from '../http/permission.ts'
 import { HttpProblem } from '../http/problem.ts'
 import type { Access } from './access.ts'
+import type { Actor } from './actor.ts'
 import { consolePage, PAGE_POLICY } from './console-page.ts'
 import { digestOf } from './key-file.ts'
 
@@ -71,14 +72,18 @@ export function consoleRoutes(access: Access, publicUrl?: string): FastifyPlugin
             'set-cookie',
             await access.sessions.begin(actor, digestOf(key.trim()).toString('hex'))
           )
+          request.log.info(seen(request, actor), 'Somebody signed in')
         } catch (error) {
-          return page(request, reply.code(401), (error as Error).message)
+          const { message: reason } = error as Error
+          request.log.warn({ address: request.ip, reason }, 'A sign-in failed')
+          return page(request, reply.code(401), reason)
         }
         return home(request, reply)
       }
     )
 
     app.post('/console/sign-out', { schema }, async (request, reply) => {
+      request.log.info(seen(request, request.actor), 'Somebody signed out')
       void reply.header('set-cookie', await access.sessions.end(request.headers.cookie))
       return home(request, reply)
     })
@@ -126,12 +131,19 @@ export function consoleRoutes(access: Access, publicUrl?: string): FastifyPlugin
         )
         const actor = access.known(oidc.actorIn(tokens.claims()!))
         void reply.header('set-cookie', await access.sessions.begin(actor))
+        request.log.info(seen(request, actor), 'Somebody signed in')
       } catch (error) {
         if (error instanceof HttpProblem) throw error
-        request.log.warn({ reason: describeError(error).text }, 'A sign-in failed')
+        const { text: reason } = describeError(error)
+        request.log.warn({ address: request.ip, reason }, 'A sign-in failed')
         return page(request, reply.code(401), 'The provider did not confirm this sign-in')
       }
       return home(request, reply)
     })
   }
+}
+
+/** What the log says of somebody at the door. */
+function seen({ ip, id }: FastifyRequest, { name, kind, roles }: Actor) {
+  return { actor: name, kind, roles, address: ip, reqId: id }
 }

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import Fastify from 'fastify'
+import Fastify, { type FastifyBaseLogger } from 'fastify'
 import { exportJWK, generateKeyPair, SignJWT, UnsecuredJWT } from 'jose'
 import Provider from 'oidc-provider'
 import t, { type Test } from 'tap'
@@ -66,7 +66,18 @@ async function issuer(t: Test) {
 async function guarded(t: Test, options: AccessOptions) {
   const log = keptLog()
   const access = await Access.open(options, ['127.0.0.1'], log)
-  const app = Fastify({ routerOptions: { ignoreTrailingSlash: true } })
+  const nothing = () => {}
+  const levels = { level: 'info', fatal: nothing, trace: nothing, silent: nothing }
+  const loggerInstance: FastifyBaseLogger = {
+    ...log,
+    ...levels,
+    child: () => loggerInstance
+  } as never as FastifyBaseLogger
+  const app = Fastify({
+    loggerInstance,
+    disableRequestLogging: true,
+    routerOptions: { ignoreTrailingSlash: true }
+  })
   useProblems(app)
   guard(app, access)
   await app.register(consoleRoutes(access))
@@ -77,6 +88,7 @@ async function guarded(t: Test, options: AccessOptions) {
     await app.close()
   })
   await app.listen({ port: 0, host: '127.0.0.1' })
+  log.lines.length = 0 // It said where it listens.
   const url = `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`
   const ask = async (bearer: string, method = 'GET', path = '/sagas') => {
     const answer = await fetch(url + path, {
@@ -374,7 +386,7 @@ t.test('signing in by a key, a wrong key, a revoked key', async (t) => {
   await writeFile(keysFile, `<b>ada operator ${sha256.toString('hex')}\n`.replace('<b>', ''), {
     mode: 0o600
   })
-  const { url, access, app } = await guarded(t, { keysFile })
+  const { url, access, app, log } = await guarded(t, { keysFile })
   const visitor = new Visitor()
   t.match(await visitor.go(`${url}/console/sign-in`, { key: newKey().key }), {
     status: 401,
@@ -401,6 +413,12 @@ t.test('signing in by a key, a wrong key, a revoked key', async (t) => {
     403,
     'no page signs others out'
   )
+  const signIns = log.lines.filter(({ message }) => /sign/i.test(message))
+  t.match(signIns, [
+    { level: 'warn', message: 'A sign-in failed', fields: { reason: 'This key is not known' } },
+    { level: 'info', message: 'Somebody signed in', fields: { actor: 'ada', kind: 'key' } }
+  ])
+  t.equal(signIns.length, 2)
   const page = await fetch(`${url}/console/`)
   t.match(page.headers.get('content-security-policy'), /default-src 'none'.*frame-ancestors 'none'/)
   t.equal(
