@@ -1,6 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import Type, { type Static } from 'typebox'
-import { idOfKey } from '../index.ts'
 import {
   EXIT,
   NotDone,
@@ -131,7 +130,7 @@ const show: Command = {
   },
   async run(call) {
     const { options, terminal } = call
-    const id = idOf(call)
+    const id = await idOf(call)
     const before = options.integer('before', 1, 999_999_999)
     const { server, path } = await open(call)
     const one = await server.get(`${path}/${id}`, Detail, { before })
@@ -146,7 +145,7 @@ const watch: Command = {
   parameters: ['[ID]'],
   options: { ...UTC, ...OPTIONS },
   async run(call) {
-    const id = call.parameters['ID'] === undefined ? undefined : idOf(call)
+    const id = call.parameters['ID'] === undefined ? undefined : await idOf(call)
     const { server, path } = await open(call)
     return untilInterrupted(call, () =>
       id === undefined ? watchCounts(call, server, path) : watchOne(call, server, `${path}/${id}`)
@@ -160,7 +159,7 @@ const replay: Command = {
   options: OPTIONS,
   async run(call) {
     const { options, terminal } = call
-    const id = idOf(call)
+    const id = await idOf(call)
     const { server, path } = await open(call)
     const result = await server.get(`${path}/${id}/replay`, Replay)
     const { consistent, steps, state, firstDifference: first } = result
@@ -185,7 +184,7 @@ const retry: Command = {
   options: { why: { value: 'TEXT', help: 'for those who read the history' }, ...OPTIONS },
   async run(call) {
     const { options, terminal } = call
-    const id = idOf(call)
+    const id = await idOf(call)
     const why = options.text('why')
     const { server, path } = await open(call)
     const retried = await server.post(`${path}/${id}/retry`, Retried, undefined, { why })
@@ -243,11 +242,17 @@ async function open(call: Call): Promise<{ server: Server; path: string }> {
  * The UUID of what is named, which any text has: no text is taken for a part of the path.
  * @throws WrongUsage when it cannot be an instance's
  */
-function idOf({ parameters }: Call): string {
+async function idOf({ parameters }: Call): Promise<string> {
   const id = parameters['ID']!
-  if (id !== '') return idOfKey(id)
-  throw new WrongUsage('the id is empty; expected a UUID, or the text that messages call it')
+  if (id === '')
+    throw new WrongUsage('the id is empty; expected a UUID, or the text that messages call it')
+  if (UUID.test(id)) return id.toLowerCase()
+  // All of the library: what a UUID need not wait for, half of the command's time.
+  const { idOfKey } = await import('../index.ts')
+  return idOfKey(id)
 }
+
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 
 async function watchOne(call: Call, server: Server, path: string): Promise<Exit> {
   const { options, terminal } = call
