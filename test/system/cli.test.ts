@@ -112,10 +112,14 @@ t.test('letters: grouped, listed, shown, sent back one by one and together, dele
   t.match(await runCommand(['letters', 'groups'], env), { code: 0, out: 'No dead letter\n' })
   const watching = startCommand(['letters', 'watch', '--service', 'payment', '--json'], env)
   await database.query('alter table payment_service.payments rename column amount to amount_away')
-  const orderIds = [await api.placeOrder(), await api.placeOrder(), await api.placeOrder()]
-  await until('all are dead letters', async () => {
-    return (await api.get('/ops/payment/dead-letters/groups')).total === 3
-  })
+  const orderIds: string[] = []
+  // One after the other: the first letter is the first order's.
+  for (const letters of [1, 2, 3]) {
+    orderIds.push(await api.placeOrder())
+    await until('it is a dead letter', async () => {
+      return (await api.get('/ops/payment/dead-letters/groups')).total === letters
+    })
+  }
 
   const groups = await runCommand(['letters', 'groups'], env)
   t.equal(groups.code, 1)
