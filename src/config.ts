@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { isIP } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import Type, { type Static } from 'typebox'
 import { Check, Errors } from 'typebox/value'
@@ -83,6 +84,14 @@ const Config = Type.Object({
       pattern: '^https?://[^/?#@\\s,]+(,https?://[^/?#@\\s,]+)*$',
       description: 'origins separated by commas, such as https://admin.example.com'
     })
+  ),
+  trustProxy: Type.Optional(
+    Type.Refine(
+      Type.String({
+        description: 'addresses or networks of proxies separated by commas, such as 10.0.0.0/8'
+      }),
+      areNetworks
+    )
   ),
   maxConnections: Type.Integer({
     minimum: 1,
@@ -284,6 +293,16 @@ function withNumbers(given: Record<string, unknown>): Record<string, unknown> {
         : value
     ])
   )
+}
+
+/** `10.0.0.0/8,::1`: addresses, each with the bits of a network or without. */
+function areNetworks(text: string): boolean {
+  return text.split(',').every((one) => {
+    const [address = '', bits, ...more] = one.split('/')
+    const most = { 4: 32, 6: 128 }[isIP(address)]
+    const isNetwork = bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (most ?? 0))
+    return most !== undefined && isNetwork && more.length === 0
+  })
 }
 
 function isUrl(text: string): boolean {

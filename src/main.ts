@@ -111,7 +111,8 @@ async function run(
       maxConnections: config.maxConnections,
       publicUrl: config.publicUrl,
       tls: httpsFiles(config),
-      corsOrigins: config.corsOrigins?.split(',')
+      corsOrigins: config.corsOrigins?.split(','),
+      trustProxy: config.trustProxy?.split(',')
     },
     log
   }).catch((error: NodeJS.ErrnoException) => {

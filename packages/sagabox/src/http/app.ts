@@ -32,6 +32,11 @@ export interface AppOptions {
   publicUrl?: string
   /** Origins of pages elsewhere that may ask, such as `https://admin.example.com`; none else may. */
   corsOrigins?: readonly string[]
+  /**
+   * Addresses and networks of proxies in front: what they say in X-Forwarded-For, -Proto and -Host
+   * is believed. Anybody else's word for it is not.
+   */
+  trustProxy?: readonly string[]
   /** Files of its certificate and key: it speaks HTTPS alone. */
   tls?: ServerTls
   /** Whether it serves the documentation of its routes; it does when not said otherwise. */
@@ -49,7 +54,15 @@ export interface AppOptions {
 export async function buildApp(
   log: FastifyBaseLogger,
   register: (app: FastifyInstance) => void,
-  { maxConnections, publicUrl, corsOrigins, tls, hasDocs = true, guard }: AppOptions = {}
+  {
+    maxConnections,
+    publicUrl,
+    corsOrigins,
+    trustProxy,
+    tls,
+    hasDocs = true,
+    guard
+  }: AppOptions = {}
 ): Promise<FastifyInstance> {
   const publicPath = publicUrl === undefined ? '' : new URL(publicUrl).pathname.replace(/\/$/, '')
   const http = { requireHostHeader: false, connectionsCheckingInterval: CHECK_MS }
@@ -60,6 +73,7 @@ export async function buildApp(
     // Fastify makes a logger for each request, which costs 3 µs; whoever logs names the request.
     childLoggerFactory: (logger) => logger,
     bodyLimit: BODY_LIMIT,
+    trustProxy: trustProxy === undefined ? false : [...trustProxy],
     requestTimeout: REQUEST_MS,
     connectionTimeout: STALLED_MS,
     ...(tls
