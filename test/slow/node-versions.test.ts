@@ -2,13 +2,21 @@
 // have.
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { ROOT } from '../support/program.ts'
 
-const PARTS = ['packages/sagabox/test/unit', 'test/unit', 'test/system/journey.test.ts']
+/** What looks at the repository finds the same on every version. */
+const OF_THE_REPOSITORY = /^(api|check-dependencies|check-imports|compose|docs|prepare)\.test\.ts$/
+const PARTS = [
+  'packages/sagabox/test/unit',
+  ...readdirSync(join(ROOT, 'test/unit'))
+    .filter((name) => name.endsWith('.test.ts') && !OF_THE_REPOSITORY.test(name))
+    .map((name) => `test/unit/${name}`),
+  'test/system/journey.test.ts'
+]
 
 for (const major of [22, 24]) {
   t.test(`Node ${major}`, async (t) => {
