@@ -22,6 +22,7 @@ FROM ${NODE_IMAGE}
 ENV NODE_ENV=production
 WORKDIR /app
 COPY package.json LICENSE ./
+COPY scripts/health.mjs ./
 COPY config ./config
 COPY migrations ./migrations
 COPY --from=build /app/node_modules ./node_modules
@@ -33,5 +34,5 @@ USER node
 EXPOSE 3000
 # Live, not ready: a database or broker that is away is waited for, and no reason to replace the container.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
-  CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT || 3000}/health/live`).then((answer) => process.exit(answer.ok ? 0 : 1), () => process.exit(1))"]
+  CMD ["node", "health.mjs", "live"]
 CMD ["node", "--enable-source-maps", "dist/main.js"]

@@ -1,12 +1,17 @@
 // docker-compose.yml, by parsing it: there is no Docker where this runs.
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer as createSecureServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { parse } from 'yaml'
 import { environmentVariables } from '../../src/config.ts'
+import { newAuthority } from '../support/authority.ts'
 
 interface ComposeService {
   image: string
@@ -82,4 +87,30 @@ t.test('the key is made once, and printed once', async (t) => {
   t.match(before, /^admin admin [0-9a-f]{64}\n$/)
   t.match(start(), { status: 0, stdout: '' }, 'the next start leaves it as it is')
   t.equal(readFileSync(join(folder, 'keys'), 'utf8'), before)
+})
+
+t.test('a container asks itself how it is, by HTTPS when it speaks that', async (t) => {
+  const dockerfile = readFileSync(join(root, 'Dockerfile'), 'utf8')
+  t.match(dockerfile, 'CMD ["node", "health.mjs", "live"]')
+  const { certFile, keyFile } = newAuthority(t).issue('order', 'DNS:order.internal')
+  const answer = (asked: IncomingMessage, reply: ServerResponse) =>
+    void reply.writeHead(asked.url === '/health/live' ? 200 : 503).end()
+  const pair = { cert: readFileSync(certFile), key: readFileSync(keyFile) }
+  for (const [server, environment] of [
+    [createServer(answer), {}],
+    [createSecureServer(pair, answer), { HTTPS_CERT_FILE: certFile }]
+  ] as const) {
+    await new Promise<void>((listening) => void server.listen(0, '127.0.0.1', listening))
+    t.teardown(() => server.close())
+    const { port } = server.address() as AddressInfo
+    const ask = async (what: string, env: Record<string, string>) => {
+      const asking = spawn(process.execPath, ['scripts/health.mjs', what], {
+        cwd: root,
+        env: { PORT: String(port), ...env }
+      })
+      return ((await once(asking, 'exit')) as [number])[0]
+    }
+    t.equal(await ask('live', environment), 0)
+    t.equal(await ask('ready', environment), 1)
+  }
 })
