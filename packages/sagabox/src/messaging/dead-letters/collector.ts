@@ -96,7 +96,7 @@ export class DeadLetterCollector {
       causeIn(delivery.headers).exception === 'UnreadableMessage'
         ? undefined
         : this.#reader.glance(delivery.payload, delivery.contentType, delivery)
-    if (message?.asked && hasExpired(delivery.headers)) {
+    if (message?.asked?.requestId !== undefined && hasExpired(delivery.headers)) {
       const about = { endpoint: this.#endpoint, messageId: message.messageId }
       this.#options.log.debug(about, 'A request has expired: it is dropped')
       return delivery.ack()
