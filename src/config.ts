@@ -124,6 +124,13 @@ const Config = Type.Object({
     description:
       'seconds separated by commas, such as 5,30,300, or nothing for no delayed redelivery'
   }),
+  lettersOf: Type.Optional(
+    Type.String({
+      pattern: '^[A-Za-z0-9_.:-]+_(error|skipped)(,[A-Za-z0-9_.:-]+_(error|skipped))*$',
+      description:
+        'queues of dead letters of others, separated by commas, such as stock_error,stock_skipped'
+    })
+  ),
   inboxDays: Type.Number({ minimum: 0.01, maximum: 3650, description: 'days from 0.01 to 3650' }),
   stopGraceSeconds: Type.Number({
     minimum: 1,

@@ -212,6 +212,7 @@ function settingsOf(config: Config, names: readonly ServiceName[]): ShopSettings
     redeliverySeconds: redeliverySeconds(config),
     inboxDays,
     paymentGateway,
+    lettersOf: config.lettersOf?.split(',') ?? [],
     ...(secretKey && { stripe: { secretKey, apiUrl } })
   }
 }

@@ -14,6 +14,8 @@ export interface ShopSettings {
   deadlineSeconds: number
   /** Who moves the money, and so which payment methods an order may name. */
   paymentGateway: PaymentGatewayName
+  /** Queues of dead letters of services that are not ours: the order service collects them. */
+  lettersOf?: readonly string[]
   /** Where the payment service finds Stripe, when that is the gateway. */
   stripe?: StripeSettings
 }

@@ -1,13 +1,13 @@
 import Type from 'typebox'
 import { contracts } from 'sagabox'
-import { Currency, Id, Items, Money, Name, PaymentMethod, Reason } from './types.ts'
+import { Currency, Id, Items, Money, ForeignName, PaymentMethod, Reason } from './types.ts'
 
 const stock = contracts('stock', { correlateBy: 'orderId' })
 
 /** Every item was there and is now held for the order; payment takes it from here. */
 export const StockReservedEvent = stock.event('StockReservedEvent', {
   orderId: Id,
-  customerId: Name,
+  customerId: ForeignName,
   items: Items,
   total: Money,
   currency: Currency,
@@ -18,7 +18,7 @@ export const StockReservedEvent = stock.event('StockReservedEvent', {
 export const StockNotReservedEvent = stock.event('StockNotReservedEvent', {
   orderId: Id,
   reason: Reason,
-  productId: Type.Optional(Name)
+  productId: Type.Optional(ForeignName)
 })
 
 /** Gives back what is held for an order; when nothing is yet, nothing ever will be. */

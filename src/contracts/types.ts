@@ -7,8 +7,14 @@ export const Id = Type.String({ format: 'uuid' })
 export const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
 export const Name = Type.String({ pattern: NAME.source })
 
-/** Why something failed: a code for programs, readable for people. */
-export const Reason = Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}$' })
+/**
+ * The same from the broker: services that are not ours have ids and codes of their own making, so
+ * that length alone is limited.
+ */
+export const ForeignName = Type.String({ minLength: 1, maxLength: 256 })
+
+/** Why something failed: a code for programs, a sentence, or an exception's text. */
+export const Reason = Type.String({ maxLength: 4000 })
 
 /** Integer minor units: 1999 is 19.99. */
 export const Money = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
@@ -18,7 +24,7 @@ export const Currency = Type.String({ pattern: '^[A-Z]{3}$' })
 
 export const Quantity = Type.Integer({ minimum: 1, maximum: 1_000_000 })
 
-export const Items = Type.Array(Type.Object({ productId: Name, quantity: Quantity }), {
+export const Items = Type.Array(Type.Object({ productId: ForeignName, quantity: Quantity }), {
   minItems: 1,
   maxItems: 100
 })

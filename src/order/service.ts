@@ -12,13 +12,16 @@ export interface OrderSettings {
   deadlineSeconds: number
   /** Whose payment methods an order may name. */
   paymentGateway: PaymentGatewayName
+  /** Queues of dead letters of services that are not ours. */
+  lettersOf?: readonly string[]
 }
 
 /** The order service: takes orders, follows each by a saga, ends it. */
-export function orderService({ deadlineSeconds, paymentGateway }: OrderSettings) {
+export function orderService({ deadlineSeconds, paymentGateway, lettersOf }: OrderSettings) {
   const saga = orderSaga(deadlineSeconds)
   return defineService('order', {
     sagas: [saga],
+    lettersOf,
     migrations: [fileURLToPath(new URL('../../migrations/order', import.meta.url))],
     avoidScans: true,
     build({ outbox, requests, ...context }) {

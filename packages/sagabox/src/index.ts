@@ -1,5 +1,4 @@
 // `sagabox`: what services are written with.
-import Type from 'typebox'
 export { Access, type AccessOptions } from './access/access.ts'
 export type { Actor } from './access/actor.ts'
 export { UnguardedRoute } from './access/guard.ts'
@@ -130,7 +129,7 @@ export type {
 } from './saga/steps/step.ts'
 export type { Action, State, States, Tools, Transition, Transitions } from './saga/build-machine.ts'
 export { startSagabox, type Sagabox, type SagaboxOptions } from './service/start.ts'
-export { Type }
+export * as Type from './messaging/message/type.ts'
 export type { AppOptions } from './http/app.ts'
 export { pathOf, statusOf } from './saga/machine/state.ts'
 export type { SagaDetail, SagaStep, WaitingFor } from './saga/inspect/inspect.ts'

@@ -5,7 +5,8 @@ import { APP_OPTION, loadServices } from './app-module.ts'
 import { NotReachable, type Command, type Group } from './command.ts'
 import { databasesOf } from './databases.ts'
 import { report } from './findings.ts'
-import { brokerOf, explain } from './topology.ts'
+import { explain } from './broker-place.ts'
+import { brokerOf } from './topology.ts'
 
 const doctor: Command = {
   summary:

@@ -1,9 +1,11 @@
 import { examineTopology, type BrokerOptions } from '../doctor/broker.ts'
-import { brokerRights, systemTopology, Unreachable, type Topology } from '../index.ts'
+import { brokerRights, systemTopology, type Topology } from '../index.ts'
 import { applyTopology } from '../messaging/rabbitmq/compare.ts'
 import { APP_OPTION, loadServices } from './app-module.ts'
-import { EXIT, NotReachable, WrongUsage, type Call, type Command, type Group } from './command.ts'
+import { brokerPlace, explain } from './broker-place.ts'
+import { EXIT, WrongUsage, type Call, type Command, type Group } from './command.ts'
 import { report } from './findings.ts'
+import { handOver, takeOver } from './hand-over.ts'
 import { clean, table } from './text.ts'
 
 const show: Command = {
@@ -84,7 +86,14 @@ const rights: Command = {
   }
 }
 
-export const group: Group = { show, check, apply, rights }
+export const group: Group = {
+  show,
+  check,
+  apply,
+  rights,
+  'hand-over': handOver,
+  'take-over': takeOver
+}
 
 /** @throws WrongUsage when it is no URL */
 function vhostOf(url: string | undefined): string {
@@ -100,27 +109,10 @@ function quoted(text: string): string {
 
 /** @throws WrongUsage when nobody says where the broker is */
 export async function brokerOf(call: Call): Promise<BrokerOptions> {
-  const url = call.terminal.setting('RABBITMQ_URL')
-  if (url === undefined)
-    throw new WrongUsage('where is the broker? Expected RABBITMQ_URL=amqp://user:password@host')
-  if (!URL.canParse(url) || !/^amqps?:$/.test(new URL(url).protocol))
-    throw new WrongUsage('RABBITMQ_URL is no amqp:// or amqps:// URL')
-  const managementUrl = call.terminal.setting('RABBITMQ_MANAGEMENT_URL')
-  if (managementUrl !== undefined && !/^https?:/.test(managementUrl))
-    throw new WrongUsage('RABBITMQ_MANAGEMENT_URL is no http:// or https:// URL')
+  const place = brokerPlace(call)
   const { services, system, running } = await loadServices(call)
   await running?.stop()
-  const tls = {
-    caFile: call.terminal.setting('RABBITMQ_CA_FILE'),
-    certFile: call.terminal.setting('RABBITMQ_CERT_FILE'),
-    keyFile: call.terminal.setting('RABBITMQ_KEY_FILE')
-  }
-  return { url, managementUrl, tls, services, system }
-}
-
-export function explain(error: Error): never {
-  if (error instanceof Unreachable) throw new NotReachable(error.message, { cause: error })
-  throw error
+  return { ...place, services, system }
 }
 
 function describe({ exchanges, queues, bindings }: Topology, width: number): string[] {

@@ -1,3 +1,4 @@
+import type { QueueBinding } from '../messaging/rabbitmq/hand-over.ts'
 import type { Topology } from '../messaging/transport/topology.ts'
 
 /** The management API has to answer within, ms. */
@@ -18,6 +19,33 @@ export interface Bindings {
  * @throws Error with a sentence that holds no password
  */
 export async function readBindings(managementUrl: string, amqpUrl: string): Promise<Bindings> {
+  const { listed, skewSeconds } = await list(managementUrl, amqpUrl)
+  return { all: listed.map(bindingOf).filter(({ source }) => source !== ''), skewSeconds }
+}
+
+/**
+ * The bindings of queues to exchanges.
+ * @throws Error with a sentence that holds no password
+ */
+export async function readQueueBindings(
+  managementUrl: string,
+  amqpUrl: string
+): Promise<QueueBinding[]> {
+  const { listed } = await list(managementUrl, amqpUrl)
+  return listed
+    .filter((one) => one['destination_type'] === 'queue' && one['source'] !== '')
+    .map((one) => ({
+      queue: String(one['destination']),
+      source: String(one['source']),
+      key: String(one['routing_key']),
+      arguments: one['arguments'] as QueueBinding['arguments']
+    }))
+}
+
+async function list(
+  managementUrl: string,
+  amqpUrl: string
+): Promise<{ listed: Record<string, unknown>[]; skewSeconds: number | undefined }> {
   const place = new URL(managementUrl)
   const amqp = new URL(amqpUrl)
   const login = place.username ? place : amqp
@@ -46,14 +74,17 @@ export async function readBindings(managementUrl: string, amqpUrl: string): Prom
     )
   const date = Date.parse(response.headers.get('date') ?? '')
   return {
-    all: listed.map(bindingOf).filter(({ source }) => source !== ''),
+    listed: listed as Record<string, unknown>[],
     // It says the second that had begun; half of one is lost on average.
     skewSeconds: Number.isNaN(date) ? undefined : (date + 500 - (asked + Date.now()) / 2) / 1000
   }
 }
 
-function bindingOf(listed: unknown): Binding {
-  const { source, destination, destination_type: type } = listed as Record<string, unknown>
+function bindingOf({
+  source,
+  destination,
+  destination_type: type
+}: Record<string, unknown>): Binding {
   return {
     source: String(source),
     destination: String(destination),

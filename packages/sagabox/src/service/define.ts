@@ -6,6 +6,8 @@ import type { Contract } from '../messaging/message/message.ts'
 import { ContractRules, InvalidContract } from '../messaging/message/contract-rules.ts'
 import { queuesOf } from './queues.ts'
 import {
+  errorQueue,
+  skippedQueue,
   topologyOf,
   type EndpointTopology,
   type Topology
@@ -41,6 +43,11 @@ export interface ServiceOptions extends ServiceParts {
    * Commands that name a queue come by it without being listed.
    */
   readonly queues?: Readonly<Record<string, readonly Contract[]>>
+  /**
+   * Queues of dead letters of services that are not ours, such as `['stock_error', 'stock_skipped']`:
+   * what comes there is collected with the service's own, and sent back to its endpoint.
+   */
+  readonly lettersOf?: readonly string[] | undefined
   /** What handlers, routes and workers send; what sagas send is read from their machines. */
   readonly sends?: readonly Contract[]
   /**
@@ -68,6 +75,7 @@ export interface ServiceDefinition {
   /** Its queues, and what comes by each. */
   readonly queues: readonly EndpointTopology[]
   readonly sends: readonly Contract[]
+  readonly lettersOf: readonly string[]
   readonly sagas: readonly SagaDefinition[]
   readonly migrations: readonly string[]
   readonly concurrency?: Concurrency
@@ -106,7 +114,7 @@ export function defineService(name: string, options: ServiceOptions): ServiceDef
     )
   }
   const { sagas = [], handles = [], sends = [], migrations = [], avoidScans = false } = options
-  const { queues = {} } = options
+  const { queues = {}, lettersOf = [] } = options
   for (const queue of Object.keys(queues)) new ContractRules(`of ${name}`).entity('queue', queue)
   const ofSagas = new Set(sagas.flatMap((saga) => [...consumedBy(saga), ...faultsOf(saga)]))
   const consumes = [
@@ -129,8 +137,14 @@ export function defineService(name: string, options: ServiceOptions): ServiceDef
         `concurrency.${what} is ${String(most)}; expected a whole number from 1 to ${MOST_AT_ONCE}`
       )
   }
+  for (const queue of lettersOf)
+    if (!/^[A-Za-z0-9_.:-]+_(error|skipped)$/.test(queue) || isOwn(name, queues, queue))
+      refuse(
+        `lettersOf names ${queue}; expected queues of others that end in _error or _skipped, such as stock_error`
+      )
   return {
     name,
+    lettersOf,
     concurrency: options.concurrency,
     consumes,
     queues: queuesOf(name, consumes, queues, refuse),
@@ -210,4 +224,10 @@ function mustAgree(contracts: readonly Contract[]): void {
         `Two contracts of the system are ${contract.urn}, of ${other.owner} and of ${contract.owner}, and differ in their ${differs}; declare it once and import it where it is used, or give one of them another name or namespace`
       )
   }
+}
+
+function isOwn(name: string, queues: object, letters: string): boolean {
+  return [name, ...Object.keys(queues)].some(
+    (queue) => letters === errorQueue(queue) || letters === skippedQueue(queue)
+  )
 }

@@ -2,6 +2,7 @@ import type { FastifyPluginAsync } from 'fastify'
 import type { ServiceConnections } from './context.ts'
 import type { ServiceDefinition } from './define.ts'
 import { schemaOf } from './migrations.ts'
+import { endpointsOf, theirLetters } from './their-letters.ts'
 import { handlersFor } from './queues.ts'
 import { auditRoutes } from '../http/audit-routes.ts'
 import { deadLetterRoutes } from '../http/dead-letters.ts'
@@ -172,14 +173,17 @@ export class Service implements ServiceConnections {
       saga: (wanted) => this.saga(wanted)
     })
     const endpoints = definition.queues.map((queue) => queue.name)
+    const theirs = endpointsOf(definition.lettersOf)
     const office = new DeadLetterOffice(asked, this.requests.outbox, {
       endpoints,
+      theirs,
       undo: sagas.length > 0 ? undoOf(sagas) : undefined
     })
     // One carries group retries out, the other answers for them.
-    const retries = new GroupRetries(this.database, this.outbox, log, { endpoints })
+    const retries = new GroupRetries(this.database, this.outbox, log, { endpoints, theirs })
     const groups = new GroupRetries(asked, this.requests.outbox, log, {
       endpoints,
+      theirs,
       began: () => retries.wake()
     })
     const { redeliverySeconds, inboxDays } = settings
@@ -201,6 +205,11 @@ export class Service implements ServiceConnections {
       ...this.parts.workers,
       ...this.#hosts.map((host) => new TimerLoop(host, this.outbox, log)),
       retries,
+      ...theirLetters(definition.lettersOf, carriedBy(definition), {
+        outbox: this.outbox,
+        transport,
+        log
+      }),
       new OldRowsCleaner(
         this.database,
         [...oldInboxRows(inboxDays), OLD_DELETED_LETTERS, OLD_DISCARDED_ROWS, ...OLD_AUDIT_ROWS],

@@ -4,9 +4,9 @@ import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import Type from 'typebox'
 import { EnvelopeWriter } from '../../src/messaging/message/envelope.ts'
-import { handleBatch } from '../../src/messaging/endpoint/handler.ts'
+import { handle, handleBatch } from '../../src/messaging/endpoint/handler.ts'
 import { newId } from '../../src/messaging/message/id.ts'
-import { command, event, message } from '../../src/messaging/message/message.ts'
+import { command, event, message, type Message } from '../../src/messaging/message/message.ts'
 import { NotRetryable } from '../../src/messaging/inbox/retry.ts'
 import type {
   Delivery,
@@ -347,6 +347,69 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
       'accepted'
     ])
   })
+
+  t.test(
+    'a trace of .NET goes on through all that follows, and what is of none has none',
+    async (t) => {
+      const world = await open(t)
+      const { service } = world
+      const taken: Message[] = []
+      const beside: unknown[] = []
+      service.listen('harbour', [
+        handle(ShipSailedEvent, ({ voyageId }) => ShipDockedEvent({ voyageId }))
+      ])
+      service.listen(
+        'customs',
+        [
+          writes('customs', ShipSailedEvent),
+          handleBatch(ShipDockedEvent, async (messages) => {
+            taken.push(...messages)
+            return []
+          })
+        ],
+        spied(service.transport, {
+          deliver: (endpoint, { headers, payload }) => {
+            if (endpoint === 'customs' && payload.toString().includes('ShipDockedEvent'))
+              beside.push(headers)
+          }
+        })
+      )
+      await until('it can publish', async () => service.transport.canPublish)
+      const trace = (digit: string) => `00-${digit.repeat(32)}-${digit.repeat(16)}-01`
+      const ways = [
+        { beside: { 'MT-Activity-Id': trace('1') }, headers: {}, trace: trace('1') },
+        {
+          beside: { 'MT-Activity-Id': trace('2') },
+          headers: { 'MT-Activity-Id': trace('2'), traceparent: trace('3') },
+          trace: trace('3')
+        },
+        { beside: { traceparent: trace('4'), 'MT-Activity-Id': trace('5') }, trace: trace('4') },
+        { beside: {}, headers: { 'MT-Activity-Id': trace('6') }, trace: trace('6') },
+        { beside: { 'MT-Activity-Id': '|of.another.form.' }, headers: null, trace: undefined },
+        { trace: undefined }
+      ]
+      for (const way of ways) {
+        const sailed = ship(ShipSailedEvent)
+        await service.transport.publish({
+          messageId: sailed.messageId,
+          destination: ShipSailedEvent.exchange,
+          required: true,
+          payload: JSON.stringify({
+            messageId: sailed.messageId,
+            messageType: [ShipSailedEvent.urn],
+            message: sailed.body,
+            headers: way.headers
+          }),
+          headers: way.beside
+        })
+        await until('it is handled', async () => taken.length === 1)
+        t.equal(taken.pop()!.headers['traceparent'], way.trace)
+        const expected = way.trace && { traceparent: way.trace, 'MT-Activity-Id': way.trace }
+        t.same(beside.pop(), expected ?? {})
+      }
+      await quiet(world)
+    }
+  )
 
   t.test('a contract that the topology does not know is refused where it is added', async (t) => {
     const world = await open(t)

@@ -169,7 +169,7 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
       })
       await quiet()
       t.equal(await service.count('effects'), others.length, 'its neighbours are handled')
-      t.same(redeliveries, [undefined, '1', '2'], 'it left the queue and came again twice')
+      t.same(redeliveries, [undefined, 1, 2], 'it left the queue and came again twice')
       t.match(letter, {
         endpoint: 'harbour',
         kind: 'error',
@@ -187,13 +187,18 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
           'MT-Fault-Message': 'on the rocks',
           'MT-Fault-MessageType': DockShip.urn,
           'MT-Fault-InputAddress': /harbour$/,
-          'MT-Fault-RedeliveryCount': '2'
+          'MT-Fault-RetryCount': 5,
+          'MT-Fault-RedeliveryCount': 2,
+          'MT-Host-MassTransitVersion': '8.0.0.0'
         }
       })
       t.equal(letter!.attempts.length, 6, 'three deliveries, two tries each')
       for (const attempt of letter!.attempts)
         t.match(attempt, { at: /^\d{4}-/, error: 'Error: on the rocks' })
-      t.equal(JSON.parse(letter!.payload.toString()).messageId, guilty!.messageId)
+      t.match(JSON.parse(letter!.payload.toString()), {
+        messageId: guilty!.messageId,
+        headers: { 'MT-Redelivery-Count': 2 }
+      })
       t.equal(faults.length, 1)
       t.match(faults[0], {
         correlationId: voyageOf(guilty!),

@@ -3,7 +3,10 @@ import Type from 'typebox'
 import { contracts } from '../../src/messaging/message/contracts.ts'
 import { handle, handleBatch, type Handler } from '../../src/messaging/endpoint/handler.ts'
 import { NotRetryable } from '../../src/messaging/inbox/retry.ts'
+import { EnvelopeReader } from '../../src/messaging/message/envelope.ts'
+import { faultOf } from '../../src/messaging/message/fault.ts'
 import { newId } from '../../src/messaging/message/id.ts'
+import type { Message } from '../../src/messaging/message/message.ts'
 import { RequestClient } from '../../src/messaging/request/client.ts'
 import { queueDestination, type TransportMessage } from '../../src/messaging/transport/transport.ts'
 import { topologyOf } from '../../src/messaging/transport/topology.ts'
@@ -223,6 +226,48 @@ export function requestConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
     await t.rejects(service.send(GetDepth({ berth: 1 })), { code: 'ASKED_IN_TRANSACTION' })
   })
 
+  t.test(
+    'a failure is told at faultAddress, or else responseAddress, of no request too',
+    async (t) => {
+      const { asker, service } = await open(t, [
+        handle(Note, () => {
+          throw new NotRetryable('on the rocks')
+        })
+      ])
+      const told: Message[] = []
+      const reader = new EnvelopeReader([faultOf(Note)])
+      const answers = asker.takeAnswers!(({ payload, ack }) => {
+        told.push(reader.read(payload))
+        ack()
+      })
+      t.teardown(() => answers.cancel())
+      await until('answers are taken', async () => answers.isOpen)
+      const elsewhere = 'rabbitmq://localhost/nobody-here?temporary=true'
+      const shipIds = [newId(), newId()]
+      for (const [index, addresses] of [
+        { faultAddress: answers.address, responseAddress: elsewhere },
+        { faultAddress: null, responseAddress: answers.address }
+      ].entries())
+        await service.sendText(
+          'harbour',
+          JSON.stringify({
+            messageId: newId(),
+            requestId: null,
+            ...addresses,
+            messageType: [Note.urn],
+            message: { shipId: shipIds[index] }
+          })
+        )
+      await until('both are told', async () => told.length === 2)
+      t.same(
+        told.map(({ body }) => (body as { message: object }).message),
+        shipIds.map((shipId) => ({ shipId }))
+      )
+      await until('nothing is left', async () => (await service.count('outbox')) === 0)
+      t.equal(told.length, 2, 'and not published as well')
+    }
+  )
+
   t.test('a stop rejects all that waits', async (t) => {
     const { client } = await open(t)
     const asked = client.request(GetDepth({ berth: 1 }))
@@ -236,7 +281,7 @@ export function requestConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
     const { client, service } = await open(t, [
       handle(GetDepth, async ({ berth }, { message }) => {
         questions.push({
-          requestId: message.asked!.requestId,
+          requestId: message.asked!.requestId!,
           queue: message.asked!.answerTo!.queue
         })
         if (berth === 0) await go.opened

@@ -31,12 +31,14 @@ export interface CollectorOptions {
   outbox: Outbox
   transport: Transport
   log: Log
+  /** The queues, where the endpoint is somebody else's: who failed has said so there. */
+  theirs?: readonly string[]
 }
 
 /**
  * Brings an endpoint's dead letters from `<endpoint>_error` and `<endpoint>_skipped` into the table
  * `dead_letter`, whoever put them there: the endpoint, the broker, or a service that is not ours.
- * Whatever fails is published as a `Fault<T>` with it.
+ * Whatever fails in an endpoint of ours is published as a `Fault<T>` with it.
  */
 export class DeadLetterCollector {
   readonly #endpoint: string
@@ -57,15 +59,23 @@ export class DeadLetterCollector {
       onError: (error, attempt) => this.#consumer.judge(error, attempt),
       failed: (collected, error) => this.#failed(collected, error)
     })
+    const { theirs } = options
     const collect = (queue: string, kind: DeadLetter['kind']) =>
-      options.transport.subscribe(queue, (delivery) => this.#receive(delivery, kind), BATCH)
+      options.transport.subscribe(
+        queue,
+        (delivery) => this.#receive(delivery, kind),
+        BATCH,
+        theirs !== undefined
+      )
+    const isTaken = (queue: string) => theirs?.includes(queue) ?? true
+    const [errors, skipped] = [errorQueue(endpoint), skippedQueue(endpoint)]
     this.#consumer = new Consumer({
-      endpoint: errorQueue(endpoint),
+      endpoint: errors,
       outbox: options.outbox,
       log: options.log,
       subscribe: () => [
-        collect(errorQueue(endpoint), 'error'),
-        collect(skippedQueue(endpoint), 'skipped')
+        ...(isTaken(errors) ? [collect(errors, 'error')] : []),
+        ...(isTaken(skipped) ? [collect(skipped, 'skipped')] : [])
       ],
       giveBack: () => {
         for (const delivery of this.#reading.stop()) delivery.requeue()
@@ -96,7 +106,7 @@ export class DeadLetterCollector {
       causeIn(delivery.headers).exception === 'UnreadableMessage'
         ? undefined
         : this.#reader.glance(delivery.payload, delivery.contentType, delivery)
-    if (message?.asked && hasExpired(delivery.headers)) {
+    if (message?.asked?.requestId !== undefined && hasExpired(delivery.headers)) {
       const about = { endpoint: this.#endpoint, messageId: message.messageId }
       this.#options.log.debug(about, 'A request has expired: it is dropped')
       return delivery.ack()
@@ -110,7 +120,7 @@ export class DeadLetterCollector {
   }
 
   async #work(batch: Collected[]): Promise<void> {
-    const { outbox } = this.#options
+    const { outbox, theirs } = this.#options
     await outbox.transaction(async (tx) => {
       const stored = new Set(
         await storeDeadLetters(
@@ -121,7 +131,11 @@ export class DeadLetterCollector {
       outbox.add(
         tx,
         batch.flatMap(({ letter, message }) =>
-          message && letter.kind === 'error' && stored.has(letter) && !isFault(message.contract)
+          !theirs &&
+          message &&
+          letter.kind === 'error' &&
+          stored.has(letter) &&
+          !isFault(message.contract)
             ? [
                 faultMessage(message, {
                   type: letter.exception,

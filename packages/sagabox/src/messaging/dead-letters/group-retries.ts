@@ -94,6 +94,8 @@ const SETTLE = `
 export interface GroupRetriesOptions {
   /** The service's endpoints, whose letters it can send back; those of all when not given. */
   endpoints?: readonly string[]
+  /** Endpoints of others, whose letters are collected here. */
+  theirs?: readonly string[]
   /** Called when a group retry has begun: the loop that carries it out may be another's. */
   began?(): void
 }
@@ -104,6 +106,7 @@ export class GroupRetries implements Worker {
   readonly #outbox: Outbox
   readonly #log: Log
   readonly #endpoints: readonly string[] | undefined
+  readonly #theirs: readonly string[]
   readonly #began: () => void
   readonly #loop: Loop
 
@@ -111,12 +114,13 @@ export class GroupRetries implements Worker {
     database: Database,
     outbox: Outbox,
     log: Log,
-    { endpoints, began }: GroupRetriesOptions = {}
+    { endpoints, theirs = [], began }: GroupRetriesOptions = {}
   ) {
     this.#database = database
     this.#outbox = outbox
     this.#log = log
-    this.#endpoints = endpoints
+    this.#endpoints = endpoints && [...endpoints, ...theirs]
+    this.#theirs = theirs
     this.#began = began ?? (() => this.wake())
     this.#loop = new Loop({
       round: async () => ((await this.runOnce()) ? TICK_MS : POLL_MS),
@@ -282,7 +286,7 @@ export class GroupRetries implements Worker {
       [chosen]
     )
     if (letters.length > 0) {
-      await sendBack(this.#outbox, tx, letters, id)
+      await sendBack(this.#outbox, tx, letters, id, this.#theirs)
       await ask(tx, 'update dead_letter_retry set sent_at = clock_timestamp() where id = $1', [id])
     } else if (position === undefined && underWay === 0)
       await this.#endGroup(tx, retry, 'done', null)

@@ -1,6 +1,7 @@
 import { describeError } from '../errors/describe.ts'
 import { boundedFields, boundedText } from '../postgres/bounded.ts'
 import { HOST_INFO } from '../message/envelope.ts'
+import { REDELIVERIES } from '../message/envelope-header.ts'
 import { numberIn, own } from '../transport/headers.ts'
 import type { Headers } from '../transport/transport.ts'
 
@@ -13,8 +14,6 @@ export interface FailedAttempt {
 
 /** Where the attempts travel, as JSON. */
 const ATTEMPTS = 'sagabox-attempts'
-/** How often the message was put off; MassTransit's name. */
-const REDELIVERIES = 'MT-Redelivery-Count'
 /** Id of the dead letter that an operator sent back. */
 const REPLAYED = 'sagabox-replayed'
 
@@ -84,9 +83,14 @@ export function storedHeaders(headers: Headers): Headers {
   }
 }
 
-/** How often the message was put off before this delivery. */
-export function redeliveriesIn(headers: Headers): number {
-  const count = numberIn(headers, REDELIVERIES) ?? 0
+/**
+ * How often the message was put off before this delivery.
+ * @param inside headers of its envelope: MassTransit may say it there alone
+ */
+export function redeliveriesIn(headers: Headers, inside: Headers = {}): number {
+  // Of a letter that was sent back, the envelope tells how often it was put off before.
+  const said = replayedIn(headers) === undefined ? numberIn(inside, REDELIVERIES) : undefined
+  const count = numberIn(headers, REDELIVERIES) ?? said ?? 0
   return count > 0 ? count : 0
 }
 
@@ -107,10 +111,14 @@ export function replayHeaders(letterId: string, headers: Headers): Headers {
 }
 
 /** The headers of a message that is put off. */
-export function redeliveryHeaders(headers: Headers, attempts: readonly FailedAttempt[]): Headers {
+export function redeliveryHeaders(
+  headers: Headers,
+  attempts: readonly FailedAttempt[],
+  redeliveries = redeliveriesIn(headers) + 1
+): Headers {
   return {
     ...sendersOwn(headers),
-    [REDELIVERIES]: String(redeliveriesIn(headers) + 1),
+    [REDELIVERIES]: redeliveries,
     [ATTEMPTS]: JSON.stringify(attempts.slice(-MOST_ATTEMPTS))
   }
 }
@@ -133,6 +141,7 @@ export function waitingHeaders(headers: Headers, attempts: readonly FailedAttemp
  * The headers of a message that goes to `<endpoint>_error` or `<endpoint>_skipped`, named as
  * MassTransit names them.
  * @param reason MassTransit's: `fault`, or `dead-letter` for what no handler takes
+ * @param inside headers of its envelope
  */
 export function deadLetterHeaders(
   headers: Headers,
@@ -140,8 +149,11 @@ export function deadLetterHeaders(
   address: string,
   type: string | undefined,
   error: unknown,
-  attempts: readonly FailedAttempt[]
+  attempts: readonly FailedAttempt[],
+  inside?: Headers
 ): Headers {
+  const retries = attempts.length - 1
+  const redeliveries = redeliveriesIn(headers, inside)
   const { type: exception, text, stack } = describeError(error)
   return {
     ...sendersOwn(headers),
@@ -152,13 +164,23 @@ export function deadLetterHeaders(
     'MT-Fault-Timestamp': new Date().toISOString(),
     'MT-Fault-InputAddress': address,
     ...(type !== undefined && { 'MT-Fault-MessageType': type }),
-    'MT-Fault-RetryCount': String(Math.max(0, attempts.length - 1)),
-    'MT-Fault-RedeliveryCount': String(redeliveriesIn(headers)),
-    'MT-Host-MachineName': HOST_INFO.machineName,
-    'MT-Host-ProcessName': HOST_INFO.processName,
-    'MT-Host-ProcessId': String(HOST_INFO.processId),
+    ...(retries > 0 && { 'MT-Fault-RetryCount': retries }),
+    ...(redeliveries > 0 && { 'MT-Fault-RedeliveryCount': redeliveries }),
+    ...HOST_HEADERS,
     [ATTEMPTS]: JSON.stringify(attempts.slice(-MOST_ATTEMPTS))
   }
+}
+
+/** This process, as MassTransit names it in a dead letter: all text. */
+const HOST_HEADERS = {
+  'MT-Host-MachineName': HOST_INFO.machineName,
+  'MT-Host-ProcessName': HOST_INFO.processName,
+  'MT-Host-ProcessId': String(HOST_INFO.processId),
+  'MT-Host-Assembly': HOST_INFO.assembly,
+  'MT-Host-AssemblyVersion': HOST_INFO.assemblyVersion,
+  'MT-Host-MassTransitVersion': HOST_INFO.massTransitVersion,
+  'MT-Host-FrameworkVersion': HOST_INFO.frameworkVersion,
+  'MT-Host-OperatingSystemVersion': HOST_INFO.operatingSystemVersion
 }
 
 /** Why a message is in an error or skipped queue, as far as its headers tell. */
@@ -172,8 +194,18 @@ export function causeIn(headers: Headers): {
     return typeof value === 'string' && value !== '' ? value.slice(0, longest) : undefined
   }
   const broker = text('x-first-death-reason', 100)
+  const exception = text('MT-Fault-ExceptionType', 200)
+  if (exception === undefined && text('MT-Reason', 20) === 'dead-letter') {
+    const by = text('MT-Host-ProcessName', 100) ?? 'a service'
+    const on = text('MT-Host-MachineName', 100)
+    return {
+      exception: 'UnknownMessageType',
+      reason: `skipped by ${by}${on === undefined ? '' : ` on ${on}`}: it has no consumer of this type`,
+      stack: undefined
+    }
+  }
   return {
-    exception: text('MT-Fault-ExceptionType', 200) ?? (broker ? 'DeadLetteredByBroker' : 'Unknown'),
+    exception: exception ?? (broker ? 'DeadLetteredByBroker' : 'Unknown'),
     reason:
       text('MT-Fault-Message', LONGEST_TEXT) ??
       (broker === 'delivery_limit'
@@ -200,6 +232,7 @@ function sendersOwn(headers: Headers): Record<string, unknown> {
   const isOurs = (name: string) =>
     BROKERS_OWN.test(name) ||
     name.startsWith('MT-Fault-') ||
+    name.startsWith('MT-Host-') ||
     name === 'MT-Reason' ||
     name === ATTEMPTS ||
     name === REDELIVERIES ||

@@ -24,6 +24,8 @@ const MOST_SIBLINGS = 5000
 export interface OfficeOptions {
   /** The service's endpoints, whose letters it can send back; those of all when not given. */
   endpoints?: readonly string[]
+  /** Endpoints of others, whose letters are collected here. */
+  theirs?: readonly string[]
   /** Answers letters of business transactions that nobody remembers here. */
   undo?: Undo
 }
@@ -36,12 +38,15 @@ export class DeadLetterOffice {
   readonly #database: Database
   readonly #outbox: Outbox
   readonly #endpoints: readonly string[] | undefined
+  readonly #theirs: readonly string[]
   readonly #undo: Undo | undefined
 
-  constructor(database: Database, outbox: Outbox, { endpoints, undo }: OfficeOptions = {}) {
+  constructor(database: Database, outbox: Outbox, options: OfficeOptions = {}) {
+    const { endpoints, theirs = [], undo } = options
     this.#database = database
     this.#outbox = outbox
-    this.#endpoints = endpoints
+    this.#endpoints = endpoints && [...endpoints, ...theirs]
+    this.#theirs = theirs
     this.#undo = undo
   }
 
@@ -61,7 +66,7 @@ export class DeadLetterOffice {
       if (!letter) return undefined
       mustBeOpen(letter)
       this.#mustBeHere(letter)
-      await sendBack(this.#outbox, tx, [letter], null)
+      await sendBack(this.#outbox, tx, [letter], null, this.#theirs)
       audited(tx)
       const { message_id: messageId, first_seen_at: firstSeenAt, retrying_since: since } = letter
       return {

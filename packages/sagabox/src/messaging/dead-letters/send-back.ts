@@ -8,20 +8,23 @@ import { audit, type WholeLetter } from './known-letter.ts'
 
 /**
  * Sends letters back to their endpoints, under their message ids, and notes that they are under way.
+ * Endpoints that are not ours never say how it ended: their letters count as handled, and are there
+ * again if it fails.
  * @param retryId the group retry that does it; null: an operator
  */
 export async function sendBack(
   outbox: Outbox,
   tx: Tx,
   letters: readonly WholeLetter[],
-  retryId: number | null
+  retryId: number | null,
+  theirs: readonly string[]
 ): Promise<void> {
   await ask(
     tx,
     `
-        update dead_letter set status = 'retrying', retried_at = now(), retry_id = coalesce($2,
+        update dead_letter set status = case when endpoint = any($3) then 'handled' else 'retrying' end, retried_at = now(), retry_id = coalesce($2,
           retry_id) where id = any($1)`,
-    [letters.map(({ id }) => id), retryId]
+    [letters.map(({ id }) => id), retryId, theirs]
   )
   await audit(tx, 'retry', letters, { retryId })
   // A new beginning: the starts that made it a dead letter do not count against it.

@@ -66,7 +66,8 @@ export class DeadLetterSender {
       `${this.#transport.address}${this.#endpoint}`,
       message?.contract.urn,
       error,
-      attempts
+      attempts,
+      message?.headers
     )
     for (let tries = 1; !this.#stopping.signal.aborted; tries++) {
       try {

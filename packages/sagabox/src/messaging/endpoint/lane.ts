@@ -165,7 +165,7 @@ export class Lanes {
     const { endpoint, endings, redelivery, log } = this.#options
     const { immediate, redeliverySeconds } = this.#policy
     const { delivery, message, attempts } = received
-    const redeliveries = redeliveriesIn(delivery.headers)
+    const redeliveries = redeliveriesIn(delivery.headers, message.headers)
     const isReplayed = replayedIn(delivery.headers) !== undefined
     const again = isReplayed ? undefined : redeliverySeconds[redeliveries]
     // Whoever asked is told that it failed, rather than answered when nobody waits any more.

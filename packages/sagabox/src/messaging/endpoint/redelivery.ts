@@ -1,7 +1,8 @@
 import { Batcher } from '../async/batcher.ts'
 import type { Consumer } from '../inbox/consumer.ts'
 import type { Endings } from './endings.ts'
-import { redeliveryHeaders, waitingHeaders } from '../dead-letters/headers.ts'
+import { redeliveriesIn, redeliveryHeaders, waitingHeaders } from '../dead-letters/headers.ts'
+import { REDELIVERIES, withHeader } from '../message/envelope-header.ts'
 import type { Outbox, SentBack } from '../outbox/outbox.ts'
 import { allAttempts, type Received } from './received.ts'
 import { isLockTimeout } from '../postgres/sql.ts'
@@ -78,14 +79,21 @@ export class Redelivery {
 
   #sentBack({ received, seconds, counts }: PutOff): SentBack {
     const { delivery, message } = received
-    const headers = counts ? redeliveryHeaders : waitingHeaders
+    const attempts = allAttempts(received)
+    // It was read as JSON, so it is text.
+    const payload = delivery.payload.toString()
+    const redeliveries = redeliveriesIn(delivery.headers, message.headers) + 1
     return {
       messageId: message.messageId,
       endpoint: this.#options.endpoint,
-      // It was read as JSON, so it is text.
-      payload: delivery.payload.toString(),
+      payload:
+        counts && !message.contract.foreign
+          ? withHeader(payload, REDELIVERIES, redeliveries)
+          : payload,
       contentType: delivery.contentType,
-      headers: headers(delivery.headers, allAttempts(received)),
+      headers: counts
+        ? redeliveryHeaders(delivery.headers, attempts, redeliveries)
+        : waitingHeaders(delivery.headers, attempts),
       seconds
     }
   }

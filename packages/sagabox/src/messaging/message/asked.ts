@@ -8,9 +8,10 @@ export interface AnswerTo {
   readonly queue: string
 }
 
-/** A received message that its sender waits for an answer to. */
+/** A received message that its sender waits for an answer to, or wants to hear of when it fails. */
 export interface Asked {
-  readonly requestId: string
+  /** Absent: it is no request, and nothing answers it. */
+  readonly requestId?: string
   /** Absent: nowhere. */
   readonly answerTo?: AnswerTo
   /** Where it is told of a failure. */
@@ -23,7 +24,8 @@ export interface Asked {
 
 /** What makes a message an answer. */
 export interface Answers {
-  readonly requestId: string
+  /** Absent: a fault of what was no request. */
+  readonly requestId?: string | undefined
   readonly to: AnswerTo
 }
 

@@ -1,8 +1,11 @@
 import type { TSchema } from 'typebox'
 import { Compile, type Validator } from 'typebox/compile'
 import { Check } from 'typebox/value'
+import { DECIMAL_FORMAT, decimalOf, NO_DECIMAL } from './decimal.ts'
+import { exactIntegers, INEXACT, isInexact } from './exact-integers.ts'
 import { guidOf } from './id.ts'
-import { explain, type SchemaProblem } from './validation.ts'
+import { numberNamed } from './net-enum.ts'
+import { explain, valueAt, type SchemaProblem } from './validation.ts'
 
 /**
  * Values looked at in one body before what it holds is left as it is: a recursive union can be made
@@ -15,6 +18,7 @@ interface Schema {
   $ref?: string
   $defs?: Record<string, Schema>
   format?: string
+  enum?: readonly unknown[]
   properties?: Record<string, Schema>
   required?: readonly string[]
   patternProperties?: Record<string, Schema>
@@ -34,8 +38,8 @@ export class BodyReader {
   readonly #nullable = new Map<Schema, boolean>()
 
   constructor(schema: TSchema) {
-    this.#schema = schema
-    this.#compiled = Compile(schema)
+    this.#schema = exactIntegers(schema)
+    this.#compiled = Compile(this.#schema)
   }
 
   /** Whether a handler may have the value as it is. */
@@ -45,12 +49,15 @@ export class BodyReader {
 
   /** What is wrong with a value that is not accepted. */
   problem(value: unknown): SchemaProblem {
-    return explain(this.#compiled, this.#schema, value)[0]!
+    const problem = explain(this.#compiled, this.#schema, value)[0]!
+    return isInexact(valueAt(value, problem.field)) ? { ...problem, expected: INEXACT } : problem
   }
 
   /**
    * Reads what .NET writes in other words: `null` as absent where the schema lets the property be
-   * absent and does not allow null, and a Guid in any of .NET's formats as a UUID in lower case.
+   * absent and does not allow null, a Guid in any of .NET's formats as a UUID in lower case, a
+   * number as a decimal, the name of an enum as its number, a time without a zone as UTC. A field
+   * that is not there by its name is the first whose name differs in case alone.
    * @param value is left as it is; parts of it that need no other words are shared with the answer
    * @returns what the schema accepts, or what is wrong
    */
@@ -59,8 +66,7 @@ export class BodyReader {
     const adapter = new Adapter(this.#schema, this.#nullable)
     const body = adapter.read(this.#schema, value)
     if (this.accepts(body)) return { body }
-    if (adapter.nullAt !== undefined)
-      return { problem: { field: adapter.nullAt, expected: REQUIRED } }
+    if (adapter.problem) return { problem: adapter.problem }
     return { problem: this.problem(body) }
   }
 }
@@ -72,8 +78,8 @@ const REQUIRED = 'is required, got null'
  * schema says nothing about: those may be any number.
  */
 class Adapter {
-  /** The first null where a value is required. */
-  nullAt: string | undefined
+  /** The first null where a value is required, or what else the schema would say in its own words. */
+  problem: SchemaProblem | undefined
   readonly #definitions: Record<string, Schema>
   readonly #nullable: Map<Schema, boolean>
   /** Where the value is that is being read. */
@@ -93,10 +99,17 @@ class Adapter {
     const alternatives = schema.anyOf ?? schema.oneOf
     if (alternatives) return this.#readOneOf(alternatives, value)
     if (schema.allOf) return schema.allOf.reduce((read, part) => this.read(part, read), value)
-    if (typeof value === 'string')
-      return schema.format === 'uuid' ? (guidOf(value) ?? value) : value
+    if (typeof value === 'string') return readText(schema, value)
+    if (typeof value === 'number') return this.#readNumber(schema, value)
     if (Array.isArray(value)) return this.#readList(schema, value)
     return isObject(value) ? this.#readObject(schema, value) : value
+  }
+
+  #readNumber({ format }: Schema, value: number): unknown {
+    if (format !== DECIMAL_FORMAT) return value
+    const text = decimalOf(value)
+    if (text === undefined) this.#say(`${NO_DECIMAL}: ${value} may have been rounded`)
+    return text ?? value
   }
 
   #readList(schema: Schema, value: readonly unknown[]): readonly unknown[] {
@@ -111,19 +124,20 @@ class Adapter {
   }
 
   #readObject(schema: Schema, value: Record<string, unknown>): Record<string, unknown> {
-    let read: Record<string, unknown> | undefined
-    for (const name of namesToRead(schema, value)) {
+    const named = inTheirCase(schema.properties, value)
+    let read: Record<string, unknown> | undefined = named === value ? undefined : named
+    for (const name of namesToRead(schema, named)) {
       const declared = propertyOf(schema, name)
       if (!declared) continue
-      const part = value[name]
+      const part = named[name]
       if (part === null && !schema.required?.includes(name) && !this.#takesNull(declared)) {
-        read ??= { ...value }
+        read ??= { ...named }
         delete read[name]
         continue
       }
       const readPart = this.#readPart(declared, part, name)
       // Also for `__proto__`: it is a field of its own by now.
-      if (readPart !== part) (read ??= { ...value })[name] = readPart
+      if (readPart !== part) (read ??= { ...named })[name] = readPart
     }
     return read ?? value
   }
@@ -133,18 +147,18 @@ class Adapter {
     this.#path.push(at)
     let read = part
     if (part !== null) read = this.read(schema, part)
-    else if (!this.#takesNull(schema)) this.nullAt ??= this.#where()
+    else if (!this.#takesNull(schema)) this.#say(REQUIRED)
     this.#path.pop()
     return read
   }
 
   /** By the first alternative that takes what was read by it. */
   #readOneOf(alternatives: readonly Schema[], value: unknown): unknown {
-    const nullBefore = this.nullAt
+    const before = this.problem
     for (const alternative of alternatives) {
       const read = this.read(alternative, value)
       if (this.#accepts(alternative, read)) return read
-      this.nullAt = nullBefore
+      this.problem = before
     }
     return value
   }
@@ -159,9 +173,46 @@ class Adapter {
     return Check(this.#definitions as Record<string, TSchema>, schema as TSchema, value)
   }
 
-  #where(): string {
-    return this.#path.map((at) => (typeof at === 'number' ? `[${at}]` : `.${at}`)).join('')
+  #say(expected: string): void {
+    const field = this.#path.map((at) => (typeof at === 'number' ? `[${at}]` : `.${at}`)).join('')
+    this.problem ??= { field, expected }
   }
+}
+
+/** What .NET writes for a DateTime that knows of no zone. */
+const NO_ZONE = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?$/
+
+function readText(schema: Schema, text: string): unknown {
+  if (schema.format === 'uuid') return guidOf(text) ?? text
+  if (schema.format === 'date-time') return NO_ZONE.test(text) ? `${text}Z` : text
+  return schema.enum ? (numberNamed(schema, text) ?? text) : text
+}
+
+/**
+ * The value with the fields that a schema names by those names. One that is not there so is taken
+ * from the first whose name differs in case alone.
+ * @returns the value itself, when nothing changes
+ */
+function inTheirCase(
+  properties: Record<string, Schema> = {},
+  value: Record<string, unknown>
+): Record<string, unknown> {
+  const absent = Object.keys(properties).filter((name) => !Object.hasOwn(value, name))
+  if (absent.length === 0) return value
+  const others = new Map<string, string>()
+  for (const name of Object.keys(value)) {
+    const lower = name.toLowerCase()
+    if (!Object.hasOwn(properties, name) && !others.has(lower)) others.set(lower, name)
+  }
+  const given = new Map<string, string>()
+  for (const name of absent) {
+    const other = others.get(name.toLowerCase())
+    if (other !== undefined) given.set(other, name)
+  }
+  if (given.size === 0) return value
+  return Object.fromEntries(
+    Object.entries(value).map(([name, field]) => [given.get(name) ?? name, field])
+  )
 }
 
 /** Those that the value has and the schema may say something about. */

@@ -6,6 +6,7 @@ import type { BodyReader } from './body-reader.ts'
 import { idOfKey, keyProblem } from './correlation.ts'
 import { guidOf, UUID } from './id.ts'
 import { keyOf, type Contract, type Message } from './message.ts'
+import { withTrace } from './trace.ts'
 import { bodyReaderOf } from './validate.ts'
 import { SagaboxError } from '../errors/sagabox-error.ts'
 
@@ -174,13 +175,13 @@ export class EnvelopeReader implements MessageReader {
       this.#byUrn.set(contract.urn, { contract, bodies: bodyReaderOf(contract.schema) })
   }
 
-  read(payload: Buffer | string, contentType?: string): Message {
-    return this.#messageIn(open(payload, contentType))
+  read(payload: Buffer | string, contentType?: string, beside?: Properties): Message {
+    return this.#messageIn(open(payload, contentType), beside)
   }
 
-  glance(payload: Buffer | string, contentType?: string): Message | undefined {
+  glance(payload: Buffer | string, contentType?: string, beside?: Properties): Message | undefined {
     try {
-      return this.#messageIn(open(payload, contentType))
+      return this.#messageIn(open(payload, contentType), beside)
     } catch {
       return undefined // That may be what it is a dead letter for.
     }
@@ -201,7 +202,7 @@ export class EnvelopeReader implements MessageReader {
     }
   }
 
-  #messageIn(envelope: Record<string, unknown>): Message {
+  #messageIn(envelope: Record<string, unknown>, beside?: Properties): Message {
     const { contract, bodies } = this.#contractOf(envelope.messageType)
     const messageId = guid(envelope, 'messageId')
     if (!messageId)
@@ -219,9 +220,9 @@ export class EnvelopeReader implements MessageReader {
       correlationId,
       conversationId: guid(envelope, 'conversationId'),
       initiatorId: guid(envelope, 'initiatorId'),
-      headers: headersIn(envelope.headers),
-      ...(typeof envelope.requestId === 'string' &&
-        this.#bus !== undefined && { asked: askedIn(envelope, this.#bus) })
+      headers: withTrace(headersIn(envelope.headers), beside?.headers),
+      ...(this.#bus !== undefined &&
+        wantsAnswer(envelope) && { asked: askedIn(envelope, this.#bus) })
     }
   }
 
@@ -261,7 +262,15 @@ function open(payload: Buffer | string, contentType: string | undefined): Record
       'contentType',
       `expected ${CONTENT_TYPE}, got ${contentType.slice(0, 100)}`
     )
-  return objectIn(payload, 'a JSON envelope')
+  const envelope = objectIn(payload, 'a JSON envelope')
+  if (!Object.hasOwn(envelope, 'messageType') && !Object.hasOwn(envelope, 'message'))
+    throw new UnreadableMessage('envelope', withoutEnvelope(Object.keys(envelope)))
+  return envelope
+}
+
+function withoutEnvelope(fields: readonly string[]): string {
+  const found = fields.length === 0 ? 'no fields' : `the fields ${fields.slice(0, 8).join(', ')}`
+  return `is missing: expected MassTransit's, with messageId, messageType and message, got ${found.slice(0, 200)}; to take JSON without one, declare its contract by foreign()`
 }
 
 /**
@@ -370,10 +379,20 @@ function isCapitalUuid(key: string | undefined): boolean {
   return key !== undefined && key.length === 36 && CAPITALS.test(key) && UUID.test(key)
 }
 
+/** Its sender asks, or wants to be told of a failure. */
+function wantsAnswer({ requestId, faultAddress, responseAddress }: Record<string, unknown>) {
+  return (
+    typeof requestId === 'string' ||
+    typeof faultAddress === 'string' ||
+    typeof responseAddress === 'string'
+  )
+}
+
 /** All of it is a sender's word: what makes no sense is left out. */
 function askedIn(envelope: Record<string, unknown>, bus: string): Asked | undefined {
-  const requestId = guidOf(envelope.requestId as string)
-  if (requestId === undefined) return undefined
+  const { requestId: id } = envelope
+  const requestId = typeof id === 'string' ? guidOf(id) : undefined
+  if (requestId === undefined && typeof id === 'string') return undefined
   const refused: string[] = []
   const place = (address: unknown): AnswerTo | undefined => {
     if (typeof address !== 'string') return undefined
@@ -385,10 +404,12 @@ function askedIn(envelope: Record<string, unknown>, bus: string): Asked | undefi
   const waitsMs =
     Date.parse(String(envelope.expirationTime)) - Date.parse(String(envelope.sentTime))
   const answerTo = place(envelope.responseAddress)
+  const faultTo = place(envelope.faultAddress) ?? answerTo
+  if (requestId === undefined) return { faultTo, refused }
   return {
     requestId,
     answerTo,
-    faultTo: place(envelope.faultAddress) ?? answerTo,
+    faultTo,
     refused,
     ...(!Number.isNaN(waitsMs) && { waitsMs })
   }

@@ -3,11 +3,17 @@ import { HOST_INFO } from './envelope.ts'
 import { newId } from './id.ts'
 import { compose, faultExchange, keyOf, type Contract, type Message } from './message.ts'
 
+/** .NET writes null for most of it. */
 const Exception = Type.Object({
   exceptionType: Type.String(),
   message: Type.Optional(Type.String()),
   stackTrace: Type.Optional(Type.String()),
   source: Type.Optional(Type.String())
+})
+
+const Host = Type.Object({
+  machineName: Type.Optional(Type.String()),
+  processName: Type.Optional(Type.String())
 })
 
 function faultBody(faulted: Contract['schema']) {
@@ -16,6 +22,7 @@ function faultBody(faulted: Contract['schema']) {
     faultedMessageId: Type.Optional(Type.String()),
     timestamp: Type.String(),
     exceptions: Type.Array(Exception),
+    host: Type.Optional(Host),
     faultMessageTypes: Type.Optional(Type.Array(Type.String())),
     message: faulted
   })

@@ -9,6 +9,7 @@ import {
 } from './envelope.ts'
 import { newId } from './id.ts'
 import type { Contract, Message } from './message.ts'
+import { withTrace } from './trace.ts'
 import { bodyReaderOf } from './validate.ts'
 
 /** JSON by any name, MassTransit's included: what is sent again without one gets that. */
@@ -43,7 +44,7 @@ export class RawReader implements MessageReader {
       body,
       messageId,
       correlationId,
-      headers: properties.headers ?? {}
+      headers: withTrace(properties.headers ?? {}, undefined)
     }
   }
 

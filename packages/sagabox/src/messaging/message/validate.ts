@@ -2,6 +2,7 @@ import type { TSchema } from 'typebox'
 import { NotRetryable } from '../errors/not-retryable.ts'
 import { BodyReader } from './body-reader.ts'
 import { keyProblem } from './correlation.ts'
+import { valueAt } from './validation.ts'
 
 /** A message whose body is not what its contract says: no retry will change that. */
 export class InvalidMessage extends NotRetryable {
@@ -46,9 +47,7 @@ export function mustBeValid(contract: Declared, body: unknown, key: string | und
 
 /** What is at a path such as `.items[0].quantity`, cut short. */
 function found(body: unknown, path: string): string {
-  let value = body
-  for (const [, name, index] of path.matchAll(/\.([^.[\]]+)|\[(\d+)\]/g))
-    value = (value as Record<string, unknown> | null | undefined)?.[name ?? index!]
+  const value = valueAt(body, path)
   if (value === undefined) return 'nothing'
   if (typeof value === 'object' && value !== null)
     return Array.isArray(value) ? `a list of ${value.length}` : 'an object'

@@ -1,5 +1,6 @@
 import type { TSchema } from 'typebox'
 import { Compile, type Validator } from 'typebox/compile'
+import { DECIMAL, NO_DECIMAL } from './decimal.ts'
 
 /** Wrong fields that are named. */
 const MOST_PROBLEMS = 8
@@ -86,6 +87,14 @@ function excerpt(schema: Described | undefined, value: unknown): unknown {
   ])
 }
 
+/** What is at a path such as `.items[0].quantity`. */
+export function valueAt(value: unknown, path: string): unknown {
+  let found = value
+  for (const [, name, index] of path.matchAll(/\.([^.[\]]+)|\[(\d+)\]/g))
+    found = (found as Record<string, unknown> | null | undefined)?.[name ?? index!]
+  return found
+}
+
 interface SchemaError {
   keyword: string
   instancePath: string
@@ -109,6 +118,8 @@ export function problemsOf(errors: readonly SchemaError[]): SchemaProblem[] {
     else if (keyword === 'enum')
       for (const value of detail.allowedValues as unknown[])
         add(fieldName(instancePath), JSON.stringify(value))
+    else if (keyword === 'pattern' && String(detail.pattern) === DECIMAL)
+      add(fieldName(instancePath), NO_DECIMAL)
     else if (keyword !== 'anyOf' && keyword !== 'boolean') add(fieldName(instancePath), message)
   }
   // With many unknown fields TypeBox has no room left to say what the eight errors are about.
@@ -127,7 +138,7 @@ export function problemsOf(errors: readonly SchemaError[]): SchemaProblem[] {
 
 /** Alternatives of a union of literals arrive as one message each: one sentence names them all. */
 function sentence(messages: string[]): string {
-  const literals = messages.filter((message) => message.startsWith('"'))
+  const literals = messages.filter((message) => /^("|-?\d)/.test(message))
   if (literals.length > 0)
     return `must be ${literals.length > 1 ? 'one of ' : ''}${literals.join(', ')}`
   return [...new Set(messages)].join(', ')

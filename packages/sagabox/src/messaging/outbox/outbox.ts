@@ -3,6 +3,7 @@ import { DatabaseAway } from '../errors/database-away.ts'
 import { describeError } from '../errors/describe.ts'
 import { destinationOf, EnvelopeWriter } from '../message/envelope.ts'
 import { isFault } from '../message/fault.ts'
+import { besideTrace } from '../message/trace.ts'
 import { rawMessage } from './raw-message.ts'
 import { SILENT } from '../async/log.ts'
 import type { Contract, Message } from '../message/message.ts'
@@ -154,9 +155,10 @@ export class Outbox {
   #addTo(tx: Tx, messages: readonly Message[]): void {
     if (messages.length === 0) return
     if (messages.every(isPlain)) return this.#addEnveloped(tx, messages)
-    const { later, foreign, enveloped } = sorted(messages)
+    const { later, foreign, traced, enveloped } = sorted(messages)
     if (later.length > 0) this.#addLater(tx, later)
-    if (foreign.length > 0) this.#addForeign(tx, foreign)
+    if (foreign.length > 0) this.#addRaw(tx, this.#foreignRows(foreign))
+    if (traced.length > 0) this.#addRaw(tx, this.#tracedRows(traced))
     if (enveloped.length > 0) this.#addEnveloped(tx, enveloped)
   }
 
@@ -172,9 +174,13 @@ export class Outbox {
   }
 
   async #addBy(connection: Connection, messages: readonly Message[]): Promise<void> {
-    const { later, foreign, enveloped } = sorted(messages)
+    const { later, foreign, traced, enveloped } = sorted(messages)
     const { schema } = this.#options.database
-    const rows = [...this.#written(enveloped).rows, ...this.#foreignRows(foreign)]
+    const rows = [
+      ...this.#written(enveloped).rows,
+      ...this.#tracedRows(traced),
+      ...this.#foreignRows(foreign)
+    ]
     const scheduled = this.#scheduledRows(later)
     if (rows.length > 0) await storeIn(connection, schema, rows)
     if (scheduled.length > 0) await scheduleIn(connection, schema, scheduled)
@@ -218,17 +224,26 @@ export class Outbox {
     return rows
   }
 
-  #addForeign(tx: Tx, messages: readonly Message[]): void {
-    const rows = this.#foreignRows(messages)
+  /** What is of a trace says so beside its envelope, too. */
+  #tracedRows(messages: readonly Message[]): NewRow[] {
+    if (messages.length === 0) return []
+    return this.#written(messages).rows.map((row, index) => ({
+      ...row,
+      headers: besideTrace(messages[index]!.headers)
+    }))
+  }
+
+  /** Rows that are more than an envelope. */
+  #addRaw(tx: Tx, rows: readonly NewRow[]): void {
     const inserted = write<{ ids: string }>(tx, INSERT_RAW, [
       rows.map((row) => row.message_id),
       rows.map((row) => row.destination),
       rows.map((row) => row.required),
       joinJson(rows.map((row) => row.payload)),
-      joinJson(rows.map((row) => JSON.stringify(row.headers))),
-      rows.map((row) => row.content_type)
+      joinJson(rows.map((row) => JSON.stringify(row.headers ?? null))),
+      rows.map((row) => row.content_type ?? null)
     ])
-    this.#keep(tx, { rows, inserted })
+    this.#keep(tx, { rows: [...rows], inserted })
   }
 
   /**
@@ -251,7 +266,7 @@ export class Outbox {
     return messages.map((message) => {
       const rows = message.contract.foreign
         ? this.#foreignRows([message])
-        : this.#written([message]).rows
+        : this.#tracedRows([message])
       return { ...rows[0]!, later: message.later }
     })
   }
@@ -393,21 +408,28 @@ function isUnasked({ contract, answers }: Message): boolean {
   return contract.kind === 'response' && !answers
 }
 
-/** Leaves at once, in an envelope: nearly everything does, and is asked no more. */
+/** Leaves at once, in an envelope, with nothing beside it: nearly everything does, and is asked no more. */
 function isPlain(message: Message): boolean {
-  return !isLater(message) && !isUnasked(message) && !message.contract.foreign
+  return (
+    !isLater(message) &&
+    !isUnasked(message) &&
+    !message.contract.foreign &&
+    message.headers['traceparent'] === undefined
+  )
 }
 
 /** Messages by the way they go. */
 function sorted(messages: readonly Message[]) {
-  const [later, foreign, enveloped]: [LaterMessage[], Message[], Message[]] = [[], [], []]
+  const [later, foreign]: [LaterMessage[], Message[]] = [[], []]
+  const [traced, enveloped]: [Message[], Message[]] = [[], []]
   for (const message of messages) {
     if (isUnasked(message)) continue
     if (isLater(message)) later.push(message)
     else if (message.contract.foreign) foreign.push(message)
+    else if (message.headers['traceparent'] !== undefined) traced.push(message)
     else enveloped.push(message)
   }
-  return { later, foreign, enveloped }
+  return { later, foreign, traced, enveloped }
 }
 
 /** One id to one destination is one message: the inbox there drops what comes second. */

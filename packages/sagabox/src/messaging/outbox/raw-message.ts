@@ -1,5 +1,6 @@
 import { InvalidMessage } from '../message/validate.ts'
 import type { Message } from '../message/message.ts'
+import { besideTrace } from '../message/trace.ts'
 import { foreignDestination } from '../transport/topology.ts'
 
 /** Of a routing key in AMQP, bytes. */
@@ -18,7 +19,7 @@ export function rawMessage({ contract, body, messageId, headers }: Message) {
     message_id: messageId,
     destination: foreignDestination({ exchange, routingKey }),
     payload: JSON.stringify(body),
-    headers: { ...headers, ...Object.fromEntries(sent) },
+    headers: { ...headers, ...besideTrace(headers), ...Object.fromEntries(sent) },
     content_type: 'application/json'
   }
 }

@@ -1,16 +1,12 @@
 import type { Connection } from 'amqplib/callback_api.js'
-import { atMost, orTimeout } from '../async/timeout.ts'
+import { atMost } from '../async/timeout.ts'
 import type { Topology } from '../transport/topology.ts'
-import { CLOSE_TIMEOUT_MS, closeConnection, SETUP_TIMEOUT_MS, Unreachable } from './connection.ts'
-import { ask, exchangeIsThere, refusalOf } from './look.ts'
-import { connectionOf, declareTopology } from './rascal.ts'
-import { explainRefusal } from './refusal.ts'
+import { CLOSE_TIMEOUT_MS } from './connection.ts'
+import { exchangeIsThere, NOT_FOUND, queueState, refusalOf } from './look.ts'
+import { declareTopology } from './rascal.ts'
 import { survey, type Finding, type Survey } from './survey.ts'
 import type { BrokerTls } from './tls.ts'
-import { busAddress } from './transport.ts'
-
-const NOTHING: Topology = { exchanges: [], queues: [], bindings: [], elsewhere: [], foreign: [] }
-const CLIENT_NAME = 'sagabox look'
+import { CLIENT_NAME, NOTHING, withConnection } from './visit.ts'
 
 /** What a broker has of a topology. */
 export interface BrokerLook {
@@ -81,37 +77,6 @@ export async function applyTopology(
   return surveyed
 }
 
-async function withConnection<R>(
-  url: string,
-  tls: BrokerTls | undefined,
-  work: (connection: Connection) => Promise<R>
-): Promise<R> {
-  const opening = declareTopology(NOTHING, url, CLIENT_NAME, undefined, tls)
-  const broker = await opening.catch(async (error: Error) => {
-    const said = error.message.replaceAll(/amqps?:\/\/\S+/g, busAddress(url))
-    throw new Unreachable(await explainRefusal(said, url, tls), { cause: error })
-  })
-  broker.on('error', () => {}) // What is asked on the connection fails with it.
-  try {
-    const connection = await orTimeout(
-      SETUP_TIMEOUT_MS,
-      'RabbitMQ gave no connection',
-      connectionOf(broker),
-      closeConnection
-    )
-    connection.on('error', () => {})
-    try {
-      return await work(connection)
-    } finally {
-      await closeConnection(connection)
-    }
-  } finally {
-    await atMost(CLOSE_TIMEOUT_MS, broker.shutdown())
-  }
-}
-
-const NOT_FOUND = 404
-
 async function missing(
   names: readonly string[],
   isThere: (name: string) => Promise<boolean>
@@ -123,20 +88,12 @@ async function missing(
 
 /** Undefined: it is not there. Of a queue that only others may look at, -1. */
 async function depthOf(connection: Connection, queue: string): Promise<number | undefined> {
-  let depth = -1
   try {
-    await ask(connection, [
-      (channel, answered) =>
-        channel.checkQueue(queue, (error: Error | null, ok?: { messageCount: number }) => {
-          depth = ok?.messageCount ?? depth
-          answered(error)
-        })
-    ])
+    return (await queueState(connection, queue))?.messages
   } catch (error) {
-    if ((error as { code?: number }).code === NOT_FOUND) return undefined
     if ((error as { code?: number }).code === undefined) throw error
+    return -1
   }
-  return depth
 }
 
 /** As the broker says when it is connected to; amqplib keeps it with the connection below. */

@@ -60,6 +60,33 @@ export async function refusalOf(
   }
 }
 
+/** What a passive declaration tells of a queue. */
+export interface QueueState {
+  /** Those that wait; not those that are handed out. */
+  messages: number
+  consumers: number
+}
+
+/**
+ * @returns undefined when it is not there
+ * @throws Refusal of another kind
+ */
+export async function queueState(
+  connection: Connection,
+  queue: string
+): Promise<QueueState | undefined> {
+  let state: QueueState | undefined
+  const refusal = await refusalOf(connection, [
+    (channel, answered) =>
+      channel.checkQueue(queue, (error: Error | null, ok) => {
+        if (ok) state = { messages: ok.messageCount, consumers: ok.consumerCount }
+        answered(error)
+      })
+  ])
+  if (refusal && refusal.code !== NOT_FOUND) throw refusal
+  return state
+}
+
 export const queueIsThere =
   (name: string): Question =>
   (channel, answered) =>
@@ -98,3 +125,4 @@ export async function whyUnreachable(
 }
 
 export const ACCESS_REFUSED = 403
+export const NOT_FOUND = 404

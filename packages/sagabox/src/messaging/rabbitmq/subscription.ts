@@ -1,7 +1,9 @@
 import type { Channel, Connection, Message as AmqpMessage } from 'amqplib/callback_api.js'
 import { numberIn } from '../transport/headers.ts'
 import type { Log } from '../async/log.ts'
+import { pause } from '../async/batcher.ts'
 import { Acknowledgements } from './acknowledgements.ts'
+import { queueState } from './look.ts'
 import {
   CLOSE_TIMEOUT_MS,
   closeConnection,
@@ -13,6 +15,9 @@ import {
 import type { Delivery, Headers, Subscription } from '../transport/transport.ts'
 import { atMost, orTimeout } from '../async/timeout.ts'
 
+/** How often it is looked for a queue that may not be there, ms. */
+const LOOK_MS = 5000
+
 /** AMQP's limit for a property or the name of a header. */
 const SHORT_TEXT_BYTES = 255
 
@@ -21,6 +26,8 @@ export interface RabbitSubscriptionOptions {
   receive(delivery: Delivery): void
   /** Messages handed out and not yet acknowledged. */
   most: number
+  /** The queue may not be there yet: it is waited for, and that is no problem. */
+  mayLack?: boolean
   connect(): Promise<Connection>
   /** Declares the queue on each connection, where the topology does not. */
   declare?(channel: Channel): Promise<void>
@@ -36,7 +43,7 @@ export class RabbitSubscription implements Subscription {
 
   constructor(options: RabbitSubscriptionOptions) {
     this.#options = options
-    this.#problem = `not consuming ${options.endpoint} yet`
+    if (!options.mayLack) this.#problem = `not consuming ${options.endpoint} yet`
   }
 
   start(): void {
@@ -66,6 +73,7 @@ export class RabbitSubscription implements Subscription {
   async #session(): Promise<void> {
     const connection = await this.#options.connect()
     try {
+      if (this.#options.mayLack && !(await this.#awaitQueue(connection))) return
       const { channel, closed } = await openChannel(connection, 'consume')
       const { declare, endpoint } = this.#options
       if (declare) {
@@ -81,6 +89,17 @@ export class RabbitSubscription implements Subscription {
     } finally {
       await closeConnection(connection)
     }
+  }
+
+  /** Returns whether it is there: else nobody wants it any more. */
+  async #awaitQueue(connection: Connection): Promise<boolean> {
+    const { endpoint } = this.#options
+    while (!this.#cancelled.signal.aborted) {
+      if (await queueState(connection, endpoint)) return true
+      this.#problem = undefined
+      await pause(LOOK_MS, this.#cancelled.signal)
+    }
+    return false
   }
 
   async #consume(channel: Channel, closed: Promise<Error | undefined>): Promise<Error | undefined> {

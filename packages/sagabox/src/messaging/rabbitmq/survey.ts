@@ -36,7 +36,7 @@ export interface Finding {
 }
 
 /** How a queue was declared. */
-interface QueueOptions {
+export interface QueueOptions {
   durable: boolean
   autoDelete: boolean
   arguments: Record<string, unknown>
@@ -119,6 +119,21 @@ async function surveyQueue(
   deadLetterExchange: string | undefined,
   vhost: string
 ): Promise<undefined | true | Finding | string> {
+  const learned = await learnQueue(connection, name, deadLetterExchange)
+  if (learned === undefined || learned === true || typeof learned === 'string') return learned
+  return findingOf(name, learned, deadLetterExchange, vhost)
+}
+
+/**
+ * How a queue that is there was declared. One that is missing is declared.
+ * @returns nothing: as it is declared here; true: it is there, and nothing else is known; or a
+ * sentence about why it cannot be used
+ */
+export async function learnQueue(
+  connection: Connection,
+  name: string,
+  deadLetterExchange?: string
+): Promise<undefined | true | QueueOptions | string> {
   const options: QueueOptions = {
     durable: true,
     autoDelete: false,
@@ -129,7 +144,7 @@ async function surveyQueue(
     const refusal = await refusalOf(connection, [
       (channel, answered) => channel.assertQueue(name, options, answered)
     ])
-    if (!refusal) return differs ? findingOf(name, options, deadLetterExchange, vhost) : undefined
+    if (!refusal) return differs ? options : undefined
     if (refusal.code === ACCESS_REFUSED)
       return onlyIfThere(connection, `queue ${name}`, queueIsThere(name), refusal)
     if (refusal.code === RESOURCE_LOCKED)

@@ -259,12 +259,14 @@ export class RabbitTransport implements Transport {
   subscribe(
     endpoint: string,
     receive: (delivery: Delivery) => void,
-    most = PREFETCH
+    most = PREFETCH,
+    mayLack = false
   ): Subscription {
     const subscription = new RabbitSubscription({
       endpoint,
       receive,
       most,
+      mayLack,
       connect: () => this.#connect(),
       log: this.#options.log
     })

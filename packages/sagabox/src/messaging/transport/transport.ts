@@ -133,8 +133,15 @@ export interface Transport {
    * Consumes the endpoint's queue; survives reconnects.
    * @param receive must not throw
    * @param most messages handed out and not settled; when not given, as many as the transport likes
+   * @param mayLack the queue is somebody else's: until it is there, nothing comes, and that is no
+   * problem
    */
-  subscribe(endpoint: string, receive: (delivery: Delivery) => void, most?: number): Subscription
+  subscribe(
+    endpoint: string,
+    receive: (delivery: Delivery) => void,
+    most?: number,
+    mayLack?: boolean
+  ): Subscription
   /**
    * Takes answers in a queue of this process alone, and again after every interruption. Absent:
    * nothing can be asked over this transport.

@@ -8,6 +8,7 @@ import type { SagaHost } from './host.ts'
 interface FaultBody {
   timestamp: string
   exceptions: { exceptionType: string; message?: string }[]
+  host?: { machineName?: string; processName?: string }
 }
 
 /**
@@ -40,17 +41,28 @@ export function faultHandler(host: SagaHost): Handler {
     contracts: [...failed.keys()],
     async handle(messages, tx) {
       const faults = messages.map(({ contract, correlationId, body }) => {
-        const { timestamp, exceptions } = body as unknown as FaultBody
-        const { exceptionType = 'Fault', message = exceptionType } = exceptions[0] ?? {}
+        const { timestamp } = body as unknown as FaultBody
         return {
           sagaId: correlationId!,
           at: boundedText(timestamp, 40),
           type: failed.get(contract)!,
-          message: boundedText(`${contract.name}: ${message}`, LONGEST_MESSAGE)
+          message: boundedText(
+            `${contract.name}: ${told(body as unknown as FaultBody)}`,
+            LONGEST_MESSAGE
+          )
         }
       })
       await host.recordFaults(tx, faults)
       return []
     }
   }
+}
+
+/** What failed and where: the exception's type and message, and the host, as far as they are said. */
+function told({ exceptions, host }: FaultBody): string {
+  const { exceptionType, message } = exceptions[0] ?? {}
+  const what = [exceptionType, message].filter((part) => part !== undefined && part !== '')
+  const where = [host?.processName, host?.machineName].filter((part) => part !== undefined)
+  const failed = what.length === 0 ? 'it failed' : what.join(': ')
+  return where.length === 0 ? failed : `${failed} (${where.join(' on ')})`
 }

@@ -1,0 +1,4 @@
+// What contracts are written with: TypeBox, and what .NET has besides.
+export * from 'typebox'
+export { Decimal } from './decimal.ts'
+export { NetEnum, type NetEnumOf } from './net-enum.ts'
