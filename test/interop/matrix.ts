@@ -58,7 +58,7 @@ async function runRow(
   for (const { name, run } of columns) {
     const start = performance.now()
     cells.push(
-      await run(shop).then(
+      await run(shop, scope).then(
         () => 'ok',
         (error: unknown) => failed(name, error)
       )

@@ -13,7 +13,7 @@ export type Sides = Record<ServiceName, Side>
 
 export interface MixedOptions {
   sides: Sides
-  /** In which order they are started, each when the one before is ready. */
+  /** Each is started when the one before is ready; .NET's first unless given. */
   startOrder?: readonly ServiceName[]
   /** What .NET's services are told besides. */
   dotnetEnv?: Record<string, string>
@@ -46,7 +46,7 @@ export class MixedShop {
   readonly #scope: Scope
   readonly #databaseUrl: string
   readonly #database: pg.Pool
-  readonly #dotnetEnv: Record<string, string>
+  readonly dotnetEnv: Record<string, string>
   readonly #running = new Map<ServiceName, Running>()
 
   private constructor(
@@ -59,7 +59,7 @@ export class MixedShop {
     this.vhost = vhost
     this.#databaseUrl = databaseUrl
     this.#database = new pg.Pool({ connectionString: databaseUrl, max: 2 })
-    this.#dotnetEnv = dotnetEnv
+    this.dotnetEnv = dotnetEnv
     this.sides = { ...sides }
   }
 
@@ -70,8 +70,10 @@ export class MixedShop {
     const databaseUrl = await (await postgresForTests()).createShop()
     const shop = new MixedShop(scope, vhost, databaseUrl, options)
     scope.teardown(() => shop.#database.end())
-    for (const name of options.startOrder ?? (['stock', 'payment', 'order'] as const))
-      await shop.start(name)
+    const names = (['stock', 'payment', 'order'] as const).toSorted((a, b) =>
+      options.sides[a].localeCompare(options.sides[b])
+    )
+    for (const name of options.startOrder ?? names) await shop.start(name)
     shop.wire = await Wire.open(scope, vhost)
     return shop
   }
@@ -90,9 +92,16 @@ export class MixedShop {
     }
     const running =
       side === 'dotnet'
-        ? await DotnetProgram.start(this.#scope, name, { ...common, ...this.#dotnetEnv })
+        ? await DotnetProgram.start(this.#scope, name, { ...common, ...this.dotnetEnv })
         : await this.#startSagabox(name, common)
     this.#running.set(name, running as Running)
+  }
+
+  /** Starts the other kind of a service beside the one that runs, then stops that one. */
+  async replace(name: ServiceName, side: Side): Promise<void> {
+    const before = this.#of(name)
+    await this.start(name, {}, side)
+    await before.stop()
   }
 
   async stop(name: ServiceName): Promise<void> {
@@ -148,22 +157,29 @@ export class MixedShop {
   /** Waits until the order has ended and nothing is left to undo. */
   settled(orderId: string): Promise<OrderView> {
     let last: OrderView | undefined
-    return until(
-      `order ${orderId} has settled`,
-      async () => {
-        this.wire.throwFaultOf(orderId)
-        last = await this.order(orderId)
-        return last?.settled && last
-      },
-      {
-        progress: () => JSON.stringify(last),
-        tell: () =>
-          `On the wire: ${this.wire
-            .all(orderId)
-            .map(({ type }) => type)
-            .join(', ')}\n${this.lastWords}`
-      }
+    return this.explained(
+      () => orderId,
+      until(
+        `order ${orderId} has settled`,
+        async () => {
+          this.wire.throwFaultOf(orderId)
+          last = await this.order(orderId)
+          return last?.settled && last
+        },
+        { progress: () => JSON.stringify(last) }
+      )
     )
+  }
+
+  /** Adds to an error what is known of an order. */
+  async explained<T>(orderId: () => string, waiting: Promise<T>): Promise<T> {
+    try {
+      return await waiting
+    } catch (error) {
+      throw new Error(`${(error as Error).message}\n${await this.evidence(orderId())}`, {
+        cause: error
+      })
+    }
   }
 
   /** What the processes said last. */
@@ -208,6 +224,51 @@ export class MixedShop {
       [orderId]
     )
     return row?.['status'] ?? undefined
+  }
+
+  /** Dead letters of a service: Sagabox moves them into its table, .NET leaves them in queues. */
+  async letters(name: ServiceName): Promise<number> {
+    if (this.sides[name] === 'sagabox') {
+      const [row] = await this.query(`select count(*) from ${name}_service.dead_letter`)
+      return Number(row!['count'])
+    }
+    const queues = await (await rabbitmqForTests()).queues(this.vhost)
+    return queues
+      .filter((queue) => queue.name === `${name}_error` || queue.name === `${name}_skipped`)
+      .reduce((sum, { ready }) => sum + ready, 0)
+  }
+
+  /** What is known of an order that does not come to its end. */
+  async evidence(orderId: string): Promise<string> {
+    const letters: string[] = []
+    const outboxes: string[] = []
+    for (const name of ['order', 'stock', 'payment']) {
+      for (const row of await this.query(`select count(*) from ${name}_service.outbox`))
+        outboxes.push(`${name} ${row['count']}`)
+      for (const row of await this.query(
+        `select endpoint, exception, reason from ${name}_service.dead_letter
+         where convert_from(payload, 'UTF8') like $1`,
+        [`%${orderId}%`]
+      ))
+        letters.push(`${row['endpoint']}: ${row['exception']}: ${row['reason']}`)
+    }
+    const queues = await (await rabbitmqForTests()).queues(this.vhost)
+    return [
+      `on the wire: ${this.wire
+        .all(orderId)
+        .map(({ type }) => type)
+        .join(', ')}`,
+      `reservation ${await this.reservation(orderId)}, payment ${await this.payment(orderId)}`,
+      `outboxes: ${outboxes.join(', ')}`,
+      `letters: ${letters.join('; ') || 'none'}`,
+      `queues: ${
+        queues
+          .filter(({ messages }) => messages > 0)
+          .map(({ name, messages }) => `${name} ${messages}`)
+          .join(', ') || 'empty'
+      }`,
+      this.lastWords
+    ].join('\n')
   }
 
   #of(name: ServiceName): Running {

@@ -132,8 +132,11 @@ export class Wire {
   }
 
   #keep(received: ConsumeMessage): void {
-    const envelope = JSON.parse(received.content.toString()) as Seen['envelope'] & {
-      messageType: string[]
+    let envelope: Seen['envelope'] & { messageType: string[] }
+    try {
+      envelope = JSON.parse(received.content.toString())
+    } catch {
+      return // broken on purpose
     }
     const [, type = '?'] = /([^:]+)$/.exec(envelope.messageType[0]!.replaceAll(']', '')) ?? []
     const isFault = envelope.messageType[0]!.includes('Fault[')
@@ -148,4 +151,12 @@ function faultExchange(event: string): string {
 function orderOf({ envelope: { message } }: Seen): unknown {
   const body = (message['faultId'] ? message['message'] : message) as { orderId?: string }
   return body.orderId?.toLowerCase()
+}
+
+/** The trace that a message belongs to, by the header of each side. */
+export function tracesOf({ received, envelope }: Seen) {
+  const headers = { ...(envelope['headers'] as object), ...received.properties.headers }
+  const idOf = (name: string) =>
+    /^00-([0-9a-f]{32})-/.exec(String((headers as Record<string, unknown>)[name]))?.[1]
+  return { w3c: idOf('traceparent'), massTransit: idOf('MT-Activity-Id') }
 }
