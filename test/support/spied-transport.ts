@@ -16,6 +16,7 @@ export function spied(transport: Transport, told: Spy): Transport {
     get canPublish() {
       return transport.canPublish
     },
+    ...(transport.keeps && { keeps: true }),
     awaited: transport.awaited,
     start: (flowing) => transport.start(flowing),
     stop: () => transport.stop(),

@@ -352,21 +352,21 @@ export class Service implements ServiceConnections {
     for (const worker of this.workers) worker.start()
   }
 
-  /**
-   * First of two halves: see stopServices.
-   * @internal
-   */
-  async stopSending(): Promise<void> {
+  /** @internal */
+  async stopTaking(): Promise<void> {
     this.#stopping.abort()
     await this.#starting?.catch(() => {})
     await this.parts.intake?.stop()
-    await this.relay.stop()
   }
 
   /** @internal */
   async stopReceiving(): Promise<void> {
     await Promise.all(this.#endpoints.map((endpoint) => endpoint.stop()))
     for (const worker of this.workers) await worker.stop()
+  }
+
+  /** @internal */
+  async close(): Promise<void> {
     for (const { database } of [this.requests, this]) await database.close()
   }
 }
@@ -378,15 +378,20 @@ function carriedBy({ consumes, sends, sagas }: ServiceDefinition): Contract[] {
 }
 
 /**
- * The one stop order: requests in hand are committed, relays finish what is in flight (in memory
- * that needs endpoints that still work) and give the lead away, endpoints finish their transactions
- * and acknowledge, then everything closes.
+ * The one stop order: requests in hand are committed, endpoints finish their transactions and
+ * acknowledge, relays send what was committed and give the lead away, then everything closes. A
+ * transport that keeps nothing needs endpoints that still work for what is in flight: there the
+ * relays stop first, and what is committed last is sent after the next start.
  */
 export async function stopServices(
   services: readonly Service[],
   transport: Transport
 ): Promise<void> {
-  await Promise.all(services.map((service) => service.stopSending()))
-  await Promise.all(services.map((service) => service.stopReceiving()))
+  const all = (stop: (service: Service) => Promise<void>) => Promise.all(services.map(stop))
+  await all((service) => service.stopTaking())
+  if (!transport.keeps) await all(({ relay }) => relay.stop())
+  await all((service) => service.stopReceiving())
+  await all(({ relay }) => relay.stop())
+  await all((service) => service.close())
   await transport.stop()
 }

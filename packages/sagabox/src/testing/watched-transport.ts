@@ -33,6 +33,10 @@ export class WatchedTransport implements Transport {
     return this.#inner.canPublish
   }
 
+  get keeps() {
+    return this.#inner.keeps
+  }
+
   get awaited() {
     return this.#inner.awaited
   }

@@ -15,6 +15,7 @@ import { until } from '../../../../test/support/until.ts'
 class Ledger implements Transport {
   readonly address = 'test://localhost/'
   readonly canPublish = true
+  readonly keeps = true
   readonly messageIds: string[] = []
   start(flowing: () => void): void {
     flowing()
@@ -563,4 +564,18 @@ t.test('schemas of long names pass wake-ups on, too', async (t) => {
     said.lines.filter(({ level }) => level === 'warn'),
     []
   )
+})
+
+t.test('what waits is sent before the lead is given away', async (t) => {
+  const { service, ledger } = await openPeer(
+    t,
+    await (await postgresForTests()).createDatabase(t.name)
+  )
+  service.relay.start()
+  await until('it leads', async () => service.relay.leading)
+  const sent = ships(DockShip, 8000)
+  await service.send(...sent)
+  await service.relay.stop()
+  t.equal(ledger.messageIds.length, sent.length)
+  t.equal(await service.count('outbox'), 0)
 })

@@ -11,6 +11,7 @@ import {
   type ServiceDefinition
 } from 'sagabox'
 import t, { type Test } from 'tap'
+import { latch } from '../../../../test/support/latch.ts'
 import { postgresForTests } from '../../../../test/support/postgres.ts'
 import { rabbitmqForTests } from '../../../../test/support/rabbitmq.ts'
 import { until } from '../../../../test/support/until.ts'
@@ -191,3 +192,48 @@ t.test('what cannot be run says so where it is written', async (t) => {
 t.test('the libraries that are installed are as the quick ways expect', async (t) => {
   for (const way of QUICK_WAYS) t.ok(way.isOpen || way.isSwitchedOff, way.name)
 })
+
+t.test(
+  'what a handler commits while its process stops is sent, for nobody may follow',
+  async (t) => {
+    const [holding, released] = [latch(), latch()]
+    const slow = defineService('vet', {
+      handlers: [
+        handle(Examine, async ({ animalId }) => {
+          holding.open()
+          await released.opened
+          return Examined({ animalId, healthy: true })
+        })
+      ]
+    })
+    const databaseUrl = await (await postgresForTests()).createDatabase('stops')
+    const broker = await rabbitmqForTests()
+    const rabbitmqUrl = await broker.createVhost()
+    t.teardown(() => broker.deleteVhost(rabbitmqUrl))
+    const heard: string[] = []
+    const listener = defineService('keeper', {
+      handlers: [handle(Examined, async ({ animalId }) => void heard.push(animalId))]
+    })
+    const services = [slow, listener]
+    const start = (service: ServiceDefinition) =>
+      startSagabox({ services: [service], system: services, databaseUrl, rabbitmqUrl })
+    const keeper = await start(listener)
+    t.teardown(() => keeper.stop())
+    const app = await start(slow)
+    const animalId = randomUUID()
+    await app.publish(Examine({ animalId }))
+    await holding.opened
+    const stopped = app.stop()
+    const { database } = keeper.service('keeper')
+    await until('the endpoint takes no more', async () =>
+      (await broker.queues(rabbitmqUrl)).some(
+        ({ name, consumers }) => name === 'vet' && consumers === 0
+      )
+    )
+    released.open()
+    await stopped
+    const { rows } = await database.query('select from vet_service.outbox')
+    t.equal(rows.length, 0)
+    await until('it is heard', async () => heard.length === 1)
+  }
+)

@@ -3,7 +3,7 @@ import { Database } from '../../src/messaging/postgres/database.ts'
 import { RequestClient } from '../../src/messaging/request/client.ts'
 import { MemoryTransport } from '../../src/messaging/transport/memory.ts'
 import { databaseProblem } from '../../src/messaging/postgres/problem.ts'
-import { Service } from '../../src/service/service.ts'
+import { Service, stopServices } from '../../src/service/service.ts'
 import { shop, shopTopology } from '../../../../src/shop.ts'
 import { DockShip, TestService, ship, topology, writes } from '../../../../test/support/harbour.ts'
 import { postgresForTests } from '../../../../test/support/postgres.ts'
@@ -120,10 +120,7 @@ t.test('a service waits for a standby to be promoted, and says so', async (t) =>
     settings: { redeliverySeconds: [], inboxDays: 7 },
     log: testLog
   })
-  t.teardown(async () => {
-    await service.stopSending()
-    await service.stopReceiving()
-  })
+  t.teardown(() => stopServices([service], transport))
   service.start()
   await until('it says why it waits', async () =>
     /is a standby and takes no writes.*\(DATABASE_URL or ORDER_DATABASE_URL\)/.test(

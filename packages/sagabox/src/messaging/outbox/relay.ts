@@ -219,7 +219,10 @@ export class Relay {
     return this.#problem
   }
 
-  /** Finishes what is in flight and gives the lead away. */
+  /**
+   * Finishes what is in flight and gives the lead away. Before that it sends what waits, if it can
+   * go now: after a service's last process nobody is there who would.
+   */
   async stop(): Promise<void> {
     this.#stopping = true
     this.#stop.abort()
@@ -348,6 +351,18 @@ export class Relay {
       // While messages come all the time it is never idle, and a row may have become due.
       if (this.#sender.forgetAt === Infinity || performance.now() >= this.#readAllAt + BUSY_POLL_MS)
         this.#unread = true
+    }
+    if (this.#options.transport.keeps) await this.#sendRest(client)
+  }
+
+  async #sendRest(client: Client): Promise<void> {
+    const end = performance.now() + STOP_GRACE_MS
+    this.#unread = true
+    this.#readAllAt = 0
+    while (this.#unread && this.#options.transport.canPublish && performance.now() < end) {
+      if (this.#oneByOne) return
+      await this.#runOnce(client)
+      if (!this.#canRead()) await this.#wake.wait(end - performance.now())
     }
   }
 

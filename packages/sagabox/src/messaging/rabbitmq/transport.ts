@@ -147,6 +147,8 @@ export class RabbitTransport implements Transport {
     )
   }
 
+  readonly keeps = true
+
   get canPublish(): boolean {
     return this.#publisher !== undefined && this.#blocked === undefined
   }

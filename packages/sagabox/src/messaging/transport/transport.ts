@@ -122,6 +122,11 @@ export interface Transport {
   start(flowing: () => void): void
   /** False while a publish could only fail or wait. */
   readonly canPublish: boolean
+  /**
+   * What it has accepted it keeps by itself. Absent: it accepts a message only when those who take
+   * it have committed it.
+   */
+  readonly keeps?: true
   /** Whether the topology has such an exchange: what goes elsewhere reaches nobody. */
   knows(destination: string): boolean
   publish(message: TransportMessage): Promise<PublishOutcome>
