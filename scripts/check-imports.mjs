@@ -108,8 +108,10 @@ const BUILDINGS = {
       'saga/inspect': ['saga', 'saga/machine', 'saga/store', 'saga/run', 'messaging'],
       access: ['http', 'messaging/errors', 'messaging/async', 'cannot-start.ts'],
       http: ['saga', 'saga/machine', 'saga/store', 'saga/run', 'saga/inspect', 'messaging'],
+      console: ['http', 'messaging/errors'],
       service: [
         'access',
+        'console',
         'http',
         'saga',
         'saga/machine',

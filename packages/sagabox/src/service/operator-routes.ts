@@ -1,8 +1,11 @@
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
 import { ANYBODY } from '../access/actor.ts'
+import { consolePageOf } from '../console/page.ts'
+import { consoleApi, type ConsoleOptions } from '../console/routes.ts'
 import { auditRefusals } from '../http/audit.ts'
 import { healthRoutes, operationRoutes, type Operated } from '../http/operations.ts'
 import { useOwnRules } from '../http/own-rules.ts'
+import { PUBLIC } from '../http/permission.ts'
 import { HttpProblem } from '../http/problem.ts'
 import { definitionRoutes } from '../http/sagas.ts'
 import { outboxStatus } from '../messaging/outbox/status.ts'
@@ -16,6 +19,8 @@ export interface OperatorRoutesOptions {
    * be set as `request.actor`, which histories and the audit name; `anonymous` unless it is.
    */
   authorize?(request: FastifyRequest): boolean | Promise<boolean>
+  /** What the console at `console/` shows besides these services. */
+  console?: ConsoleOptions
 }
 
 /** What startSagabox or System.start answered. */
@@ -23,14 +28,14 @@ export type Running = { readonly services: readonly Service[] } | { readonly sys
 
 /**
  * The routes for those who look after services, as a plugin for a fastify app of your own:
- * `/sagas/…`, `/ops/<service>/…`, `/health/…`. They bring validation and problem documents of their
+ * `/sagas/…`, `/ops/<service>/…`, `/health/…`, and the console at `/console/`. They bring validation and problem documents of their
  * own, and touch nothing of the rest of the app.
  * @example
  * app.register(operatorRoutes(sagabox, { authorize: isOperator }), { prefix: '/internal' })
  */
 export function operatorRoutes(
   running: Running,
-  { authorize }: OperatorRoutesOptions = {}
+  { authorize, console = {} }: OperatorRoutesOptions = {}
 ): FastifyPluginAsync {
   const services = servicesOf(running)
   return async (scope) => {
@@ -42,6 +47,15 @@ export function operatorRoutes(
       if ((await authorize?.(request)) !== true) throw refusal(authorize !== undefined)
     })
     registerOperatorRoutes(scope, services)
+    const send = consolePageOf(scope)
+    scope.get('/console/*', { schema: { permission: PUBLIC, hide: true } }, send)
+    scope.get('/console', { schema: { permission: PUBLIC, hide: true } }, (request, reply) =>
+      // With ignoreTrailingSlash both come here. Links of the page go from where it is.
+      request.url.split('?', 1)[0]!.endsWith('/')
+        ? send(request, reply)
+        : reply.redirect('console/')
+    )
+    scope.register(consoleApi(services, console))
   }
 }
 

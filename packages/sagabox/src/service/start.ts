@@ -13,6 +13,7 @@ import { endsOf } from '../saga/machine/states.ts'
 import type { SagaDefinition } from '../saga/define.ts'
 import { SagaInspector, type SagaDetail } from '../saga/inspect/inspect.ts'
 import { Access, type AccessOptions } from '../access/access.ts'
+import type { ConsoleOptions } from '../console/routes.ts'
 import { loggerOf } from './logger.ts'
 import { systemTopology, type ServiceDefinition } from './define.ts'
 import type { Service, ServiceSettings } from './service.ts'
@@ -43,6 +44,8 @@ export interface SagaboxOptions {
   /** 0, any free one, when not given; false: no routes, see operatorRoutes. */
   port?: number | false
   settings?: Partial<ServiceSettings>
+  /** What the operators' console at `/console/` shows besides these services. */
+  console?: ConsoleOptions
   /**
    * What is done about migrations before the services work: `auto` runs those that are pending,
    * `check` starts only when none is, `off` looks at nothing. `auto` when not given.
@@ -179,6 +182,7 @@ export async function startSagabox(options: SagaboxOptions): Promise<Sagabox> {
       settings: { ...SETTINGS, ...options.settings },
       migrate: options.migrate,
       access,
+      console: options.console,
       app: { publicUrl: auth.publicUrl },
       host,
       port: options.port ?? 0,

@@ -4,6 +4,8 @@ import { Server as TlsServer } from 'node:tls'
 import { Access } from '../access/access.ts'
 import { consoleRoutes } from '../access/console-routes.ts'
 import { guard, type Seen } from '../access/guard.ts'
+import { consolePageOf } from '../console/page.ts'
+import { consoleApi, type ConsoleOptions, type Shown } from '../console/routes.ts'
 import { buildApp, type AppOptions } from '../http/app.ts'
 import { describing } from '../messaging/async/log.ts'
 import type { BodyOf, Message, RequestContract } from '../messaging/message/message.ts'
@@ -36,6 +38,8 @@ export interface SystemOptions {
     /** How operators see it. */
     readonly publicUrl?: string | undefined
   }
+  /** What the operators' console shows besides these services. */
+  console?: ConsoleOptions | undefined
   /** See AppOptions. */
   app?: Omit<AppOptions, 'guard'>
   log: FastifyBaseLogger
@@ -92,6 +96,7 @@ export class System {
     port,
     access: given,
     operators,
+    console = {},
     app: options = {},
     log
   }: SystemOptions): Promise<System> {
@@ -106,7 +111,7 @@ export class System {
     })
     const addresses = [host, ...(operators ? [operators.host] : [])]
     const access = given ?? (await Access.open({ publicUrl: options.publicUrl }, addresses, log))
-    const app = await buildServers(services, access, operators, options, log)
+    const app = await buildServers(services, access, operators, console, options, log)
     app.business.addHook('onClose', async () => access.close())
     if (port !== false) await app.business.listen({ host, port })
     else await app.business.ready()
@@ -174,6 +179,7 @@ async function buildServers(
   services: readonly Service[],
   access: Access,
   apart: SystemOptions['operators'],
+  console: ConsoleOptions,
   options: Omit<AppOptions, 'guard'>,
   log: FastifyBaseLogger
 ): Promise<{ business: FastifyInstance; operators?: FastifyInstance }> {
@@ -188,7 +194,7 @@ async function buildServers(
     ? { publicUrl: apart.publicUrl, corsOrigins: [] }
     : { publicUrl, corsOrigins }
   const forOperators = (root: FastifyInstance) => {
-    root.register(consoleRoutes(access, theirs.publicUrl))
+    registerConsole(root, services, access, console, theirs.publicUrl)
     registerOperatorRoutes(root, services)
   }
   const forAll = (root: FastifyInstance) => {
@@ -207,4 +213,16 @@ async function buildServers(
   return apart
     ? { business, operators: await buildApp(log, forOperators, guarded(theirs)) }
     : { business }
+}
+
+/** The console's page, its API, and the ways to sign in. */
+export function registerConsole(
+  root: FastifyInstance,
+  services: readonly Shown[],
+  access: Access,
+  options: ConsoleOptions,
+  publicUrl: string | undefined
+): void {
+  root.register(consoleRoutes(access, publicUrl, consolePageOf(root)))
+  root.register(consoleApi(services, options, (cookies) => access.sessions.alone(cookies)))
 }
