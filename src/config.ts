@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url'
 import Type, { type Static } from 'typebox'
 import { Check, Errors } from 'typebox/value'
 import { parseDatabaseUrl, problemsOf } from 'sagabox/engine'
-import { CannotStart } from 'sagabox'
+import { CannotStart, consoleServices } from 'sagabox'
 
 // A `/`, `#` or `%` as it is in a password makes another URL, or none; the parser's own error would
 // print it.
@@ -84,6 +84,25 @@ const Config = Type.Object({
       description: 'origins separated by commas, such as https://admin.example.com'
     })
   ),
+  consoleServices: Type.Optional(
+    Type.Refine(
+      Type.String({
+        description:
+          'services elsewhere and their addresses, such as order=http://order:3000,stock=http://stock:3000'
+      }),
+      isServiceList
+    )
+  ),
+  consoleLabel: Type.Optional(
+    Type.String({
+      pattern: '^[^\\u0000-\\u001f]{1,40}$',
+      description: 'the name of the environment, such as production, of at most 40 characters'
+    })
+  ),
+  consoleColor: Type.Optional(
+    Type.String({ pattern: '^#[0-9A-Fa-f]{6}$', description: 'a color, such as #b3261e' })
+  ),
+  consoleReadOnly: Type.Optional(Type.Enum(['true', 'false'], { description: 'true or false' })),
   maxConnections: Type.Integer({
     minimum: 1,
     maximum: 1_000_000,
@@ -169,7 +188,8 @@ export async function loadConfig(): Promise<Config> {
   if (Check(Config, value)) return withDatabaseUrls(value, variables)
   const lines = problemsOf(Errors(Config, value)).map(({ field }) => {
     const key = field.slice(1) as keyof typeof Config.properties
-    const shown = key.endsWith('Url') || isSecret(key) ? '' : `, got ${JSON.stringify(given[key])}`
+    const isHidden = key.endsWith('Url') || key === 'consoleServices' || isSecret(key)
+    const shown = isHidden ? '' : `, got ${JSON.stringify(given[key])}`
     const quoted = /^(["']).*\1$/s.test(String(known[key]))
       ? '. The quotes around it are part of the value: leave them out'
       : ''
@@ -284,6 +304,15 @@ function withNumbers(given: Record<string, unknown>): Record<string, unknown> {
         : value
     ])
   )
+}
+
+function isServiceList(text: string): boolean {
+  try {
+    consoleServices(text)
+    return true
+  } catch {
+    return false
+  }
 }
 
 function isUrl(text: string): boolean {

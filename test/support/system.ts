@@ -20,6 +20,7 @@ import type { WatchedTransport } from '../../packages/sagabox/src/testing/watche
 import { postgresForTests } from './postgres.ts'
 import { rabbitmqForTests } from './rabbitmq.ts'
 import { Api } from './api.ts'
+import type { ConsoleOptions } from '../../packages/sagabox/src/console/routes.ts'
 import type { Access } from '../../packages/sagabox/src/access/access.ts'
 import { goPlainAsTold } from './quick-ways.ts'
 
@@ -58,6 +59,7 @@ export interface TestSystemOptions {
   app?: AppOptions
   access?: Access
   operators?: { host: string; port: number }
+  console?: ConsoleOptions
 }
 
 /**
@@ -84,7 +86,8 @@ export async function startSystem(
     log: options.log ?? testLog,
     app: options.app,
     access: options.access,
-    operators: options.operators
+    operators: options.operators,
+    console: options.console
   })
   t.teardown(() => system.stop())
   await system.started()

@@ -15,7 +15,13 @@ export class Problem extends Error {
 
   /** The service has no such route: it is older than this page. */
   get isMissingRoute(): boolean {
-    return this.status === 404 && /^There is no (GET|POST|PUT|DELETE) /.test(this.message)
+    const { status, message } = this
+    if (status === 404)
+      return /^There is no (GET|POST|PUT|DELETE) |^There is no saga (definition|ages)$/.test(
+        message
+      )
+    // It was taken for the id of an instance.
+    return status === 400 && /the request's path: sagaId/.test(message)
   }
 }
 

@@ -5,7 +5,7 @@ import { useEffect, useRef } from 'preact/hooks'
 import { ask, askPage, lostSince, peerKeys, Problem } from './ask.ts'
 import { now } from './clock.ts'
 import { isHelpOpen, KEYS } from './keys.ts'
-import { Dialog, Done, done } from './parts/dialog.tsx'
+import { Dialog, Done, forget } from './parts/dialog.tsx'
 import { Badge, Loading } from './parts/says.tsx'
 import { at, go, linkTo, place } from './place.ts'
 import { Audit } from './screens/audit.tsx'
@@ -54,7 +54,7 @@ function App() {
     document.title = [at('id'), title, surroundings.value?.label, 'Sagabox']
       .filter(Boolean)
       .join(' · ')
-    done.value = ''
+    forget()
   }, [where, surroundings.value])
   const wasAt = useRef(where)
   useEffect(() => {

@@ -131,6 +131,7 @@ export type {
   StepTools
 } from './saga/steps/step.ts'
 export type { Action, State, States, Tools, Transition, Transitions } from './saga/build-machine.ts'
+export { startConsole, type OwnConsole, type OwnConsoleOptions } from './service/console.ts'
 export { startSagabox, type Sagabox, type SagaboxOptions } from './service/start.ts'
 export { Type }
 export type { AppOptions } from './http/app.ts'

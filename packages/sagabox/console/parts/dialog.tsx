@@ -23,6 +23,18 @@ export interface Deed {
 const asked = signal<Deed | undefined>(undefined)
 /** What was done last, as the API said it. */
 export const done = signal('')
+let doneAt = 0
+
+/** Says what was done, also on the place that it leads to. */
+export function say(text: string): void {
+  done.value = text
+  doneAt = Date.now()
+}
+
+/** Whoever goes on has read it. */
+export function forget(): void {
+  if (Date.now() - doneAt > 1000) done.value = ''
+}
 
 /** Opens the dialog; nothing is done before somebody confirms it there. */
 export function confirm(deed: Deed): void {
@@ -52,7 +64,7 @@ export function Dialog() {
     if (isBusy) return
     setBusy(true)
     try {
-      done.value = await deed.act(why.trim())
+      say(await deed.act(why.trim()))
       close()
       deed.after?.()
     } catch (error) {

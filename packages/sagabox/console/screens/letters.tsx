@@ -129,10 +129,10 @@ function Groups({ service }: { service: string }) {
                       <State state={group.count > 0 ? 'came back' : 'resolved'} />
                     ) : null}
                   </td>
-                  <td>
+                  <td data-label="newest">
                     <When at={group.newest} />
                   </td>
-                  <td>
+                  <td data-label="oldest">
                     <When at={group.oldest} />
                   </td>
                 </tr>
@@ -240,7 +240,9 @@ function Group({ service, status, group, refresh }: Opened) {
                     )}
                   </td>
                   <td class="reason">{letter.reason}</td>
-                  <td class="number">{letter.seen}</td>
+                  <td class="number" data-label="seen">
+                    {letter.seen}
+                  </td>
                   <td>
                     <When at={letter.lastSeenAt} />
                   </td>

@@ -1,7 +1,7 @@
 import { useState } from 'preact/hooks'
 import { ask, type Problem } from '../ask.ts'
 import { duration, fromNow, now } from '../clock.ts'
-import { confirm, done } from '../parts/dialog.tsx'
+import { confirm, say } from '../parts/dialog.tsx'
 import { Diagram } from '../parts/diagram.tsx'
 import { Age, Clock, When } from '../parts/time.tsx'
 import { Head, Loading, Says, State, Text } from '../parts/says.tsx'
@@ -67,7 +67,7 @@ export function Saga() {
         <Age of={detail} />
       </Head>
       <p class="quiet">
-        <a href={linkTo({ view: 'sagas', service, saga })}>{saga}</a> of {service};{' '}
+        <a href={linkTo({ view: 'sagas', service, saga })}>{saga}</a> saga of the {service} service;{' '}
         {one.key ? <span class="id">{one.sagaId}, </span> : null}
         machine version {one.machineVersion}; began <When at={one.createdAt} />, moved last{' '}
         <When at={one.updatedAt} />
@@ -169,7 +169,9 @@ function Sentence({
     if (!why.problem) return <Loading what="why it does not move" />
     const { waitingFor } = detail
     return (
-      <div class="verdict waiting">
+      <div
+        class={`verdict ${detail.stuckSince || waitingFor?.lastError ? 'problem' : waitingFor === null ? 'ok' : 'waiting'}`}
+      >
         <p class="sentence">
           {waitingFor === null ? (
             `It has ended in ${detail.state}.`
@@ -342,7 +344,7 @@ function Actions({ detail, steps, service, saga, own, refresh }: Acting) {
 async function copy(text: string): Promise<void> {
   try {
     await navigator.clipboard.writeText(text)
-    done.value = 'Copied: a test that tells this story.'
+    say('Copied: a test that tells this story.')
   } catch {
     // Without HTTPS browsers keep the clipboard to themselves.
     download('story-test.ts', text)
@@ -377,8 +379,8 @@ function Waits({
         <>
           <dt>Since</dt>
           <dd>
-            <When at={waitingFor.since} />, asked{' '}
-            {waitingFor.attempts === 1 ? 'once' : `${waitingFor.attempts} times`}
+            <When at={waitingFor.since} />
+            {askedOften(waitingFor.attempts)}
             {waitingFor.commands.length > 0 ? `: ${waitingFor.commands.join(', ')}` : ''}
           </dd>
           {waitingFor.lastError ? (
@@ -581,4 +583,8 @@ function Verdict({ service, own }: { service: string; own: string }) {
       {replay.value ? <p class="quiet">Looked at {fromNow(replay.at ?? 0, now.value)}.</p> : null}
     </section>
   )
+}
+
+function askedOften(attempts: number): string {
+  return attempts === 0 ? '' : attempts === 1 ? ', asked once' : `, asked ${attempts} times`
 }

@@ -161,7 +161,7 @@ function Row({
         <td>
           <State state={state} tone={stuckSince ? 'bad' : ''} />
         </td>
-        <td title={new Date(updatedAt).toISOString()}>
+        <td data-label="for" title={new Date(updatedAt).toISOString()}>
           {duration(Math.max(0, Math.floor((now.value - Date.parse(updatedAt)) / 1000)) * 1000)}
           {stuckSince ? (
             <span class="bad">
@@ -170,8 +170,10 @@ function Row({
             </span>
           ) : null}
         </td>
-        <td class="number">{version}</td>
-        <td>
+        <td class="number" data-label="steps">
+          {version}
+        </td>
+        <td data-label="began">
           <When at={createdAt} />
         </td>
       </tr>

@@ -35,10 +35,12 @@ export function consolePage(state: PageState): string {
 <html lang="en">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Sagabox</title><style>${STYLE}</style></head>
 <body>
+<main>
 <h1>Sagabox</h1>
 ${state.problem === undefined ? '' : `<p role="alert">${escaped(state.problem)}</p>`}
 ${state.isOpen ? OPEN : state.actor.kind === 'anonymous' ? signIn(state) : signedIn(state.actor)}
 <p><a href="../docs/">The API and its routes</a></p>
+</main>
 </body>
 </html>
 `

@@ -1,10 +1,13 @@
-import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import type { AddressInfo } from 'node:net'
+import { pino } from 'pino'
 import { Access } from '../access/access.ts'
 import { guard } from '../access/guard.ts'
 import type { ConsoleOptions } from '../console/routes.ts'
 import { buildApp, type AppOptions } from '../http/app.ts'
 import { healthRoutes } from '../http/operations.ts'
+import type { Log } from '../messaging/async/log.ts'
+import { loggerOf } from './logger.ts'
 import { registerConsole } from './system.ts'
 
 /** A console by itself, for services that all run elsewhere. */
@@ -18,7 +21,8 @@ export interface OwnConsoleOptions extends ConsoleOptions {
   readonly access?: Access
   /** See AppOptions. */
   readonly app?: Omit<AppOptions, 'guard'>
-  readonly log: FastifyBaseLogger
+  /** As in SagaboxOptions. */
+  readonly log?: Log
 }
 
 /** A console that runs. */
@@ -35,13 +39,14 @@ export interface OwnConsole {
 export async function startConsole({
   host = '127.0.0.1',
   port = 0,
-  access: given,
+  access: admitted,
   app: options = {},
-  log,
+  log: given,
   ...console
 }: OwnConsoleOptions): Promise<OwnConsole> {
+  const log = loggerOf(given ?? pino({ level: 'warn' }))
   const { publicUrl, corsOrigins } = options
-  const access = given ?? (await Access.open({ publicUrl }, [host], log))
+  const access = admitted ?? (await Access.open({ publicUrl }, [host], log))
   const app: FastifyInstance = await buildApp(
     log,
     (root) => {

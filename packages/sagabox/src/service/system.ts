@@ -82,6 +82,13 @@ export class System {
       .map((one) => (typeof one === 'string' ? one : `${one.address} ${one.port}`))
   }
 
+  /** Where operators find their routes and the console. */
+  get operatorsUrl(): string {
+    const { server } = this.operators ?? this.app
+    const listening = server.address() as AddressInfo | null
+    return listening === null ? '' : urlOf(listening, server instanceof TlsServer)
+  }
+
   /**
    * Listens at once, so that /health/ready can tell what is missing, and begins to start the
    * services.
