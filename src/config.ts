@@ -84,6 +84,13 @@ const Config = Type.Object({
       description: 'origins separated by commas, such as https://admin.example.com'
     })
   ),
+  peers: Type.Optional(
+    Type.String({
+      pattern: '^[a-z][a-z0-9-]*=https?://[^?#@\\s,]+(,[a-z][a-z0-9-]*=https?://[^?#@\\s,]+)*$',
+      description:
+        'services and their addresses, separated by commas, such as stock=http://stock:3000'
+    })
+  ),
   maxConnections: Type.Integer({
     minimum: 1,
     maximum: 1_000_000,

@@ -82,6 +82,14 @@ async function main(config: Config, names: readonly ServiceName[]): Promise<void
   }
 }
 
+/** `stock=http://stock:3000,payment=http://…` by the services' names. */
+function peersIn(text = ''): Record<string, string> {
+  const pairs = text.split(',').filter((pair) => pair !== '')
+  return Object.fromEntries(
+    pairs.map((pair) => [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)])
+  )
+}
+
 async function run(
   config: Config,
   names: readonly ServiceName[],
@@ -107,6 +115,7 @@ async function run(
     port: config.port,
     access,
     operators: operatorsOf(config),
+    peers: peersIn(config.peers),
     app: {
       maxConnections: config.maxConnections,
       publicUrl: config.publicUrl,

@@ -58,6 +58,7 @@ export interface TestSystemOptions {
   app?: AppOptions
   access?: Access
   operators?: { host: string; port: number }
+  peers?: Readonly<Record<string, string>>
 }
 
 /**
@@ -84,7 +85,8 @@ export async function startSystem(
     log: options.log ?? testLog,
     app: options.app,
     access: options.access,
-    operators: options.operators
+    operators: options.operators,
+    peers: options.peers
   })
   t.teardown(() => system.stop())
   await system.started()

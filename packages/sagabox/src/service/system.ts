@@ -36,6 +36,8 @@ export interface SystemOptions {
     /** How operators see it. */
     readonly publicUrl?: string | undefined
   }
+  /** See OperatorRoutesOptions. */
+  peers?: Readonly<Record<string, string>>
   /** See AppOptions. */
   app?: Omit<AppOptions, 'guard'>
   log: FastifyBaseLogger
@@ -92,6 +94,7 @@ export class System {
     port,
     access: given,
     operators,
+    peers,
     app: options = {},
     log
   }: SystemOptions): Promise<System> {
@@ -106,7 +109,7 @@ export class System {
     })
     const addresses = [host, ...(operators ? [operators.host] : [])]
     const access = given ?? (await Access.open({ publicUrl: options.publicUrl }, addresses, log))
-    const app = await buildServers(services, access, operators, options, log)
+    const app = await buildServers(services, access, { apart: operators, peers }, options, log)
     app.business.addHook('onClose', async () => access.close())
     if (port !== false) await app.business.listen({ host, port })
     else await app.business.ready()
@@ -169,11 +172,11 @@ async function close(app: FastifyInstance): Promise<void> {
   clearTimeout(late)
 }
 
-/** @param apart the operators' own server */
+/** `apart`: the operators' own server. */
 async function buildServers(
   services: readonly Service[],
   access: Access,
-  apart: SystemOptions['operators'],
+  { apart, peers }: { apart: SystemOptions['operators']; peers: SystemOptions['peers'] },
   options: Omit<AppOptions, 'guard'>,
   log: FastifyBaseLogger
 ): Promise<{ business: FastifyInstance; operators?: FastifyInstance }> {
@@ -189,7 +192,7 @@ async function buildServers(
     : { publicUrl, corsOrigins }
   const forOperators = (root: FastifyInstance) => {
     root.register(consoleRoutes(access, theirs.publicUrl))
-    registerOperatorRoutes(root, services)
+    registerOperatorRoutes(root, services, peers)
   }
   const forAll = (root: FastifyInstance) => {
     for (const service of services)
