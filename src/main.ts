@@ -83,7 +83,8 @@ async function main(config: Config, names: readonly ServiceName[]): Promise<void
 /** The operators' console, for services that all run elsewhere. */
 async function runConsole(config: Config): Promise<void> {
   const log = logOf(config, { service: 'console' })
-  if (config.consoleServices === undefined)
+  const services = config.consoleServices ?? config.peers
+  if (services === undefined)
     throw new ConfigError(
       'CONSOLE_SERVICES: expected services and their addresses, such as order=http://order:3000,stock=http://stock:3000, because the console alone has none of its own'
     )
@@ -93,7 +94,7 @@ async function runConsole(config: Config): Promise<void> {
   const access = await Access.open({ ...accessOptions(config), publicUrl }, [host], log)
   const console = await startConsole({
     ...consoleOptions(config),
-    services: consoleServices(config.consoleServices),
+    services: consoleServices(services),
     host,
     port,
     access,
@@ -154,6 +155,7 @@ async function run(
     access,
     operators: operatorsOf(config),
     console: consoleOptions(config),
+    ...(config.peers !== undefined && { peers: consoleServices(config.peers) }),
     app: {
       maxConnections: config.maxConnections,
       publicUrl: config.publicUrl,

@@ -20,7 +20,6 @@ import { until } from '../support/until.ts'
 t.setTimeout(300_000)
 
 const PICTURES = process.env['CONSOLE_PICTURES']
-const SCREENSHOTS = process.env['CONSOLE_SCREENSHOTS']
 const SIZES = [
   [360, 'light'],
   [1024, 'light'],

@@ -60,6 +60,7 @@ export interface TestSystemOptions {
   access?: Access
   operators?: { host: string; port: number }
   console?: ConsoleOptions
+  peers?: Readonly<Record<string, string>>
 }
 
 /**
@@ -87,7 +88,8 @@ export async function startSystem(
     app: options.app,
     access: options.access,
     operators: options.operators,
-    console: options.console
+    console: options.console,
+    peers: options.peers
   })
   t.teardown(() => system.stop())
   await system.started()

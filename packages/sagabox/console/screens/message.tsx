@@ -15,8 +15,7 @@ interface Trace {
   error: string | null
   attempts: number | null
   letterId: string | number | null
-  causedBy?: string | null
-  correlationId?: string | null
+  dueAt?: string | null
 }
 
 interface Seen {
@@ -31,6 +30,8 @@ const STATES: Record<string, string> = {
   putOff: 'is put off',
   broker: 'has left it',
   handled: 'was handled',
+  scheduled: 'is to be sent later',
+  discarded: 'was given up by a person',
   deadLetter: 'is a dead letter'
 }
 
@@ -76,16 +77,9 @@ export function Message() {
                     .
                   </p>
                   {trace.error ? <p class="bad">{trace.error}</p> : null}
-                  {trace.causedBy ? (
+                  {trace.dueAt ? (
                     <p>
-                      <a href={linkTo({ view: 'message', id: trace.causedBy })}>What caused it</a>
-                    </p>
-                  ) : null}
-                  {trace.correlationId ? (
-                    <p>
-                      <a href={linkTo({ view: 'search', q: trace.correlationId })}>
-                        What it belongs to
-                      </a>
+                      It is due <When at={trace.dueAt} />.
                     </p>
                   ) : null}
                 </div>

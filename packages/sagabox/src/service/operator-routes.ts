@@ -3,6 +3,8 @@ import { ANYBODY } from '../access/actor.ts'
 import { consolePageOf } from '../console/page.ts'
 import { consoleApi, type ConsoleOptions } from '../console/routes.ts'
 import { auditRefusals } from '../http/audit.ts'
+import type { Colleague } from '../http/colleagues.ts'
+import { Peer } from '../http/peer.ts'
 import { healthRoutes, operationRoutes, type Operated } from '../http/operations.ts'
 import { useOwnRules } from '../http/own-rules.ts'
 import { PUBLIC } from '../http/permission.ts'
@@ -21,6 +23,11 @@ export interface OperatorRoutesOptions {
   authorize?(request: FastifyRequest): boolean | Promise<boolean>
   /** What the console at `console/` shows besides these services. */
   console?: ConsoleOptions
+  /**
+   * Services of other processes, by name, and where their operators' routes are. They are asked
+   * about messages when an instance is explained, with the Authorization header of whoever asks.
+   */
+  readonly peers?: Readonly<Record<string, string>>
 }
 
 /** What startSagabox or System.start answered. */
@@ -35,7 +42,7 @@ export type Running = { readonly services: readonly Service[] } | { readonly sys
  */
 export function operatorRoutes(
   running: Running,
-  { authorize, console = {} }: OperatorRoutesOptions = {}
+  { authorize, peers, console = {} }: OperatorRoutesOptions = {}
 ): FastifyPluginAsync {
   const services = servicesOf(running)
   return async (scope) => {
@@ -46,7 +53,7 @@ export function operatorRoutes(
       request.actor ??= ANYBODY
       if ((await authorize?.(request)) !== true) throw refusal(authorize !== undefined)
     })
-    registerOperatorRoutes(scope, services)
+    registerOperatorRoutes(scope, services, peers)
     const send = consolePageOf(scope)
     scope.get('/console/*', { schema: { permission: PUBLIC, hide: true } }, send)
     scope.get('/console', { schema: { permission: PUBLIC, hide: true } }, (request, reply) =>
@@ -55,7 +62,9 @@ export function operatorRoutes(
         ? send(request, reply)
         : reply.redirect('console/')
     )
-    scope.register(consoleApi(services, console))
+    scope.register(
+      consoleApi(services, { ...console, services: { ...peers, ...console.services } })
+    )
   }
 }
 
@@ -73,10 +82,15 @@ function refusal(asked: boolean): HttpProblem {
 }
 
 /** Routes of sagas, dead letters, outboxes and health. */
-export function registerOperatorRoutes(app: FastifyInstance, services: readonly Service[]): void {
+export function registerOperatorRoutes(
+  app: FastifyInstance,
+  services: readonly Service[],
+  peers: Readonly<Record<string, string>> = {}
+): void {
   const sagas = services.flatMap((service) => service.sagas)
+  const colleagues = colleaguesOf(services, peers)
   if (sagas.length > 0) app.register(definitionRoutes(sagas))
-  for (const service of services) mount(app, service, sagas.length === 1)
+  for (const service of services) mount(app, service, sagas.length === 1, colleagues)
   app.register(operationRoutes(services.map(operatedOf)))
 }
 
@@ -94,12 +108,32 @@ function operatedOf(service: Service): Operated {
   }
 }
 
+/** Services of this process are asked directly, whatever the peers say of them. */
+function colleaguesOf(
+  services: readonly Service[],
+  peers: Readonly<Record<string, string>>
+): Colleague[] {
+  const here = services.map((service): Colleague => ({
+    name: service.name,
+    report: (question) => service.report(question)
+  }))
+  const elsewhere = Object.entries(peers)
+    .filter(([name]) => here.every((one) => one.name !== name))
+    .map(([name, url]) => new Peer(name, url))
+  return [...here, ...elsewhere]
+}
+
 /** @param isOnly whether the process has one saga, which then is at `/sagas`, too */
-function mount(app: FastifyInstance, service: Service, isOnly: boolean): void {
+function mount(
+  app: FastifyInstance,
+  service: Service,
+  isOnly: boolean,
+  colleagues: readonly Colleague[]
+): void {
   app.register(async (scope) => {
     beOf(scope, service)
     for (const routes of service.operatorRoutes) scope.register(routes)
-    for (const { saga, routes } of service.sagaRoutes()) {
+    for (const { saga, routes } of service.sagaRoutes(colleagues)) {
       if (isOnly) scope.register(routes, { prefix: '/sagas' })
       scope.register(async (own) => {
         if (isOnly)

@@ -6,6 +6,9 @@ import { handlersFor } from './queues.ts'
 import { auditRoutes } from '../http/audit-routes.ts'
 import { deadLetterRoutes } from '../http/dead-letters.ts'
 import { endpointRoutes } from '../http/endpoint.ts'
+import type { Colleague } from '../http/colleagues.ts'
+import { messageRoutes } from '../http/messages.ts'
+import { explanationRoutes } from '../http/saga-explanation.ts'
 import { outboxRoutes } from '../http/outbox.ts'
 import { scheduledRoutes } from '../http/scheduled.ts'
 import { backoff, pause } from '../messaging/async/batcher.ts'
@@ -34,12 +37,15 @@ import { OLD_DISCARDED_ROWS } from '../messaging/outbox/discard.ts'
 import { Relay } from '../messaging/outbox/relay.ts'
 import type { RequestClient } from '../messaging/request/client.ts'
 import type { Transport } from '../messaging/transport/transport.ts'
+import { signsOfLife, type ServiceReport } from '../messaging/trace/report.ts'
+import { traceMessages, type TraceQuestion } from '../messaging/trace/trace.ts'
 import type { Worker } from '../messaging/async/worker.ts'
 import type { SagaDefinition } from '../saga/define.ts'
 import { handlersOf } from '../saga/run/endpoint-handlers.ts'
 import { probePlans } from '../saga/machine/probe-plans.ts'
 import { SagaHost } from '../saga/run/host.ts'
 import { PLANS } from '../quick-ways.ts'
+import { SagaExplainer } from '../saga/explain/explainer.ts'
 import { SagaInspector } from '../saga/inspect/inspect.ts'
 import { sagaRoutes } from '../http/sagas.ts'
 import { TimerLoop } from '../saga/run/timers.ts'
@@ -108,6 +114,9 @@ export class Service implements ServiceConnections {
   readonly #hosts: readonly SagaHost[]
   /** Those that it runs. */
   readonly sagas: readonly SagaDefinition[]
+  readonly #queues: readonly string[]
+  readonly #takes: string[]
+  readonly #redeliverySeconds: readonly number[]
   readonly #transport: Transport
   readonly #readiness: Readiness
   readonly #stopping = new AbortController()
@@ -172,6 +181,9 @@ export class Service implements ServiceConnections {
       saga: (wanted) => this.saga(wanted)
     })
     const endpoints = definition.queues.map((queue) => queue.name)
+    this.#queues = endpoints
+    this.#takes = definition.consumes.map((contract) => contract.name)
+    this.#redeliverySeconds = settings.redeliverySeconds
     const office = new DeadLetterOffice(asked, this.requests.outbox, {
       endpoints,
       undo: sagas.length > 0 ? undoOf(sagas) : undefined
@@ -195,6 +207,7 @@ export class Service implements ServiceConnections {
         resume: () => this.resume(),
         writeDown: (audit) => this.requests.transaction(async (tx) => audit(tx))
       }),
+      messageRoutes({ name, report: (question) => this.report(question) }),
       auditRoutes(name, asked)
     ]
     this.workers = [
@@ -262,14 +275,20 @@ export class Service implements ServiceConnections {
 
   /**
    * Routes of each of its sagas, to be mounted where the process has them.
+   * @param colleagues all services that can be asked, this one included
    * @internal
    */
-  sagaRoutes(): { saga: SagaDefinition; routes: FastifyPluginAsync }[] {
+  sagaRoutes(
+    colleagues: readonly Colleague[]
+  ): { saga: SagaDefinition; routes: FastifyPluginAsync }[] {
     const { database, outbox } = this.requests
-    return this.#hosts.map((host) => ({
-      saga: host.definition,
-      routes: sagaRoutes(new SagaInspector(database, host.definition), host, outbox, this.#mask)
-    }))
+    return this.#hosts.map((host) => {
+      const { definition } = host
+      const inspector = new SagaInspector(database, definition)
+      const explainer = new SagaExplainer(database, definition, this.name)
+      const more = [explanationRoutes(explainer, colleagues)]
+      return { saga: definition, routes: sagaRoutes(inspector, host, outbox, this.#mask, more) }
+    })
   }
 
   /**
@@ -300,6 +319,33 @@ export class Service implements ServiceConnections {
   async check(): Promise<Record<string, string | undefined>> {
     const database = this.#databaseProblem ?? (await this.#readiness.problem())
     return { database, broker: this.#transport.problem(), relay: this.relay.problem() }
+  }
+
+  /**
+   * What it knows of messages, and how it is doing.
+   * @internal
+   */
+  async report(question: TraceQuestion): Promise<ServiceReport> {
+    const { database } = this.requests
+    const queues = this.#queues
+    const isInHand = (rowId: string) => this.relay.hasInHand(rowId)
+    const [messages, life, depths] = await Promise.all([
+      traceMessages(database, question, { queues, isInHand }),
+      signsOfLife(database, this.schema),
+      Promise.all(queues.map(async (queue) => this.#transport.depthOf?.(queue)))
+    ])
+    const known = depths.filter((depth) => depth !== undefined)
+    return {
+      messages,
+      endpoint: {
+        ...life,
+        queueDepth: known.length > 0 ? known.reduce((sum, depth) => sum + depth, 0) : null,
+        problem: this.#transport.problem() ?? this.relay.problem() ?? null,
+        paused: this.#paused ?? null,
+        redeliverySeconds: [...this.#redeliverySeconds],
+        takes: this.#takes
+      }
+    }
   }
 
   /** What an operator should know of a service that works. */

@@ -41,6 +41,11 @@ export interface SagaboxOptions {
   auth?: AccessOptions
   /** Of the HTTP routes; `127.0.0.1` when not given. */
   host?: string
+  /**
+   * Services of other processes, by name, and where their operators' routes are: they are asked
+   * about messages when an instance is explained.
+   */
+  peers?: Readonly<Record<string, string>>
   /** 0, any free one, when not given; false: no routes, see operatorRoutes. */
   port?: number | false
   settings?: Partial<ServiceSettings>
@@ -183,6 +188,7 @@ export async function startSagabox(options: SagaboxOptions): Promise<Sagabox> {
       migrate: options.migrate,
       access,
       console: options.console,
+      peers: options.peers,
       app: { publicUrl: auth.publicUrl },
       host,
       port: options.port ?? 0,

@@ -40,6 +40,8 @@ export interface SystemOptions {
   }
   /** What the operators' console shows besides these services. */
   console?: ConsoleOptions | undefined
+  /** See OperatorRoutesOptions. */
+  peers?: Readonly<Record<string, string>>
   /** See AppOptions. */
   app?: Omit<AppOptions, 'guard'>
   log: FastifyBaseLogger
@@ -103,7 +105,8 @@ export class System {
     port,
     access: given,
     operators,
-    console = {},
+    peers,
+    console,
     app: options = {},
     log
   }: SystemOptions): Promise<System> {
@@ -118,7 +121,14 @@ export class System {
     })
     const addresses = [host, ...(operators ? [operators.host] : [])]
     const access = given ?? (await Access.open({ publicUrl: options.publicUrl }, addresses, log))
-    const app = await buildServers(services, access, operators, console, options, log)
+    const shown = { ...console, services: { ...peers, ...console?.services } }
+    const app = await buildServers(
+      services,
+      access,
+      { apart: operators, peers, console: shown },
+      options,
+      log
+    )
     app.business.addHook('onClose', async () => access.close())
     if (port !== false) await app.business.listen({ host, port })
     else await app.business.ready()
@@ -181,12 +191,18 @@ async function close(app: FastifyInstance): Promise<void> {
   clearTimeout(late)
 }
 
-/** @param apart the operators' own server */
+/** What is served besides the services' own routes. */
+interface Served {
+  /** The operators' own server. */
+  readonly apart: SystemOptions['operators']
+  readonly peers: SystemOptions['peers']
+  readonly console: ConsoleOptions
+}
+
 async function buildServers(
   services: readonly Service[],
   access: Access,
-  apart: SystemOptions['operators'],
-  console: ConsoleOptions,
+  { apart, peers, console }: Served,
   options: Omit<AppOptions, 'guard'>,
   log: FastifyBaseLogger
 ): Promise<{ business: FastifyInstance; operators?: FastifyInstance }> {
@@ -202,7 +218,7 @@ async function buildServers(
     : { publicUrl, corsOrigins }
   const forOperators = (root: FastifyInstance) => {
     registerConsole(root, services, access, console, theirs.publicUrl)
-    registerOperatorRoutes(root, services)
+    registerOperatorRoutes(root, services, peers)
   }
   const forAll = (root: FastifyInstance) => {
     for (const service of services)

@@ -205,6 +205,11 @@ export class Relay {
     }
   }
 
+  /** Whether this process has given a row to the transport, and the table has not been told. */
+  hasInHand(rowId: string): boolean {
+    return this.#sender.has(rowId)
+  }
+
   /** Of messages given to the transport and not settled, bytes. */
   get bytesInFlight(): number {
     return this.#sender.bytesInFlight

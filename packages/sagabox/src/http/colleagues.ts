@@ -1,0 +1,50 @@
+import type { FastifyRequest } from 'fastify'
+import { orTimeout } from '../messaging/async/timeout.ts'
+import type { ServiceReport } from '../messaging/trace/report.ts'
+import type { TraceQuestion } from '../messaging/trace/trace.ts'
+import type { Answered } from '../saga/explain/explainer.ts'
+
+/** A service that can be asked what it knows of messages. */
+export interface Colleague {
+  readonly name: string
+  /** @param authorization of whoever asks, for a service of another process */
+  report(question: TraceQuestion, authorization: string | undefined): Promise<ServiceReport>
+}
+
+/** For so long an answer is waited for, ms. */
+const ANSWER_MS = 2000
+
+/**
+ * Asks all services at once, as whoever asks may. One that is slow, or answers otherwise than it
+ * should, is unknown, and never fails the whole. What failures say is for those who may read letters.
+ */
+export async function askAll(
+  colleagues: readonly Colleague[],
+  question: TraceQuestion,
+  request: FastifyRequest
+): Promise<Answered> {
+  const { authorization } = request.headers
+  const reports = new Map<string, ServiceReport>()
+  const unknown = new Map<string, string>()
+  const isTold = request.may('letter:read')
+  await Promise.all(
+    colleagues.map(async (colleague) => {
+      try {
+        const report = await orTimeout(
+          ANSWER_MS,
+          'no answer',
+          colleague.report(question, authorization)
+        )
+        reports.set(colleague.name, isTold ? report : withoutErrors(report))
+      } catch (error) {
+        request.log.debug({ err: error, service: colleague.name }, 'A service did not answer')
+        unknown.set(colleague.name, (error as Error).message)
+      }
+    })
+  )
+  return { reports, unknown }
+}
+
+function withoutErrors(report: ServiceReport): ServiceReport {
+  return { ...report, messages: report.messages.map((seen) => ({ ...seen, error: null })) }
+}
