@@ -27,21 +27,22 @@ export async function askAll(
   const reports = new Map<string, ServiceReport>()
   const unknown = new Map<string, string>()
   const isTold = request.may('letter:read')
-  await Promise.all(
-    colleagues.map(async (colleague) => {
-      try {
-        const report = await orTimeout(
-          ANSWER_MS,
-          'no answer',
-          colleague.report(question, authorization)
-        )
-        reports.set(colleague.name, isTold ? report : withoutErrors(report))
-      } catch (error) {
-        request.log.debug({ err: error, service: colleague.name }, 'A service did not answer')
-        unknown.set(colleague.name, (error as Error).message)
-      }
-    })
+  const answers = await Promise.allSettled(
+    colleagues.map((colleague) =>
+      orTimeout(ANSWER_MS, 'no answer', colleague.report(question, authorization))
+    )
   )
+  // In the order of the services, whoever answered first.
+  for (const [index, { name }] of colleagues.entries()) {
+    const answer = answers[index]!
+    if (answer.status === 'fulfilled')
+      reports.set(name, isTold ? answer.value : withoutErrors(answer.value))
+    else {
+      const error = answer.reason as Error
+      request.log.debug({ err: error, service: name }, 'A service did not answer')
+      unknown.set(name, error.message)
+    }
+  }
   return { reports, unknown }
 }
 

@@ -33,6 +33,7 @@ export const Report = Type.Object({
     problem: nullable(Type.String({ description: 'Why messages do not flow' })),
     paused: nullable(Type.Object({ since: Type.String(), reason: Type.String() })),
     redeliverySeconds: Type.Array(Type.Number()),
+    inboxDays: Type.Number({ description: 'How long it remembers what it has handled' }),
     takes: Type.Array(Type.String(), { description: 'Contracts' })
   })
 })

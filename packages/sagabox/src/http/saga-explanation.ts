@@ -55,6 +55,42 @@ const Explanation = Type.Object({
   )
 })
 
+const Messages = Type.Object({
+  messages: Type.Array(
+    Type.Object({
+      messageId: Type.String(),
+      contract: Type.String(),
+      kind: nullable(Type.String()),
+      from: nullable(Type.String({ description: 'The service that sends it' })),
+      to: Type.Array(Type.String(), { description: 'Services that take it' }),
+      sentAt: Type.String({ description: 'When its id was made' }),
+      causedBy: nullable(
+        Type.String({
+          description:
+            'The message that it follows from; of what others sent, the last before it that they take'
+        })
+      ),
+      hops: Type.Array(
+        Type.Object({
+          service: Type.String(),
+          state: Type.String({
+            description:
+              'outbox, broker, scheduled, discarded, putOff, handled, deadLetter; unknown: the service did not answer, or has forgotten'
+          }),
+          at: Type.String(),
+          waitedMs: Type.Integer({
+            description: 'From when it was sent until it was here, or now'
+          }),
+          error: nullable(Type.String()),
+          letterId: nullable(Type.Integer())
+        })
+      )
+    }),
+    { description: 'At most a hundred, the last ones and the first' }
+  ),
+  unknown: Type.Array(Type.String(), { description: 'Services that did not answer' })
+})
+
 /** Why instances do not move: for whoever is woken by one. */
 export function explanationRoutes(
   explainer: SagaExplainer,
@@ -78,6 +114,27 @@ export function explanationRoutes(
       async (asked) => {
         const { sagaId } = asked.params
         const found = await explainer.explain(sagaId, (question) =>
+          askAll(colleagues, question, asked)
+        )
+        if (!found) throw notFound(`saga ${sagaId}`)
+        return found
+      }
+    )
+
+    app.get(
+      '/:sagaId/messages',
+      {
+        schema: {
+          permission: 'saga:read',
+          tags: ['saga'],
+          summary: 'Its messages over all services, with the wait at each hop',
+          ...ById,
+          response: { 200: Messages }
+        }
+      },
+      async (asked) => {
+        const { sagaId } = asked.params
+        const found = await explainer.messages(sagaId, (question) =>
           askAll(colleagues, question, asked)
         )
         if (!found) throw notFound(`saga ${sagaId}`)

@@ -9,6 +9,7 @@ import { endpointRoutes } from '../http/endpoint.ts'
 import type { Colleague } from '../http/colleagues.ts'
 import { messageRoutes } from '../http/messages.ts'
 import { explanationRoutes } from '../http/saga-explanation.ts'
+import { pathRoutes } from '../http/saga-path.ts'
 import { outboxRoutes } from '../http/outbox.ts'
 import { scheduledRoutes } from '../http/scheduled.ts'
 import { backoff, pause } from '../messaging/async/batcher.ts'
@@ -117,6 +118,7 @@ export class Service implements ServiceConnections {
   readonly #queues: readonly string[]
   readonly #takes: string[]
   readonly #redeliverySeconds: readonly number[]
+  readonly #inboxDays: number
   readonly #transport: Transport
   readonly #readiness: Readiness
   readonly #stopping = new AbortController()
@@ -184,6 +186,7 @@ export class Service implements ServiceConnections {
     this.#queues = endpoints
     this.#takes = definition.consumes.map((contract) => contract.name)
     this.#redeliverySeconds = settings.redeliverySeconds
+    this.#inboxDays = settings.inboxDays
     const office = new DeadLetterOffice(asked, this.requests.outbox, {
       endpoints,
       undo: sagas.length > 0 ? undoOf(sagas) : undefined
@@ -286,7 +289,10 @@ export class Service implements ServiceConnections {
       const { definition } = host
       const inspector = new SagaInspector(database, definition)
       const explainer = new SagaExplainer(database, definition, this.name)
-      const more = [explanationRoutes(explainer, colleagues)]
+      const more = [
+        explanationRoutes(explainer, colleagues),
+        pathRoutes(inspector, explainer.usual, this.#mask)
+      ]
       return { saga: definition, routes: sagaRoutes(inspector, host, outbox, this.#mask, more) }
     })
   }
@@ -328,9 +334,9 @@ export class Service implements ServiceConnections {
   async report(question: TraceQuestion): Promise<ServiceReport> {
     const { database } = this.requests
     const queues = this.#queues
-    const isInHand = (rowId: string) => this.relay.hasInHand(rowId)
+    const relayKnows = (rowId: string) => this.relay.knows(rowId)
     const [messages, life, depths] = await Promise.all([
-      traceMessages(database, question, { queues, isInHand }),
+      traceMessages(database, question, { queues, relayKnows }),
       signsOfLife(database, this.schema),
       Promise.all(queues.map(async (queue) => this.#transport.depthOf?.(queue)))
     ])
@@ -343,6 +349,7 @@ export class Service implements ServiceConnections {
         problem: this.#transport.problem() ?? this.relay.problem() ?? null,
         paused: this.#paused ?? null,
         redeliverySeconds: [...this.#redeliverySeconds],
+        inboxDays: this.#inboxDays,
         takes: this.#takes
       }
     }

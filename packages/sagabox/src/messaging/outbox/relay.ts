@@ -205,9 +205,13 @@ export class Relay {
     }
   }
 
-  /** Whether this process has given a row to the transport, and the table has not been told. */
-  hasInHand(rowId: string): boolean {
-    return this.#sender.has(rowId)
+  /**
+   * What this process knows of a row that the table still has: `flying`, given to the transport;
+   * `gone`, taken by it; undefined: nothing.
+   */
+  knows(rowId: string): 'flying' | 'gone' | undefined {
+    if (!this.#sender.has(rowId)) return undefined
+    return this.#sender.hasSettled(rowId) ? 'gone' : 'flying'
   }
 
   /** Of messages given to the transport and not settled, bytes. */

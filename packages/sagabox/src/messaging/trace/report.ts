@@ -15,6 +15,8 @@ export interface EndpointReport {
   paused: { since: string; reason: string } | null
   /** When a message that fails comes again, seconds. */
   redeliverySeconds: number[]
+  /** How long its inbox remembers what was handled, days. */
+  inboxDays: number
   /** Names of the contracts that it takes. */
   takes: string[]
 }

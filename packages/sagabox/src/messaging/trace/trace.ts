@@ -131,8 +131,8 @@ const ABOUT = `
 export interface TraceOptions {
   /** The service's queues: what waits in its outbox for them it has put off itself. */
   queues: readonly string[]
-  /** Whether the transport has a row of the outbox now. */
-  isInHand(rowId: string): boolean
+  /** What the relay of this process knows of a row of the outbox: see Relay. */
+  relayKnows(rowId: string): 'flying' | 'gone' | undefined
 }
 
 /**
@@ -151,7 +151,8 @@ export async function traceMessages(
     const key = `${row.kind} ${row.id ?? `${row.message_id} ${row.destination}`}`
     if (known.has(key)) return []
     known.add(key)
-    return [sightingOf(row, options)]
+    const isGone = row.kind === 'outbox' && options.relayKnows(row.id!) === 'gone'
+    return isGone ? [] : [sightingOf(row, options)]
   })
 }
 
@@ -188,11 +189,11 @@ function isPutOff(
   )
 }
 
-function stateOf({ kind, id, status }: Row, { isInHand }: TraceOptions): SightingState {
+function stateOf({ kind, id, status }: Row, { relayKnows }: TraceOptions): SightingState {
   if (kind === 'inbox') return 'handled'
   if (kind === 'letter') return 'deadLetter'
   if (kind !== 'outbox') return kind
-  return status === null && isInHand(id!) ? 'broker' : 'outbox'
+  return status === null && relayKnows(id!) === 'flying' ? 'broker' : 'outbox'
 }
 
 function contractOf({ type, head }: Row): string | null {

@@ -413,8 +413,15 @@ function underWay(facts: Facts, awaited: Awaited, looked: readonly Looked[]): Fo
       sentence: `It waits for ${to}, which cannot be asked (${facts.unknown.get(to) ?? 'it is not among the services known here'}): what became of ${contract} is not known.`,
       suggestions: [{ text: `See whether ${to} runs: GET /health/ready` }, retrying(facts)]
     }
-  const { queueDepth, lastHandledAt, paused, problem } = report.endpoint
+  const { queueDepth, lastHandledAt, paused, problem, inboxDays } = report.endpoint
   const at = answer?.at ?? lost!.spoken.at
+  if (!answer && hasWaited(facts, at, inboxDays * 86_400_000))
+    return {
+      finding: 'silent',
+      severity: 'problem',
+      sentence: `${to} was sent ${contract} ${ago(facts, at)}, and remembers no longer than ${span(inboxDays * 86_400_000)} what it has handled: nothing has come of it that this saga takes.`,
+      suggestions: [retrying(facts)]
+    }
   const depth =
     queueDepth === null
       ? `how much waits in the queue of ${to} cannot be told`

@@ -8,6 +8,7 @@ import { spokenIn } from './awaited.ts'
 import { explain, type Explanation } from './explain.ts'
 import { readInstance, type KnownInstance } from './instance.ts'
 import { othersIn } from './others.ts'
+import { timelineOf, type TracedMessage } from './timeline.ts'
 import { UsualStays } from './usual.ts'
 
 /** What all services said to one question. */
@@ -63,6 +64,23 @@ export class SagaExplainer {
       othersIn(this.#database, definition, row.state, row.saga_id, usual)
     ])
     return explain({ ...facts, ...answered, usual, others })
+  }
+
+  /**
+   * The messages of an instance over all services, and who did not answer.
+   * @param key its id, or what its messages call it
+   * @returns undefined when there is no such instance
+   */
+  async messages(
+    key: string,
+    ask: AskServices
+  ): Promise<{ messages: TracedMessage[]; unknown: string[] } | undefined> {
+    const known = await this.read(key)
+    if (!known) return undefined
+    const question = questionAbout(known)
+    const answered = await ask(question)
+    const messages = timelineOf(known, this.definition, this.#service, question.ids, answered)
+    return { messages, unknown: [...answered.unknown.keys()] }
   }
 }
 
