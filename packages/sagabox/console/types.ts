@@ -159,7 +159,7 @@ export interface Path {
 
 export interface Hop {
   service: string
-  state: 'outbox' | 'putOff' | 'broker' | 'handled' | 'deadLetter'
+  state: string
   at: string | null
   waitedMs: number | null
   error: string | null
@@ -169,7 +169,7 @@ export interface Hop {
 export interface TracedMessage {
   messageId: string
   contract: string
-  kind: string
+  kind: string | null
   from: string | null
   to: string[]
   sentAt: string | null

@@ -3,7 +3,10 @@ import { linkTo } from '../place.ts'
 import type { Hop, Messages, TracedMessage } from '../types.ts'
 import { When } from './time.tsx'
 
-const NAMES: Record<Hop['state'], string> = {
+const NAMES: Readonly<Record<string, string>> = {
+  scheduled: 'to be sent later',
+  discarded: 'given up by a person',
+  unknown: 'not known: it did not answer, or has forgotten',
   outbox: 'in the outbox',
   putOff: 'put off',
   broker: 'with the broker',

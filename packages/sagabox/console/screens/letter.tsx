@@ -240,7 +240,7 @@ function Actions({ letter, service, path, body, refresh }: Acting) {
       },
       after: refresh
     })
-  const mayEdit = may('letter:edit') || may('letter:retry')
+  const mayEdit = may('letter:edit')
   return (
     <>
       <p class="buttons">

@@ -188,9 +188,11 @@ function Sentence({
     )
   }
   const { sentence, severity, evidence, suggestions, others, next } = why.value
+  const [first, rest] = parted(sentence)
   return (
     <div class={`verdict ${severity}`} data-finding={why.value.finding}>
-      <p class="sentence">{sentence}</p>
+      <p class="sentence">{first}</p>
+      {rest ? <p>{rest}</p> : null}
       {evidence.length > 0 ? (
         <ul>
           {evidence.map(({ text, service: of, messageId, letterId }, index) => (
@@ -208,11 +210,16 @@ function Sentence({
         </ul>
       ) : null}
       {suggestions.length > 0 ? (
-        <ul class="suggestions">
-          {suggestions.map(({ text, action }) => (
-            <li key={text}>{action === 'retry' ? <strong>{text}</strong> : text}</li>
+        <p class="suggestions">
+          <strong>What to do: </strong>
+          {suggestions.map(({ text, action, target }, index) => (
+            <span key={text}>
+              {index > 0 ? '; or ' : ''}
+              {action === 'letter' && linkOf(target) ? <a href={linkOf(target)}>{text}</a> : text}
+            </span>
           ))}
-        </ul>
+          .
+        </p>
       ) : null}
       {others && others.count > 0 && !sentence.includes(String(others.count)) ? (
         <p>
@@ -587,4 +594,16 @@ function Verdict({ service, own }: { service: string; own: string }) {
 
 function askedOften(attempts: number): string {
   return attempts === 0 ? '' : attempts === 1 ? ', asked once' : `, asked ${attempts} times`
+}
+
+/** What is the matter, and then what else waits and what comes next. */
+function parted(sentence: string): [string, string] {
+  const at = sentence.search(/(?<=\.) (?=\d+ others? |If nothing comes)/)
+  return at < 0 ? [sentence, ''] : [sentence.slice(0, at), sentence.slice(at + 1)]
+}
+
+/** Of a letter's path in the API the place on this page. */
+function linkOf(target: unknown): string | undefined {
+  const [, service, id] = /^\/ops\/([a-z0-9-]+)\/dead-letters\/(\d+)/.exec(String(target)) ?? []
+  return service && id ? linkTo({ view: 'letter', service, id }) : undefined
 }
