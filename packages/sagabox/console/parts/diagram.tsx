@@ -13,7 +13,8 @@ interface Shown {
 
 /** The machine as a picture: what was, what is, and what can still be. */
 export function Diagram({ definition, path, current, reachable, countdown }: Shown) {
-  const { states, edges } = definition
+  const { states } = definition
+  const edges = unique(definition.edges)
   const numbers = new Map<string, number[]>()
   path.forEach((state, index) => numbers.set(state, [...(numbers.get(state) ?? []), index + 1]))
   const taken = new Set(path.slice(1).map((to, index) => `${path[index]} ${to}`))
@@ -63,13 +64,7 @@ export function Diagram({ definition, path, current, reachable, countdown }: Sho
           <Edge
             key={index}
             edge={edge}
-            tone={
-              [...taken].some((one) => one === `${edge.from} ${edge.to}` || isStep(one, edge))
-                ? 'taken'
-                : isIn(current, edge.from) && reachable.some((one) => isIn(one, edge.to))
-                  ? 'open'
-                  : 'closed'
-            }
+            tone={toneOfEdge(edge, taken, current, reachable)}
             countdown={
               countdown && edge.isTimer && isIn(current, edge.from) && isIn(countdown.to, edge.to)
                 ? countdown.text
@@ -187,6 +182,23 @@ function delayText(ms: number): string {
       : `${Math.round(ms / 3_600_000)} h`
 }
 
+function toneOfEdge(
+  edge: DiagramEdge,
+  taken: ReadonlySet<string>,
+  current: string,
+  reachable: readonly string[]
+): string {
+  const { from, to } = edge
+  if ([...taken].some((step) => isStep(step, edge))) return 'taken'
+  const canLeave = isIn(current, from) || reachable.some((one) => isIn(one, from))
+  return canLeave && reachable.some((one) => isIn(one, to)) ? 'open' : 'closed'
+}
+
+/** Transitions of one event differ by their guards, and look the same. */
+function unique(edges: readonly DiagramEdge[]): DiagramEdge[] {
+  return [...new Map(edges.map((edge) => [`${edge.from} ${edge.to} ${edge.event}`, edge])).values()]
+}
+
 /** Whether a state is another, or inside it. */
 function isIn(state: string, other: string): boolean {
   return state === other || state.startsWith(`${other}.`)
@@ -228,13 +240,18 @@ function boundsOf(
       { x: x - 12, y: y - 14 },
       { x: x + width + 12, y: y + height + 8 }
     ]),
-    ...edges.flatMap(({ points: own, labelAt }) => [
+    ...edges.flatMap(({ points: own, labelAt, event }) => [
       ...own,
-      { x: labelAt.x - 90, y: labelAt.y - 10 },
-      { x: labelAt.x + 90, y: labelAt.y + 10 }
+      { x: labelAt.x - halfOf(event), y: labelAt.y - 10 },
+      { x: labelAt.x + halfOf(event), y: labelAt.y + 10 }
     ])
   ]
   const xs = points.map(({ x }) => x)
   const ys = points.map(({ y }) => y)
   return [Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys)]
+}
+
+/** Half of how wide a label is drawn, px. */
+function halfOf(event: string | null): number {
+  return 12 + shortened(event ?? '').length * 3.3
 }

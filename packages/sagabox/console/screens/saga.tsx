@@ -123,12 +123,17 @@ function statesOf(steps: readonly PathStep[]): string[] {
     .filter((state, index, all) => index === 0 || state !== all[index - 1])
 }
 
-function stepsOf({ history }: SagaDetail): PathStep[] {
-  return history.map((step, index) => ({
-    ...step,
-    msInState: index === 0 ? null : Date.parse(step.at) - Date.parse(history[index - 1]!.at),
-    changed: []
-  }))
+/** Of what the history alone tells. */
+function stepsOf({ history, waitingFor }: SagaDetail): PathStep[] {
+  return history.map((step, index) => {
+    const next = history[index + 1]
+    const until = next ? Date.parse(next.at) : waitingFor === null ? undefined : now.value
+    return {
+      ...step,
+      msInState: until === undefined ? null : until - Date.parse(step.at),
+      changed: []
+    }
+  })
 }
 
 function countdownOf(path: Path | undefined): { to: string; text: string } | undefined {
@@ -460,7 +465,7 @@ function Steps({
                 <th scope="col">came</th>
                 <th scope="col">led to</th>
                 <th scope="col" class="number">
-                  after
+                  stayed
                 </th>
                 <th scope="col">sent</th>
               </tr>
@@ -483,7 +488,7 @@ function Steps({
                   </td>
                   <td>{one.to === one.from ? <span class="quiet">stays</span> : one.to}</td>
                   <td class="number" title={new Date(one.at).toISOString()}>
-                    {one.msInState === null ? '–' : duration(one.msInState)}
+                    {one.msInState === null ? 'end' : duration(one.msInState)}
                   </td>
                   <td>
                     {one.sent
