@@ -112,6 +112,7 @@ const BUILDINGS = {
       ],
       'saga/run': ['saga', 'saga/machine', 'saga/store', 'messaging'],
       'saga/inspect': ['saga', 'saga/machine', 'saga/store', 'saga/run', 'messaging'],
+      'saga/picture': ['saga', 'saga/machine'],
       'saga/explain': [
         'saga',
         'saga/machine',
@@ -128,6 +129,7 @@ const BUILDINGS = {
         'saga/run',
         'saga/inspect',
         'saga/explain',
+        'saga/picture',
         'messaging'
       ],
       console: ['http', 'messaging/errors'],
@@ -141,6 +143,7 @@ const BUILDINGS = {
         'saga/run',
         'saga/inspect',
         'saga/explain',
+        'saga/picture',
         'messaging',
         'cannot-start.ts',
         'quick-ways.ts',

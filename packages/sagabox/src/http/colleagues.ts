@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify'
 import { orTimeout } from '../messaging/async/timeout.ts'
 import type { ServiceReport } from '../messaging/trace/report.ts'
 import type { TraceQuestion } from '../messaging/trace/trace.ts'
-import type { Answered } from '../saga/explain/explainer.ts'
+import type { Answered } from '../saga/explain/answered.ts'
 
 /** A service that can be asked what it knows of messages. */
 export interface Colleague {

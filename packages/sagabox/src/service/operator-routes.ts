@@ -90,7 +90,7 @@ export function registerOperatorRoutes(
   const sagas = services.flatMap((service) => service.sagas)
   const colleagues = colleaguesOf(services, peers)
   if (sagas.length > 0) app.register(definitionRoutes(sagas))
-  for (const service of services) mount(app, service, sagas.length === 1, colleagues)
+  for (const service of services) mount(app, service, sagas.length === 1, colleagues, services)
   app.register(operationRoutes(services.map(operatedOf)))
 }
 
@@ -128,12 +128,13 @@ function mount(
   app: FastifyInstance,
   service: Service,
   isOnly: boolean,
-  colleagues: readonly Colleague[]
+  colleagues: readonly Colleague[],
+  services: readonly Service[]
 ): void {
   app.register(async (scope) => {
     beOf(scope, service)
     for (const routes of service.operatorRoutes) scope.register(routes)
-    for (const { saga, routes } of service.sagaRoutes(colleagues)) {
+    for (const { saga, routes } of service.sagaRoutes(colleagues, services)) {
       if (isOnly) scope.register(routes, { prefix: '/sagas' })
       scope.register(async (own) => {
         if (isOnly)

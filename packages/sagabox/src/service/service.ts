@@ -9,6 +9,8 @@ import { endpointRoutes } from '../http/endpoint.ts'
 import type { Colleague } from '../http/colleagues.ts'
 import { messageRoutes } from '../http/messages.ts'
 import { explanationRoutes } from '../http/saga-explanation.ts'
+import { agesRoutes } from '../http/saga-ages.ts'
+import { pictureRoutes, type Correspondent } from '../http/saga-definition.ts'
 import { pathRoutes } from '../http/saga-path.ts'
 import { outboxRoutes } from '../http/outbox.ts'
 import { scheduledRoutes } from '../http/scheduled.ts'
@@ -116,7 +118,10 @@ export class Service implements ServiceConnections {
   /** Those that it runs. */
   readonly sagas: readonly SagaDefinition[]
   readonly #queues: readonly string[]
-  readonly #takes: string[]
+  /** Names of the contracts that it takes, and that it says to send. @internal */
+  readonly takes: string[]
+  /** @internal */
+  readonly sends: string[]
   readonly #redeliverySeconds: readonly number[]
   readonly #inboxDays: number
   readonly #transport: Transport
@@ -184,7 +189,8 @@ export class Service implements ServiceConnections {
     })
     const endpoints = definition.queues.map((queue) => queue.name)
     this.#queues = endpoints
-    this.#takes = definition.consumes.map((contract) => contract.name)
+    this.takes = definition.consumes.map((contract) => contract.name)
+    this.sends = definition.sends.map((contract) => contract.name)
     this.#redeliverySeconds = settings.redeliverySeconds
     this.#inboxDays = settings.inboxDays
     const office = new DeadLetterOffice(asked, this.requests.outbox, {
@@ -279,10 +285,12 @@ export class Service implements ServiceConnections {
   /**
    * Routes of each of its sagas, to be mounted where the process has them.
    * @param colleagues all services that can be asked, this one included
+   * @param correspondents services of the process
    * @internal
    */
   sagaRoutes(
-    colleagues: readonly Colleague[]
+    colleagues: readonly Colleague[],
+    correspondents: readonly Correspondent[]
   ): { saga: SagaDefinition; routes: FastifyPluginAsync }[] {
     const { database, outbox } = this.requests
     return this.#hosts.map((host) => {
@@ -291,7 +299,9 @@ export class Service implements ServiceConnections {
       const explainer = new SagaExplainer(database, definition, this.name)
       const more = [
         explanationRoutes(explainer, colleagues),
-        pathRoutes(inspector, explainer.usual, this.#mask)
+        pathRoutes(inspector, explainer.usual, this.#mask),
+        agesRoutes(database, explainer, colleagues),
+        pictureRoutes(definition, this.name, correspondents)
       ]
       return { saga: definition, routes: sagaRoutes(inspector, host, outbox, this.#mask, more) }
     })
@@ -350,7 +360,7 @@ export class Service implements ServiceConnections {
         paused: this.#paused ?? null,
         redeliverySeconds: [...this.#redeliverySeconds],
         inboxDays: this.#inboxDays,
-        takes: this.#takes
+        takes: this.takes
       }
     }
   }

@@ -1,6 +1,6 @@
 import type { Database } from '../../messaging/postgres/database.ts'
-import type { ServiceReport } from '../../messaging/trace/report.ts'
 import { MOST_IDS, type TraceQuestion } from '../../messaging/trace/trace.ts'
+import type { Answered, AskServices } from './answered.ts'
 import type { SagaDefinition } from '../define.ts'
 import { endsOf } from '../machine/states.ts'
 import { ofVersion } from '../run/versions.ts'
@@ -10,17 +10,6 @@ import { readInstance, type KnownInstance } from './instance.ts'
 import { othersIn } from './others.ts'
 import { timelineOf, type TracedMessage } from './timeline.ts'
 import { UsualStays } from './usual.ts'
-
-/** What all services said to one question. */
-export interface Answered {
-  /** By their names. */
-  reports: ReadonlyMap<string, ServiceReport>
-  /** Those that did not answer, and why. */
-  unknown: ReadonlyMap<string, string>
-}
-
-/** Asks every service that is known. Never throws. */
-export type AskServices = (question: TraceQuestion) => Promise<Answered>
 
 const NOBODY: Answered = { reports: new Map(), unknown: new Map() }
 

@@ -3,7 +3,7 @@ import type { SagaDefinition } from '../define.ts'
 import type { Contract } from '../../messaging/message/message.ts'
 import type { Sighting } from '../../messaging/trace/trace.ts'
 import { spokenIn, type Spoken } from './awaited.ts'
-import type { Answered } from './explainer.ts'
+import type { Answered } from './answered.ts'
 import type { KnownInstance } from './instance.ts'
 
 /** A service that had, or has, a message. */
@@ -137,7 +137,7 @@ function hopsOf(
       letterId: null
     })
   }
-  return hops
+  return hops.toSorted((a, b) => (a.at < b.at ? -1 : a.at > b.at ? 1 : 0))
 }
 
 /** What a step sent follows from the message that it was made by. */
