@@ -16,7 +16,7 @@ COPY migrations ./migrations
 RUN npm run build
 # Out go the compiler, the test tools and the embedded PostgreSQL, whose programs are optional packages: a container is
 # given a database by DATABASE_URL.
-RUN npm prune --omit=dev --omit=optional && rm -r packages/*/src
+RUN npm prune --omit=dev --omit=optional && rm -r packages/*/src packages/sagabox/console
 
 FROM ${NODE_IMAGE}
 ENV NODE_ENV=production

@@ -19,6 +19,9 @@ export const ALLOWED = new Set([
   'Unlicense'
 ])
 
+/** Those that also ask for changes of their own files: of tools that nobody is given. */
+const OF_TOOLS = new Set(['MPL-2.0'])
+
 /** What those that state none say in a file beside. */
 const READ = { 'node_modules/jsonc-simple-parser': 'MIT' }
 
@@ -35,8 +38,9 @@ export function isAllowed(expression) {
 export function refused(packages, licenceOf) {
   return Object.entries(packages)
     .filter(([path, { link }]) => path.includes('node_modules/') && !link)
-    .map(([path, entry]) => [path, licenceOf(path) ?? entry.license])
-    .filter(([, licence]) => !isAllowed(licence))
+    .map(([path, entry]) => [path, licenceOf(path) ?? entry.license, entry.dev === true])
+    .filter(([, licence, isTool]) => !isAllowed(licence) && !(isTool && OF_TOOLS.has(licence)))
+    .map(([path, licence]) => [path, licence])
 }
 
 /** What npm audit says: `{ found }`, or `{ unasked }` with why it could not be asked. */

@@ -87,6 +87,12 @@ const BUILDINGS = {
         'messaging/inbox',
         'messaging/dead-letters'
       ],
+      'messaging/trace': [
+        'messaging/message',
+        'messaging/postgres',
+        'messaging/transport',
+        'messaging/dead-letters'
+      ],
       saga: ['messaging/message', 'messaging/postgres', 'messaging/errors'],
       // Sugar: what a user could have written.
       'saga/steps': ['saga', 'messaging/message'],
@@ -106,16 +112,38 @@ const BUILDINGS = {
       ],
       'saga/run': ['saga', 'saga/machine', 'saga/store', 'messaging'],
       'saga/inspect': ['saga', 'saga/machine', 'saga/store', 'saga/run', 'messaging'],
+      'saga/picture': ['saga', 'saga/machine'],
+      'saga/explain': [
+        'saga',
+        'saga/machine',
+        'saga/store',
+        'saga/run',
+        'saga/inspect',
+        'messaging'
+      ],
       access: ['http', 'messaging/errors', 'messaging/async', 'cannot-start.ts'],
-      http: ['saga', 'saga/machine', 'saga/store', 'saga/run', 'saga/inspect', 'messaging'],
+      http: [
+        'saga',
+        'saga/machine',
+        'saga/store',
+        'saga/run',
+        'saga/inspect',
+        'saga/explain',
+        'saga/picture',
+        'messaging'
+      ],
+      console: ['http', 'messaging/errors'],
       service: [
         'access',
+        'console',
         'http',
         'saga',
         'saga/machine',
         'saga/store',
         'saga/run',
         'saga/inspect',
+        'saga/explain',
+        'saga/picture',
         'messaging',
         'cannot-start.ts',
         'quick-ways.ts',

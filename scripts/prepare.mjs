@@ -24,7 +24,7 @@ const dist = join(root, 'dist')
 /** Written last: what dist/ was made of. The product itself reads it, too (src/build.ts). */
 const stamp = join(dist, 'build.json')
 const LIBRARY = 'packages/sagabox'
-const LIBRARY_INPUTS = ['src', 'migrations', 'package.json', 'tsconfig.build.json'].map(
+const LIBRARY_INPUTS = ['src', 'console', 'migrations', 'package.json', 'tsconfig.build.json'].map(
   (path) => `${LIBRARY}/${path}`
 )
 /**
@@ -37,6 +37,7 @@ const INPUTS = [
   'tsconfig.json',
   'tsconfig.build.json',
   'package-lock.json',
+  'scripts/console.mjs',
   ...LIBRARY_INPUTS
 ]
 
@@ -211,6 +212,8 @@ async function build() {
       'Mend it and run the same command again.'
     )
   }
+  if (existsSync(join(root, LIBRARY, 'console')))
+    await run(process.execPath, ['scripts/console.mjs'], 'Bundling the console')
   writeFileSync(stamp, `${JSON.stringify({ inputs, migrations }, undefined, 1)}\n`)
   say(`built dist/ in ${seconds(began)} s`)
 }
@@ -239,7 +242,7 @@ function hashOf(files) {
   return hash.digest('hex')
 }
 
-async function run(command, args, title, hint, cwd = root) {
+async function run(command, args, title, hint = '', cwd = root) {
   const child = spawn(command, args, {
     cwd,
     stdio: ['ignore', 'inherit', 'inherit'],

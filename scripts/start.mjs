@@ -10,7 +10,10 @@ import { prepare } from './prepare.mjs'
 // (src/command-line.ts).
 const args = process.argv.slice(2)
 const read = (path) => readFileSync(new URL(path, import.meta.url), 'utf8')
-const unknown = args.find((arg) => !['order', 'stock', 'payment'].includes(arg))
+const isConsole = args.length === 1 && args[0] === 'console'
+const unknown = isConsole
+  ? undefined
+  : args.find((arg) => !['order', 'stock', 'payment'].includes(arg))
 if (args.some((arg) => arg === '--help' || arg === '-h'))
   process.stdout.write(read('../config/usage.txt'))
 else if (args.includes('--version')) console.log(JSON.parse(read('../package.json')).version)
@@ -19,7 +22,7 @@ else if (unknown !== undefined) {
     'Sagabox cannot start.\n' +
       (unknown.startsWith('-')
         ? `Unknown option ${unknown}: expected --help, --version or names of services. Settings are environment variables: npm start -- --help`
-        : `Unknown service ${unknown}: expected any of order, stock, payment, or none for all. More: npm start -- --help`)
+        : `Unknown service ${unknown}: expected any of order, stock, payment, console alone, or none for all. More: npm start -- --help`)
   )
   process.exitCode = unknown.startsWith('-') ? 2 : 1
 } else {

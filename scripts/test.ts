@@ -36,6 +36,7 @@ const began = Date.now()
 const counts: Counts = { passed: 0, failed: 0, skipped: 0 }
 if (named.length === 0 && parts.includes('quick')) {
   check('Types', ['typescript/bin/tsc', '-p', 'tsconfig.json'])
+  check('Types of the console', ['typescript/bin/tsc', '-p', 'packages/sagabox/console'])
   check('Format', ['oxfmt/bin/oxfmt', '--check'])
   check('Lint', ['oxlint/bin/oxlint', '--type-aware'])
   check('Imports', ['../scripts/check-imports.mjs'])

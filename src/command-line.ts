@@ -15,12 +15,13 @@ export class UsageError extends CannotStart {
  */
 export function readCommandLine(
   args: readonly string[]
-): { services: ServiceName[] } | { text: string } {
+): { services: ServiceName[] } | 'console' | { text: string } {
   // scripts/start.mjs answers the same before anything is installed.
   if (args.some((arg) => arg === '--help' || arg === '-h'))
     return { text: read('../config/usage.txt') }
   if (args.includes('--version'))
     return { text: `${(JSON.parse(read('../package.json')) as { version: string }).version}\n` }
+  if (args.length === 1 && args[0] === 'console') return 'console'
   const unknown = args.find((arg) => !SERVICE_NAMES.includes(arg as ServiceName))
   if (unknown?.startsWith('-'))
     throw new UsageError(
@@ -29,7 +30,7 @@ export function readCommandLine(
   // With 1, as it always did.
   if (unknown !== undefined)
     throw new CannotStart(
-      `Unknown service ${unknown}: expected any of ${SERVICE_NAMES.join(', ')}, or none for all. More: npm start -- --help`
+      `Unknown service ${unknown}: expected any of ${SERVICE_NAMES.join(', ')}, console alone, or none for all. More: npm start -- --help`
     )
   return {
     services:

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import Type, { type Static } from 'typebox'
 import { Check, Errors } from 'typebox/value'
 import { parseDatabaseUrl, problemsOf } from 'sagabox/engine'
-import { CannotStart } from 'sagabox'
+import { CannotStart, consoleServices } from 'sagabox'
 
 // A `/`, `#` or `%` as it is in a password makes another URL, or none; the parser's own error would
 // print it.
@@ -91,6 +91,34 @@ const Config = Type.Object({
         description: 'addresses or networks of proxies separated by commas, such as 10.0.0.0/8'
       }),
       areNetworks
+    )
+  ),
+  consoleServices: Type.Optional(
+    Type.Refine(
+      Type.String({
+        description:
+          'services elsewhere and their addresses, such as order=http://order:3000,stock=http://stock:3000'
+      }),
+      isServiceList
+    )
+  ),
+  consoleLabel: Type.Optional(
+    Type.String({
+      pattern: '^[^\\u0000-\\u001f]{1,40}$',
+      description: 'the name of the environment, such as production, of at most 40 characters'
+    })
+  ),
+  consoleColor: Type.Optional(
+    Type.String({ pattern: '^#[0-9A-Fa-f]{6}$', description: 'a color, such as #b3261e' })
+  ),
+  consoleReadOnly: Type.Optional(Type.Enum(['true', 'false'], { description: 'true or false' })),
+  peers: Type.Optional(
+    Type.Refine(
+      Type.String({
+        description:
+          'services and their addresses, separated by commas, such as stock=http://stock:3000'
+      }),
+      isServiceList
     )
   ),
   maxConnections: Type.Integer({
@@ -185,7 +213,9 @@ export async function loadConfig(): Promise<Config> {
   if (Check(Config, value)) return withDatabaseUrls(value, variables)
   const lines = problemsOf(Errors(Config, value)).map(({ field }) => {
     const key = field.slice(1) as keyof typeof Config.properties
-    const shown = key.endsWith('Url') || isSecret(key) ? '' : `, got ${JSON.stringify(given[key])}`
+    const isHidden =
+      key.endsWith('Url') || key === 'consoleServices' || key === 'peers' || isSecret(key)
+    const shown = isHidden ? '' : `, got ${JSON.stringify(given[key])}`
     const quoted = /^(["']).*\1$/s.test(String(known[key]))
       ? '. The quotes around it are part of the value: leave them out'
       : ''
@@ -310,6 +340,15 @@ function areNetworks(text: string): boolean {
     const isNetwork = bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (most ?? 0))
     return most !== undefined && isNetwork && more.length === 0
   })
+}
+
+function isServiceList(text: string): boolean {
+  try {
+    consoleServices(text)
+    return true
+  } catch {
+    return false
+  }
 }
 
 function isUrl(text: string): boolean {

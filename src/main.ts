@@ -10,10 +10,13 @@ import {
   type AccessOptions,
   becameReady,
   CannotStart,
+  type ConsoleOptions,
+  consoleServices,
   InvalidTls,
   MemoryTransport,
   RabbitTransport,
   type ServiceSettings,
+  startConsole,
   startWatchdog,
   System,
   type Transport
@@ -36,10 +39,11 @@ const SAME_SIGNAL_MS = 500
 
 try {
   const asked = readCommandLine(process.argv.slice(2))
-  if ('text' in asked) process.stdout.write(asked.text)
+  if (asked !== 'console' && 'text' in asked) process.stdout.write(asked.text)
   else {
     checkBuild()
-    await main(await loadConfig(), asked.services)
+    const config = await loadConfig()
+    await (asked === 'console' ? runConsole(config) : main(config, asked.services))
   }
   // A connection that is still being tried must not keep a stopped process alive.
   process.exit(0)
@@ -51,13 +55,7 @@ try {
 
 async function main(config: Config, names: readonly ServiceName[]): Promise<void> {
   const base = names.length < SERVICE_NAMES.length ? { service: names.join('+') } : undefined
-  // JSON for machines; a person at a terminal gets lines to read.
-  const log = pino(
-    { level: config.logLevel, base },
-    process.stdout.isTTY
-      ? pretty({ sync: true, ignore: 'pid,hostname', translateTime: 'SYS:HH:MM:ss' })
-      : pino.destination()
-  )
+  const log = logOf(config, base)
   if (!config.rabbitmqUrl && names.length < SERVICE_NAMES.length) {
     throw new ConfigError(
       `RABBITMQ_URL: expected an amqp:// URL, because ${names.join(' and ')} alone can reach the other services only through a broker. Without one, start all three: npm start`
@@ -80,6 +78,55 @@ async function main(config: Config, names: readonly ServiceName[]): Promise<void
   } finally {
     await database?.stop()
   }
+}
+
+/** The operators' console, for services that all run elsewhere. */
+async function runConsole(config: Config): Promise<void> {
+  const log = logOf(config, { service: 'console' })
+  const services = config.consoleServices ?? config.peers
+  if (services === undefined)
+    throw new ConfigError(
+      'CONSOLE_SERVICES: expected services and their addresses, such as order=http://order:3000,stock=http://stock:3000, because the console alone has none of its own'
+    )
+  const stop = onSignals()
+  await checkListenAddress(config.host, config.port)
+  const { host, port, publicUrl } = config
+  const access = await Access.open({ ...accessOptions(config), publicUrl }, [host], log)
+  const console = await startConsole({
+    ...consoleOptions(config),
+    services: consoleServices(services),
+    host,
+    port,
+    access,
+    app: { maxConnections: config.maxConnections, publicUrl, tls: httpsFiles(config) },
+    log
+  }).catch((error: NodeJS.ErrnoException) => {
+    throw cannotListen(host, port, error)
+  })
+  log.info({ url: console.url }, 'The console is ready')
+  log.info(`${await stop}: stopping`)
+  await console.stop()
+}
+
+function consoleOptions(config: Config): ConsoleOptions {
+  return {
+    label: config.consoleLabel,
+    color: config.consoleColor,
+    readOnly: config.consoleReadOnly === 'true',
+    ...(config.consoleServices !== undefined && {
+      services: consoleServices(config.consoleServices)
+    })
+  }
+}
+
+/** JSON for machines; a person at a terminal gets lines to read. */
+function logOf(config: Config, base: Record<string, string> | undefined): pino.Logger {
+  return pino(
+    { level: config.logLevel, base },
+    process.stdout.isTTY
+      ? pretty({ sync: true, ignore: 'pid,hostname', translateTime: 'SYS:HH:MM:ss' })
+      : pino.destination()
+  )
 }
 
 async function run(
@@ -107,6 +154,8 @@ async function run(
     port: config.port,
     access,
     operators: operatorsOf(config),
+    console: consoleOptions(config),
+    ...(config.peers !== undefined && { peers: consoleServices(config.peers) }),
     app: {
       maxConnections: config.maxConnections,
       publicUrl: config.publicUrl,
@@ -254,13 +303,18 @@ async function announce(
   const seeded = embedded ? await seedProducts(system.service('stock').database) : 0
   if (!(await becameReady(system.services, stopping))) return
   const services = system.services.map(({ name }) => name)
-  log.info({ services, addresses: system.addresses }, 'Sagabox is ready')
+  log.info(
+    { services, addresses: system.addresses, console: `${system.operatorsUrl}/console/` },
+    'Sagabox is ready'
+  )
+  const operators = system.operatorsUrl
   if (services.length < SERVICE_NAMES.length) return
   console.log(`
 Sagabox is ready.${seeded > 0 ? ` ${seeded} sample products are on the shelf.` : ''}
 
   Address   ${system.url}
-  API docs  ${system.url}/docs
+  Console   ${operators}/console/
+  API docs  ${operators}/docs
   Products  ${system.url}/products
 
 Place an order, then open the saga that it answers:

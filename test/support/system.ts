@@ -20,6 +20,7 @@ import type { WatchedTransport } from '../../packages/sagabox/src/testing/watche
 import { postgresForTests } from './postgres.ts'
 import { rabbitmqForTests } from './rabbitmq.ts'
 import { Api } from './api.ts'
+import type { ConsoleOptions } from '../../packages/sagabox/src/console/routes.ts'
 import type { Access } from '../../packages/sagabox/src/access/access.ts'
 import { goPlainAsTold } from './quick-ways.ts'
 
@@ -58,6 +59,8 @@ export interface TestSystemOptions {
   app?: AppOptions
   access?: Access
   operators?: { host: string; port: number }
+  console?: ConsoleOptions
+  peers?: Readonly<Record<string, string>>
 }
 
 /**
@@ -84,7 +87,9 @@ export async function startSystem(
     log: options.log ?? testLog,
     app: options.app,
     access: options.access,
-    operators: options.operators
+    operators: options.operators,
+    console: options.console,
+    peers: options.peers
   })
   t.teardown(() => system.stop())
   await system.started()

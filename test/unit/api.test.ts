@@ -16,7 +16,7 @@ const UNNAMED = new Set(
     'of tables': 'HistoryRow SagaRow',
     'of transports': 'AwaitedEndpoints',
     'of members that are internal':
-      'Asks DatabaseOptions DeferredEvent FailedTimer LockedRow Oidc Outage OutboxOptions Relay Roles SagaFault SagaInstance SentBack SessionPool Sessions Told'
+      'Asks Colleague Correspondent DatabaseOptions DeferredEvent FailedTimer LockedRow Oidc Outage OutboxOptions Relay Roles SagaFault SagaInstance SentBack ServiceReport SessionPool Sessions Told TraceQuestion'
   }).flatMap((names) => names.split(' '))
 )
 

@@ -15,11 +15,14 @@ t.test('packages are named by where they are, and workspaces are not asked', asy
     'packages/own': {},
     'node_modules/own': { link: true },
     'node_modules/good': { license: 'MIT' },
+    'node_modules/tool': { license: 'MPL-2.0', dev: true },
+    'node_modules/given': { license: 'MPL-2.0' },
     'node_modules/bad': { license: 'GPL-3.0' },
     'node_modules/other': { license: 'MIT' }
   }
   const found = (path: string) => (path === 'node_modules/other' ? 'AGPL-3.0' : undefined)
   t.same(refused(packages, found), [
+    ['node_modules/given', 'MPL-2.0'],
     ['node_modules/bad', 'GPL-3.0'],
     ['node_modules/other', 'AGPL-3.0']
   ])

@@ -9,6 +9,8 @@ import {
   DeadlyMessage,
   defineSaga,
   defineService,
+  consoleServices,
+  InvalidConsoleServices,
   InvalidContract,
   InvalidDuration,
   InvalidMessage,
@@ -44,7 +46,7 @@ import {
   UnreadableMessage
 } from 'sagabox'
 
-// Example: InvalidContract, InvalidMessage, InvalidDuration, InvalidToken, InvalidSaga, InvalidService, DatabaseUrlError
+// Example: InvalidContract, InvalidMessage, InvalidDuration, InvalidToken, InvalidSaga, InvalidService, InvalidConsoleServices, DatabaseUrlError
 // Refused where it is written.
 const shop = contracts('shop', { correlateBy: 'id' })
 const Opened = shop.event('Opened', { id: Type.String() })
@@ -55,6 +57,7 @@ assert.throws(() => Opened({ id: 'a' }).after('soon'), InvalidDuration)
 assert.throws(() => Opened({ id: 'a' }).after('1s', { token: '' }), InvalidToken)
 assert.throws(() => defineSaga('day', { startedBy: Opened, steps: () => [] }), InvalidSaga)
 assert.throws(() => defineService('My Shop', {}), InvalidService)
+assert.throws(() => consoleServices('order'), InvalidConsoleServices)
 await assert.rejects(
   startSagabox({ services: [defineService('shop', {})], databaseUrl: 'mysql://localhost/shop' }),
   DatabaseUrlError

@@ -6,11 +6,13 @@ import pg from 'pg'
 import { pino } from 'pino'
 import {
   becameReady,
+  consoleServices,
   contracts,
   defineService,
   handle,
   MemoryTransport,
   RabbitTransport,
+  startConsole,
   startSagabox,
   startWatchdog,
   System,
@@ -19,6 +21,7 @@ import {
   type Answers,
   type AppOptions,
   type Connection,
+  type ConsoleOptions,
   type Database,
   type Delivery,
   type LastError,
@@ -32,6 +35,8 @@ import {
   type Log,
   type MigrateMode,
   type Outbox,
+  type OwnConsole,
+  type OwnConsoleOptions,
   type PublishOutcome,
   type Queries,
   type RabbitTransportOptions,
@@ -113,6 +118,15 @@ await app.publish(ParcelRequested({ parcelId, address }))
 const ended: SagaDetail = await app.ended(parcel, parcelId)
 const last: SagaStep | undefined = ended.history.at(-1)
 assert.deepEqual([ended.state, last?.event], ['booked', 'CourierBooked'])
+
+// Example: startConsole, consoleServices, ConsoleOptions, OwnConsole, OwnConsoleOptions
+// The operators' page, for services that run others.
+const shown: ConsoleOptions = { label: 'staging', color: '#7a1fa2', readOnly: true }
+const others = consoleServices('desk=http://desk:3000,parcel=http://parcel:3000')
+const alone: OwnConsoleOptions = { ...shown, services: others, log }
+const page: OwnConsole = await startConsole(alone)
+assert.match(page.url, /^http:\/\/127\.0\.0\.1:\d+\/console\/$/)
+await page.stop()
 
 // Example: WaitingFor, LastError
 /** Why an instance does not get on. */

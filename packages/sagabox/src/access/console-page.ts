@@ -23,6 +23,8 @@ export interface PageState {
   readonly isOpen: boolean
   readonly takesKeys: boolean
   readonly takesProvider: boolean
+  /** Query of the page that was asked for: `?view=sagas`, or nothing. */
+  readonly search: string
   /** Why somebody could not sign in. */
   readonly problem?: string
 }
@@ -33,10 +35,12 @@ export function consolePage(state: PageState): string {
 <html lang="en">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Sagabox</title><style>${STYLE}</style></head>
 <body>
+<main>
 <h1>Sagabox</h1>
 ${state.problem === undefined ? '' : `<p role="alert">${escaped(state.problem)}</p>`}
 ${state.isOpen ? OPEN : state.actor.kind === 'anonymous' ? signIn(state) : signedIn(state.actor)}
 <p><a href="../docs/">The API and its routes</a></p>
+</main>
 </body>
 </html>
 `
@@ -50,9 +54,9 @@ function signedIn({ name, roles }: Actor): string {
 <form method="post" action="sign-out"><button>Sign out</button></form>`
 }
 
-function signIn({ takesKeys, takesProvider }: PageState): string {
-  const byProvider = '<p><a class="button" href="sign-in/provider">Sign in</a></p>'
-  const byKey = `<form method="post" action="sign-in">
+function signIn({ takesKeys, takesProvider, search }: PageState): string {
+  const byProvider = `<p><a class="button" href="sign-in/provider${escaped(search)}">Sign in</a></p>`
+  const byKey = `<form method="post" action="sign-in${escaped(search)}">
 <label for="key">Key</label>
 <input id="key" name="key" type="password" autocomplete="current-password" required maxlength="200">
 <button>Sign in with a key</button>

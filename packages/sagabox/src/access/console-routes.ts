@@ -23,11 +23,19 @@ const TRIES_A_MINUTE = 10
 
 const schema = { permission: PUBLIC, hide: true }
 
+/** Answers with the console's page. */
+type SendPage = (request: FastifyRequest, reply: FastifyReply) => FastifyReply
+
 /**
- * The page that says who you are, and the ways to sign in and out.
+ * The way to the console's page, and to sign in and out. Who may not look at sagas gets a page that
+ * says who they are.
  * @param publicUrl how browsers see the server's root
  */
-export function consoleRoutes(access: Access, publicUrl?: string): FastifyPluginAsync {
+export function consoleRoutes(
+  access: Access,
+  publicUrl?: string,
+  sendConsole?: SendPage
+): FastifyPluginAsync {
   return async (app) => {
     await app.register(rateLimit, { global: false })
     app.addContentTypeParser(
@@ -37,10 +45,14 @@ export function consoleRoutes(access: Access, publicUrl?: string): FastifyPlugin
     )
     const rootOf = ({ protocol, host }: FastifyRequest) =>
       (publicUrl ?? `${protocol}://${host}`).replace(/\/$/, '')
-    const home = (request: FastifyRequest, reply: FastifyReply) =>
+    const home = (
+      request: FastifyRequest,
+      reply: FastifyReply,
+      search = new URL(request.url, 'http://x').search
+    ) =>
       reply
         .code(303)
-        .header('location', `${rootOf(request)}/console/`)
+        .header('location', `${rootOf(request)}/console/${search}`)
         .send()
     const page = (request: FastifyRequest, reply: FastifyReply, problem?: string) =>
       reply
@@ -52,13 +64,19 @@ export function consoleRoutes(access: Access, publicUrl?: string): FastifyPlugin
             isOpen: access.isOpen,
             takesKeys: access.takesKeys,
             takesProvider: access.oidc?.options.clientId !== undefined,
+            // What was asked for is shown after signing in.
+            search: new URL(request.url, 'http://x').search,
             ...(problem !== undefined && { problem })
           })
         )
 
     app.get('/console/', { schema }, (request, reply) =>
       // Links of the page go from where it is: with a slash at its end.
-      request.url.split('?', 1)[0] === '/console' ? home(request, reply) : page(request, reply)
+      request.url.split('?', 1)[0] === '/console'
+        ? home(request, reply)
+        : sendConsole && access.allows(request.actor, 'saga:read')
+          ? sendConsole(request, reply)
+          : page(request, reply)
     )
 
     app.post(
@@ -85,7 +103,7 @@ export function consoleRoutes(access: Access, publicUrl?: string): FastifyPlugin
     app.post('/console/sign-out', { schema }, async (request, reply) => {
       request.log.info(seen(request, request.actor), 'Somebody signed out')
       void reply.header('set-cookie', await access.sessions.end(request.headers.cookie))
-      return home(request, reply)
+      return home(request, reply, '')
     })
 
     const { oidc } = access
@@ -106,7 +124,8 @@ export function consoleRoutes(access: Access, publicUrl?: string): FastifyPlugin
           state,
           nonce
         })
-        const cookie = await access.sessions.beginSignIn({ state, nonce, verifier })
+        const { search } = new URL(request.url, 'http://x')
+        const cookie = await access.sessions.beginSignIn({ state, nonce, verifier, search })
         return reply.code(303).headers({ 'set-cookie': cookie, location: url.href }).send()
       }
     )
@@ -138,7 +157,7 @@ export function consoleRoutes(access: Access, publicUrl?: string): FastifyPlugin
         request.log.warn({ address: request.ip, reason }, 'A sign-in failed')
         return page(request, reply.code(401), 'The provider did not confirm this sign-in')
       }
-      return home(request, reply)
+      return home(request, reply, checks['search'])
     })
   }
 }

@@ -56,6 +56,13 @@ export class Sessions {
     }
   }
 
+  /** Of a request's cookies, the session alone, as a header: for a server with the same secret. */
+  alone(header: string | undefined): string | undefined {
+    const name = this.#name('session')
+    const value = header === undefined ? undefined : parse(header)[name]
+    return value === undefined || value === '' ? undefined : serialize(name, value)
+  }
+
   /** Ends a session, here and in the browser. */
   async end(header: string | undefined): Promise<string> {
     const opened = await this.#open(header, 'session')

@@ -44,6 +44,10 @@ const GROUPS: Readonly<Record<string, { summary: string; load: () => Promise<{ g
       summary: 'dead letters: groups, list, show, retry, watch, delete',
       load: () => import('./letters.ts')
     },
+    console: {
+      summary: 'a page for operators, of services that run elsewhere',
+      load: () => import('./console.ts')
+    },
     keys: {
       summary: 'who may come in: create, list, revoke',
       load: () => import('./keys.ts')

@@ -76,6 +76,15 @@ const Counts = Type.Object({
   byState: Type.Record(Type.String(), Type.Integer())
 })
 const Retried = Type.Object({ sagaId: Type.String(), state: Type.String(), sent: Sent })
+const Explanation = Type.Object({
+  sentence: Type.String(),
+  severity: Type.String(),
+  finding: Type.String(),
+  evidence: Type.Array(Type.Object({ text: Type.String() })),
+  suggestions: Type.Array(
+    Type.Object({ text: Type.String(), target: Type.Optional(Type.String()) })
+  )
+})
 const Definitions = Type.Object({ items: Type.Array(Type.Object({ name: Type.String() })) })
 
 const UTC = { utc: { help: 'times in UTC instead of this machine’s zone' } }
@@ -137,6 +146,35 @@ const show: Command = {
     if (options.has('json')) terminal.json(one)
     else terminal.print(...describe(one, options.has('utc'), terminal.width))
     return EXIT.ok
+  }
+}
+
+const explain: Command = {
+  summary: 'Why an instance does not move, in one sentence; 1 when somebody has to do something',
+  parameters: ['ID'],
+  options: OPTIONS,
+  async run(call) {
+    const { options, terminal } = call
+    const id = idOf(call)
+    const { server, path } = await open(call)
+    const found = await server.get(`${path}/${id}/explanation`, Explanation)
+    const { sentence, severity, evidence, suggestions } = found
+    if (options.has('json')) terminal.json(found)
+    else
+      terminal.print(
+        clean(sentence),
+        ...titled(
+          'What it rests on',
+          evidence.map(({ text }) => text)
+        ),
+        ...titled(
+          'What to do',
+          suggestions.map(({ text, target }) =>
+            target === undefined ? text : `${text}: ${target}`
+          )
+        )
+      )
+    return severity === 'problem' ? EXIT.found : EXIT.ok
   }
 }
 
@@ -222,7 +260,7 @@ const exportAll: Command = {
   }
 }
 
-export const group: Group = { list, show, watch, replay, retry, export: exportAll }
+export const group: Group = { list, show, explain, watch, replay, retry, export: exportAll }
 
 /** Where the instances are: of the saga that is named, or of the only one. */
 async function open(call: Call): Promise<{ server: Server; path: string }> {
@@ -330,6 +368,10 @@ function describe(one: Static<typeof Detail>, utc: boolean, width: number): stri
       ? []
       : ['', `There are earlier steps: --before ${one.historyBefore}`])
   ]
+}
+
+function titled(title: string, lines: readonly string[]): string[] {
+  return lines.length === 0 ? [] : ['', title, ...lines.map((line) => `  ${clean(line)}`)]
 }
 
 function asked({ commands, attempts }: { commands: string[]; attempts: number }): string {

@@ -203,12 +203,14 @@ export function definitionRoutes(
 /**
  * The inspection API of one saga, and what an operator may do to an instance.
  * @param mask what of contexts and bodies is not for everybody
+ * @param more routes of the same saga
  */
 export function sagaRoutes(
   inspector: SagaInspector,
   host: SagaHost,
   outbox: Outbox,
-  mask: Mask
+  mask: Mask,
+  more: readonly FastifyPluginAsyncTypebox[] = []
 ): FastifyPluginAsyncTypebox {
   const { definition } = inspector
   const states = [
@@ -228,6 +230,7 @@ export function sagaRoutes(
       if (sagaId !== undefined) mustBeKey('sagaId', sagaId)
     })
     await app.register(byHandRoutes(host, outbox))
+    for (const routes of more) await app.register(routes)
 
     app.get(
       '',

@@ -1,8 +1,13 @@
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
 import { ANYBODY } from '../access/actor.ts'
+import { consolePageOf } from '../console/page.ts'
+import { consoleApi, type ConsoleOptions } from '../console/routes.ts'
 import { auditRefusals } from '../http/audit.ts'
+import type { Colleague } from '../http/colleagues.ts'
+import { Peer } from '../http/peer.ts'
 import { healthRoutes, operationRoutes, type Operated } from '../http/operations.ts'
 import { useOwnRules } from '../http/own-rules.ts'
+import { PUBLIC } from '../http/permission.ts'
 import { HttpProblem } from '../http/problem.ts'
 import { definitionRoutes } from '../http/sagas.ts'
 import { outboxStatus } from '../messaging/outbox/status.ts'
@@ -16,6 +21,13 @@ export interface OperatorRoutesOptions {
    * be set as `request.actor`, which histories and the audit name; `anonymous` unless it is.
    */
   authorize?(request: FastifyRequest): boolean | Promise<boolean>
+  /** What the console at `console/` shows besides these services. */
+  console?: ConsoleOptions
+  /**
+   * Services of other processes, by name, and where their operators' routes are. They are asked
+   * about messages when an instance is explained, with the Authorization header of whoever asks.
+   */
+  readonly peers?: Readonly<Record<string, string>>
 }
 
 /** What startSagabox or System.start answered. */
@@ -23,14 +35,14 @@ export type Running = { readonly services: readonly Service[] } | { readonly sys
 
 /**
  * The routes for those who look after services, as a plugin for a fastify app of your own:
- * `/sagas/…`, `/ops/<service>/…`, `/health/…`. They bring validation and problem documents of their
+ * `/sagas/…`, `/ops/<service>/…`, `/health/…`, and the console at `/console/`. They bring validation and problem documents of their
  * own, and touch nothing of the rest of the app.
  * @example
  * app.register(operatorRoutes(sagabox, { authorize: isOperator }), { prefix: '/internal' })
  */
 export function operatorRoutes(
   running: Running,
-  { authorize }: OperatorRoutesOptions = {}
+  { authorize, peers, console = {} }: OperatorRoutesOptions = {}
 ): FastifyPluginAsync {
   const services = servicesOf(running)
   return async (scope) => {
@@ -41,7 +53,18 @@ export function operatorRoutes(
       request.actor ??= ANYBODY
       if ((await authorize?.(request)) !== true) throw refusal(authorize !== undefined)
     })
-    registerOperatorRoutes(scope, services)
+    registerOperatorRoutes(scope, services, peers)
+    const send = consolePageOf(scope)
+    scope.get('/console/*', { schema: { permission: PUBLIC, hide: true } }, send)
+    scope.get('/console', { schema: { permission: PUBLIC, hide: true } }, (request, reply) =>
+      // With ignoreTrailingSlash both come here. Links of the page go from where it is.
+      request.url.split('?', 1)[0]!.endsWith('/')
+        ? send(request, reply)
+        : reply.redirect('console/')
+    )
+    scope.register(
+      consoleApi(services, { ...console, services: { ...peers, ...console.services } })
+    )
   }
 }
 
@@ -59,10 +82,15 @@ function refusal(asked: boolean): HttpProblem {
 }
 
 /** Routes of sagas, dead letters, outboxes and health. */
-export function registerOperatorRoutes(app: FastifyInstance, services: readonly Service[]): void {
+export function registerOperatorRoutes(
+  app: FastifyInstance,
+  services: readonly Service[],
+  peers: Readonly<Record<string, string>> = {}
+): void {
   const sagas = services.flatMap((service) => service.sagas)
+  const colleagues = colleaguesOf(services, peers)
   if (sagas.length > 0) app.register(definitionRoutes(sagas))
-  for (const service of services) mount(app, service, sagas.length === 1)
+  for (const service of services) mount(app, service, sagas.length === 1, colleagues, services)
   app.register(operationRoutes(services.map(operatedOf)))
 }
 
@@ -80,12 +108,33 @@ function operatedOf(service: Service): Operated {
   }
 }
 
+/** Services of this process are asked directly, whatever the peers say of them. */
+function colleaguesOf(
+  services: readonly Service[],
+  peers: Readonly<Record<string, string>>
+): Colleague[] {
+  const here = services.map((service): Colleague => ({
+    name: service.name,
+    report: (question) => service.report(question)
+  }))
+  const elsewhere = Object.entries(peers)
+    .filter(([name]) => here.every((one) => one.name !== name))
+    .map(([name, url]) => new Peer(name, url))
+  return [...here, ...elsewhere]
+}
+
 /** @param isOnly whether the process has one saga, which then is at `/sagas`, too */
-function mount(app: FastifyInstance, service: Service, isOnly: boolean): void {
+function mount(
+  app: FastifyInstance,
+  service: Service,
+  isOnly: boolean,
+  colleagues: readonly Colleague[],
+  services: readonly Service[]
+): void {
   app.register(async (scope) => {
     beOf(scope, service)
     for (const routes of service.operatorRoutes) scope.register(routes)
-    for (const { saga, routes } of service.sagaRoutes()) {
+    for (const { saga, routes } of service.sagaRoutes(colleagues, services)) {
       if (isOnly) scope.register(routes, { prefix: '/sagas' })
       scope.register(async (own) => {
         if (isOnly)

@@ -7,6 +7,12 @@ import { handlersFor } from './queues.ts'
 import { auditRoutes } from '../http/audit-routes.ts'
 import { deadLetterRoutes } from '../http/dead-letters.ts'
 import { endpointRoutes } from '../http/endpoint.ts'
+import type { Colleague } from '../http/colleagues.ts'
+import { messageRoutes } from '../http/messages.ts'
+import { explanationRoutes } from '../http/saga-explanation.ts'
+import { agesRoutes } from '../http/saga-ages.ts'
+import { pictureRoutes, type Correspondent } from '../http/saga-definition.ts'
+import { pathRoutes } from '../http/saga-path.ts'
 import { outboxRoutes } from '../http/outbox.ts'
 import { scheduledRoutes } from '../http/scheduled.ts'
 import { backoff, pause } from '../messaging/async/batcher.ts'
@@ -35,12 +41,15 @@ import { OLD_DISCARDED_ROWS } from '../messaging/outbox/discard.ts'
 import { Relay } from '../messaging/outbox/relay.ts'
 import type { RequestClient } from '../messaging/request/client.ts'
 import type { Transport } from '../messaging/transport/transport.ts'
+import { signsOfLife, type ServiceReport } from '../messaging/trace/report.ts'
+import { traceMessages, type TraceQuestion } from '../messaging/trace/trace.ts'
 import type { Worker } from '../messaging/async/worker.ts'
 import type { SagaDefinition } from '../saga/define.ts'
 import { handlersOf } from '../saga/run/endpoint-handlers.ts'
 import { probePlans } from '../saga/machine/probe-plans.ts'
 import { SagaHost } from '../saga/run/host.ts'
 import { PLANS } from '../quick-ways.ts'
+import { SagaExplainer } from '../saga/explain/explainer.ts'
 import { SagaInspector } from '../saga/inspect/inspect.ts'
 import { sagaRoutes } from '../http/sagas.ts'
 import { TimerLoop } from '../saga/run/timers.ts'
@@ -109,6 +118,13 @@ export class Service implements ServiceConnections {
   readonly #hosts: readonly SagaHost[]
   /** Those that it runs. */
   readonly sagas: readonly SagaDefinition[]
+  readonly #queues: readonly string[]
+  /** Names of the contracts that it takes, and that it says to send. @internal */
+  readonly takes: string[]
+  /** @internal */
+  readonly sends: string[]
+  readonly #redeliverySeconds: readonly number[]
+  readonly #inboxDays: number
   readonly #transport: Transport
   readonly #readiness: Readiness
   readonly #stopping = new AbortController()
@@ -174,6 +190,11 @@ export class Service implements ServiceConnections {
     })
     const endpoints = definition.queues.map((queue) => queue.name)
     const theirs = endpointsOf(definition.lettersOf)
+    this.#queues = endpoints
+    this.takes = definition.consumes.map((contract) => contract.name)
+    this.sends = definition.sends.map((contract) => contract.name)
+    this.#redeliverySeconds = settings.redeliverySeconds
+    this.#inboxDays = settings.inboxDays
     const office = new DeadLetterOffice(asked, this.requests.outbox, {
       endpoints,
       theirs,
@@ -199,6 +220,7 @@ export class Service implements ServiceConnections {
         resume: () => this.resume(),
         writeDown: (audit) => this.requests.transaction(async (tx) => audit(tx))
       }),
+      messageRoutes({ name, report: (question) => this.report(question) }),
       auditRoutes(name, asked)
     ]
     this.workers = [
@@ -271,14 +293,27 @@ export class Service implements ServiceConnections {
 
   /**
    * Routes of each of its sagas, to be mounted where the process has them.
+   * @param colleagues all services that can be asked, this one included
+   * @param correspondents services of the process
    * @internal
    */
-  sagaRoutes(): { saga: SagaDefinition; routes: FastifyPluginAsync }[] {
+  sagaRoutes(
+    colleagues: readonly Colleague[],
+    correspondents: readonly Correspondent[]
+  ): { saga: SagaDefinition; routes: FastifyPluginAsync }[] {
     const { database, outbox } = this.requests
-    return this.#hosts.map((host) => ({
-      saga: host.definition,
-      routes: sagaRoutes(new SagaInspector(database, host.definition), host, outbox, this.#mask)
-    }))
+    return this.#hosts.map((host) => {
+      const { definition } = host
+      const inspector = new SagaInspector(database, definition)
+      const explainer = new SagaExplainer(database, definition, this.name)
+      const more = [
+        explanationRoutes(explainer, colleagues),
+        pathRoutes(inspector, explainer.usual, this.#mask),
+        agesRoutes(database, explainer, colleagues),
+        pictureRoutes(definition, this.name, correspondents)
+      ]
+      return { saga: definition, routes: sagaRoutes(inspector, host, outbox, this.#mask, more) }
+    })
   }
 
   /**
@@ -309,6 +344,34 @@ export class Service implements ServiceConnections {
   async check(): Promise<Record<string, string | undefined>> {
     const database = this.#databaseProblem ?? (await this.#readiness.problem())
     return { database, broker: this.#transport.problem(), relay: this.relay.problem() }
+  }
+
+  /**
+   * What it knows of messages, and how it is doing.
+   * @internal
+   */
+  async report(question: TraceQuestion): Promise<ServiceReport> {
+    const { database } = this.requests
+    const queues = this.#queues
+    const relayKnows = (rowId: string) => this.relay.knows(rowId)
+    const [messages, life, depths] = await Promise.all([
+      traceMessages(database, question, { queues, relayKnows }),
+      signsOfLife(database, this.schema),
+      Promise.all(queues.map(async (queue) => this.#transport.depthOf?.(queue)))
+    ])
+    const known = depths.filter((depth) => depth !== undefined)
+    return {
+      messages,
+      endpoint: {
+        ...life,
+        queueDepth: known.length > 0 ? known.reduce((sum, depth) => sum + depth, 0) : null,
+        problem: this.#transport.problem() ?? this.relay.problem() ?? null,
+        paused: this.#paused ?? null,
+        redeliverySeconds: [...this.#redeliverySeconds],
+        inboxDays: this.#inboxDays,
+        takes: this.takes
+      }
+    }
   }
 
   /** What an operator should know of a service that works. */

@@ -13,6 +13,7 @@ import { endsOf } from '../saga/machine/states.ts'
 import type { SagaDefinition } from '../saga/define.ts'
 import { SagaInspector, type SagaDetail } from '../saga/inspect/inspect.ts'
 import { Access, type AccessOptions } from '../access/access.ts'
+import type { ConsoleOptions } from '../console/routes.ts'
 import { loggerOf } from './logger.ts'
 import { systemTopology, type ServiceDefinition } from './define.ts'
 import type { Service, ServiceSettings } from './service.ts'
@@ -40,9 +41,16 @@ export interface SagaboxOptions {
   auth?: AccessOptions
   /** Of the HTTP routes; `127.0.0.1` when not given. */
   host?: string
+  /**
+   * Services of other processes, by name, and where their operators' routes are: they are asked
+   * about messages when an instance is explained.
+   */
+  peers?: Readonly<Record<string, string>>
   /** 0, any free one, when not given; false: no routes, see operatorRoutes. */
   port?: number | false
   settings?: Partial<ServiceSettings>
+  /** What the operators' console at `/console/` shows besides these services. */
+  console?: ConsoleOptions
   /**
    * What is done about migrations before the services work: `auto` runs those that are pending,
    * `check` starts only when none is, `off` looks at nothing. `auto` when not given.
@@ -179,6 +187,8 @@ export async function startSagabox(options: SagaboxOptions): Promise<Sagabox> {
       settings: { ...SETTINGS, ...options.settings },
       migrate: options.migrate,
       access,
+      console: options.console,
+      peers: options.peers,
       app: { publicUrl: auth.publicUrl },
       host,
       port: options.port ?? 0,

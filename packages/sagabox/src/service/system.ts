@@ -4,6 +4,8 @@ import { Server as TlsServer } from 'node:tls'
 import { Access } from '../access/access.ts'
 import { consoleRoutes } from '../access/console-routes.ts'
 import { guard, type Seen } from '../access/guard.ts'
+import { consolePageOf } from '../console/page.ts'
+import { consoleApi, type ConsoleOptions, type Shown } from '../console/routes.ts'
 import { buildApp, type AppOptions } from '../http/app.ts'
 import { describing } from '../messaging/async/log.ts'
 import type { BodyOf, Message, RequestContract } from '../messaging/message/message.ts'
@@ -36,6 +38,10 @@ export interface SystemOptions {
     /** How operators see it. */
     readonly publicUrl?: string | undefined
   }
+  /** What the operators' console shows besides these services. */
+  console?: ConsoleOptions | undefined
+  /** See OperatorRoutesOptions. */
+  peers?: Readonly<Record<string, string>>
   /** See AppOptions. */
   app?: Omit<AppOptions, 'guard'>
   log: FastifyBaseLogger
@@ -78,6 +84,13 @@ export class System {
       .map((one) => (typeof one === 'string' ? one : `${one.address} ${one.port}`))
   }
 
+  /** Where operators find their routes and the console. */
+  get operatorsUrl(): string {
+    const { server } = this.operators ?? this.app
+    const listening = server.address() as AddressInfo | null
+    return listening === null ? '' : urlOf(listening, server instanceof TlsServer)
+  }
+
   /**
    * Listens at once, so that /health/ready can tell what is missing, and begins to start the
    * services.
@@ -92,6 +105,8 @@ export class System {
     port,
     access: given,
     operators,
+    peers,
+    console,
     app: options = {},
     log
   }: SystemOptions): Promise<System> {
@@ -106,7 +121,14 @@ export class System {
     })
     const addresses = [host, ...(operators ? [operators.host] : [])]
     const access = given ?? (await Access.open({ publicUrl: options.publicUrl }, addresses, log))
-    const app = await buildServers(services, access, operators, options, log)
+    const shown = { ...console, services: { ...peers, ...console?.services } }
+    const app = await buildServers(
+      services,
+      access,
+      { apart: operators, peers, console: shown },
+      options,
+      log
+    )
     app.business.addHook('onClose', async () => access.close())
     if (port !== false) await app.business.listen({ host, port })
     else await app.business.ready()
@@ -169,11 +191,18 @@ async function close(app: FastifyInstance): Promise<void> {
   clearTimeout(late)
 }
 
-/** @param apart the operators' own server */
+/** What is served besides the services' own routes. */
+interface Served {
+  /** The operators' own server. */
+  readonly apart: SystemOptions['operators']
+  readonly peers: SystemOptions['peers']
+  readonly console: ConsoleOptions
+}
+
 async function buildServers(
   services: readonly Service[],
   access: Access,
-  apart: SystemOptions['operators'],
+  { apart, peers, console }: Served,
   options: Omit<AppOptions, 'guard'>,
   log: FastifyBaseLogger
 ): Promise<{ business: FastifyInstance; operators?: FastifyInstance }> {
@@ -188,8 +217,8 @@ async function buildServers(
     ? { publicUrl: apart.publicUrl, corsOrigins: [] }
     : { publicUrl, corsOrigins }
   const forOperators = (root: FastifyInstance) => {
-    root.register(consoleRoutes(access, theirs.publicUrl))
-    registerOperatorRoutes(root, services)
+    registerConsole(root, services, access, console, theirs.publicUrl)
+    registerOperatorRoutes(root, services, peers)
   }
   const forAll = (root: FastifyInstance) => {
     for (const service of services)
@@ -207,4 +236,16 @@ async function buildServers(
   return apart
     ? { business, operators: await buildApp(log, forOperators, guarded(theirs)) }
     : { business }
+}
+
+/** The console's page, its API, and the ways to sign in. */
+export function registerConsole(
+  root: FastifyInstance,
+  services: readonly Shown[],
+  access: Access,
+  options: ConsoleOptions,
+  publicUrl: string | undefined
+): void {
+  root.register(consoleRoutes(access, publicUrl, consolePageOf(root)))
+  root.register(consoleApi(services, options, (cookies) => access.sessions.alone(cookies)))
 }

@@ -49,6 +49,10 @@ export class WatchedTransport implements Transport {
     return this.#inner.problem()
   }
 
+  async depthOf(endpoint: string): Promise<number | undefined> {
+    return this.#inner.depthOf?.(endpoint)
+  }
+
   stop(): Promise<void> {
     return this.#inner.stop()
   }

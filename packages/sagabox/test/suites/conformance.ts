@@ -65,6 +65,21 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
     }
   }
 
+  t.test('it tells how much waits for an endpoint that takes nothing', async (t) => {
+    const world = await open(t)
+    const transport = world.bus.connect(topology)
+    transport.start(() => {})
+    await world.service.send(ship(ShipSailedEvent), ship(ShipSailedEvent))
+    for (const endpoint of ['harbour', 'customs'])
+      await until(
+        `two wait for ${endpoint}`,
+        async () => (await transport.depthOf?.(endpoint)) === 2
+      )
+    world.service.listen('harbour', [writes('harbour', ShipSailedEvent)])
+    world.service.listen('customs', [writes('customs', ShipSailedEvent)])
+    await until('nothing waits', async () => (await transport.depthOf?.('harbour')) === 0)
+  })
+
   t.test('an event reaches every endpoint that takes it, a command its owner only', async (t) => {
     const world = await open(t)
     const { service } = world

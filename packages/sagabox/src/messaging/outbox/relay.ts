@@ -205,6 +205,15 @@ export class Relay {
     }
   }
 
+  /**
+   * What this process knows of a row that the table still has: `flying`, given to the transport;
+   * `gone`, taken by it; undefined: nothing.
+   */
+  knows(rowId: string): 'flying' | 'gone' | undefined {
+    if (!this.#sender.has(rowId)) return undefined
+    return this.#sender.hasSettled(rowId) ? 'gone' : 'flying'
+  }
+
   /** Of messages given to the transport and not settled, bytes. */
   get bytesInFlight(): number {
     return this.#sender.bytesInFlight

@@ -135,6 +135,11 @@ export class OutboxSender {
     return this.#inHand.has(id)
   }
 
+  /** Whether the transport has taken the row: the table has not been told yet. */
+  hasSettled(id: string): boolean {
+    return this.#settled.includes(id)
+  }
+
   get inHand(): string[] {
     return [...this.#inHand]
   }

@@ -11,7 +11,7 @@ import {
   Unreachable
 } from './connection.ts'
 import { ForeignExchanges } from './foreign-exchanges.ts'
-import { whyUnreachable } from './look.ts'
+import { ask, whyUnreachable, type Question } from './look.ts'
 import { answerQueue } from './answers.ts'
 import { isNack, RabbitPublisher } from './publisher.ts'
 import { Blame } from './blame.ts'
@@ -151,6 +151,20 @@ export class RabbitTransport implements Transport {
 
   get canPublish(): boolean {
     return this.#publisher !== undefined && this.#blocked === undefined
+  }
+
+  /** What its queue holds ready: what is handed out is not counted. */
+  async depthOf(endpoint: string): Promise<number | undefined> {
+    if (!this.#connection) return undefined
+    let depth: number | undefined
+    const question: Question = (channel, answered) =>
+      channel.checkQueue(endpoint, (error: Error | null, found?: { messageCount: number }) => {
+        depth = found?.messageCount
+        answered(error)
+      })
+    // What is not there, or is going, has no depth.
+    await ask(this.#connection, [question]).catch(() => {})
+    return depth
   }
 
   problem(): string | undefined {

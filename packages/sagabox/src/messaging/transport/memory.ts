@@ -133,6 +133,10 @@ export class MemoryTransport implements Transport {
     return this.#queue(endpoint).subscribe(receive, most)
   }
 
+  depthOf(endpoint: string): Promise<number> {
+    return Promise.resolve(this.#queue(endpoint).depth)
+  }
+
   problem(): undefined {}
 
   /** What is still queued stays in its sender's outbox. */
@@ -157,6 +161,11 @@ class MemoryQueue {
   /** It takes no more: whoever sends must not wait for all of it. */
   get isFull(): boolean {
     return this.#waiting.length >= MOST_WAITING
+  }
+
+  /** Messages that wait or are in somebody's hands. */
+  get depth(): number {
+    return this.#consumers.reduce((sum, { inHand }) => sum + inHand, this.#waiting.length)
   }
 
   push(queued: QueuedMessage): void {

@@ -153,6 +153,11 @@ export interface Transport {
    * @param receive must not throw
    */
   takeAnswers?(receive: (delivery: Delivery) => void): Answers
+  /**
+   * Messages in an endpoint's queue, those that are handed out included where it knows them;
+   * undefined when it cannot tell now. Absent: it never can.
+   */
+  depthOf?(endpoint: string): Promise<number | undefined>
   /** Undefined when all is well, otherwise why messages do not flow. */
   problem(): string | undefined
   stop(): Promise<void>

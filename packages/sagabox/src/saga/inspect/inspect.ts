@@ -17,10 +17,12 @@ import {
   type SagaCounts,
   type StoredSaga
 } from '../store/list.ts'
+import { MOST_PATH_STEPS, PathTaken, type Path, type PathStep, type TimedHistory } from './path.ts'
+import { reachableFrom, targetOf } from './reachable.ts'
 import { Replayed, type Replay } from './replay.ts'
 import { restore, statusOf } from '../machine/state.ts'
 import { awaitedCommands } from '../machine/step.ts'
-import type { HistoryRow, LastError } from '../store/rows.ts'
+import type { LastError } from '../store/rows.ts'
 import { allVersions, machineOf, ofVersion } from '../run/versions.ts'
 
 /** What an instance needs to get on. */
@@ -84,7 +86,7 @@ export interface SagaDetail {
   history: SagaStep[]
 }
 
-type StoredHistory = HistoryRow & { recorded_at: Date }
+type StoredHistory = TimedHistory
 
 /** Steps of a history that are read at most for one answer. */
 export const MOST_STEPS = 1000
@@ -227,18 +229,61 @@ export class SagaInspector {
     const row = await this.#row(this.#database, sagaId)
     if (!row) return undefined
     const replayed = new Replayed(this.definition)
+    await this.#eachStep(row, (step) => replayed.add(step))
+    return replayed.comparedWith(row)
+  }
+
+  /**
+   * The steps that an instance has gone through, with what it knew after each as today's machines
+   * tell it; undefined when there is no such instance.
+   * @param hidden what of contexts is not for whoever asks
+   */
+  async path(
+    sagaId: string,
+    { before = Infinity, limit = MOST_PATH_STEPS }: { before?: number; limit?: number } = {},
+    hidden?: Mask
+  ): Promise<Path | undefined> {
+    const row = await this.#row(this.#database, sagaId)
+    if (!row) return undefined
+    const taken = new PathTaken(this.definition, before, limit)
+    await this.#eachStep(row, (step) => taken.add(step))
+    const now = new Date()
+    const saga = ofVersion(this.definition, row.machine_version)
+    const steps: PathStep[] = []
     let turn = performance.now()
-    // Histories only grow: as far as the row tells, they do not change while they are read.
+    for (const step of taken.described(hidden)) {
+      steps.push(step)
+      if (performance.now() - turn > TURN_MS) {
+        await breathe()
+        turn = performance.now()
+      }
+    }
+    const [timer] = row.timers.toSorted((a, b) => Date.parse(a.dueAt) - Date.parse(b.dueAt))
+    const last = steps.at(-1)
+    if (last?.sequence === row.version && saga && !endsOf(saga).includes(row.state))
+      last.msInState = Math.max(0, now.getTime() - Date.parse(last.at))
+    return {
+      state: row.state,
+      steps,
+      stepsBefore: (steps[0]?.sequence ?? 1) > 1 ? steps[0]!.sequence : null,
+      reachable: saga ? reachableFrom(saga.machine, row.state) : [],
+      timer: timer && saga ? { at: timer.dueAt, to: targetOf(saga, row, timer.event) } : null
+    }
+  }
+
+  /** Histories only grow: as far as the row tells, they do not change while they are read. */
+  async #eachStep(row: StoredSaga, work: (step: TimedHistory) => void): Promise<void> {
+    let turn = performance.now()
     for (let last = 0; ;) {
-      const page: HistoryRow[] = await this.#database.rows(PAGE, [
+      const page: TimedHistory[] = await this.#database.rows(PAGE, [
         this.definition.name,
         row.saga_id,
         last,
         row.version
       ])
-      if (page.length === 0) return replayed.comparedWith(row)
+      if (page.length === 0) return
       for (const step of page) {
-        replayed.add(step)
+        work(step)
         last = step.sequence
         if (performance.now() - turn > TURN_MS) {
           await breathe()

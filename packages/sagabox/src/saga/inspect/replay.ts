@@ -84,6 +84,11 @@ export class Replayed {
     }
   }
 
+  /** What the instance knew after the last step; undefined when that was taken as recorded. */
+  get context(): Record<string, unknown> | undefined {
+    return this.#snapshot?.context as Record<string, unknown> | undefined
+  }
+
   /** What has come of it, held to the instance as it is stored. */
   comparedWith(stored: SagaRow): Replay {
     const last = this.#last?.sequence ?? 0
