@@ -4,6 +4,7 @@ import t from 'tap'
 import { Type as Types } from '../../src/index.ts'
 import { contracts } from '../../src/messaging/message/contracts.ts'
 import { EnvelopeReader, EnvelopeWriter } from '../../src/messaging/message/envelope.ts'
+import { priced } from '../../../../docs/examples/net-values.ts'
 import { InvalidMessage } from '../../src/messaging/message/validate.ts'
 
 const Status = { Pending: 0, Paid: 5 } as const
@@ -97,6 +98,14 @@ t.test('a whole number that JSON rounds is refused with its path', async (t) => 
       message: /^message.big: must be a whole number that JSON keeps, .* send them as text$/
     })
   t.throws(() => Priced({ orderId: ID, big: 2 ** 53 }), /big must be a whole number .* got 9007/)
+})
+
+t.test('the example of the page is what .NET reads', async (t) => {
+  const written = new EnvelopeWriter('rabbitmq://localhost/', 'sales').write(priced)
+  t.match(JSON.parse(written), {
+    messageType: ['urn:message:Contracts:OrderPriced', 'urn:message:Contracts:OrderChanged'],
+    message: { price: '19.90', status: 1 }
+  })
 })
 
 t.test('times are read with seven digits, offsets, or no zone; ours have three', async (t) => {
