@@ -375,7 +375,7 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
     const takes = (endpoint: string, contract: Contract) =>
       handleBatch(contract, async (messages) => {
         for (const { body } of messages)
-          taken.push(`${endpoint} ${contract.name} ${Object.keys(body as object).join()}`)
+          taken.push(`${endpoint} ${contract.name} ${Object.keys(body).join()}`)
         return []
       })
     service.listen('harbour', [takes('harbour', Moved)])
