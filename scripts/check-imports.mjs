@@ -164,6 +164,7 @@ const BUILDINGS = {
         'messaging/postgres/migrations.ts',
         'messaging/postgres/problem.ts',
         'messaging/rabbitmq/compare.ts',
+        'messaging/rabbitmq/hand-over.ts',
         'service/migrations.ts'
       ]
     },

@@ -305,7 +305,10 @@ t.test('what a forged fault says of an order has a size', async (t) => {
     return waitingFor?.lastError ? waitingFor : undefined
   })
   t.ok(lastError.message.length <= 2000, `${lastError.message.length} characters`)
-  t.match(lastError.message, /^Fault<ReleaseStock>: xxx.*… \(5\d{5} bytes\)$/)
+  t.match(
+    lastError.message,
+    /^Fault<ReleaseStock>: Forged.*: xxx.*… \(5\d{5} bytes\) \(node on \S+\)$/
+  )
 })
 
 t.test('letters of one type have one name', async (t) => {

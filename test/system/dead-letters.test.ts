@@ -177,7 +177,8 @@ t.test(
       state: 'Failed.releasingStock',
       waitingFor: {
         lastError: {
-          message: /^Fault<ReleaseStock>: the warehouse is locked/,
+          message:
+            /^Fault<ReleaseStock>: DatabaseError P0001: the warehouse is locked \(node on \S+\)$/,
           type: 'ReleaseStock',
           at: String
         }

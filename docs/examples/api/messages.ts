@@ -49,6 +49,16 @@ const booking: BodyOf<typeof BookCourier> = { parcelId, address }
 assert.equal(BookCourier(booking).correlationId, parcelId)
 assert.equal(CourierBooked.urn, 'urn:message:Contracts:CourierBooked')
 
+// Example: Type
+const Weight = { Light: 0, Heavy: 5 } as const
+const Weighed = courier.event('Weighed', {
+  parcelId: Id,
+  fee: Type.Decimal(),
+  weight: Type.NetEnum(Weight)
+})
+const heavy: Type.NetEnumOf<typeof Weight> = Weight.Heavy
+assert.equal(Weighed({ parcelId, fee: '19.90', weight: heavy }).body.fee, '19.90')
+
 // Example: CallableRequest, RequestContract
 const Price = courier.response('Price', { amount: Type.Integer() })
 const GetPrice: CallableRequest<

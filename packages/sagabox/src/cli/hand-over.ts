@@ -1,12 +1,10 @@
 import { readQueueBindings } from '../doctor/bindings.ts'
 import {
-  HandOver,
+  handOver as handQueuesOver,
   NotHandedOver,
   type HandOverOptions,
   type QueueBinding
 } from '../messaging/rabbitmq/hand-over.ts'
-import { QueueInUse } from '../messaging/rabbitmq/move.ts'
-import { withConnection } from '../messaging/rabbitmq/visit.ts'
 import { brokerPlace, explain } from './broker-place.ts'
 import { EXIT, NotDone, WrongUsage, type Call, type Command, type Exit } from './command.ts'
 import { clean } from './text.ts'
@@ -63,12 +61,9 @@ async function run(call: Call, by: HandOverOptions['by'], waitMs: number): Promi
   const bindings = typeof found === 'string' ? [] : found
   if (typeof found === 'string') terminal.note(found)
   const { interrupted } = terminal
-  const rest = { by, bindings, waitMs, settledMs: SETTLED_MS, interrupted, done }
-  await withConnection(url, tls, (connection) =>
-    new HandOver({ connection, endpoint, ...rest }).run()
-  ).catch((error: Error) => {
-    if (error instanceof NotHandedOver || error instanceof QueueInUse)
-      throw new NotDone(error.message, { cause: error })
+  const how = { endpoint, by, bindings, waitMs, settledMs: SETTLED_MS, interrupted, done }
+  await handQueuesOver(url, tls, how).catch((error: Error) => {
+    if (error instanceof NotHandedOver) throw new NotDone(error.message, { cause: error })
     return explain(error)
   })
   if (isJson) terminal.json({ endpoint, steps })

@@ -29,7 +29,7 @@ const GROUPS: Readonly<Record<string, { summary: string; load: () => Promise<{ g
       load: () => import('./doctor.ts')
     },
     topology: {
-      summary: 'exchanges, queues and bindings: show, check, apply, rights',
+      summary: 'exchanges and queues: show, check, apply, rights, hand-over, take-over',
       load: () => import('./topology.ts')
     },
     saga: {

@@ -1,4 +1,7 @@
 // Beside services that are not ours, whose queues have the arguments that MassTransit gives them.
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { EnvelopeWriter } from '../../src/messaging/message/envelope.ts'
 import type { Log } from '../../src/messaging/async/log.ts'
@@ -14,6 +17,8 @@ import {
   voyageOf,
   writes
 } from '../../../../test/support/harbour.ts'
+import type { HarbourProcess } from '../../../../test/support/harbour-process.ts'
+import { TYPESCRIPT } from '../../../../test/support/program.ts'
 import { postgresForTests } from '../../../../test/support/postgres.ts'
 import { rabbitmqForTests } from '../../../../test/support/rabbitmq.ts'
 import { declareEndpoint, foreignChannel } from '../../../../test/support/masstransit.ts'
@@ -344,6 +349,52 @@ t.test(
     t.same(redeliveries, [0, 1, 1])
   }
 )
+
+t.test('on a classic queue a message that ends its process is a dead letter, too', async (t) => {
+  const url = await vhost(t)
+  const channel = await foreignChannel(t, url)
+  for (const queue of ['harbour', 'harbour_error', 'harbour_skipped'])
+    await declareEndpoint(channel, queue, {}, queue === 'harbour' ? TYPES : [])
+  const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
+  const { service } = await openProcess(
+    t,
+    url,
+    topologyOf([HARBOUR], [ShipSailedEvent, DockShip]),
+    databaseUrl
+  )
+  const deadly = ship(DockShip)
+  await service.send(deadly, ship(DockShip), ship(DockShip))
+  await until('they are in the queue', async () => (await service.count('outbox')) === 0)
+  const options: HarbourProcess = {
+    databaseUrl,
+    rabbitmqUrl: url,
+    dies: 'never',
+    deadly: { messageId: deadly.messageId, by: 'SIGKILL' }
+  }
+  const program = fileURLToPath(
+    new URL('../../../../test/support/harbour-process.ts', import.meta.url)
+  )
+  let deaths = 0
+  while (deaths < 10) {
+    const child = fork(program, [JSON.stringify(options)], {
+      execArgv: [TYPESCRIPT],
+      silent: true
+    })
+    t.teardown(() => child.kill('SIGKILL'))
+    const died = once(child, 'exit').then(() => true)
+    const buried = until(
+      'it is a dead letter',
+      async () => (await service.count('dead_letter')) === 1
+    ).then(() => false)
+    if (!(await Promise.race([died, buried]))) break
+    deaths++
+  }
+  t.equal(deaths, 5)
+  t.match(await service.database.rows('select message_id, exception from dead_letter'), [
+    { message_id: deadly.messageId, exception: 'DeadlyMessage' }
+  ])
+  await until('the others are handled', async () => (await service.count('effects')) === 2)
+})
 
 const SENDER = topologyOf(
   [HARBOUR],

@@ -3,10 +3,18 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import Type from 'typebox'
+import { contracts } from '../../src/messaging/message/contracts.ts'
+import { topologyOf, type EndpointTopology } from '../../src/messaging/transport/topology.ts'
 import { EnvelopeWriter } from '../../src/messaging/message/envelope.ts'
 import { handle, handleBatch } from '../../src/messaging/endpoint/handler.ts'
 import { newId } from '../../src/messaging/message/id.ts'
-import { command, event, message, type Message } from '../../src/messaging/message/message.ts'
+import {
+  command,
+  event,
+  message,
+  type Contract,
+  type Message
+} from '../../src/messaging/message/message.ts'
 import { NotRetryable } from '../../src/messaging/inbox/retry.ts'
 import type {
   Delivery,
@@ -361,6 +369,57 @@ export function transportConformance(t: Test, makeBus: (t: Test) => Promise<Bus>
       'returned',
       'accepted'
     ])
+  })
+
+  t.test('what is of a more general type, too, reaches who takes that, each once', async (t) => {
+    const port = contracts('port', { correlateBy: 'voyageId' })
+    const voyageId = Type.String({ format: 'uuid' })
+    const Moved = port.event('ShipMoved', { voyageId })
+    const Left = port.event('ShipLeft', { voyageId }, { also: [Moved] })
+    const Fled = port.event('ShipFled', { voyageId, why: Type.String() }, { also: [Left] })
+    const databaseUrl = await (await postgresForTests()).createDatabase(t.name)
+    const bus = await makeBus(t)
+    const endpoints: [EndpointTopology, EndpointTopology] = [
+      { name: 'harbour', consumes: [Moved] },
+      { name: 'customs', consumes: [Moved, Fled] }
+    ]
+    const transport = bus.connect(topologyOf(endpoints, [Left, Fled]))
+    const service = await openService(t, databaseUrl, transport)
+    service.relay.start()
+    const taken: string[] = []
+    const takes = (endpoint: string, contract: Contract) =>
+      handleBatch(contract, async (messages) => {
+        for (const { body } of messages)
+          taken.push(`${endpoint} ${contract.name} ${Object.keys(body).join()}`)
+        return []
+      })
+    service.listen('harbour', [takes('harbour', Moved)])
+    service.listen('customs', [takes('customs', Moved), takes('customs', Fled)])
+    await service.send(Fled({ voyageId: newId(), why: 'customs' }), Left({ voyageId: newId() }))
+    await until('all are taken', async () => taken.length === 4)
+    await quiet({ bus, databaseUrl, service })
+    t.same(taken.toSorted(), [
+      'customs ShipFled voyageId,why',
+      'customs ShipMoved voyageId',
+      'harbour ShipMoved voyageId',
+      'harbour ShipMoved voyageId,why'
+    ])
+    const written = new EnvelopeWriter('rabbitmq://localhost/', 'port').write(
+      Fled({ voyageId: newId(), why: 'x' })
+    )
+    t.same(JSON.parse(written).messageType, [
+      'urn:message:Contracts:ShipFled',
+      'urn:message:Contracts:ShipLeft',
+      'urn:message:Contracts:ShipMoved'
+    ])
+    t.same(
+      topologyOf([endpoints[0]], [Fled], [endpoints[1]]).elsewhere,
+      [{ endpoint: 'customs', takes: [Fled.exchange] }],
+      'it waits for whoever takes it by another name'
+    )
+    t.throws(() => port.event('X', { voyageId }, { also: [DockShip] }), {
+      message: /also names "DockShip", which is no event/
+    })
   })
 
   t.test(

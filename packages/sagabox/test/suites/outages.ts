@@ -485,4 +485,31 @@ export function outageConformance(t: Test, makeBus: (t: Test) => Promise<Bus>): 
     t.ok(sizes.length <= 12, `${sizes.length} batches: ${sizes.join(', ')}`)
     t.match((await letters())[0], { exception: 'NotRetryable', reason: /^no berth for / })
   })
+
+  t.test(
+    'those that are refused by name, and may come right, are tried again together',
+    async (t) => {
+      const { service, handled, quiet } = await open(t)
+      const orphans = ships(DockShip, 60)
+      const orphan = new Set(orphans.map(({ messageId }) => messageId))
+      let [calls, isHere] = [0, false]
+      const handler = writes('harbour', DockShip, {
+        async then(batch) {
+          calls++
+          const refused = batch.filter(({ messageId }) => !isHere && orphan.has(messageId))
+          if (refused.length > 0)
+            throw new Refused(new Map(refused.map((one) => [one, new Error('not yet')])))
+        }
+      })
+      await service.send(...orphans, ...ships(DockShip, 10))
+      const immediate = { times: 1000, minMs: 50, maxMs: 50 }
+      service.listen('harbour', [{ ...handler, retry: { immediate } }])
+      await handled(10)
+      await until('they were tried often', async () => calls > 20)
+      isHere = true
+      await handled(70)
+      await quiet()
+      t.ok(calls < 60, `${calls} transactions`)
+    }
+  )
 }

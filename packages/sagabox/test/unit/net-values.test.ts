@@ -4,6 +4,10 @@ import t from 'tap'
 import { Type as Types } from '../../src/index.ts'
 import { contracts } from '../../src/messaging/message/contracts.ts'
 import { EnvelopeReader, EnvelopeWriter } from '../../src/messaging/message/envelope.ts'
+import { priced } from '../../../../docs/examples/net-values.ts'
+import { checkSaga } from '../../src/saga/inspect/check.ts'
+import { defineSaga } from '../../src/saga/steps/define-saga.ts'
+import { tell } from '../../src/testing/story.ts'
 import { InvalidMessage } from '../../src/messaging/message/validate.ts'
 
 const Status = { Pending: 0, Paid: 5 } as const
@@ -33,6 +37,13 @@ function read(message: object | string, more: object = {}) {
   return reader.read(JSON.stringify(envelope).replace('"@"', () => text))
 }
 const bodyOf = (message: object | string) => read(message).body
+
+t.test('Type has all that TypeBox has', async (t) => {
+  t.same(
+    Object.keys(Type).filter((name) => !(name in Types)),
+    []
+  )
+})
 
 t.test('a decimal is text, kept to the last zero, or a number', async (t) => {
   for (const [written, expected] of [
@@ -97,6 +108,44 @@ t.test('a whole number that JSON rounds is refused with its path', async (t) => 
       message: /^message.big: must be a whole number that JSON keeps, .* send them as text$/
     })
   t.throws(() => Priced({ orderId: ID, big: 2 ** 53 }), /big must be a whole number .* got 9007/)
+})
+
+t.test('a saga in steps keeps a decimal to the last zero, over its row, too', async (t) => {
+  const charge = shop.command('Charge', {
+    orderId: Type.String({ format: 'uuid' }),
+    price: Types.Decimal(),
+    status: Types.NetEnum(Status)
+  })
+  const Started = shop.event('Started', charge.schema.properties)
+  const Charged = shop.event('Charged', { orderId: Type.String({ format: 'uuid' }) })
+  const Look = shop.command('Look', { orderId: Type.String({ format: 'uuid' }) })
+  const Looked = shop.event('Looked', { orderId: Type.String({ format: 'uuid' }) })
+  const saga = defineSaga('charging', {
+    startedBy: Started,
+    within: '1m',
+    steps: ({ step }) => [
+      step('look', { do: Look, done: Looked }),
+      step('charge', { do: charge, done: Charged })
+    ]
+  })
+  const started = new EnvelopeReader([Started]).read(
+    `{"messageId":"${ID}","messageType":["${Started.urn}"],"message":{"OrderId":"${ID}","Price":"19.90","Status":"paid"}}`
+  ) as ReturnType<typeof Started>
+  tell(saga)
+    .given(started)
+    .when(Looked({ orderId: ID }))
+    .then('doing.charge', [charge({ orderId: ID, price: '19.90', status: 5 })])
+    .when(Charged({ orderId: ID }))
+    .then('completed')
+  t.same(checkSaga(saga), [])
+})
+
+t.test('the example of the page is what .NET reads', async (t) => {
+  const written = new EnvelopeWriter('rabbitmq://localhost/', 'sales').write(priced)
+  t.match(JSON.parse(written), {
+    messageType: ['urn:message:Contracts:OrderPriced', 'urn:message:Contracts:OrderChanged'],
+    message: { price: '19.90', status: 1 }
+  })
 })
 
 t.test('times are read with seven digits, offsets, or no zone; ours have three', async (t) => {

@@ -156,12 +156,13 @@ export class Lanes {
     if (isLockTimeout(failure)) return this.#waitAside(received)
     const error = (failure instanceof Refused && failure.reasonFor(message)) || failure
     attempts.push(attemptOf(error))
-    if (isWorthRetrying(error, this.#policy)) this.#retry(received, error)
+    // Whom the handler tells apart by name is in nobody's way.
+    if (isWorthRetrying(error, this.#policy)) this.#retry(received, error, error === failure)
     else this.#options.endings.bury(received, error)
   }
 
   /** Again at once, while the policy says so; then later; then never. */
-  #retry(received: Received, error: Error): void {
+  #retry(received: Received, error: Error, alone: boolean): void {
     const { endpoint, endings, redelivery, log } = this.#options
     const { immediate, redeliverySeconds } = this.#policy
     const { delivery, message, attempts } = received
@@ -176,7 +177,7 @@ export class Lanes {
     const details = { err: error, endpoint, messageId, correlationId, type, redeliveries }
     if (attempts.length <= immediate.times) {
       log.debug(details, 'Handler failed; trying again')
-      received.alone = true
+      received.alone = alone
       this.#later(received, backoff(attempts.length, immediate.minMs, immediate.maxMs))
     } else if (seconds !== undefined) {
       log.warn({ ...details, seconds }, 'Handler failed; the message comes again later')

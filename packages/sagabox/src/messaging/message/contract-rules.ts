@@ -69,6 +69,12 @@ export class ContractRules {
     this.fits(what, name, what === 'exchange' ? 0 : SUFFIX_BYTES)
   }
 
+  /** What an event may be, too. */
+  base(base: { kind?: unknown; name?: unknown; foreign?: unknown }): void {
+    if (base.kind !== 'event' || base.foreign !== undefined)
+      this.refuse(`also names ${shown(base.name)}, which is no event of an envelope; expected one`)
+  }
+
   /** A name that AMQP can carry. */
   fits(what: string, name: string, more = 0): void {
     const bytes = Buffer.byteLength(name) + more

@@ -33,6 +33,8 @@ export interface Contract<Name extends string = string, Body extends TObject = T
   readonly urn: string
   /** More general types that the message is, too. */
   readonly alsoUrns?: readonly string[]
+  /** Their contracts: what takes one of them gets the message. */
+  readonly also?: readonly Contract[]
   /** MassTransit's exchange of the message type, `<namespace>:<name>`. */
   readonly exchange: string
   /** Commands: the queue that they go to, where it is not named as the owner. */
@@ -165,6 +167,11 @@ export interface EventOptions extends EventNaming {
    * been there once.
    */
   readonly takenBy?: readonly string[]
+  /**
+   * Contracts of more general events that it is, too: in .NET its base types and interfaces. Who
+   * takes one of them gets it, and reads of the body what that contract names.
+   */
+  readonly also?: readonly Contract[]
 }
 
 /** What a command may say beside its body. */
@@ -238,12 +245,13 @@ function declare<Name extends string, Body extends TObject>(
   name: Name,
   options: ContractOptions<Body> & EventOptions & CommandOptions
 ): CallableContract<Name, Body> {
-  const { owner, schema, optional = false, takenBy, queue, response: answer } = options
+  const { owner, schema, optional = false, takenBy, also, queue, response: answer } = options
   const names = namesOfType(name, options)
   const rules = new ContractRules(name)
   rules.owner(owner, kind)
   if (queue !== undefined) rules.entity('queue', queue)
   for (const taker of takenBy ?? []) rules.entity('takenBy', taker)
+  for (const base of also ?? []) rules.base(base)
   rules.fields(schema.properties)
   const correlateBy = isCorrelated(kind, options) ? options.correlateBy : ''
   if (correlateBy !== '') rules.correlateBy(schema, correlateBy)
@@ -251,9 +259,15 @@ function declare<Name extends string, Body extends TObject>(
   const more = {
     ...(queue !== undefined && { queue }),
     ...(takenBy && { takenBy }),
+    ...(also && { also, alsoUrns: basesOf(also).map(({ urn }) => urn) }),
     ...(answer && { response: answer })
   }
   return callable(name, { kind, owner, schema, correlateBy, optional, ...names, ...more })
+}
+
+/** More general types, and theirs, the nearest first. */
+function basesOf(also: readonly Contract[]): Contract[] {
+  return [...new Set([...also, ...also.flatMap((base) => basesOf(base.also ?? []))])]
 }
 
 /** Who asks waits for the answer itself: requests and answers need not say what they are about. */

@@ -8,6 +8,8 @@ import { ask, exchangeIsThere, queueState, refusalOf, type Question } from './lo
 import { keyOf, lookThrough, moveAll, QueueInUse } from './move.ts'
 import { EXCHANGE, queueArguments } from './rascal-config.ts'
 import { learnQueue } from './survey.ts'
+import type { BrokerTls } from './tls.ts'
+import { withConnection } from './visit.ts'
 
 /** How often it is looked whether the new queue is there, ms; each look is a line in the broker's log. */
 const LOOK_MS = 250
@@ -340,6 +342,23 @@ export class HandOver {
   }
 }
 
+/**
+ * Does it by a connection of its own.
+ * @throws Unreachable when there is no way to the broker; NotHandedOver
+ */
+export async function handOver(
+  url: string,
+  tls: BrokerTls | undefined,
+  options: Omit<HandOverOptions, 'connection'>
+): Promise<void> {
+  try {
+    await withConnection(url, tls, (connection) => new HandOver({ ...options, connection }).run())
+  } catch (error) {
+    if (!(error instanceof QueueInUse)) throw error
+    throw new NotHandedOver(error.message, { cause: error })
+  }
+}
+
 function isMark({ properties }: Message): boolean {
-  return Object.hasOwn((properties.headers ?? {}) as object, MARK)
+  return Object.hasOwn(properties.headers ?? {}, MARK)
 }

@@ -47,7 +47,7 @@ export class MemoryTransport implements Transport {
   constructor(topology: Topology) {
     for (const { name } of topology.queues) this.#queues.set(name, new MemoryQueue())
     for (const exchange of topology.exchanges)
-      this.#routes.set(exchange, this.#reach(topology, exchange))
+      this.#routes.set(exchange, [...new Set(this.#reach(topology, exchange))])
     for (const foreign of topology.foreign) this.#foreign.set(foreign.exchange, foreign)
   }
 

@@ -97,6 +97,21 @@ export function topologyOf(
   const queues: Topology['queues'] = []
   const bindings: Topology['bindings'] = []
   const foreign = new Map<string, ForeignExchange>()
+  const based = new Set<Contract>()
+  // As MassTransit does: the exchange of a type is bound to those of its bases.
+  function bindBases(contract: Contract): void {
+    if (based.has(contract)) return
+    based.add(contract)
+    for (const base of contract.also ?? []) {
+      exchanges.add(base.exchange)
+      bindings.push({
+        source: contract.exchange,
+        destination: base.exchange,
+        destinationType: 'exchange'
+      })
+      bindBases(base)
+    }
+  }
   for (const contract of contracts) {
     if (contract.foreign) {
       foreignOf(foreign, contract.foreign)
@@ -104,6 +119,7 @@ export function topologyOf(
     }
     exchanges.add(contract.exchange)
     exchanges.add(destinationOf(contract))
+    bindBases(contract)
   }
   for (const { name, consumes } of endpoints) {
     const [errors, skipped] = [errorQueue(name), skippedQueue(name)]
@@ -121,6 +137,7 @@ export function topologyOf(
       }
       exchanges.add(contract.exchange)
       bindings.push({ source: contract.exchange, destination: name, destinationType: 'exchange' })
+      bindBases(contract)
     }
   }
   const taken = new Set(endpoints.flatMap(({ consumes }) => consumes))
@@ -142,7 +159,7 @@ export function topologyOf(
   }
   for (const { name, consumes } of others)
     for (const contract of consumes)
-      if (sent.has(contract) && !contract.foreign) wait(name, contract)
+      for (const one of sent) if (!one.foreign && isA(one, contract)) wait(name, one)
   for (const contract of contracts)
     for (const endpoint of contract.takenBy ?? [])
       if (endpoints.every(({ name }) => name !== endpoint)) wait(endpoint, contract)
@@ -154,6 +171,11 @@ export function topologyOf(
     elsewhere,
     foreign: [...foreign.values()]
   }
+}
+
+/** Whether who takes the second gets what is sent as the first. */
+function isA(sent: Contract, taken: Contract): boolean {
+  return sent === taken || (sent.also?.some((base) => isA(base, taken)) ?? false)
 }
 
 /** @throws InvalidContract when two contracts call one exchange differently */

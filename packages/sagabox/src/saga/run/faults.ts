@@ -16,6 +16,7 @@ interface FaultBody {
  * it.
  */
 const LONGEST_MESSAGE = 2000
+const LONGEST_HOST = 200
 
 /**
  * The faults that say why a saga waits: of what starts it, of what its effects follow from, and of
@@ -41,15 +42,14 @@ export function faultHandler(host: SagaHost): Handler {
     contracts: [...failed.keys()],
     async handle(messages, tx) {
       const faults = messages.map(({ contract, correlationId, body }) => {
-        const { timestamp } = body as unknown as FaultBody
+        const fault = body as unknown as FaultBody
         return {
           sagaId: correlationId!,
-          at: boundedText(timestamp, 40),
+          at: boundedText(fault.timestamp, 40),
           type: failed.get(contract)!,
-          message: boundedText(
-            `${contract.name}: ${told(body as unknown as FaultBody)}`,
-            LONGEST_MESSAGE
-          )
+          message:
+            boundedText(`${contract.name}: ${whatFailed(fault)}`, LONGEST_MESSAGE - LONGEST_HOST) +
+            whereFailed(fault)
         }
       })
       await host.recordFaults(tx, faults)
@@ -58,11 +58,15 @@ export function faultHandler(host: SagaHost): Handler {
   }
 }
 
-/** What failed and where: the exception's type and message, and the host, as far as they are said. */
-function told({ exceptions, host }: FaultBody): string {
+/** What failed: the exception's type and message, as far as they are said. */
+function whatFailed({ exceptions }: FaultBody): string {
   const { exceptionType, message } = exceptions[0] ?? {}
-  const what = [exceptionType, message].filter((part) => part !== undefined && part !== '')
-  const where = [host?.processName, host?.machineName].filter((part) => part !== undefined)
-  const failed = what.length === 0 ? 'it failed' : what.join(': ')
-  return where.length === 0 ? failed : `${failed} (${where.join(' on ')})`
+  const said = [exceptionType, message].filter((part) => part !== undefined && part !== '')
+  return said.length === 0 ? 'it failed' : said.join(': ')
+}
+
+/** Where it failed, as far as it is said. */
+function whereFailed({ host }: FaultBody): string {
+  const said = [host?.processName, host?.machineName].filter((part) => part !== undefined)
+  return said.length === 0 ? '' : ` (${boundedText(said.join(' on '), LONGEST_HOST - 3)})`
 }
