@@ -1,4 +1,5 @@
 // `npm run test:interop`: every mixture of services by .NET and by Sagabox through every journey.
+// --border          what crosses besides orders, alone
 // --sides dss,sdd   orders alone: which are by .NET (d) and which by Sagabox (s): order, stock, payment
 // --only declined   journeys whose names hold this
 import { parseArgs } from 'node:util'
@@ -10,7 +11,9 @@ import { buildDotnet } from './dotnet.ts'
 import { journeys } from './journeys.ts'
 import { borderMatrix, combination, combinations, shopMatrix } from './matrix.ts'
 
-const { values } = parseArgs({ options: { sides: { type: 'string' }, only: { type: 'string' } } })
+const { values } = parseArgs({
+  options: { border: { type: 'boolean' }, sides: { type: 'string' }, only: { type: 'string' } }
+})
 for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1))
 buildDotnet()
 const [postgres, rabbitmq] = await Promise.all([startPostgres(), startRabbitMQ()])
@@ -22,8 +25,8 @@ const wanted = <T extends { name: string }>(all: readonly T[]) =>
   all.filter(({ name }) => name.includes(values.only ?? ''))
 const rows = values.sides?.split(',').map(combination) ?? combinations()
 const matrices = [
-  await shopMatrix(rows, wanted(journeys)),
-  ...(values.sides ? [] : [await borderMatrix(wanted(crossings))])
+  ...(values.border ? [] : [await shopMatrix(rows, wanted(journeys))]),
+  ...(values.sides !== undefined ? [] : [await borderMatrix(wanted(crossings))])
 ]
 const reasons = matrices.flatMap((matrix) => matrix.reasons)
 console.log(['', ...matrices.map(({ table }) => table), ...reasons].join('\n\n'))
