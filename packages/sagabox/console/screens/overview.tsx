@@ -91,6 +91,11 @@ async function lookAt(name: string): Promise<ServiceLook> {
   return { outbox, groups, retries: items.filter(({ state }) => state === 'running'), endpoint }
 }
 
+/** Beside what is wrong, that nothing else is would be misread. */
+function isNews(sentence: string): boolean {
+  return !sentence.startsWith('Nothing')
+}
+
 interface Trouble {
   text: string
   link?: string
@@ -146,7 +151,7 @@ function Verdict({
           ))}
         </ul>
       ) : null}
-      {sentences.map((sentence) => (
+      {sentences.filter(isNews).map((sentence) => (
         <p key={sentence}>{sentence}</p>
       ))}
     </div>
