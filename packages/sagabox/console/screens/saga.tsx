@@ -603,8 +603,8 @@ function askedOften(attempts: number): string {
 
 /** What is the matter, and then what else waits and what comes next. */
 function parted(sentence: string): [string, string] {
-  const at = sentence.search(/(?<=\.) (?=\d+ others? |If nothing comes)/)
-  return at < 0 ? [sentence, ''] : [sentence.slice(0, at), sentence.slice(at + 1)]
+  const cut = sentence.search(/(?<=\.) (?=\d+ others? |If nothing comes)/)
+  return cut < 0 ? [sentence, ''] : [sentence.slice(0, cut), sentence.slice(cut + 1)]
 }
 
 /** Of a letter's path in the API the place on this page. */

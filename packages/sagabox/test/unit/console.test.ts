@@ -230,12 +230,12 @@ t.test('services of the process are asked by its own app, as whoever asks', asyn
   const seen: Record<string, unknown>[] = []
   const app = await consoleWith(t, { label: 'test', color: '#112233' }, (root) => {
     const schema = { permission: 'public' }
-    root.get('/sagas/order/summary', { schema }, async (request) => {
+    root.get('/sagas/order/summary', { schema }, (request, reply) => {
       seen.push(request.headers)
-      return { stuck: 1 }
+      return reply.send({ stuck: 1 })
     })
-    root.post('/ops/order/x', { schema }, async (request) => ({ body: request.body }))
-    root.get('/ops/order/page', { schema }, async (_request, reply) =>
+    root.post('/ops/order/x', { schema }, (request, reply) => reply.send({ body: request.body }))
+    root.get('/ops/order/page', { schema }, (_request, reply) =>
       reply.type('text/html').send('<script>')
     )
   })
