@@ -204,7 +204,7 @@ t.test('by keyboard alone: from the overview to a letter, back again, and a retr
 t.test('what is done is done as the page says, for a reason, and written down', async (t) => {
   const browser = await openBrowser(t)
   const shop = await troubledShop(t, { console: { label: 'production', color: '#b3261e' } })
-  const { api, stuck, dead } = shop
+  const { api, stuck, dead, waiting } = shop
   const { page, trouble } = await visit(t, browser, `${shop.system.url}/console/`)
   const dialog = page.getByRole('dialog')
   const confirm = async (why: string, verb: string) => {
@@ -221,6 +221,21 @@ t.test('what is done is done as the page says, for a reason, and written down', 
   await page.getByText('Sent ReleaseStock.').waitFor()
   const { history } = await api.get(`/sagas/${stuck}`)
   t.match(history.at(-1), { event: 'retry', note: /the warehouse is open/ })
+
+  await open(page, '?view=sagas&saga=order&stuck=true', 'tr.why')
+  await page.getByRole('button', { name: 'Retry all of these …' }).click()
+  await confirm('all of them', 'Retry them')
+  await page.locator('[data-job=running]').waitFor()
+  t.match(page.url(), /stuck=true.*job=1/, 'the job is in the address')
+  await page.getByRole('button', { name: 'Stop …' }).click()
+  await confirm('enough', 'Stop')
+  await page.locator('[data-job=stopped]').waitFor()
+  t.match(await page.locator('[data-job]').innerText(), /enough/)
+
+  await open(page, `?view=saga&service=order&saga=order&id=${waiting}`, '#slider')
+  await page.getByRole('button', { name: 'Cancel …' }).click()
+  await confirm('the customer called', 'Cancel it')
+  await page.getByText('It is cancelled, and now in Failed.releasingStock.').waitFor()
 
   const [letter] = (await api.get('/ops/payment/dead-letters')).items
   await open(page, `?view=letter&service=payment&id=${letter.id}`, '#body')

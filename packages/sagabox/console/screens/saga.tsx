@@ -295,11 +295,11 @@ function Actions({ detail, steps, service, saga, own, refresh }: Acting) {
       verb: 'Cancel it',
       isHarmful: true,
       async act(reason) {
-        const job = await ask<{ id: string | number }>(service, `/sagas/${saga}/jobs`, {
+        const { state } = await ask<{ state: string }>(service, `${own}/cancel`, {
           method: 'POST',
-          body: { action: 'cancel', filter: { ids: [detail.sagaId] }, reason, stopAfterFailures: 0 }
+          body: { reason }
         })
-        return `Begun as job ${job.id}.`
+        return `It is cancelled, and now in ${state}.`
       },
       after: refresh
     })
