@@ -1,4 +1,7 @@
 import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -8,6 +11,10 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { guard } from '../../src/access/guard.ts'
 import { Access } from '../../src/access/access.ts'
+import { addKey, newKey } from '../../src/access/key-file.ts'
+import { Roles } from '../../src/access/roles.ts'
+import { registerConsole } from '../../src/service/system.ts'
+import { testOf } from '../../console/test-of.ts'
 import { LARGEST_ANSWER } from '../../src/console/forward.ts'
 import { consoleServices } from '../../src/console/peers.ts'
 import { consoleApi, type ConsoleOptions } from '../../src/console/routes.ts'
@@ -262,4 +269,91 @@ t.test('services of the process are asked by its own app, as whoever asks', asyn
     { statusCode: 200, body: '{"body":{"a":1}}' }
   )
   t.match(await app.inject('/console/api/at/order/ops/order/page'), { statusCode: 502 })
+})
+
+t.test('a service elsewhere knows who signed in, and a viewer changes nothing there', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'sagabox-console-'))
+  t.teardown(() => rm(folder, { recursive: true }))
+  const keysFile = join(folder, 'keys')
+  const keys: Record<string, string> = {}
+  for (const role of ['viewer', 'operator', 'monitor']) {
+    const { key, sha256 } = newKey()
+    await addKey(keysFile, new Roles(), { name: `my-${role}`, role, sha256 })
+    keys[role] = key
+  }
+  const guarded = async (more: (app: FastifyInstance, access: Access) => void) => {
+    const app = Fastify()
+    t.teardown(() => app.close())
+    useProblems(app)
+    await useHeaders(app, false)
+    const sessionSecret = 'the same in all processes, which is long'
+    const access = await Access.open({ keysFile, sessionSecret }, ['127.0.0.1'], keptLog())
+    t.teardown(() => access.close())
+    guard(app, access)
+    more(app, access)
+    await app.listen({ port: 0, host: '127.0.0.1' })
+    return `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`
+  }
+  const stock = await guarded((app) => {
+    app.route({
+      method: ['GET', 'POST'],
+      url: '/sagas/definitions',
+      schema: { permission: 'saga:read' },
+      handler: (request, reply) => reply.send({ items: [], who: request.actor.name })
+    })
+  })
+  const home = await guarded((app, access) =>
+    registerConsole(app, [], access, { services: { stock } }, undefined)
+  )
+  const signIn = async (role: string) => {
+    const answer = await fetch(`${home}/console/sign-in?view=sagas`, {
+      method: 'POST',
+      redirect: 'manual',
+      headers: { 'content-type': 'application/x-www-form-urlencoded' },
+      body: new URLSearchParams({ key: keys[role]! })
+    })
+    t.equal(answer.headers.get('location'), `${home}/console/?view=sagas`)
+    return answer.headers.get('set-cookie')!.split(';', 1)[0]!
+  }
+  const path = `${home}/console/api/at/stock/sagas/definitions`
+  for (const role of ['viewer', 'operator']) {
+    const cookie = `theirs=1; ${await signIn(role)}`
+    t.match(await (await fetch(path, { headers: { cookie } })).json(), { who: `my-${role}` })
+    const changed = await fetch(path, { method: 'POST', headers: { cookie } })
+    t.equal(changed.status, role === 'viewer' ? 403 : 200, role)
+  }
+  for (const cookie of ['', await signIn('monitor')]) {
+    const headers = { cookie }
+    t.ok([401, 403].includes((await fetch(path, { headers })).status))
+    t.ok([401, 403].includes((await fetch(`${home}/console/api/services`, { headers })).status))
+    t.notMatch(await (await fetch(`${home}/console/`, { headers })).text(), '<script')
+  }
+  const page = await fetch(`${home}/console/`, { headers: { cookie: await signIn('viewer') } })
+  t.match(page.headers.get('content-security-policy'), /script-src 'self';.*require-trusted-types/)
+  t.match(await page.text(), '<script')
+})
+
+t.test('what happened is told as a story, by hand and by time included', (t) => {
+  const at = (second: number) => new Date(second * 1000).toISOString()
+  const step = { sequence: 1, msInState: 1, changed: [], note: null, from: null }
+  const text = testOf(
+    'my-order',
+    { sagaId: 'x', state: 'failed' } as Parameters<typeof testOf>[1],
+    [
+      { ...step, at: at(0), event: 'Created', to: 'reserving', sent: [] },
+      { ...step, at: at(1), event: 'retry', to: 'reserving', sent: [] },
+      {
+        ...step,
+        at: at(29.5),
+        event: 'after 30 s',
+        to: 'failed',
+        sent: [{ type: 'Release', messageId: '' }]
+      }
+    ]
+  )
+  t.match(text, "import { myOrder, Created, Release } from './…'")
+  t.match(text, "  when(Created({ /* … */ }))\n    .then('reserving')")
+  t.match(text, "    .advance('30s') // after 30 s\n    .then('failed', [Release])")
+  t.notMatch(text, 'retry')
+  t.end()
 })
