@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer, request, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { gzipSync } from 'node:zlib'
@@ -70,11 +70,11 @@ interface Asked {
 /** A service elsewhere that answers as it is told. */
 async function peer(t: Test, answer: (asked: Asked, to: ServerResponse) => void) {
   const asked: Asked[] = []
-  const server = createServer((request, response) => {
+  const server = createServer((got, response) => {
     let body = ''
-    request.on('data', (chunk) => (body += String(chunk)))
-    request.on('end', () => {
-      const { method = '', url = '', headers } = request
+    got.on('data', (chunk) => (body += String(chunk)))
+    got.on('end', () => {
+      const { method = '', url = '', headers } = got
       asked.push({ method, url, headers, body })
       answer(asked.at(-1)!, response)
     })
@@ -104,6 +104,17 @@ async function consoleWith(
   app.register(consoleApi(more ? [{ name: 'order', sagas: [{ name: 'order' }] }] : [], options))
   await app.ready()
   return app
+}
+
+function statusOf(port: number, path: string): Promise<number | undefined> {
+  return new Promise((resolve, reject) => {
+    request({ host: '127.0.0.1', port, path }, (answer) => {
+      answer.resume()
+      resolve(answer.statusCode)
+    })
+      .on('error', reject)
+      .end()
+  })
 }
 
 t.test('a service elsewhere is asked as whoever asks, and for nothing else', async (t) => {
@@ -136,6 +147,8 @@ t.test('a service elsewhere is asked as whoever asks, and for nothing else', asy
   })
   t.equal(asked.at(-1)!.headers.authorization, 'Bearer theirs', 'a key for this service alone')
 
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const { port } = app.server.address() as AddressInfo
   const before = asked.length
   for (const path of [
     '/orders',
@@ -148,7 +161,8 @@ t.test('a service elsewhere is asked as whoever asks, and for nothing else', asy
     '/sagas\\..\\orders',
     '/opsy'
   ]) {
-    const { statusCode } = await app.inject({ url: `/console/api/at/stock${path}` })
+    // By hand: others tidy a path up before they ask for it.
+    const statusCode = await statusOf(port, `/console/api/at/stock${path}`)
     t.ok(statusCode === 404 || statusCode === 400, `${path}: ${statusCode}`)
   }
   t.match(await app.inject('/console/api/at/other/sagas'), { statusCode: 404 })
@@ -237,11 +251,11 @@ t.test('services of the process are asked by its own app, as whoever asks', asyn
   const seen: Record<string, unknown>[] = []
   const app = await consoleWith(t, { label: 'test', color: '#112233' }, (root) => {
     const schema = { permission: 'public' }
-    root.get('/sagas/order/summary', { schema }, (request, reply) => {
-      seen.push(request.headers)
+    root.get('/sagas/order/summary', { schema }, ({ headers }, reply) => {
+      seen.push(headers)
       return reply.send({ stuck: 1 })
     })
-    root.post('/ops/order/x', { schema }, (request, reply) => reply.send({ body: request.body }))
+    root.post('/ops/order/x', { schema }, ({ body: given }, reply) => reply.send({ body: given }))
     root.get('/ops/order/page', { schema }, (_request, reply) =>
       reply.type('text/html').send('<script>')
     )
@@ -299,7 +313,7 @@ t.test('a service elsewhere knows who signed in, and a viewer changes nothing th
       method: ['GET', 'POST'],
       url: '/sagas/definitions',
       schema: { permission: 'saga:read' },
-      handler: (request, reply) => reply.send({ items: [], who: request.actor.name })
+      handler: ({ actor }, reply) => reply.send({ items: [], who: actor.name })
     })
   })
   const home = await guarded((app, access) =>
