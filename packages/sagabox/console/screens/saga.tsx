@@ -6,6 +6,7 @@ import { Diagram } from '../parts/diagram.tsx'
 import { Age, Clock, When } from '../parts/time.tsx'
 import { Head, Loading, Says, State, Text } from '../parts/says.tsx'
 import { Timeline } from '../parts/timeline.tsx'
+import { parted } from '../parted.ts'
 import { at, go, here, linkTo } from '../place.ts'
 import { may } from '../services.ts'
 import { testOf } from '../test-of.ts'
@@ -599,12 +600,6 @@ function Verdict({ service, own }: { service: string; own: string }) {
 
 function askedOften(attempts: number): string {
   return attempts === 0 ? '' : attempts === 1 ? ', asked once' : `, asked ${attempts} times`
-}
-
-/** What is the matter, and then what else waits and what comes next. */
-function parted(sentence: string): [string, string] {
-  const cut = sentence.search(/(?<=\.) (?=\d+ others? |If nothing comes)/)
-  return cut < 0 ? [sentence, ''] : [sentence.slice(0, cut), sentence.slice(cut + 1)]
 }
 
 /** Of a letter's path in the API the place on this page. */
