@@ -198,6 +198,7 @@ export class Service implements ServiceConnections {
     this.#inboxDays = settings.inboxDays
     const office = new DeadLetterOffice(asked, this.requests.outbox, {
       endpoints,
+      contracts: definition.consumes,
       undo: sagas.length > 0 ? undoOf(sagas) : undefined
     })
     // One carries group retries out, the other answers for them.
