@@ -45,6 +45,7 @@ export function orderSaga(deadlineSeconds: number) {
     startsInTransaction: true,
     handles: ORDER_EVENTS,
     asks: [CANCEL_ORDER],
+    cancelBy: CANCEL_ORDER,
     effects: [
       {
         doneBy: StockReservedEvent,

@@ -20,11 +20,15 @@ import { until } from '../support/until.ts'
 t.setTimeout(300_000)
 
 const PICTURES = process.env['CONSOLE_PICTURES']
+const SCREENSHOTS = process.env['CONSOLE_SCREENSHOTS']
 const SIZES = [
   [360, 'light'],
   [1024, 'light'],
   [1600, 'dark']
 ] as const
+
+/** In the documentation. */
+const SHOWN = ['overview', 'saga', 'group']
 
 /** Orders in every condition: done, failed, waiting, stuck behind dead letters. */
 async function troubledShop(t: Test, options: TestSystemOptions = {}) {
@@ -51,8 +55,11 @@ async function troubledShop(t: Test, options: TestSystemOptions = {}) {
     const saga = await api.get(`/sagas/${stuck}`)
     return saga.waitingFor?.lastError && saga
   })
-  await advance(orderSagas(system), '31s', [stuck])
-  await until('it is stuck', async () => (await api.get('/sagas?stuck=true')).items.length > 0)
+  await until('it is stuck', async () => {
+    // Again: what the fault wrote meanwhile may have put its timer back.
+    await advance(orderSagas(system), '31s', [stuck])
+    return (await api.get('/sagas?stuck=true')).items.length > 0
+  })
   // Payment cannot write: its messages become dead letters, and their orders wait.
   await database.query('alter table payment_service.payments rename column amount to amount_away')
   const dead = await Promise.all(Array.from({ length: 7 }, () => api.placeOrder()))
@@ -82,7 +89,7 @@ t.test('every screen, at three widths, light and dark', async (t) => {
   const [letter] = (await api.get('/ops/payment/dead-letters')).items
   const { page, trouble } = await visit(t, browser, `${shop.system.url}/console/`)
   const screens: [name: string, query: string, ready: string][] = [
-    ['overview', '?view=overview', '.verdict.problem .sentence'],
+    ['overview', '?view=overview', '.heat td a'],
     ['sagas', '?view=sagas', 'tr[data-row]'],
     ['stuck', '?view=sagas&saga=order&stuck=true', 'tr[data-row]'],
     ['saga', `?view=saga&service=order&saga=order&id=${dead[0]}`, '#slider'],
@@ -97,7 +104,7 @@ t.test('every screen, at three widths, light and dark', async (t) => {
     ['letter', `?view=letter&service=payment&id=${letter.id}`, '#body'],
     ['message', `?view=message&id=${letter.messageId}`, '.verdict, .card'],
     ['versions', '?view=versions', '#check'],
-    ['contracts', '?view=contracts', 'h1'],
+    ['contracts', '?view=contracts&contract=StockReservedEvent', '#contract'],
     ['audit', '?view=audit', '.filters'],
     ['search', `?view=search&q=${dead[0]}`, '[data-row]']
   ]
@@ -115,7 +122,27 @@ t.test('every screen, at three widths, light and dark', async (t) => {
       )
       await picture(page, PICTURES, at.replaceAll(' ', '-'))
     }
+    if (SHOWN.includes(name)) {
+      await page.emulateMedia({ colorScheme: 'light' })
+      await page.setViewportSize({ width: 960, height: name === 'saga' ? 800 : 560 })
+      await picture(page, SCREENSHOTS, name)
+    }
   }
+  await open(page, `?view=saga&service=order&saga=order&id=${dead[0]}`, '.diagram svg')
+  const toneOf = (state: string) =>
+    page.locator(`[data-state="${state}"]`).getAttribute('data-tone')
+  t.equal(await toneOf('Suspend.reservingStock'), 'past')
+  t.equal(await toneOf('Suspend.takingPayment'), 'current')
+  t.equal(await toneOf('Completed'), 'open')
+  t.match(
+    await page.locator('[data-finding=deadLetter] .sentence').innerText(),
+    /payment could not/
+  )
+  t.match(await page.locator('.edge.due text').allTextContents(), [/^in 9 min/])
+  await page.locator('[data-hop=deadLetter]').first().waitFor()
+  await open(page, `?view=saga&service=order&saga=order&id=${completed}&step=2`, '.diagram svg')
+  t.match(await page.locator('[aria-current=step]').innerText(), '2')
+  t.match(await page.locator('.changes').innerText(), /total/)
   t.same(trouble, [])
 })
 
@@ -177,7 +204,7 @@ t.test('by keyboard alone: from the overview to a letter, back again, and a retr
 t.test('what is done is done as the page says, for a reason, and written down', async (t) => {
   const browser = await openBrowser(t)
   const shop = await troubledShop(t, { console: { label: 'production', color: '#b3261e' } })
-  const { api, stuck, dead } = shop
+  const { api, stuck, dead, waiting } = shop
   const { page, trouble } = await visit(t, browser, `${shop.system.url}/console/`)
   const dialog = page.getByRole('dialog')
   const confirm = async (why: string, verb: string) => {
@@ -194,6 +221,21 @@ t.test('what is done is done as the page says, for a reason, and written down', 
   await page.getByText('Sent ReleaseStock.').waitFor()
   const { history } = await api.get(`/sagas/${stuck}`)
   t.match(history.at(-1), { event: 'retry', note: /the warehouse is open/ })
+
+  await open(page, '?view=sagas&saga=order&stuck=true', 'tr.why')
+  await page.getByRole('button', { name: 'Retry all of these …' }).click()
+  await confirm('all of them', 'Retry them')
+  await page.locator('[data-job=running]').waitFor()
+  t.match(page.url(), /stuck=true.*job=1/, 'the job is in the address')
+  await page.getByRole('button', { name: 'Stop …' }).click()
+  await confirm('enough', 'Stop')
+  await page.locator('[data-job=stopped]').waitFor()
+  t.match(await page.locator('[data-job]').innerText(), /enough/)
+
+  await open(page, `?view=saga&service=order&saga=order&id=${waiting}`, '#slider')
+  await page.getByRole('button', { name: 'Cancel …' }).click()
+  await confirm('the customer called', 'Cancel it')
+  await page.getByText('It is cancelled, and now in Failed.releasingStock.').waitFor()
 
   const [letter] = (await api.get('/ops/payment/dead-letters')).items
   await open(page, `?view=letter&service=payment&id=${letter.id}`, '#body')

@@ -42,7 +42,7 @@ export async function visit(
   page.on('pageerror', (error) => trouble.push(`error: ${error.message}`))
   page.on('console', (line) => {
     // An answer of 4xx or 5xx is shown on the page.
-    if (line.type() === 'error' && !/^Failed to load resource/.test(line.text()))
+    if (line.type() === 'error' && !line.text().startsWith('Failed to load resource'))
       trouble.push(`console: ${line.text()}`)
   })
   page.on('request', (request) => {

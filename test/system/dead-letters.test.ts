@@ -110,9 +110,9 @@ t.test(
         t.match(await ended(api, headers.get('location')!), {
           state: 'stopped',
           reason: /failed again/,
-          sent: 5,
+          sent: 6,
           failedAgain: Number,
-          left: ORDERS - 5
+          left: ORDERS - 6
         })
         t.match(await api.call('POST', `${headers.get('location')}/stop`, { why: 'enough' }), {
           status: 409

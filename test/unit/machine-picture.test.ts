@@ -41,12 +41,12 @@ const inside = (of: fc.Arbitrary<Shape>, minKeys = 0) =>
   fc.dictionary(fc.constantFrom(...keys), of, { minKeys, maxKeys: 4 })
 const leaf: fc.Arbitrary<Shape> = fc.constant({ states: {} })
 const middle = inside(leaf).map((states) => ({ states }))
-const outer = inside(fc.oneof(leaf, middle)).map((states) => ({ states }))
+const deep = inside(fc.oneof(leaf, middle)).map((states) => ({ states }))
 
 /** States in states, and events between any two of them, themselves included. */
 const machines = fc
   .tuple(
-    inside(fc.oneof(leaf, outer), 1),
+    inside(fc.oneof(leaf, deep), 1),
     fc.array(fc.tuple(fc.nat(), fc.nat(), fc.constantFrom('E', 'LongerEvent', '*', 5000)), {
       maxLength: 12
     })

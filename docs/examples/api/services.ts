@@ -120,7 +120,7 @@ const last: SagaStep | undefined = ended.history.at(-1)
 assert.deepEqual([ended.state, last?.event], ['booked', 'CourierBooked'])
 
 // Example: startConsole, consoleServices, ConsoleOptions, OwnConsole, OwnConsoleOptions
-// The operators' page, for services that run others.
+// The operators' page, for services that run elsewhere.
 const shown: ConsoleOptions = { label: 'staging', color: '#7a1fa2', readOnly: true }
 const others = consoleServices('desk=http://desk:3000,parcel=http://parcel:3000')
 const alone: OwnConsoleOptions = { ...shown, services: others, log }

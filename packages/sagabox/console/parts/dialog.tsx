@@ -93,9 +93,7 @@ export function Dialog() {
         />
         {problem ? (
           <div class="says problem" role="alert">
-            {problem.isMissingRoute
-              ? 'This service is older than this page and cannot do that.'
-              : problem.message}
+            {problem.isMissingRoute ? 'This service has no way to do that here.' : problem.message}
             {problem.fields.length > 0 ? (
               <ul>
                 {problem.fields.map(({ field, expected }) => (

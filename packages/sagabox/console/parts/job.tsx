@@ -2,29 +2,48 @@ import { ask } from '../ask.ts'
 import { confirm } from './dialog.tsx'
 import { Age } from './time.tsx'
 import { Says } from './says.tsx'
+import { linkTo } from '../place.ts'
 import { DETAIL_MS, useWatched } from '../watch.ts'
 
-/** Something that is done to many, step by step. */
+/** Something that is done to many, step by step: to letters (handled, failed again) or sagas. */
 interface Progress {
-  state: string
+  state: 'running' | 'done' | 'stopped'
+  /** Of letters, why it was stopped. */
   reason?: string | null
-  total?: number
-  left?: number
-  done?: number
+  stoppedWhy?: string | null
   handled?: number
-  failed?: number
+  moved?: number
   failedAgain?: number
-  underWay?: number
+  failed?: number
+  left?: number
+  waiting?: number
+  underWay: number
   lost?: number
+  step?: string
+  failures?: { sagaId: string; error: string }[]
 }
 
-/** How it goes, and the way to stop it. @param path of it in the service's API */
-export function Job({ service, path }: { service: string; path: string }) {
+/**
+ * How it goes, and the way to stop it.
+ * @param path of it in the service's API
+ * @param reasonAs what that API calls the reason for stopping it
+ */
+export function Job({
+  service,
+  path,
+  reasonAs
+}: {
+  service: string
+  path: string
+  reasonAs: 'why' | 'reason'
+}) {
   const job = useWatched(`${service}${path}`, () => ask<Progress>(service, path), DETAIL_MS)
   if (!job.value) return <Says problem={job.problem} what="how it goes" />
-  const { state, reason, left = 0, underWay = 0, lost = 0 } = job.value
-  const good = job.value.handled ?? job.value.done ?? 0
+  const { state, underWay, lost = 0, step, failures = [] } = job.value
+  const stoppedWhy = job.value.stoppedWhy ?? job.value.reason
+  const good = job.value.handled ?? job.value.moved ?? 0
   const bad = job.value.failedAgain ?? job.value.failed ?? 0
+  const left = job.value.left ?? job.value.waiting ?? 0
   const isRunning = state === 'running'
   const stop = () =>
     confirm({
@@ -32,7 +51,7 @@ export function Job({ service, path }: { service: string; path: string }) {
       tells: <p>What is under way goes on; nothing more is begun.</p>,
       verb: 'Stop',
       async act(why) {
-        await ask(service, `${path}/stop`, { method: 'POST', body: { why } })
+        await ask(service, `${path}/stop`, { method: 'POST', body: { [reasonAs]: why } })
         return 'Stopped.'
       },
       after: () => void job.refresh()
@@ -54,7 +73,22 @@ export function Job({ service, path }: { service: string; path: string }) {
         value={good + bad}
         aria-label="Done of all"
       />
-      {reason ? <p>{reason}</p> : null}
+      {isRunning && step ? (
+        <p>The step of {step === 'rest' ? 'the rest' : step} is under way.</p>
+      ) : null}
+      {state === 'stopped' && stoppedWhy ? <p>{stoppedWhy}</p> : null}
+      {failures.length > 0 ? (
+        <ul>
+          {failures.map(({ sagaId, error }) => (
+            <li key={sagaId}>
+              <a class="id" href={linkTo({ view: 'search', q: sagaId })}>
+                {sagaId}
+              </a>
+              : {error}
+            </li>
+          ))}
+        </ul>
+      ) : null}
       {isRunning ? (
         <button type="button" onClick={stop}>
           Stop …

@@ -53,9 +53,13 @@ function Of({ service, saga }: { service: string; saga: string }) {
                       <a href={here({ contract: contract.name })}>{contract.name}</a>
                     </td>
                     <td>{contract.kind}</td>
-                    <td>{[contract.sentBy ?? contract.owner].flat().join(', ')}</td>
-                    <td>{contract.takenBy.join(', ') || 'nobody'}</td>
-                    <td>{contract.states.join(', ') || <span class="quiet">no state</span>}</td>
+                    <td data-label="sent by">
+                      {[contract.sentBy ?? contract.owner].flat().join(', ')}
+                    </td>
+                    <td data-label="taken by">{contract.takenBy.join(', ') || 'nobody'}</td>
+                    <td data-label="moves it in">
+                      {contract.states.join(', ') || <span class="quiet">no state</span>}
+                    </td>
                   </tr>
                 ))}
               </tbody>

@@ -72,7 +72,7 @@ function Groups({ service }: { service: string }) {
       {retries.value?.items
         .filter(({ state, id }) => state === 'running' || String(id) === at('retry'))
         .map(({ id }) => (
-          <Job key={id} service={service} path={`${root}/retries/${id}`} />
+          <Job key={id} service={service} path={`${root}/retries/${id}`} reasonAs="why" />
         ))}
       <Says problem={groups.problem} what="the dead letters" />
       {!found && !groups.problem ? <Loading what="dead letters" /> : null}

@@ -25,14 +25,15 @@ interface Seen {
   problem: Problem | undefined
 }
 
-const STATES: Record<string, string> = {
-  outbox: 'waits in its outbox',
-  putOff: 'is put off',
-  broker: 'has left it',
+/** What happened to it there, and then when. */
+const STATES: Readonly<Record<string, string>> = {
+  outbox: 'came into its outbox',
+  putOff: 'was put off',
+  broker: 'was given to the broker',
   handled: 'was handled',
-  scheduled: 'is to be sent later',
+  scheduled: 'was kept to be sent later',
   discarded: 'was given up by a person',
-  deadLetter: 'is a dead letter'
+  deadLetter: 'became a dead letter'
 }
 
 /** One message, as every service knows it. */

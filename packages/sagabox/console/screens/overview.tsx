@@ -2,9 +2,20 @@ import { ask } from '../ask.ts'
 import { duration } from '../clock.ts'
 import { Age, When } from '../parts/time.tsx'
 import { Head, Loading, Says } from '../parts/says.tsx'
+import { parted } from '../parted.ts'
 import { linkTo } from '../place.ts'
 import { sagas, services } from '../services.ts'
-import type { Ages, Counts, GroupRetry, LetterGroup, OutboxStatus, ServiceInfo } from '../types.ts'
+import type {
+  Ages,
+  Counts,
+  Explanation,
+  GroupRetry,
+  LetterGroup,
+  OutboxStatus,
+  Page,
+  SagaRow,
+  ServiceInfo
+} from '../types.ts'
 import { OVERVIEW_MS, useWatched, type Watched } from '../watch.ts'
 import { PeerKey } from '../parts/peer-key.tsx'
 
@@ -13,6 +24,8 @@ const BUCKETS = ['<10s', '<1m', '<10m', '<1h', 'older']
 interface SagaLook {
   counts: Counts
   ages: Ages | undefined
+  /** Why the one that has been stuck for longest does not move. */
+  why: string
 }
 
 interface ServiceLook {
@@ -28,14 +41,7 @@ export function Overview() {
   const found = sagas.value
   const looks = useWatched(
     `sagas ${found.map(({ service, saga }) => `${service}/${saga}`).join()}`,
-    () =>
-      Promise.all(
-        found.map(async ({ service, saga }) => ({
-          counts: await ask<Counts>(service, `/sagas/${saga}/summary`),
-          // Older services have none.
-          ages: await ask<Ages>(service, `/sagas/${saga}/ages`).catch(() => undefined)
-        }))
-      ),
+    () => Promise.all(found.map(({ service, saga }) => lookAtSaga(service, saga))),
     OVERVIEW_MS
   )
   const reached = list.filter(({ reachable, error }) => reachable && error === null)
@@ -81,6 +87,29 @@ export function Overview() {
   )
 }
 
+async function lookAtSaga(service: string, saga: string): Promise<SagaLook> {
+  const [counts, ages] = await Promise.all([
+    ask<Counts>(service, `/sagas/${saga}/summary`),
+    // Older services have none.
+    ask<Ages>(service, `/sagas/${saga}/ages`).catch(() => undefined)
+  ])
+  return { counts, ages, why: counts.stuck > 0 ? await whyOf(service, saga) : '' }
+}
+
+async function whyOf(service: string, saga: string): Promise<string> {
+  try {
+    const { items } = await ask<Page<SagaRow>>(service, `/sagas/${saga}?stuck=true&limit=1`)
+    if (!items[0]) return ''
+    const { sentence } = await ask<Explanation>(
+      service,
+      `/sagas/${saga}/${items[0].sagaId}/explanation`
+    )
+    return parted(sentence)[0]
+  } catch {
+    return ''
+  }
+}
+
 async function lookAt(name: string): Promise<ServiceLook> {
   const [outbox, groups, { items }, endpoint] = await Promise.all([
     ask<OutboxStatus>(name, `/ops/${name}/outbox`),
@@ -89,6 +118,11 @@ async function lookAt(name: string): Promise<ServiceLook> {
     ask<ServiceLook['endpoint']>(name, `/ops/${name}/endpoint`)
   ])
   return { outbox, groups, retries: items.filter(({ state }) => state === 'running'), endpoint }
+}
+
+/** Beside what is wrong, that nothing else is would be misread. */
+function isNews(sentence: string): boolean {
+  return !sentence.startsWith('Nothing')
 }
 
 interface Trouble {
@@ -114,7 +148,7 @@ function Verdict({
     )
   const troubles = [
     ...list.flatMap(unreached),
-    ...looks.value.flatMap(({ counts }, index) => stuckOf(sagas.value[index], counts)),
+    ...looks.value.flatMap((look, index) => stuckOf(sagas.value[index], look)),
     ...Object.entries(works.value).flatMap(([name, look]) => troublesOf(name, look))
   ]
   const sentences = looks.value.flatMap(({ ages }) => (ages?.sentence ? [ages.sentence] : []))
@@ -146,7 +180,7 @@ function Verdict({
           ))}
         </ul>
       ) : null}
-      {sentences.map((sentence) => (
+      {sentences.filter(isNews).map((sentence) => (
         <p key={sentence}>{sentence}</p>
       ))}
     </div>
@@ -171,11 +205,14 @@ function unreached({ name, reachable, error, since }: ServiceInfo): Trouble[] {
     : [{ text: `${error}${since ? `, since ${new Date(since).toLocaleTimeString()}` : ''}.` }]
 }
 
-function stuckOf(of: { service: string; saga: string } | undefined, { stuck }: Counts): Trouble[] {
+function stuckOf(
+  of: { service: string; saga: string } | undefined,
+  { counts: { stuck }, why }: SagaLook
+): Trouble[] {
   if (!of || stuck === 0) return []
   return [
     {
-      text: `${stuck} ${of.saga} ${stuck === 1 ? 'saga has' : 'sagas have'} waited longer than the deadline.`,
+      text: `${stuck} ${of.saga} ${stuck === 1 ? 'saga has' : 'sagas have'} waited longer than the deadline.${why ? ` ${stuck === 1 ? 'Why' : 'The first'}: ${why}` : ''}`,
       link: linkTo({ view: 'sagas', ...of, stuck: 'true' })
     }
   ]

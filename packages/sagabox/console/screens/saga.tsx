@@ -6,6 +6,7 @@ import { Diagram } from '../parts/diagram.tsx'
 import { Age, Clock, When } from '../parts/time.tsx'
 import { Head, Loading, Says, State, Text } from '../parts/says.tsx'
 import { Timeline } from '../parts/timeline.tsx'
+import { parted } from '../parted.ts'
 import { at, go, here, linkTo } from '../place.ts'
 import { may } from '../services.ts'
 import { testOf } from '../test-of.ts'
@@ -295,11 +296,11 @@ function Actions({ detail, steps, service, saga, own, refresh }: Acting) {
       verb: 'Cancel it',
       isHarmful: true,
       async act(reason) {
-        const job = await ask<{ id: string | number }>(service, `/sagas/${saga}/jobs`, {
+        const { state } = await ask<{ state: string }>(service, `${own}/cancel`, {
           method: 'POST',
-          body: { action: 'cancel', filter: { ids: [detail.sagaId] }, reason, stopAfterFailures: 0 }
+          body: { reason }
         })
-        return `Begun as job ${job.id}.`
+        return `It is cancelled, and now in ${state}.`
       },
       after: refresh
     })
@@ -599,12 +600,6 @@ function Verdict({ service, own }: { service: string; own: string }) {
 
 function askedOften(attempts: number): string {
   return attempts === 0 ? '' : attempts === 1 ? ', asked once' : `, asked ${attempts} times`
-}
-
-/** What is the matter, and then what else waits and what comes next. */
-function parted(sentence: string): [string, string] {
-  const at = sentence.search(/(?<=\.) (?=\d+ others? |If nothing comes)/)
-  return at < 0 ? [sentence, ''] : [sentence.slice(0, at), sentence.slice(at + 1)]
 }
 
 /** Of a letter's path in the API the place on this page. */

@@ -92,7 +92,9 @@ function List({ service, saga }: { service: string; saga: string }) {
           shown={rows.length}
         />
       </div>
-      {at('job') ? <Job service={service} path={`/sagas/${saga}/jobs/${at('job')}`} /> : null}
+      {at('job') ? (
+        <Job service={service} path={`/sagas/${saga}/jobs/${at('job')}`} reasonAs="reason" />
+      ) : null}
       <Says problem={list.problem} what="the list" />
       {!list.value && !list.problem ? <Loading what="sagas" /> : null}
       {list.value && rows.length === 0 ? (
@@ -223,7 +225,7 @@ interface Group {
 }
 
 function GroupActions({ service, saga, state, stuck, shown }: Group) {
-  const [failures, setFailures] = useState('3')
+  const [failures, setFailures] = useState('1')
   if (shown === 0 || (state === '' && stuck === '')) return null
   const which = `all ${saga} sagas${state ? ` in ${state}` : ''}${stuck ? ' that have waited longer than their deadline' : ''}`
   const open = (action: 'retry' | 'cancel', verb: string, tells: string) =>
@@ -234,11 +236,11 @@ function GroupActions({ service, saga, state, stuck, shown }: Group) {
       isHarmful: action === 'cancel',
       fields: (
         <>
-          <label for="failures">Stop when more than so many fail</label>
+          <label for="failures">Stop when so many have failed</label>
           <input
             id="failures"
             type="number"
-            min="0"
+            min="1"
             max="1000"
             defaultValue={failures}
             onInput={(event) => setFailures(event.currentTarget.value)}

@@ -15,9 +15,12 @@ import {
 import type { GroupRetries } from '../messaging/dead-letters/group-retries.ts'
 import { NotAllowed } from '../messaging/dead-letters/known-letter.ts'
 import type { DeadLetterOffice } from '../messaging/dead-letters/office.ts'
+import { InvalidEdit } from '../messaging/dead-letters/edit.ts'
+import { groupId, noteOn, notesOn } from '../messaging/dead-letters/notes.ts'
+import { transaction } from '../messaging/postgres/sql.ts'
 import { auditOf, nameOf } from './audit.ts'
 import { linkTo } from './links.ts'
-import { maskForLetter } from './mask-for.ts'
+import { maskFor, maskForLetter } from './mask-for.ts'
 import { MASK, type Mask } from '../messaging/message/sensitive.ts'
 import { nullable } from '../messaging/message/nullable.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './page.ts'
@@ -100,6 +103,16 @@ const Detail = Type.Object({
 const Deleted = { deletedAt: Type.String(), why: nullable(Type.String()) }
 
 const Group = Type.Object({
+  id: Type.String({ description: 'Of its type and exception, for notes' }),
+  note: nullable(
+    Type.Object({
+      note: Type.String(),
+      by: nullable(Type.String()),
+      at: Type.String(),
+      resolvedAt: nullable(Type.String())
+    })
+  ),
+  cameBack: Type.Boolean({ description: 'It was called resolved, and has newer letters' }),
   kind: Type.String(),
   status: Type.String(),
   type: nullable(Type.String()),
@@ -232,7 +245,95 @@ export function deadLetterRoutes({
       },
       async ({ query }) => {
         const { groups: found, atLeast } = await groupDeadLetters(database, withTimes(query))
-        return { total: found.reduce((sum, { count }) => sum + count, 0), atLeast, groups: found }
+        const notes = await notesOn(database, found.map(groupId))
+        const noted = found.map((group) => {
+          const id = groupId(group)
+          const note = notes.get(id) ?? null
+          const cameBack = note?.resolvedAt != null && group.newest > note.resolvedAt
+          return { id, note, cameBack, ...group }
+        })
+        return { total: found.reduce((sum, { count }) => sum + count, 0), atLeast, groups: noted }
+      }
+    )
+
+    app.put(
+      `${path}/groups/:group/note`,
+      {
+        schema: {
+          permission: 'saga:note',
+          target: 'dead letter group :group',
+          tags,
+          summary: 'Note something on the letters of one cause, and call it resolved or not',
+          params: Type.Object({ group: Type.String({ pattern: '^[0-9a-f]{16}$' }) }),
+          body: Type.Object(
+            { note: text(2000), resolved: Type.Optional(Type.Boolean()) },
+            { additionalProperties: false }
+          ),
+          response: { 204: Type.Null() }
+        }
+      },
+      async (asked, reply) => {
+        const { group } = asked.params
+        const { note, resolved = false } = asked.body
+        const { groups: all } = await groupDeadLetters(database, {})
+        if (!all.some((one) => groupId(one) === group))
+          throw notFound(`group ${group} of dead letters in ${name}`)
+        const audit = auditOf(asked, { reason: note, status: 204 })
+        await transaction(database, async (tx) => {
+          await noteOn(tx, group, { note, by: nameOf(asked), resolved })
+          audit(tx)
+        })
+        return reply.code(204).send(null)
+      }
+    )
+
+    app.post(
+      `${path}/:id/edit`,
+      {
+        schema: {
+          permission: 'letter:edit',
+          target: 'dead letter :id',
+          tags,
+          summary: 'Send another body in its place, under a new id',
+          description:
+            'The body is held to its contract first (422), and must be about the same. The letter counts as handled; should the other message fail, it is a letter of its own. The difference is kept in dead_letter_audit.',
+          params: ById,
+          body: Type.Object(
+            { body: Type.Record(Type.String(), Type.Unknown()), why: Why },
+            { additionalProperties: false }
+          ),
+          response: {
+            202: Type.Object({
+              id: Type.Integer(),
+              messageId: Type.String({ description: 'The new one' }),
+              difference: Type.Array(
+                Type.Object({
+                  path: Type.String(),
+                  before: Type.Optional(Type.Unknown()),
+                  after: Type.Optional(Type.Unknown())
+                })
+              )
+            })
+          }
+        }
+      },
+      async (asked, reply) => {
+        const { id } = asked.params
+        const { body, why } = asked.body
+        const audit = auditOf(asked, { reason: why, status: 202 })
+        const made = await allowed(office.edit(Number(id), body, why, audit)).catch(
+          (error: unknown) => {
+            if (!(error instanceof InvalidEdit)) throw error
+            const { field, expected } = error
+            throw new HttpProblem(422, error.message, [{ field, expected }])
+          }
+        )
+        if (!made) throw missing(id)
+        const letter = maskFor(asked, mask)
+        const difference = letter
+          ? made.difference.map(({ path: at }) => ({ path: at }))
+          : made.difference
+        return reply.code(202).send({ id: Number(id), messageId: made.messageId, difference })
       }
     )
 

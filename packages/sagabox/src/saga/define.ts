@@ -107,6 +107,8 @@ export interface SagaDefinition {
   readonly handles: readonly Contract[]
   /** Types of the events that come without a message: see SagaHost.ask. */
   readonly asks?: readonly string[]
+  /** Which of `asks` or `handles` cancels an instance, by its name, where people may do so. */
+  readonly cancelBy?: string
   /**
    * What is done elsewhere while an instance runs, and how it is undone; checkSaga holds the
    * machine to it.
@@ -142,7 +144,7 @@ export class InvalidSaga extends SagaboxError {
  * make no sense
  */
 export function checkedSaga(definition: SagaDefinition): SagaDefinition {
-  const { name, machine, version = 1, previous = {}, handles, asks = [] } = definition
+  const { name, machine, version = 1, previous = {}, handles, asks = [], cancelBy } = definition
   const events = [...handles.map((contract) => contract.name), ...asks]
   const refuse = (what: string) => {
     throw new InvalidSaga(name, what)
@@ -155,6 +157,10 @@ export function checkedSaga(definition: SagaDefinition): SagaDefinition {
   if (twice !== undefined)
     refuse(
       `two of its events are called ${twice}, and a state could not tell them apart: expected each name once in handles and asks`
+    )
+  if (cancelBy !== undefined && !events.includes(cancelBy))
+    refuse(
+      `cancelBy is ${cancelBy}, which is none of its events; expected one of ${events.join(', ') || 'asks'}`
     )
   for (const [word, meaning] of Object.entries(WORDS)) {
     if (events.includes(word)) {

@@ -12,6 +12,7 @@ import { messageRoutes } from '../http/messages.ts'
 import { explanationRoutes } from '../http/saga-explanation.ts'
 import { agesRoutes } from '../http/saga-ages.ts'
 import { pictureRoutes, type Correspondent } from '../http/saga-definition.ts'
+import { jobRoutes } from '../http/saga-jobs.ts'
 import { pathRoutes } from '../http/saga-path.ts'
 import { outboxRoutes } from '../http/outbox.ts'
 import { scheduledRoutes } from '../http/scheduled.ts'
@@ -52,6 +53,7 @@ import { PLANS } from '../quick-ways.ts'
 import { SagaExplainer } from '../saga/explain/explainer.ts'
 import { SagaInspector } from '../saga/inspect/inspect.ts'
 import { sagaRoutes } from '../http/sagas.ts'
+import { SagaJobs } from '../saga/run/jobs.ts'
 import { TimerLoop } from '../saga/run/timers.ts'
 import { undoOf } from '../saga/run/undo.ts'
 
@@ -116,6 +118,7 @@ export class Service implements ServiceConnections {
   /** One of each queue. */
   readonly #endpoints: readonly Endpoint[]
   readonly #hosts: readonly SagaHost[]
+  readonly #jobs: ReadonlyMap<SagaHost, SagaJobs>
   /** Those that it runs. */
   readonly sagas: readonly SagaDefinition[]
   readonly #queues: readonly string[]
@@ -198,6 +201,7 @@ export class Service implements ServiceConnections {
     const office = new DeadLetterOffice(asked, this.requests.outbox, {
       endpoints,
       theirs,
+      contracts: definition.consumes,
       undo: sagas.length > 0 ? undoOf(sagas) : undefined
     })
     // One carries group retries out, the other answers for them.
@@ -223,8 +227,12 @@ export class Service implements ServiceConnections {
       messageRoutes({ name, report: (question) => this.report(question) }),
       auditRoutes(name, asked)
     ]
+    this.#jobs = new Map(
+      this.#hosts.map((host) => [host, new SagaJobs(host, this.database, this.outbox, log)])
+    )
     this.workers = [
       ...this.parts.workers,
+      ...this.#jobs.values(),
       ...this.#hosts.map((host) => new TimerLoop(host, this.outbox, log)),
       retries,
       ...theirLetters(definition.lettersOf, carriedBy(definition), {
@@ -310,10 +318,18 @@ export class Service implements ServiceConnections {
         explanationRoutes(explainer, colleagues),
         pathRoutes(inspector, explainer.usual, this.#mask),
         agesRoutes(database, explainer, colleagues),
-        pictureRoutes(definition, this.name, correspondents)
+        pictureRoutes(definition, this.name, correspondents),
+        jobRoutes(host, this.#jobsOf(host), outbox)
       ]
       return { saga: definition, routes: sagaRoutes(inspector, host, outbox, this.#mask, more) }
     })
+  }
+
+  /** What asks for jobs; the worker of the same host carries them out. */
+  #jobsOf(host: SagaHost): SagaJobs {
+    const { database, outbox } = this.requests
+    const began = () => this.#jobs.get(host)!.wake()
+    return new SagaJobs(host, database, outbox, this.log, began)
   }
 
   /**

@@ -60,6 +60,34 @@ async function started(app: FastifyInstance, url: string): Promise<void> {
   for (;;) if ((await app.inject(url)).statusCode === 200) return
 }
 
+t.test('the console comes along, below the prefix, for those who may', async (t) => {
+  const { app: sagabox, id } = await start(t, 'gate')
+  const app = plainApp(t)
+  const options = {
+    authorize: ({ headers }: { headers: Record<string, unknown> }) =>
+      headers['cookie'] === 'mine=1',
+    console: { label: 'test' }
+  }
+  app.register(operatorRoutes(sagabox, options), { prefix: '/internal' })
+  const headers = { cookie: 'mine=1' }
+  const asked = (path: string) => app.inject({ url: `/internal/console${path}`, headers })
+  const own = `/api/at/gate/sagas/gate/${id}`
+  for (;;) if ((await asked(own)).statusCode === 200) break
+  t.match((await asked(own)).json(), { sagaId: id })
+  t.match((await asked('/api/services')).json(), {
+    label: 'test',
+    services: [{ name: 'gate', sagas: ['gate'] }]
+  })
+  t.match(await asked(''), { statusCode: 302, headers: { location: 'console/' } })
+  const page = await asked('/?view=sagas')
+  t.match(page.headers['content-security-policy'], /script-src 'self'/)
+  const [, script] = /src="(assets[^"]+)"/.exec(page.body)!
+  t.match(await asked(`/${script}`), { statusCode: 200, headers: { 'content-type': /javascript/ } })
+  for (const path of ['/', own, '/api/services'])
+    t.match(await app.inject(`/internal/console${path}`), { statusCode: 403 }, path)
+  t.match((await app.inject('/nowhere')).json(), { mine: 'not found' })
+})
+
 t.test('they work in a plain app, which stays as it is', async (t) => {
   const { app: sagabox, id } = await start(t, 'lift')
   t.equal(sagabox.url, '', 'nothing listens')

@@ -322,7 +322,7 @@ export function failureConformance(t: Test, makeBus: (t: Test) => Promise<Bus>):
         const retry = await groups.get(first)
         return retry?.state !== 'running' && retry
       })
-      t.match(stopped, { state: 'stopped', sent: 5, handled: 0, left: 25, reason: /failed again/ })
+      t.match(stopped, { state: 'stopped', sent: 6, handled: 0, left: 24, reason: /failed again/ })
       await quiet()
       mended = true
       t.match(await groups.get(await groups.begin({ type: 'SomethingElse' }, 10)), {

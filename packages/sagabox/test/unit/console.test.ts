@@ -1,6 +1,9 @@
 import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer, request, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { gzipSync } from 'node:zlib'
@@ -8,6 +11,10 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { guard } from '../../src/access/guard.ts'
 import { Access } from '../../src/access/access.ts'
+import { addKey, newKey } from '../../src/access/key-file.ts'
+import { Roles } from '../../src/access/roles.ts'
+import { registerConsole } from '../../src/service/system.ts'
+import { testOf } from '../../console/test-of.ts'
 import { LARGEST_ANSWER } from '../../src/console/forward.ts'
 import { consoleServices } from '../../src/console/peers.ts'
 import { consoleApi, type ConsoleOptions } from '../../src/console/routes.ts'
@@ -63,11 +70,11 @@ interface Asked {
 /** A service elsewhere that answers as it is told. */
 async function peer(t: Test, answer: (asked: Asked, to: ServerResponse) => void) {
   const asked: Asked[] = []
-  const server = createServer((request, response) => {
+  const server = createServer((got, response) => {
     let body = ''
-    request.on('data', (chunk) => (body += String(chunk)))
-    request.on('end', () => {
-      const { method = '', url = '', headers } = request
+    got.on('data', (chunk) => (body += String(chunk)))
+    got.on('end', () => {
+      const { method = '', url = '', headers } = got
       asked.push({ method, url, headers, body })
       answer(asked.at(-1)!, response)
     })
@@ -97,6 +104,17 @@ async function consoleWith(
   app.register(consoleApi(more ? [{ name: 'order', sagas: [{ name: 'order' }] }] : [], options))
   await app.ready()
   return app
+}
+
+function statusOf(port: number, path: string): Promise<number | undefined> {
+  return new Promise((resolve, reject) => {
+    request({ host: '127.0.0.1', port, path }, (answer) => {
+      answer.resume()
+      resolve(answer.statusCode)
+    })
+      .on('error', reject)
+      .end()
+  })
 }
 
 t.test('a service elsewhere is asked as whoever asks, and for nothing else', async (t) => {
@@ -129,6 +147,8 @@ t.test('a service elsewhere is asked as whoever asks, and for nothing else', asy
   })
   t.equal(asked.at(-1)!.headers.authorization, 'Bearer theirs', 'a key for this service alone')
 
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const { port } = app.server.address() as AddressInfo
   const before = asked.length
   for (const path of [
     '/orders',
@@ -141,7 +161,8 @@ t.test('a service elsewhere is asked as whoever asks, and for nothing else', asy
     '/sagas\\..\\orders',
     '/opsy'
   ]) {
-    const { statusCode } = await app.inject({ url: `/console/api/at/stock${path}` })
+    // By hand: others tidy a path up before they ask for it.
+    const statusCode = await statusOf(port, `/console/api/at/stock${path}`)
     t.ok(statusCode === 404 || statusCode === 400, `${path}: ${statusCode}`)
   }
   t.match(await app.inject('/console/api/at/other/sagas'), { statusCode: 404 })
@@ -230,12 +251,12 @@ t.test('services of the process are asked by its own app, as whoever asks', asyn
   const seen: Record<string, unknown>[] = []
   const app = await consoleWith(t, { label: 'test', color: '#112233' }, (root) => {
     const schema = { permission: 'public' }
-    root.get('/sagas/order/summary', { schema }, async (request) => {
-      seen.push(request.headers)
-      return { stuck: 1 }
+    root.get('/sagas/order/summary', { schema }, ({ headers }, reply) => {
+      seen.push(headers)
+      return reply.send({ stuck: 1 })
     })
-    root.post('/ops/order/x', { schema }, async (request) => ({ body: request.body }))
-    root.get('/ops/order/page', { schema }, async (_request, reply) =>
+    root.post('/ops/order/x', { schema }, ({ body: given }, reply) => reply.send({ body: given }))
+    root.get('/ops/order/page', { schema }, (_request, reply) =>
       reply.type('text/html').send('<script>')
     )
   })
@@ -262,4 +283,91 @@ t.test('services of the process are asked by its own app, as whoever asks', asyn
     { statusCode: 200, body: '{"body":{"a":1}}' }
   )
   t.match(await app.inject('/console/api/at/order/ops/order/page'), { statusCode: 502 })
+})
+
+t.test('a service elsewhere knows who signed in, and a viewer changes nothing there', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'sagabox-console-'))
+  t.teardown(() => rm(folder, { recursive: true }))
+  const keysFile = join(folder, 'keys')
+  const keys: Record<string, string> = {}
+  for (const role of ['viewer', 'operator', 'monitor']) {
+    const { key, sha256 } = newKey()
+    await addKey(keysFile, new Roles(), { name: `my-${role}`, role, sha256 })
+    keys[role] = key
+  }
+  const guarded = async (more: (app: FastifyInstance, access: Access) => void) => {
+    const app = Fastify()
+    t.teardown(() => app.close())
+    useProblems(app)
+    await useHeaders(app, false)
+    const sessionSecret = 'the same in all processes, which is long'
+    const access = await Access.open({ keysFile, sessionSecret }, ['127.0.0.1'], keptLog())
+    t.teardown(() => access.close())
+    guard(app, access)
+    more(app, access)
+    await app.listen({ port: 0, host: '127.0.0.1' })
+    return `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`
+  }
+  const stock = await guarded((app) => {
+    app.route({
+      method: ['GET', 'POST'],
+      url: '/sagas/definitions',
+      schema: { permission: 'saga:read' },
+      handler: ({ actor }, reply) => reply.send({ items: [], who: actor.name })
+    })
+  })
+  const home = await guarded((app, access) =>
+    registerConsole(app, [], access, { services: { stock } }, undefined)
+  )
+  const signIn = async (role: string) => {
+    const answer = await fetch(`${home}/console/sign-in?view=sagas`, {
+      method: 'POST',
+      redirect: 'manual',
+      headers: { 'content-type': 'application/x-www-form-urlencoded' },
+      body: new URLSearchParams({ key: keys[role]! })
+    })
+    t.equal(answer.headers.get('location'), `${home}/console/?view=sagas`)
+    return answer.headers.get('set-cookie')!.split(';', 1)[0]!
+  }
+  const path = `${home}/console/api/at/stock/sagas/definitions`
+  for (const role of ['viewer', 'operator']) {
+    const cookie = `theirs=1; ${await signIn(role)}`
+    t.match(await (await fetch(path, { headers: { cookie } })).json(), { who: `my-${role}` })
+    const changed = await fetch(path, { method: 'POST', headers: { cookie } })
+    t.equal(changed.status, role === 'viewer' ? 403 : 200, role)
+  }
+  for (const cookie of ['', await signIn('monitor')]) {
+    const headers = { cookie }
+    t.ok([401, 403].includes((await fetch(path, { headers })).status))
+    t.ok([401, 403].includes((await fetch(`${home}/console/api/services`, { headers })).status))
+    t.notMatch(await (await fetch(`${home}/console/`, { headers })).text(), '<script')
+  }
+  const page = await fetch(`${home}/console/`, { headers: { cookie: await signIn('viewer') } })
+  t.match(page.headers.get('content-security-policy'), /script-src 'self';.*require-trusted-types/)
+  t.match(await page.text(), '<script')
+})
+
+t.test('what happened is told as a story, by hand and by time included', (t) => {
+  const at = (second: number) => new Date(second * 1000).toISOString()
+  const step = { sequence: 1, msInState: 1, changed: [], note: null, from: null }
+  const text = testOf(
+    'my-order',
+    { sagaId: 'x', state: 'failed' } as Parameters<typeof testOf>[1],
+    [
+      { ...step, at: at(0), event: 'Created', to: 'reserving', sent: [] },
+      { ...step, at: at(1), event: 'retry', to: 'reserving', sent: [] },
+      {
+        ...step,
+        at: at(29.5),
+        event: 'after 30 s',
+        to: 'failed',
+        sent: [{ type: 'Release', messageId: '' }]
+      }
+    ]
+  )
+  t.match(text, "import { myOrder, Created, Release } from './…'")
+  t.match(text, "  when(Created({ /* … */ }))\n    .then('reserving')")
+  t.match(text, "    .advance('30s') // after 30 s\n    .then('failed', [Release])")
+  t.notMatch(text, 'retry')
+  t.end()
 })

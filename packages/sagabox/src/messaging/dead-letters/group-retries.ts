@@ -18,8 +18,8 @@ import {
 } from './list.ts'
 import { sendBack } from './send-back.ts'
 
-/** Letters sent before any of them has shown how it ends. */
-const FIRST = 5
+/** After so many letters it is waited for how all of them end: one, five, twenty, then the rest. */
+const STEPS = [1, 6, 26]
 /** A group retry stops when so many have failed again, and more than were handled. */
 const MOST_FAILURES = 3
 /** Letters of a group that are under way: what nobody consumes would fill a queue. */
@@ -258,7 +258,8 @@ export class GroupRetries implements Worker {
       )
     }
     const pace = Math.floor((perSecond * Math.min(locked.sinceMs ?? 1000, 1000)) / 1000)
-    const wanted = sent < FIRST ? FIRST - sent : underWay > 0 && handled + failed < FIRST ? 0 : pace
+    const gate = STEPS.find((end) => end > handled + failed)
+    const wanted = gate === undefined ? pace : gate - sent
     const room = Math.min(wanted, MOST_UNDER_WAY - underWay - lost)
     if (room < 1) return
     const { window, condition, values, end, windowValues } = this.#leftOf(retry)

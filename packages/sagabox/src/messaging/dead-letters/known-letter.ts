@@ -58,7 +58,7 @@ export function mustBeOpen({ status, is_lost: isLost, retrying_since: since }: K
 
 export async function audit(
   tx: Tx,
-  action: 'retry' | 'delete' | 'restore' | 'undo',
+  action: 'retry' | 'delete' | 'restore' | 'undo' | 'edit',
   letters: readonly KnownLetter[],
   more: object
 ): Promise<void> {

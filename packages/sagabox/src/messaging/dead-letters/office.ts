@@ -1,11 +1,13 @@
 import type { Database } from '../postgres/database.ts'
 import { typeName } from '../message/type-name.ts'
-import type { Message } from '../message/message.ts'
+import type { Contract, Message } from '../message/message.ts'
 import type { Outbox } from '../outbox/outbox.ts'
 import { UNAUDITED, type Audit } from '../postgres/audit.ts'
 import { retryConflicts } from '../postgres/retry-conflicts.ts'
 import { ask, type Tx } from '../postgres/sql.ts'
 import { bringBack, putAway } from './deleted.ts'
+import { edited, type Edited } from './edit.ts'
+import { replayHeaders } from './headers.ts'
 import {
   audit,
   KNOWN,
@@ -26,6 +28,8 @@ export interface OfficeOptions {
   endpoints?: readonly string[]
   /** Endpoints of others, whose letters are collected here. */
   theirs?: readonly string[]
+  /** What its endpoints take, to which a body that a person mends is held. */
+  contracts?: readonly Contract[]
   /** Answers letters of business transactions that nobody remembers here. */
   undo?: Undo
 }
@@ -40,9 +44,11 @@ export class DeadLetterOffice {
   readonly #endpoints: readonly string[] | undefined
   readonly #theirs: readonly string[]
   readonly #undo: Undo | undefined
+  readonly #contracts: readonly Contract[]
 
   constructor(database: Database, outbox: Outbox, options: OfficeOptions = {}) {
-    const { endpoints, theirs = [], undo } = options
+    const { endpoints, theirs = [], undo, contracts = [] } = options
+    this.#contracts = contracts
     this.#database = database
     this.#outbox = outbox
     this.#endpoints = endpoints && [...endpoints, ...theirs]
@@ -74,6 +80,44 @@ export class DeadLetterOffice {
         firstSeenAt: firstSeenAt.toISOString(),
         ...(letter.is_lost && { lostSince: since.toISOString() })
       }
+    })
+  }
+
+  /**
+   * Sends another body in place of a letter's, to its endpoint and under a new id. The letter has
+   * ended then: what fails again is another one.
+   * @returns the new id, and what is different; undefined when there is no such letter
+   * @throws NotAllowed when it is under way, has ended, or nothing here takes it
+   * @throws InvalidEdit when the body is not what the contract says
+   */
+  edit(
+    id: number,
+    body: Record<string, unknown>,
+    why: string,
+    audited: Audit = UNAUDITED
+  ): Promise<Omit<Edited, 'payload'> | undefined> {
+    return this.#request(async (tx) => {
+      const letter = await lockLetter(tx, id)
+      if (!letter) return undefined
+      mustBeOpen(letter)
+      this.#mustBeHere(letter)
+      const { payload, ...made } = edited(letter, body, this.#contracts)
+      await ask(tx, `update dead_letter set status = 'handled', retry_id = null where id = $1`, [
+        id
+      ])
+      await audit(tx, 'edit', [letter], { why, ...made })
+      this.#outbox.sendBack(tx, [
+        {
+          messageId: made.messageId,
+          endpoint: letter.endpoint,
+          payload,
+          contentType: letter.content_type ?? undefined,
+          headers: replayHeaders(letter.id, letter.headers),
+          seconds: 0
+        }
+      ])
+      audited(tx)
+      return made
     })
   }
 

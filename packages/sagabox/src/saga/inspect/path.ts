@@ -1,5 +1,5 @@
-import { isDeepStrictEqual } from 'node:util'
-import { boundedFields, boundedText } from '../../messaging/postgres/bounded.ts'
+import { boundedFields } from '../../messaging/postgres/bounded.ts'
+import { changes, MOST_CHANGES, type Change } from '../../messaging/postgres/changes.ts'
 import type { Mask } from '../../messaging/message/sensitive.ts'
 import type { SagaDefinition } from '../define.ts'
 import { eventName } from '../machine/states.ts'
@@ -8,23 +8,10 @@ import { Replayed } from './replay.ts'
 
 /** Steps of one answer. */
 export const MOST_PATH_STEPS = 100
-/** Of a context, and of a value that changed, bytes of JSON. */
+/** Of a context, bytes of JSON. */
 const LONGEST_CONTEXT = 8000
-const LONGEST_VALUE = 1000
-/** Fields that changed at one step, and how deep they are told apart. */
-const MOST_CHANGES = 50
-const DEEPEST = 5
 
 export type TimedHistory = HistoryRow & { recorded_at: Date }
-
-/** A field of the context that a step changed. */
-export interface Change {
-  /** `address.street` */
-  path: string
-  /** Undefined: it was not there. */
-  before?: unknown
-  after?: unknown
-}
 
 /** A step, and what the instance knew after it. */
 export interface PathStep {
@@ -117,34 +104,4 @@ export class PathTaken {
       }
     }
   }
-}
-
-/** Fields that differ, those of nested records by their paths. */
-export function changes(
-  before: Record<string, unknown>,
-  after: Record<string, unknown>,
-  path = '',
-  found: Change[] = []
-): Change[] {
-  for (const name of new Set([...Object.keys(before), ...Object.keys(after)])) {
-    if (found.length >= MOST_CHANGES) break
-    const [was, is] = [before[name], after[name]]
-    if (was === is || isDeepStrictEqual(was, is)) continue
-    const here = path === '' ? name : `${path}.${name}`
-    if (isRecord(was) && isRecord(is) && here.split('.').length < DEEPEST)
-      changes(was, is, here, found)
-    else found.push({ path: here, ...shortened('before', was), ...shortened('after', is) })
-  }
-  return found
-}
-
-function shortened<K extends string>(key: K, value: unknown): Partial<Record<K, unknown>> {
-  if (value === undefined) return {}
-  const text = JSON.stringify(value)
-  const short = text.length > LONGEST_VALUE ? boundedText(text, LONGEST_VALUE) : value
-  return { [key]: short } as Partial<Record<K, unknown>>
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

@@ -123,7 +123,7 @@ function transitionsOf(node: AnyStateNode): Transition[] {
     .filter((transition) => decisionBy(transition) === 'handled')
     .map(({ eventType, target, actions }) => ({
       from: node,
-      to: (target?.[0] ?? node) as AnyStateNode,
+      to: target?.[0] ?? node,
       eventType,
       sends: actions.map(contractSentBy).flatMap((contract) => (contract ? [contract.name] : []))
     }))

@@ -41,7 +41,7 @@ export interface StepsOptions<
   Context extends object
 > extends Omit<
   SagaDefinition,
-  'name' | 'machine' | 'startedBy' | 'handles' | 'asks' | 'effects' | 'pointOfNoReturn'
+  'name' | 'machine' | 'startedBy' | 'handles' | 'asks' | 'cancelBy' | 'effects' | 'pointOfNoReturn'
 > {
   readonly startedBy: Start
   /**
@@ -144,6 +144,9 @@ function inSteps(name: string, options: AnyOptions): SagaDefinition {
       startedBy,
       handles: [...answers.filter((answer) => answer !== undefined), ...extra, ...cancels],
       ...(typeof cancelBy === 'string' && { asks: [cancelBy] }),
+      ...(cancelBy !== undefined && {
+        cancelBy: typeof cancelBy === 'string' ? cancelBy : cancelBy.name
+      }),
       effects: effectsOf(parts),
       pointOfNoReturn: 'completed',
       context: (start: object) => begun(parts, context?.(start as never) ?? { ...start })
