@@ -112,15 +112,6 @@ const Config = Type.Object({
     Type.String({ pattern: '^#[0-9A-Fa-f]{6}$', description: 'a color, such as #b3261e' })
   ),
   consoleReadOnly: Type.Optional(Type.Enum(['true', 'false'], { description: 'true or false' })),
-  peers: Type.Optional(
-    Type.Refine(
-      Type.String({
-        description:
-          'services and their addresses, separated by commas, such as stock=http://stock:3000'
-      }),
-      isServiceList
-    )
-  ),
   maxConnections: Type.Integer({
     minimum: 1,
     maximum: 1_000_000,
@@ -213,8 +204,7 @@ export async function loadConfig(): Promise<Config> {
   if (Check(Config, value)) return withDatabaseUrls(value, variables)
   const lines = problemsOf(Errors(Config, value)).map(({ field }) => {
     const key = field.slice(1) as keyof typeof Config.properties
-    const isHidden =
-      key.endsWith('Url') || key === 'consoleServices' || key === 'peers' || isSecret(key)
+    const isHidden = key.endsWith('Url') || key === 'consoleServices' || isSecret(key)
     const shown = isHidden ? '' : `, got ${JSON.stringify(given[key])}`
     const quoted = /^(["']).*\1$/s.test(String(known[key]))
       ? '. The quotes around it are part of the value: leave them out'

@@ -83,7 +83,7 @@ async function main(config: Config, names: readonly ServiceName[]): Promise<void
 /** The operators' console, for services that all run elsewhere. */
 async function runConsole(config: Config): Promise<void> {
   const log = logOf(config, { service: 'console' })
-  const services = config.consoleServices ?? config.peers
+  const services = config.consoleServices
   if (services === undefined)
     throw new ConfigError(
       'CONSOLE_SERVICES: expected services and their addresses, such as order=http://order:3000,stock=http://stock:3000, because the console alone has none of its own'
@@ -155,7 +155,9 @@ async function run(
     access,
     operators: operatorsOf(config),
     console: consoleOptions(config),
-    ...(config.peers !== undefined && { peers: consoleServices(config.peers) }),
+    ...(config.consoleServices !== undefined && {
+      peers: consoleServices(config.consoleServices)
+    }),
     app: {
       maxConnections: config.maxConnections,
       publicUrl: config.publicUrl,

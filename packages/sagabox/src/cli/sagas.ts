@@ -155,7 +155,7 @@ const explain: Command = {
   options: OPTIONS,
   async run(call) {
     const { options, terminal } = call
-    const id = idOf(call)
+    const id = await idOf(call)
     const { server, path } = await open(call)
     const found = await server.get(`${path}/${id}/explanation`, Explanation)
     const { sentence, severity, evidence, suggestions } = found

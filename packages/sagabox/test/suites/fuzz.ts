@@ -294,7 +294,7 @@ export function endpointFuzz(t: Test, makeBus: (t: Test) => Promise<Bus>): void 
         if (exception !== 'UnknownMessageType')
           t.match(
             reason,
-            /^(body|contentType|messageId|messageType|conversationId|initiatorId|headers|message[.[\w\]]*): /,
+            /^(body|envelope|contentType|messageId|messageType|conversationId|initiatorId|headers|message[.[\w\]]*): /,
             'names the field'
           )
       t.equal(({} as Record<string, unknown>)['polluted'], undefined)
