@@ -220,10 +220,9 @@ export interface LetterGroup {
   oldest: string
   newest: string
   reason: string
-  group?: string
   id?: string
-  note?: string | null
-  resolved?: boolean | null
+  note?: { note: string; by: string | null; at: string; resolvedAt: string | null } | null
+  cameBack?: boolean
 }
 
 export interface LetterRow {

@@ -124,9 +124,17 @@ function Groups({ service }: { service: string }) {
                   <td>
                     <strong>{group.exception}</strong>
                     <div class="reason">{group.reason}</div>
-                    {group.note ? <div class="quiet">Note: {group.note}</div> : null}
-                    {group.resolved ? (
-                      <State state={group.count > 0 ? 'came back' : 'resolved'} />
+                    {group.note ? (
+                      <div>
+                        {group.cameBack ? <State state="came back" tone="bad" /> : null}
+                        {group.note.resolvedAt !== null && !group.cameBack ? (
+                          <State state="resolved" />
+                        ) : null}{' '}
+                        {group.note.note}{' '}
+                        <span class="quiet">
+                          {group.note.by ?? 'noted'}, <When at={group.note.at} />
+                        </span>
+                      </div>
                     ) : null}
                   </td>
                   <td data-label="newest">
@@ -179,8 +187,8 @@ function Group({ service, status, group, refresh }: Opened) {
       title: `Retry ${group?.count ?? 'all'} letters: ${filter.exception}`,
       tells: (
         <p>
-          They go back to {service} under their own ids: first five alone, then more. When three
-          have failed again, and more than were handled, it stops by itself.
+          They go back to {service} under their own ids: one first, then five, then twenty, then the
+          rest. It stops by itself when they fail again.
         </p>
       ),
       verb: 'Retry them',
@@ -273,8 +281,8 @@ function Note({
   refresh(): void
 }) {
   const [resolved, setResolved] = useState(false)
-  const id = group.group ?? group.id
-  if (id === undefined || !may('letter:retry')) return null
+  const { id } = group
+  if (id === undefined || !may('saga:note')) return null
   const open = () =>
     confirm({
       title: `Note on ${group.exception}`,

@@ -43,6 +43,8 @@ const ACTIONS = [
   'saga:cancel',
   'saga:answer',
   'saga:export',
+  'saga:stop',
+  'saga:note',
   'letter:retry',
   'letter:delete',
   'letter:edit',
