@@ -23,7 +23,7 @@ for (const [name, machine] of [
   ['trip', trip.machine]
 ] as const)
   t.test(`the picture of the ${name} machine is the one that was looked at`, async (t) => {
-    const picture = draw(machine)
+    const picture = await draw(machine)
     holds(t, picture)
     const file = join(ROOT, `test/pictures/${name}.svg`)
     const svg = svgOf(picture)
@@ -81,9 +81,9 @@ function machineOf(
 
 t.test('of any machine: nothing overlaps, all is inside, and lines end on borders', async (t) => {
   const problems: string[] = []
-  fc.assert(
-    fc.property(machines, (machine) => {
-      problems.splice(0, Infinity, ...problemsOf(draw(machine)))
+  await fc.assert(
+    fc.asyncProperty(machines, async (machine) => {
+      problems.splice(0, Infinity, ...problemsOf(await draw(machine)))
       return problems.length === 0
     }),
     { numRuns: 300 }
@@ -98,7 +98,7 @@ t.test('a machine of a hundred states is drawn in time', async (t) => {
   const moves = Array.from({ length: 300 }, (_, n) => [n * 7, n * 13 + 5, `E${n % 9}`] as const)
   const machine = machineOf({ states }, moves)
   const began = performance.now()
-  holds(t, draw(machine))
+  holds(t, await draw(machine))
   t.comment(`drawn in ${(performance.now() - began).toFixed()} ms`)
 })
 

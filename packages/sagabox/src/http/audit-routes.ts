@@ -3,6 +3,7 @@ import Type from 'typebox'
 import { nullable } from '../messaging/message/nullable.ts'
 import { exportAudit, listAudit, type AuditFilter } from '../messaging/postgres/audit-list.ts'
 import type { Database } from '../messaging/postgres/database.ts'
+import { csvOnRequest } from './csv.ts'
 import { ExportDesk } from './export-desk.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './page.ts'
 import { text } from './text.ts'
@@ -46,6 +47,7 @@ export function auditRoutes(name: string, database: Database): FastifyPluginAsyn
     app.get(
       path,
       {
+        onSend: csvOnRequest,
         schema: {
           permission: 'audit:read',
           tags,

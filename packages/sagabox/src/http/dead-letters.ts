@@ -19,6 +19,7 @@ import { InvalidEdit } from '../messaging/dead-letters/edit.ts'
 import { groupId, noteOn, notesOn } from '../messaging/dead-letters/notes.ts'
 import { transaction } from '../messaging/postgres/sql.ts'
 import { auditOf, nameOf } from './audit.ts'
+import { csvOnRequest } from './csv.ts'
 import { linkTo } from './links.ts'
 import { maskFor, maskForLetter } from './mask-for.ts'
 import { MASK, type Mask } from '../messaging/message/sensitive.ts'
@@ -193,6 +194,7 @@ export function deadLetterRoutes({
     app.get(
       path,
       {
+        onSend: csvOnRequest,
         schema: {
           permission: 'letter:read',
           tags,

@@ -68,7 +68,7 @@ export function pictureRoutes(
   correspondents: readonly Correspondent[]
 ): FastifyPluginAsyncTypebox {
   // Once a version, when somebody looks.
-  let picture: Picture | undefined
+  let picture: Promise<Picture> | undefined
   return async (app) => {
     app.get(
       '/definition',
@@ -83,7 +83,7 @@ export function pictureRoutes(
       async () => ({
         saga: definition.name,
         version: versionOf(definition),
-        ...(picture ??= draw(definition.machine)),
+        ...(await (picture ??= draw(definition.machine))),
         contracts: contractsOf(definition, service, correspondents)
       })
     )

@@ -2,6 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { nullable } from '../messaging/message/nullable.ts'
 import { auditOf, nameOf } from './audit.ts'
+import { csvOnRequest } from './csv.ts'
 import { decodeCursor, DEFAULT_LIMIT, Page, PageQuery, toPage } from './page.ts'
 import { HttpProblem, notFound } from './problem.ts'
 import { text } from './text.ts'
@@ -235,6 +236,7 @@ export function sagaRoutes(
     app.get(
       '',
       {
+        onSend: csvOnRequest,
         schema: {
           permission: 'saga:read',
           tags,

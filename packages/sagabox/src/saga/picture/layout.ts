@@ -1,4 +1,5 @@
 import dagre from '@dagrejs/dagre'
+import { setImmediate as breathe } from 'node:timers/promises'
 import type { AnyStateMachine, AnyStateNode } from 'xstate'
 import { contractSentBy, statesOf } from '../define.ts'
 import { decisionBy } from '../machine/decision.ts'
@@ -76,9 +77,9 @@ interface Line {
  * Places the states of a machine and draws its transitions. States inside another are placed first,
  * by themselves: dagre takes no edge from or to a state that holds others.
  */
-export function draw(machine: AnyStateMachine): Picture {
+export async function draw(machine: AnyStateMachine): Promise<Picture> {
   const transitions = statesOf(machine.root).slice(1).flatMap(transitionsOf)
-  const whole = place(machine.root, transitions)
+  const whole = await place(machine.root, transitions)
   const states = new Map<AnyStateNode, DrawnState>()
   const lines = new Map<Transition, Line>()
   spread(whole, { x: 0, y: 0 }, states, lines)
@@ -130,7 +131,7 @@ function transitionsOf(node: AnyStateNode): Transition[] {
 }
 
 /** A state with all inside it, as small as it can be. */
-function place(node: AnyStateNode, transitions: readonly Transition[]): Box {
+async function place(node: AnyStateNode, transitions: readonly Transition[]): Promise<Box> {
   const children = Object.values(node.states) as AnyStateNode[]
   const title = textWidth(node.key) + 2 * PADDING
   const loops = transitions.filter(({ from, to }) => from === node && to === node)
@@ -138,7 +139,10 @@ function place(node: AnyStateNode, transitions: readonly Transition[]): Box {
   const least = Math.max(HEIGHT, loops.length * LABEL_HEIGHT)
   if (children.length === 0)
     return { node, width: title, height: least, beside, inner: [], lines: new Map() }
-  const boxes = children.map((child) => place(child, transitions))
+  const boxes: Box[] = []
+  for (const child of children) boxes.push(await place(child, transitions))
+  // A machine of a hundred states takes a quarter of a second: others go on in between.
+  await breathe()
   const graph = new dagre.graphlib.Graph()
   graph.setGraph({ rankdir: 'TB', ...GAP })
   graph.setDefaultEdgeLabel(() => ({}))
