@@ -60,7 +60,7 @@ async function runRow<Subject>(
   reasons: string[]
 ): Promise<string[]> {
   const failed = (column: string, error: unknown) => {
-    const reason = `FAIL ${title}: ${column}: ${error instanceof Error ? error.message : error}`
+    const reason = `FAIL ${title}: ${column}: ${error instanceof Error ? error.message : String(error)}`
     console.error(reason)
     reasons.push(reason)
     return 'FAIL'

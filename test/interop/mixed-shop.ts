@@ -94,7 +94,7 @@ export class MixedShop {
       side === 'dotnet'
         ? await DotnetProgram.start(this.#scope, name, { ...common, ...this.dotnetEnv })
         : await this.#startSagabox(name, common)
-    this.#running.set(name, running as Running)
+    this.#running.set(name, running)
   }
 
   /** Starts the other kind of a service beside the one that runs, then stops that one. */
