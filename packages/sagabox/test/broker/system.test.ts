@@ -5,6 +5,7 @@ import {
   defineSaga,
   defineService,
   handle,
+  NotRetryable,
   startSagabox,
   Type,
   type Sagabox,
@@ -237,3 +238,27 @@ t.test(
     await until('it is heard', async () => heard.length === 1)
   }
 )
+
+t.test('why a command of a saga could not be carried out shows on its instance', async (t) => {
+  class NoVet extends NotRetryable {}
+  const refusing = defineService('vet', {
+    handlers: [
+      handle(Examine, async () => {
+        throw new NoVet('The vet has retired')
+      })
+    ]
+  })
+  const app = await startSagabox({
+    services: [defineService('zoo', { sagas: [arrival] }), refusing],
+    databaseUrl: await (await postgresForTests()).createDatabase('refusing')
+  })
+  t.teardown(() => app.stop())
+  const animalId = randomUUID()
+  await app.publish(AnimalArrived({ animalId, kind: 'owl' }))
+  const saga = await until('it shows', async () => {
+    const response = await fetch(`${app.url}/sagas/arrival/${animalId}`)
+    const { waitingFor } = (await response.json()) as { waitingFor?: { lastError?: object } }
+    return waitingFor?.lastError ?? undefined
+  })
+  t.match(saga, { type: 'Examine', message: 'Fault<Examine>: The vet has retired' })
+})

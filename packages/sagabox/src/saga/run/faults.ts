@@ -3,6 +3,7 @@ import type { Handler } from '../../messaging/endpoint/handler.ts'
 import { faultOf } from '../../messaging/message/fault.ts'
 import type { Contract } from '../../messaging/message/message.ts'
 import type { SagaDefinition } from '../define.ts'
+import { sendsOf } from '../machine/sends.ts'
 import type { SagaHost } from './host.ts'
 
 interface FaultBody {
@@ -19,15 +20,18 @@ const LONGEST_MESSAGE = 2000
 const LONGEST_HOST = 200
 
 /**
- * The faults that say why a saga waits: of what starts it, of what its effects follow from, and of
- * the commands that undo them.
+ * The faults that say why a saga waits: of what starts it, of the commands that it sends, of what
+ * its effects follow from, and of the commands that undo them.
  */
 export function faultsOf(definition: SagaDefinition): Contract[] {
   return faultedBy(definition).map(faultOf)
 }
 
-function faultedBy({ startedBy, effects = [] }: SagaDefinition): Contract[] {
-  return [...new Set([startedBy, ...effects.flatMap(({ doneBy, undoneBy }) => [doneBy, undoneBy])])]
+function faultedBy(definition: SagaDefinition): Contract[] {
+  const { startedBy, effects = [] } = definition
+  const commands = sendsOf(definition).filter(({ kind }) => kind === 'command')
+  const ofEffects = effects.flatMap(({ doneBy, undoneBy }) => [doneBy, undoneBy])
+  return [...new Set([startedBy, ...commands, ...ofEffects])]
 }
 
 /**
