@@ -1,7 +1,7 @@
 // docker-compose.yml, by parsing it: there is no Docker where this runs.
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { createServer as createSecureServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
@@ -58,10 +58,13 @@ t.test('what is ours runs closed, and asks who comes in', async (t) => {
   for (const name of OURS) {
     const { environment = {}, depends_on, volumes: mounted } = services[name]!
     t.equal(environment['AUTH_KEYS_FILE'], '/keys/keys')
+    t.equal(environment['SESSION_SECRET_FILE'], '/keys/session')
     t.match(environment['PUBLIC_URL'], new RegExp(`^\\$\\{${name.toUpperCase()}_PUBLIC_URL:-http`))
     t.notOk('AUTH' in environment)
     t.same(
-      Object.keys(environment).filter((variable) => !known.has(variable)),
+      Object.keys(environment).filter(
+        (variable) => !known.has(variable) && !known.has(variable.replace(/_FILE$/, ''))
+      ),
       []
     )
     t.same(mounted, ['keys:/keys:ro'])
@@ -80,12 +83,16 @@ t.test('the key is made once, and printed once', async (t) => {
   t.teardown(() => rmSync(folder, { recursive: true }))
   const { command, restart } = services['keys']!
   t.equal(restart, 'no')
-  const [shell, ...args] = command!.map((part) => part.replaceAll('/keys/keys', `${folder}/keys`))
+  const [shell, ...args] = command!.map((part) => part.replaceAll('/keys/', `${folder}/`))
   const start = () => spawnSync(shell!, args, { cwd: root, encoding: 'utf8' })
   t.match(start(), { status: 0, stdout: /^sgb_[\w-]{43}\n$/ })
   const before = readFileSync(join(folder, 'keys'), 'utf8')
   t.match(before, /^admin admin [0-9a-f]{64}\n$/)
+  const secret = readFileSync(join(folder, 'session'), 'utf8')
+  t.match(secret, /^[0-9a-f]{64}\n$/)
+  t.equal(statSync(join(folder, 'session')).mode & 0o777, 0o600)
   t.match(start(), { status: 0, stdout: '' }, 'the next start leaves it as it is')
+  t.equal(readFileSync(join(folder, 'session'), 'utf8'), secret)
   t.equal(readFileSync(join(folder, 'keys'), 'utf8'), before)
 })
 
