@@ -260,5 +260,8 @@ t.test('why a command of a saga could not be carried out shows on its instance',
     const { waitingFor } = (await response.json()) as { waitingFor?: { lastError?: object } }
     return waitingFor?.lastError ?? undefined
   })
-  t.match(saga, { type: 'Examine', message: 'Fault<Examine>: The vet has retired' })
+  t.match(saga, {
+    type: 'Examine',
+    message: /^Fault<Examine>: NotRetryable: The vet has retired \(node on \S+\)$/
+  })
 })

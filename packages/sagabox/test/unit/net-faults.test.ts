@@ -1,6 +1,7 @@
 // Failures across the border, with the bytes and headers of MassTransit 8.5.
 import Type from 'typebox'
 import t from 'tap'
+import { createMachine } from 'xstate'
 import {
   causeIn,
   deadLetterHeaders,
@@ -68,7 +69,7 @@ t.test('a fault of .NET shows as the last error, with exception, message and hos
   const reader = new EnvelopeReader([faultOf(Placed)])
   const faults: unknown[] = []
   const host = {
-    definition: { startedBy: Placed },
+    definition: { startedBy: Placed, machine: createMachine({}) },
     recordFaults: async (_tx: unknown, recorded: unknown[]) => void faults.push(...recorded)
   }
   const handler = faultHandler(host as never)
