@@ -58,7 +58,7 @@ export async function startPair(): Promise<Pair> {
   await cp(dataDir, copy, { recursive: true })
   const primary = await startEmbeddedPostgres({ dataDir, log })
   const { url } = primary
-  const settings = ['-c', `primary_conninfo=${url}`, '-c', 'max_connections=100']
+  const settings = ['-c', `primary_conninfo=${url}`, '-c', 'max_connections=300']
   const standby = await standbyIn(copy, url, settings)
   await query(url, "alter system set synchronous_standby_names = '*'")
   await query(url, 'select pg_reload_conf()')

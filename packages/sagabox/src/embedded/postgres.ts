@@ -172,9 +172,10 @@ async function launch(
     // As much again as the default of 128 MB: a small system's tables and indexes stay in memory.
     '-c',
     'shared_buffers=256MB',
-    // Room for three services with a pool each, and for somebody who looks around.
+    // Room for some processes with a pool a service, and for somebody who looks around: 100 were too
+    // few for test suites side by side.
     '-c',
-    'max_connections=100',
+    'max_connections=300',
     '-c',
     'timezone=UTC',
     '-c',
