@@ -21,8 +21,6 @@ export interface Mutant {
   caughtBy: readonly string[]
   /** How long to wait for what never comes, ms. */
   patience?: number
-  /** Its fault takes long: only `npm run test:faults` plays it. */
-  isSlow?: true
 }
 
 /** Nothing is on its way any more, and yet an order has not ended. */
@@ -306,8 +304,7 @@ export const mutants: Mutant[] = [
     ],
     fault: 'logins refused for 8 s',
     transport: 'rabbitmq',
-    caughtBy: ['dead letters: the poison, each once'],
-    isSlow: true
+    caughtBy: ['dead letters: the poison, each once']
   },
   {
     name: 'waits for a lock with all that stand behind',
@@ -320,8 +317,7 @@ export const mutants: Mutant[] = [
     ],
     fault: 'somebody locks a product for 20 s',
     transport: 'memory',
-    caughtBy: ['orders for other products go on'],
-    isSlow: true
+    caughtBy: ['orders for other products go on']
   },
   {
     name: 'takes a refusal for a confirm',
@@ -334,8 +330,7 @@ export const mutants: Mutant[] = [
     ],
     fault: 'one queue is full, and its consumer down',
     transport: 'rabbitmq',
-    caughtBy: LOST,
-    isSlow: true
+    caughtBy: LOST
   },
   {
     name: 'waits for ever for a letter whose message is gone',
@@ -348,8 +343,7 @@ export const mutants: Mutant[] = [
     ],
     fault: 'a letter whose message is gone',
     transport: 'memory',
-    caughtBy: ['a letter that was lost can be sent back'],
-    isSlow: true
+    caughtBy: ['a letter that was lost can be sent back']
   },
   {
     name: 'takes back sessions that are unfit',
@@ -362,8 +356,7 @@ export const mutants: Mutant[] = [
     ],
     fault: 'a switchover that keeps old sessions at the old server',
     transport: 'memory',
-    caughtBy: ['no session of the old server is used again'],
-    isSlow: true
+    caughtBy: ['no session of the old server is used again']
   },
   {
     name: 'sends before all who take it have been seen',

@@ -1,5 +1,5 @@
-// The short version of `npm run test:faults`: every crash point on both transports, and every
-// mutant that is caught soon.
+// The short version of `npm run test:faults`, which takes half an hour: every crash point on both
+// transports, and one mutant for each promise.
 import t, { type Test } from 'tap'
 import { Bank } from '../faults/bank.ts'
 import { allCrashPoints } from '../faults/crash-points.ts'
@@ -27,7 +27,20 @@ for (const transport of allCrashPoints.transports) {
   })
 }
 
-for (const mutant of mutants.filter(({ isSlow }) => !isSlow)) {
+/** Lost, twice, half done, oversold, forged, and stopped while it works. */
+const ONE_A_PROMISE = [
+  'acknowledges before the commit',
+  'has no inbox',
+  'publishes without mandatory',
+  'deletes before the confirm',
+  'reads stock, then writes it',
+  'acknowledges what it gives back as it stops',
+  'answers before the commit',
+  'sells for any amount'
+]
+const chosen = ONE_A_PROMISE.map((name) => mutants.find((mutant) => mutant.name === name)!)
+
+for (const mutant of chosen) {
   t.test(`a product that ${mutant.name} is caught: ${mutant.fault}`, async (t: Test) => {
     const { by, broken } = await hunt(t, bank, mutant, randomBy(SEED))
     t.ok(by, `one of: ${mutant.caughtBy.join(', ')}`, { broken })

@@ -6,7 +6,8 @@ import { Reference, type Rest } from '../model/reference.ts'
 import { describe, search } from '../model/search.ts'
 import { World } from '../model/world.ts'
 
-const RUNS = 150
+/** `npm run test:model` does more, for as long as it is told to. */
+const RUNS = 80
 
 t.setTimeout(240_000)
 
