@@ -10,7 +10,6 @@ await import('../unit/saga-versions.test.ts')
 await import('../unit/histories.test.ts')
 await import('../system/saga.test.ts')
 await import('../system/scenarios.memory.test.ts')
-await import('./scenarios.rabbitmq.test.ts')
 
 // The limit of each suite is for it alone.
 t.setTimeout(900_000)

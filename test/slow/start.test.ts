@@ -135,7 +135,7 @@ t.test('the command line', async (t) => {
   t.match(product('orders'), {
     status: 1,
     stderr:
-      'Sagabox cannot start.\nUnknown service orders: expected any of order, stock, payment, or none for all. More: npm start -- --help\n'
+      'Sagabox cannot start.\nUnknown service orders: expected any of order, stock, payment, console alone, or none for all. More: npm start -- --help\n'
   })
 })
 

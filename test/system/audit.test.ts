@@ -79,6 +79,13 @@ interface Change {
   reason?: string
 }
 
+/** What each service takes, and what its body has besides the order. */
+const TAKEN: Record<string, [string, object]> = {
+  order: ['PaymentFailedEvent', { reason: 'CardDeclined' }],
+  stock: ['ReleaseStock', {}],
+  payment: ['RefundPayment', {}]
+}
+
 /** For each route that changes something, how to change it. */
 function changesOf(shop: Opened): Record<string, () => Promise<Change>> {
   const { database, place, settled, letter, ask } = shop
@@ -117,6 +124,21 @@ function changesOf(shop: Opened): Record<string, () => Promise<Change>> {
         const id = await letter(service)
         const path = `${letters}/${id}/retry?why=mended`
         return { path, target: `dead letter ${id}`, reason: 'mended' }
+      },
+      [`PUT ${letters}/groups/{group}/note`]: async () => {
+        await letter(service)
+        const { body } = await ask('vera', 'GET', `${letters}/groups`)
+        const { id } = body.groups[0]
+        const path = `${letters}/groups/${id}/note`
+        const target = `dead letter group ${id}`
+        return { path, body: { note: 'known' }, target, reason: 'known' }
+      },
+      [`POST ${letters}/{id}/edit`]: async () => {
+        const [type, more] = TAKEN[service]!
+        const id = await letter(service, { message_type: type, correlation_id: GONE })
+        const path = `${letters}/${id}/edit`
+        const body = { body: { orderId: GONE, ...more }, why: 'a typo' }
+        return { who: 'anna', path, body, target: `dead letter ${id}`, reason: 'a typo' }
       },
       [`DELETE ${letters}/{id}`]: async () => {
         const id = await letter(service)
@@ -197,6 +219,27 @@ function changesOf(shop: Opened): Record<string, () => Promise<Change>> {
         [orderId]
       )
       return saga(orderId, 'retry?why=mended', { reason: 'mended' })
+    },
+    'POST /sagas/{sagaId}/cancel': async () =>
+      saga(await waiting(), 'cancel', { body: { reason: 'a wish' }, reason: 'a wish' }),
+    'POST /sagas/jobs': async () => ({
+      body: { action: 'retry', filter: { ids: [GONE] }, reason: 'mended' },
+      target: 'order saga job 1',
+      reason: 'mended'
+    }),
+    'POST /sagas/jobs/{id}/stop': async () => {
+      const { rows } = await database.query(
+        `with job as (
+           insert into order_service.saga_job (saga, action, filter, reason, stop_after_failures, at_least)
+           values ('order', 'retry', '{}', 'mended', 1, false) returning id
+         )
+         insert into order_service.saga_job_item (job_id, saga_id, outcome, state, at)
+         select id, $1, 'underWay', 'Suspend.reservingStock', now() from job returning job_id as id`,
+        [await waiting()]
+      )
+      const [{ id }] = rows
+      const path = `/sagas/jobs/${id}/stop`
+      return { path, body: { reason: 'enough' }, target: `order saga job ${id}`, reason: 'enough' }
     },
     'POST /sagas/{sagaId}/answer': async () => {
       const body = { event: 'StockNotReservedEvent', body: { reason: 'Gone' }, reason: 'none left' }

@@ -15,6 +15,8 @@ import { rabbitmqForTests } from '../../../../test/support/rabbitmq.ts'
 import { until } from '../../../../test/support/until.ts'
 
 t.setTimeout(600_000)
+// Each has a virtual host of its own, and waits most of the time.
+t.jobs = 4
 
 const TYPES = [ShipSailedEvent, DockShip].map(({ exchange }) => exchange)
 const NET = { 'x-queue-type': 'quorum' }
