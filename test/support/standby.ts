@@ -58,7 +58,7 @@ export async function startPair(): Promise<Pair> {
   await cp(dataDir, copy, { recursive: true })
   const primary = await startEmbeddedPostgres({ dataDir, log })
   const { url } = primary
-  const settings = ['-c', `primary_conninfo=${url}`, '-c', 'max_connections=300']
+  const settings = ['-c', `primary_conninfo=${url}`]
   const standby = await standbyIn(copy, url, settings)
   await query(url, "alter system set synchronous_standby_names = '*'")
   await query(url, 'select pg_reload_conf()')
@@ -142,6 +142,9 @@ async function standbyIn(
     'ssl_cert_file=server.pem',
     '-c',
     'ssl_key_file=server.key',
+    // No fewer than the server has that it is a copy of.
+    '-c',
+    'max_connections=300',
     ...settings
   ])
   const server = spawn(file, args, { ...options, stdio: 'ignore' })
