@@ -7,7 +7,7 @@ import { describe, search } from '../model/search.ts'
 import { World } from '../model/world.ts'
 
 /** `npm run test:model` does more, for as long as it is told to. */
-const RUNS = 80
+const RUNS = 50
 
 t.setTimeout(240_000)
 

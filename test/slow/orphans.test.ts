@@ -11,7 +11,7 @@ import { until } from '../support/until.ts'
 
 t.setTimeout(300_000)
 
-const ORPHANS = 10_000
+const ORPHANS = 3000
 
 t.test(
   `${ORPHANS} of them fail a transaction a batch, not one each, and are one group`,
