@@ -323,12 +323,12 @@ t.test('every route that changes something writes who did it', async (t) => {
       continue
     }
     const change = await prepare()
-    const before = (await all()).map(({ id, target, at }) => `${id} ${target} ${at}`)
+    const before = (await all()).map(({ id, target, at }) => `${id} ${target} ${Number(at)}`)
     const who = change.who ?? 'otto'
     const answer = await ask(who, method, change.path ?? path, change.body)
     t.ok(answer.status >= 200 && answer.status < 300, `${route}: ${answer.status} ${answer.text}`)
     const more = (await all()).filter(
-      ({ id, target, at }) => !before.includes(`${id} ${target} ${at}`)
+      ({ id, target, at }) => !before.includes(`${id} ${target} ${Number(at)}`)
     )
     t.match(
       more,

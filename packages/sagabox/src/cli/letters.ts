@@ -205,10 +205,12 @@ const retry: Command = {
       perSecond,
       why
     })
+    // The first may be on its way by now.
+    const fitting = began.left + began.sent
     if (options.has('json')) terminal.json(began)
     else
       terminal.print(
-        `Group retry ${began.id} has begun; ${began.left} letters fit. Follow it:`,
+        `Group retry ${began.id} has begun; ${fitting} letters fit. Follow it:`,
         `  sagabox letters watch ${began.id} --service ${service}`
       )
     if (began.warning) terminal.note(clean(began.warning))
