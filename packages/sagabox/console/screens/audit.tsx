@@ -1,22 +1,14 @@
 import { ask, pathTo, search } from '../ask.ts'
 import { Age, Clock } from '../parts/time.tsx'
-import { Head, Loading, Says, State, Tabs } from '../parts/says.tsx'
+import { PerService } from '../parts/per-service.tsx'
+import { Head, Loading, Says, State } from '../parts/says.tsx'
 import { at, go, here } from '../place.ts'
-import { isReached, services } from '../services.ts'
 import type { AuditRow, Page } from '../types.ts'
 import { LIST_MS, useWatched } from '../watch.ts'
 
 /** Who did what, why, and with what result. */
 export function Audit() {
-  const names = services.value.filter(isReached).map(({ name }) => name)
-  const service = names.includes(at('service')) ? at('service') : (names[0] ?? '')
-  if (service === '') return <Head title="Audit" />
-  return (
-    <>
-      <Tabs name="service" of={names} chosen={service} />
-      <Of service={service} />
-    </>
-  )
+  return <PerService title="Audit" show={(service) => <Of service={service} />} />
 }
 
 function Of({ service }: { service: string }) {

@@ -3,23 +3,16 @@ import { ask, search } from '../ask.ts'
 import { confirm } from '../parts/dialog.tsx'
 import { Job } from '../parts/job.tsx'
 import { Age, When } from '../parts/time.tsx'
-import { Head, Loading, Says, State, Tabs } from '../parts/says.tsx'
+import { PerService } from '../parts/per-service.tsx'
+import { Head, Loading, Says, State } from '../parts/says.tsx'
 import { at, here, go, linkTo } from '../place.ts'
-import { isReached, may, services } from '../services.ts'
+import { may } from '../services.ts'
 import type { GroupRetry, LetterGroup, LetterRow, Page } from '../types.ts'
 import { LIST_MS, useWatched } from '../watch.ts'
 
 /** Messages that could not be handled: groups with the same cause, then the letters of one. */
 export function Letters() {
-  const names = services.value.filter(isReached).map(({ name }) => name)
-  const service = names.includes(at('service')) ? at('service') : (names[0] ?? '')
-  if (service === '') return <Head title="Dead letters" />
-  return (
-    <>
-      <Tabs name="service" of={names} chosen={service} />
-      <Groups service={service} />
-    </>
-  )
+  return <PerService title="Dead letters" show={(service) => <Groups service={service} />} />
 }
 
 function Groups({ service }: { service: string }) {
